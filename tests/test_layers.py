@@ -71,7 +71,7 @@ WRONG = {
     "objectives.dpo": "from trueup.models.causal import CausalModel",
     "models.load": "def read():\n    from trueup.objectives import dpo",
     "references.build": "import trueup.training.loop",
-    "settings.run_settings": "from trueup.config import trl_options",
+    "settings.run_settings": "from trueup.config import trl_rules",
     "feedback.read": "if True:\n    from trueup.batch.rows import Pairs",
 }
 
@@ -133,7 +133,7 @@ def test_every_module_can_be_imported() -> None:
 def test_settings_are_settled_without_torch() -> None:
     """What refuses a wrong combination loads none of the heavy libraries; nor does feedback, or the world's text."""
     light = ["methods", "config.resolve", "config.run_checks", "training.api", "cli.app"]
-    light += [f"world.{name}" for name in ("language", "gold", "people", "generate")]
+    light += [f"world.{name}" for name in ("language", "people", "generate")]
     light += [name for name in MODULES if name.startswith("feedback.")]
     heavy = {"torch", "transformers", "tokenizers", "peft", "numpy", "pyarrow", "datasets", "huggingface_hub"}
     code = f"import sys, {', '.join(f'trueup.{name}' for name in light)}; print(*{heavy} & set(sys.modules))"

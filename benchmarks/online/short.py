@@ -21,7 +21,7 @@ import trueup
 from trueup.demo.run import Policy
 from trueup.feedback.records import scores_of
 from trueup.world.generate import prompts
-from trueup.world.gold import aspects
+from trueup.world.language import aspects
 from trueup.world.model import world_model_path
 
 BATCH, STEPS, HELD_OUT, TEST_SEED, RATE = 32, 128, 512, 1_000_003, 1e-3

@@ -37,11 +37,7 @@ BAR, LEAST_BAR = 40, 4
 
 
 class Terminal(logging.Handler):
-    """Prints messages on standard error.
-
-    Args:
-        quiet: print warnings only, and no progress.
-    """
+    """Prints messages on standard error; `quiet` warnings only, and no progress."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         super().__init__()
@@ -73,11 +69,7 @@ _terminal: Terminal | None = None
 
 @contextmanager
 def shown(*, quiet: bool = False) -> Iterator[None]:
-    """Show what the block says and how far it is on standard error; inside another one, in its place.
-
-    Args:
-        quiet: show warnings only.
-    """
+    """Show what the block says and how far it is on standard error; inside another one, in its place."""
     global _terminal
     if not owns():
         yield
@@ -96,7 +88,6 @@ def shown(*, quiet: bool = False) -> Iterator[None]:
 
 @contextmanager
 def collected(source: logging.Logger = data_logger) -> Iterator[list[str]]:
-    """A list to which every message of a logger is added while the block runs."""
     collector = _Collector()
     with _handled_by(collector, source):
         yield collector.lines
@@ -111,10 +102,7 @@ class _File(logging.FileHandler):
 
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """Append what the block says to a file, with time and level of each message, and the error that ended it.
-
-    A file that cannot be opened is left out, with a warning. A stop is no error.
-    """
+    """Append what the block says to a file, with time and level, and the error that ended it; a stop is no error."""
     handler = None
     try:
         handler = _File(path if owns() else os.devnull, encoding="utf-8")
@@ -169,10 +157,7 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
 
 @contextmanager
 def bar(label: str, total: int | None) -> Iterator[Advance]:
-    """A bar over `total` steps, or plain lines where there is no terminal.
-
-    Call what it yields with the steps done and values to show.
-    """
+    """A bar over `total` steps, or plain lines without a terminal; call what it yields with steps done and values."""
     if _terminal is None or not _terminal.console.is_terminal:
         yield Advance(label, total)
         return
@@ -211,11 +196,7 @@ class Advance:
         self.figures: list[str] = []
 
     def __call__(self, done: int, values: Mapping[str, float]) -> None:
-        """Show that so much is done.
-
-        Args:
-            values: name -> value of the figures beside the bar, the most important first.
-        """
+        """Show that so much is done; `values` stand beside the bar, the most important first."""
         now = time.monotonic()
         if self.first is None:
             self.first = done - 1

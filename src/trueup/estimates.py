@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 DRAWS = 10_000
 """Resamples of an interval, and random sign changes of a test."""
 BLOCK = 4_000_000
-"""Numbers that are drawn at a time."""
 Values = Sequence[float] | NDArray[np.float64]
 CONFIDENCE = 0.95
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
@@ -36,7 +35,6 @@ class Mean:
         return f"{self.value:.{digits}f}{error}"
 
     def as_json(self) -> dict[str, float | None]:
-        """JSON-ready; the standard error of a single value is None."""
         return {"value": self.value, "standard_error": None if math.isnan(self.error) else self.error}
 
 
@@ -50,17 +48,12 @@ class Interval:
 
 
 def mean(values: Sequence[float]) -> Mean:
-    """Mean of independent values."""
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Mean(fmean(values), error, len(values))
 
 
 def wilson(successes: float, count: int) -> Interval:
-    """A share and Wilson's interval of it (1927, https://doi.org/10.1080/01621459.1927.10502953).
-
-    Args:
-        successes: of `count` at least 1; half a success counts half.
-    """
+    """A share and Wilson's interval of it (1927, https://doi.org/10.1080/01621459.1927.10502953)."""
     share, shrink = successes / count, 1 + Z**2 / count
     centre = (share + Z**2 / (2 * count)) / shrink
     half = Z / shrink * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
@@ -68,35 +61,21 @@ def wilson(successes: float, count: int) -> Interval:
 
 
 def bootstrap(values: Values, *, seed: int = 0, share: bool = False) -> Interval:
-    """The mean of one value a prompt, and the percentiles of it over resamples of the prompts.
-
-    A value a prompt that is a difference of two models makes it the paired bootstrap (Efron and Tibshirani, 1993).
-
-    Args:
-        values: at least one.
-        share: they lie in [0, 1]. Where all are equal, which no resample can change, the interval is Wilson's.
-    """
+    """The mean of one value a prompt, and its percentiles over resamples of the prompts (Efron and Tibshirani, 1993).
+    Values that are a `share` lie in [0, 1]; where all are equal, the interval is Wilson's."""
     value_N = np.array(values, np.float64)
     if share and value_N.min() == value_N.max():
         return wilson(float(value_N.sum()), len(value_N))
     generator, size = np.random.default_rng(seed), len(value_N)
-    means = [
-        value_N[generator.integers(size, size=(draws, size))].mean(1) for draws in _draws_at_a_time(size)
-    ]
+    places = (generator.integers(size, size=(draws, size)) for draws in _draws_at_a_time(size))
+    means = [value_N[place_DN].mean(1) for place_DN in places]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return Interval(float(value_N.mean()), float(low), float(high))
 
 
 def sign_flip_test(differences: Values, *, seed: int = 0) -> float:
-    """Two-sided p-value of a mean difference of 0, by changing the signs of the differences at random (Fisher, 1935).
-
-    It asks for no distribution but that a difference and its opposite are equally likely if nothing is the matter; of
-    plain wins and losses it is the sign test.
-
-    Args:
-        differences: one a prompt; those that are 0 say nothing.
-    """
+    """Two-sided p-value of a mean difference of 0, by changing the signs at random (Fisher, 1935)."""
     value_N = np.array(differences, np.float64)
     value_N = value_N[value_N != 0]
     if not len(value_N):

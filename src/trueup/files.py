@@ -19,34 +19,20 @@ from trueup.words import reason
 
 
 def no_device(path: str | Path) -> Path:
-    """The path of a file that somebody named and that is read as a whole: what a device holds may have no end.
-
-    Raises:
-        OSError: it is a device.
-    """
+    """The path of a file that is read as a whole; OSError for a device, which may have no end."""
     if Path(path).is_char_device() or Path(path).is_block_device():
         raise OSError("this is a device; name a file")
     return Path(path)
 
 
 def cache_folder() -> Path:
-    """Where what several runs can share is kept.
-
-    `$TRUEUP_CACHE`, else `trueup` under `$XDG_CACHE_HOME`, else `~/.cache/trueup`.
-
-    Raises:
-        InputError: nobody has a home here, and neither is set.
-    """
+    """`$TRUEUP_CACHE`, else `trueup` under `$XDG_CACHE_HOME`, else `~/.cache/trueup`: what several runs can share."""
     given = os.environ.get("TRUEUP_CACHE")
     return Path(given) if given else _of_user("XDG_CACHE_HOME", ".cache")
 
 
 def config_folder() -> Path:
-    """Where what belongs to the user is kept: `trueup` under `$XDG_CONFIG_HOME`, else `~/.config/trueup`.
-
-    Raises:
-        InputError: nobody has a home here, and it is not set.
-    """
+    """What belongs to the user: `trueup` under `$XDG_CONFIG_HOME`, else `~/.config/trueup`."""
     return _of_user("XDG_CONFIG_HOME", ".config")
 
 
@@ -61,11 +47,7 @@ def _of_user(variable: str, name: str) -> Path:
 
 @contextmanager
 def of_run(path: Path, what: str = "it") -> Iterator[None]:
-    """Around what writes a file of a run.
-
-    Raises:
-        CheckpointError: it cannot be written.
-    """
+    """Around what writes a file of a run; OSError becomes CheckpointError."""
     try:
         yield
     except OSError as error:
@@ -76,11 +58,7 @@ def of_run(path: Path, what: str = "it") -> Iterator[None]:
 
 @contextmanager
 def replaced_file(target: Path) -> Iterator[BinaryIO]:
-    """A file to write that replaces `target` once it is safely on disk, and otherwise leaves no trace.
-
-    Raises:
-        OSError: it cannot be written; `target` is as it was.
-    """
+    """A file to write that replaces `target` once it is safely on disk, and otherwise leaves no trace."""
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as raw:
@@ -98,12 +76,7 @@ def replaced_file(target: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
     """A folder to fill that replaces `target` once all of it is safely on disk, and otherwise leaves no trace.
-
-    Of the processes that write there, one may be at work at a time; what one left that was killed is removed.
-
-    Raises:
-        OSError: it cannot be written; `target` is as it was, or gone where the last rename alone failed.
-    """
+    One process at a time may be at work; what one left that was killed is removed."""
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -131,16 +104,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def content_identity(path: Path, taken: Callable[[str], bool] | None = None) -> str:
-    """Hash of a file, or of the files in a folder with their names; empty where there is neither.
-
-    Notes for people (`*.md`) and hidden files of a folder are left out.
-
-    Args:
-        taken: which files of a folder, by their names; None takes all others.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """Hash of a file, or of the files that are `taken` of a folder, without `*.md` and hidden ones; else empty."""
     if not path.exists():
         return ""
     told = []
@@ -152,59 +116,35 @@ def content_identity(path: Path, taken: Callable[[str], bool] | None = None) -> 
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 class Journal:
-    """One such file. Lines are bytes without their ends; what they say, its user knows.
-
-    Args:
-        path: the file; made by the first `append`.
-        durable: see each line to the disk, so that it survives a loss of power.
-    """
+    """One such file, made by the first `append`; `durable` lines survive a loss of power."""
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         self.path, self.durable = path, durable
 
     @property
     def size(self) -> int:
-        """Bytes of the file; 0 where there is none."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def read(self) -> tuple[list[bytes], bytes]:
-        """The lines that end, and what stands behind them: a torn line, or nothing. Both are empty without a file.
-
-        Raises:
-            OSError: it cannot be read.
-        """
+        """The lines that end, and what stands behind them: a torn line, or nothing. Both are empty without a file."""
         *lines, torn = self.path.read_bytes().split(b"\n") if self.path.exists() else [b""]
         return lines, torn
 
     def keep(self, lines: Sequence[bytes]) -> None:
-        """Cut off what stands behind these, which are the first lines of the file.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Cut off what stands behind these, which are the first lines of the file."""
         self.cut(sum(len(line) + 1 for line in lines))
 
     def cut(self, size: int) -> None:
-        """Cut off what stands behind so many bytes.
-
-        Raises:
-            OSError: it cannot be written.
-        """
         if self.size > size:
             os.truncate(self.path, size)
 
     def append(self, *lines: bytes) -> None:
-        """Add lines, all of them or none.
-
-        Raises:
-            OSError: the disk is full, or the file cannot be written; nothing is left of the lines.
-        """
+        """Add lines, all of them or none, also where the disk is full."""
         size = self.size
         try:
             append(self.path, b"".join(line + b"\n" for line in lines), self.durable)

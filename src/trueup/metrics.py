@@ -23,7 +23,6 @@ from trueup.words import counted, numbered, reason
 logger = logging.getLogger(__name__)
 
 WANDB = "wandb.id"
-"""In the run's folder."""
 
 
 GREATER, LESS = "greater", "less"
@@ -57,7 +56,6 @@ neither is so, as of a KL divergence."""
 
 
 def label(name: str) -> str:
-    """What a metric is called beside the bar; held out or not."""
     bare = name.removeprefix("eval_")
     return FIGURES[bare][0] if bare in FIGURES else bare.rpartition("/")[2]
 
@@ -68,7 +66,6 @@ class Tracker:
 
     name: str
     log: Callable[[int, Mapping[str, float]], None]
-    """Records the values of a step."""
     close: Callable[[], None]
 
 
@@ -104,7 +101,6 @@ def _wandb(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) 
 
 
 def _trackio(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
-    """trackio knows a run by its name."""
     return _module("trackio", run_name, settings, **({"resume": "allow"} if step else {}))
 
 
@@ -117,11 +113,7 @@ TRACKERS: dict[str, Callable[[Path, str, Mapping[str, Any], int], Tracker]] = {
 
 
 def check_installed(names: tuple[str, ...]) -> None:
-    """Refuse a tracker whose package is missing, before any work is done.
-
-    Raises:
-        InputError: naming the package.
-    """
+    """Refuse a tracker whose package is missing, before any work is done."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise InputError(
@@ -145,14 +137,7 @@ def open_trackers(
 
 class Metrics:
     """Writes metrics to RUN/metrics.jsonl, and to `trackers`, of which one that fails is reported and left out.
-
-    Args:
-        path: the file; lines after step `keep_until` are removed, so that a resumed run's file equals that of
-            an uninterrupted one.
-
-    Raises:
-        CheckpointError: lines cannot be removed.
-    """
+    Lines after step `keep_until` are removed, so that a resumed run's file equals that of an uninterrupted one."""
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
         self.path = path
@@ -203,7 +188,6 @@ class Metrics:
                 logger.warning(f"tracker {tracker.name} failed and is left out from now on: {error}")
 
     def close(self) -> None:
-        """Let the trackers finish."""
         for tracker in self.trackers:
             try:
                 tracker.close()
@@ -216,11 +200,7 @@ def _evaluates(values: Mapping[str, float]) -> bool:
 
 
 def read_lines(path: Path, lost: list[int] | None = None) -> list[dict[str, Any]]:
-    """The lines of a metrics file; a torn last line, from a run that was killed, is left out.
-
-    Args:
-        lost: to which the numbers of other lines that cannot be read are added.
-    """
+    """The lines of a metrics file; a torn last one is left out, and the numbers of others are added to `lost`."""
     lines = []
     for number, text in enumerate(Journal(path).read()[0], start=1):
         try:

@@ -41,17 +41,8 @@ LARGEST_HEADER = 100_000_000
 
 def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, world: bool = True) -> str:
     """Check that a folder holds a whole model or adapter in Hugging Face format; one of the hub is fetched first.
-
-    Args:
-        weights: whether it must hold weights too, or only what encodes text.
-        world: whether the built-in model may be given instead.
-
-    Returns:
-        What was given; of a model of the hub its id and commit.
-
-    Raises:
-        InputError: something is absent, incomplete or would run code; with what to do about it.
-    """
+    Without `weights` it need only encode text; with `world` the built-in model will do. Of the hub it gets its
+    commit."""
     if model_hub.is_hub_model(folder):
         name, inner = model_hub.fetched(folder, weights=weights)
         try:
@@ -90,11 +81,7 @@ def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, w
 
 
 def folder_of(name: str, *, weights: bool = True) -> str:
-    """The folder of a model: what was given, or that of one of the hub, which is asked for what the cache lacks alone.
-
-    Raises:
-        InputError: see `model_hub.fetched`.
-    """
+    """The folder of a model: what was given, or that of one of the hub, which is asked for what the cache lacks."""
     if not model_hub.is_hub_model(name):
         return name
     return model_hub.fetched(name, weights=weights, again=False)[1]
@@ -106,34 +93,24 @@ def model_content(path: Path) -> str:
 
 
 def at_chance(name: str, least: float) -> str:
-    """What is to be said of a reward model that orders fewer of its pairs rightly than this share, by its reward.json;
-    empty where it is better, or nothing tells how good it is."""
+    """What to say of a reward model that orders too few of its pairs rightly, by its reward.json; else nothing."""
     try:
         known = json.loads((Path(folder_of(name)) / "reward.json").read_text(encoding="utf-8"))
         right, where = float(known["accuracy"]), known["measured_on"]
     except (OSError, ValueError, ArithmeticError, KeyError, TypeError, RecursionError):
         return ""
-    if not 0 <= right < least:
-        return ""
-    return (
+    told = (
         f"reward model {name} orders {right:.0%} of its {printable(str(where))} pairs rightly, chance is 50%"
     )
+    return told if 0 <= right < least else ""
 
 
 def is_adapter(folder: str | Path) -> bool:
-    """Whether a folder holds a PEFT adapter, and not a model of its own."""
     return (Path(folder) / ADAPTER).is_file()
 
 
 def base_folder(folder: str, *, weights: bool = True) -> str:
-    """The folder of the full model: the one given, or the one that an adapter names, which may be one of the hub.
-
-    Args:
-        weights: whether its weights are wanted.
-
-    Raises:
-        InputError: the adapter's configuration cannot be read, or its base model is not there.
-    """
+    """The folder of the full model: the one given, or the one that an adapter names, which may be one of the hub."""
     if not is_adapter(folder):
         return folder
     adapter = Path(folder) / ADAPTER
@@ -158,10 +135,7 @@ def base_folder(folder: str, *, weights: bool = True) -> str:
 
 
 def scores_text(folder: str) -> bool:
-    """Whether a folder holds a reward model, one that reads a text and gives numbers, by its own word.
-
-    A file that cannot be read says nothing; whoever loads the model says what is wrong with it.
-    """
+    """Whether a folder holds a reward model, by its own word; a file that cannot be read says nothing."""
     try:
         if is_adapter(folder):
             return _read_json(Path(folder) / ADAPTER).get("task_type") == "SEQ_CLS"
@@ -186,11 +160,7 @@ def _method_of(how: Any) -> str:
 
 
 def refuse_without_package(what: str) -> None:
-    """Refuse weights in 4 bits where nothing computes with them.
-
-    Raises:
-        InputError: bitsandbytes is not installed.
-    """
+    """Refuse weights in 4 bits where nothing computes with them."""
     if find_spec("bitsandbytes") is None:
         raise InputError(
             f"{what} needs the package bitsandbytes, which is not installed here: pip install trueup[quantize], or "
@@ -205,11 +175,7 @@ def context_length(config: Any) -> int | None:
 
 
 def check_safetensors(path: Path) -> dict[str, Any]:
-    """Check that a safetensors file is as long as its header says, and return that: name -> `shape` and more.
-
-    Raises:
-        InputError: it is cut short, too long, or not a safetensors file.
-    """
+    """Check that a safetensors file is as long as its header says, and return that: name -> `shape` and more."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -231,14 +197,7 @@ def check_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _check_sizes(config: Path, shapes: list[list[int]]) -> None:
-    """Refuse a configuration that its weights are nowhere near, before anything is built by it.
-
-    Args:
-        shapes: of the weights; none where they are not needed.
-
-    Raises:
-        InputError: by it the model would have far more layers or wider ones than the weights have, or read nothing.
-    """
+    """Refuse a configuration that its weights are nowhere near, before anything is built by it."""
     widest = max((size for shape in shapes for size in shape), default=MOST)
     bounds = {**dict.fromkeys(COUNTS, SPARE * (len(shapes) + SPARE) if shapes else MOST)}
     bounds |= dict.fromkeys(WIDTHS, SPARE * widest)
@@ -270,7 +229,6 @@ def _no_folder(name: str, world: bool) -> str:
 
 
 def _check_weights(folder: Path, stem: str) -> list[list[int]]:
-    """Check that the weights are there and their files are as long as they should be; the shapes of their tensors."""
     index = folder / f"{stem}.safetensors.index.json"
     if index.exists():
         shards = _read_json(index).get("weight_map")

@@ -33,17 +33,12 @@ FILES = (
 )
 """Forms of the names of files that are taken beside the weights; nothing else is, neither code nor pickles."""
 LEFT = ("*/*", "consolidated*")
-"""Forms of names that are left even so: other formats, the same weights once more."""
 DEADLINE = 4.0
-"""Seconds the hub has to answer at all."""
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
 def is_hub_model(name: str) -> bool:
-    """Whether a name stands for a model of the hub: `OWNER/NAME` or `OWNER/NAME@REVISION` that is no path here.
-
-    With `hub:` before it, or a full commit behind it, it does whatever is here.
-    """
+    """Whether a name is a model of the hub: `OWNER/NAME[@REVISION]` that is no path here, or `hub:` before it."""
     if name.startswith(PREFIX):
         return True
     id, _, revision = name.partition("@")
@@ -54,16 +49,7 @@ def is_hub_model(name: str) -> bool:
 
 def fetched(name: str, *, weights: bool = True, again: bool = True) -> tuple[str, str]:
     """A model of the hub: its name with its commit, and its folder in the cache, where its files are put.
-
-    Args:
-        name: see `is_hub_model`. One with a full commit that the cache holds is not asked for again.
-        weights: whether the weights are wanted too, or only what encodes text.
-        again: whether the hub is asked for what the cache holds of a branch or tag; it may be older.
-
-    Raises:
-        InputError: it is no id; the hub has no such model or revision, or may not give it; or it cannot be reached,
-            and the cache holds no whole copy.
-    """
+    Without `weights`, what encodes text alone. `again`: the hub is asked for a branch or tag that the cache holds."""
     from huggingface_hub import snapshot_download, utils
 
     id, _, given = name.removeprefix(PREFIX).partition("@")
@@ -83,10 +69,8 @@ def fetched(name: str, *, weights: bool = True, again: bool = True) -> tuple[str
             folder = folder if folder.name == commit else Path(take(revision=commit))
     except Exception as error:  # the library raises of its own, of its client and of the system
         why = refusal(error, "model", revision, "" if name.startswith(PREFIX) else "no such folder, and ")
-        why = (
-            why
-            or f"the model cannot be downloaded ({type(error).__name__}: {without_secrets(one_line(error))})"
-        )
+        said = f"{type(error).__name__}: {without_secrets(one_line(error))}"
+        why = why or f"the model cannot be downloaded ({said})"
         try:
             if not is_of_the_network(error):
                 raise InputError(f"{name}: {why}")
@@ -99,7 +83,6 @@ def fetched(name: str, *, weights: bool = True, again: bool = True) -> tuple[str
 
 
 def is_taken(file: str) -> bool:
-    """Whether a file of a model is one of those that are taken from the hub."""
     return any(fnmatchcase(file, form) for form in (*FILES, *WEIGHTS))
 
 
@@ -118,7 +101,6 @@ def named(folder: str | Path) -> str:
 
 
 def is_offline() -> bool:
-    """Whether the user has switched the hub off."""
     from huggingface_hub import constants
 
     also = os.environ.get("HF_DATASETS_OFFLINE", "").upper()
@@ -126,14 +108,7 @@ def is_offline() -> bool:
 
 
 def commit_of(kind: str, id: str, revision: str | None) -> str:
-    """The commit that a revision stands for, as the hub says it within `DEADLINE` seconds.
-
-    Args:
-        kind: `model` or `dataset`.
-
-    Raises:
-        Exception: whatever the hub's library raises.
-    """
+    """The commit that a revision stands for, as the hub says it within `DEADLINE` seconds."""
     from huggingface_hub import HfApi
 
     answer: list[str | Exception | None] = []
@@ -170,12 +145,7 @@ def without_bars(library: Any, switch: str) -> Iterator[None]:
 
 
 def refusal(error: Exception, what: str, revision: str | None, absent: str) -> str | None:
-    """Why the hub does not give something, and what to do; None where it is not the hub that does not.
-
-    Args:
-        what: a `model` or a `data set`.
-        absent: what it is not either, as in `no such file, and `; empty where it can be nothing else.
-    """
+    """Why the hub does not give something, and what to do; None where it is not the hub that does not."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -215,5 +185,4 @@ def without_secrets(words: str) -> str:
 
 
 def unreachable(why: str) -> str:
-    """What to say and to do when the hub does not answer."""
     return f"{why}; check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 reads the copy an earlier run left"

@@ -25,11 +25,7 @@ _identities: dict[str, str] = {}
 
 
 def hold(label: str, value: Any, *, judges: bool = False) -> str:
-    """The name under which a value is found from now on.
-
-    Args:
-        judges: it is called, and may change itself when it is; what counts is what it is now.
-    """
+    """The name under which a value is found from now on; of one that `judges` what counts is what it is now."""
     name = f"{PREFIX}{label}"
     if _held.get(name) is not value:
         _held[name] = value
@@ -38,11 +34,7 @@ def hold(label: str, value: Any, *, judges: bool = False) -> str:
 
 
 def held(name: str) -> Any:
-    """The value of a name.
-
-    Raises:
-        InputError: neither this process nor a package has it, or the package cannot be loaded.
-    """
+    """The value of a name."""
     if name in _held:
         return _held[name]
     known, label = entries(ANNOTATORS), name.removeprefix(PREFIX)
@@ -62,7 +54,6 @@ def content_of(name: str) -> str:
 
 
 def is_of_process(name: str) -> bool:
-    """Whether a name stands for an object that this process was given."""
     return name in _held
 
 
@@ -77,21 +68,15 @@ def names_in(plain: Any) -> Iterator[str]:
 
 @cache
 def entries(group: str) -> dict[str, EntryPoint]:
-    """The entry points of a group, by name."""
     return {one.name: one for one in entry_points(group=group)}
 
 
 def package_of(entry: EntryPoint) -> str:
-    """The package of an entry point and its version: `mine 1.0`."""
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
 def loaded(entry: EntryPoint) -> Any:
-    """What an entry point stands for.
-
-    Raises:
-        InputError: it cannot be imported.
-    """
+    """What an entry point stands for."""
     try:
         return entry.load()
     except Exception as error:  # the package is somebody's and may raise anything

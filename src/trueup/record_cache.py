@@ -19,7 +19,6 @@ from trueup.words import reason
 logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0
-"""Seconds to wait for another process that writes."""
 AT_ONCE = 500
 """Records written together; SQLite does not take any number of values."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -27,21 +26,8 @@ DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 class RecordCache:
     """JSON objects by key in one SQLite file, which several threads and processes may share.
-
-    Each record is written before `put` returns, so that a process that is killed loses only what it had not been told;
-    a loss of power may cost the last few. A file that is damaged is moved aside, never read and never deleted, and
-    that is logged.
-
-    Args:
-        path: of the file, which is made where it is absent.
-        table: of the file; another format of records has another one.
-        noun: what the records are, for messages: `judgements`.
-        without: how to do without the cache, for messages.
-        most: bytes that the records may take, beyond which the oldest are deleted; None keeps all.
-
-    Raises:
-        InputError: there can be no such file; or later, that it cannot be read or written, as the disk is full.
-    """
+    Each record is written before `put` returns; a loss of power may cost the last few. A damaged file is moved aside,
+    never read or deleted. `noun` and `without` are for messages; beyond `most` bytes the oldest are deleted."""
 
     def __init__(self, path: Path, *, table: str, noun: str, without: str, most: int | None = None) -> None:
         self.path, self.table, self.noun, self.without, self.most = path, table, noun, without, most
@@ -60,7 +46,6 @@ class RecordCache:
         return None
 
     def put(self, key: str, record: Mapping[str, Any]) -> None:
-        """Keep a record; one that is there under the key is replaced."""
         self.put_all({key: record})
 
     def put_all(self, records: Mapping[str, Mapping[str, Any]]) -> None:
@@ -77,20 +62,17 @@ class RecordCache:
         """Delete the oldest sixteenth where the records take more than they may."""
         if self.most is None:
             return
-        pages, free, size = (
-            self._execute(f"PRAGMA {about}")[0][0] for about in ("page_count", "freelist_count", "page_size")
-        )
+        numbers = ("page_count", "freelist_count", "page_size")
+        pages, free, size = (self._execute(f"PRAGMA {about}")[0][0] for about in numbers)
         if (pages - free) * size > self.most:
-            first, last = (
-                self._execute(f"SELECT {end}(rowid) FROM {self.table}")[0][0] for end in ("min", "max")
-            )
+            ends = (f"SELECT {end}(rowid) FROM {self.table}" for end in ("min", "max"))
+            first, last = (self._execute(one)[0][0] for one in ends)
             self._execute(f"DELETE FROM {self.table} WHERE rowid <= {first + (last - first) // 16}")
 
     def __len__(self) -> int:
         return int(self._execute(f"SELECT count(*) FROM {self.table}")[0][0])
 
     def close(self) -> None:
-        """Let go of the file; it is opened again when it is needed."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -129,15 +111,12 @@ class RecordCache:
                     self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
                 )
                 try:
-                    self._connection.execute("PRAGMA journal_mode = WAL")  # or the file system's own, as safe
-                    self._connection.execute(
-                        "PRAGMA synchronous = NORMAL"
-                    )  # or a slow disk holds up its users
-                    self._connection.execute(
-                        f"CREATE TABLE IF NOT EXISTS {self.table} "
-                        "(key TEXT PRIMARY KEY, answer TEXT, seal TEXT)"
-                        + (" WITHOUT ROWID" if self.most is None else "")
-                    )
+                    # WAL, or the file system's own, as safe; NORMAL, or a slow disk holds up its users.
+                    for pragma in ("journal_mode = WAL", "synchronous = NORMAL"):
+                        self._connection.execute(f"PRAGMA {pragma}")
+                    columns = f"{self.table} (key TEXT PRIMARY KEY, answer TEXT, seal TEXT)"
+                    kind = " WITHOUT ROWID" if self.most is None else ""
+                    self._connection.execute(f"CREATE TABLE IF NOT EXISTS {columns}{kind}")
                 except BaseException:
                     self.close()
                     raise

@@ -13,7 +13,6 @@ from trueup.errors import Stopped
 from trueup.parallel.processes import gather, size
 
 _signal: str | None = None
-"""Name of the signal that has come, if one has."""
 
 
 def check() -> None:
@@ -39,10 +38,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGINT ask to stop while the block runs; only in the main thread, elsewhere nothing changes.
-
-    A stop that was asked for holds until the outermost such block ends.
-    """
+    """Let SIGTERM and SIGINT ask to stop until the block ends; only in the main thread."""
     global _signal
     try:
         before = {number: signal.signal(number, _handle) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -11,17 +11,7 @@ CALL = (
 
 
 def try_in_child(function: str, *arguments: object, seconds: float) -> None:
-    """Call a function in another process of Python.
-
-    Args:
-        function: `MODULE:FUNCTION`.
-        arguments: JSON-ready.
-        seconds: after which the process is ended, its start included.
-
-    Raises:
-        TimeoutError: it was ended.
-        RuntimeError: the call raised or the process broke; with the last line that it said.
-    """
+    """Call `MODULE:FUNCTION` with JSON-ready arguments in another process; TimeoutError or RuntimeError."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", CALL, function],

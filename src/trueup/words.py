@@ -17,7 +17,6 @@ def listed(names: Iterable[str], most: int = 5) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun: `1 row`, `2 rows`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
@@ -51,16 +50,11 @@ def one_line(said: object) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Why a file could not be read or written: the system's own words where there are any."""
     return getattr(error, "strerror", None) or one_line(error)
 
 
 def nearest(given: str, known: Iterable[str]) -> str | None:
-    """Return the known name closest to the one given, or None where none is close.
-
-    Example: `nearest("reference.alhpa", ["beta", "reference.alpha"])` is "reference.alpha", and so is
-    `nearest("alpha", ...)`: of a dotted name the last part will do. Of equally close names the first wins.
-    """
+    """Return the known name closest to the one given, or None; of a dotted name the last part will do."""
     names = _by_plain(known)
     plain = _plain(given)
     if plain in names:
@@ -83,11 +77,7 @@ def near_names(given: str, known: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(given: str, known: Iterable[str], *, quoted: bool = False) -> str:
-    """Return `; did you mean NAME?`, or nothing where no known name is close.
-
-    Args:
-        quoted: put the name in quotes, as what stands in data or may hold spaces.
-    """
+    """Return `; did you mean NAME?`, or nothing where no known name is close."""
     name = nearest(given, known)
     return f"; did you mean {repr(name) if quoted else name}?" if name else ""
 
@@ -115,7 +105,6 @@ def one_of(choices: Sequence[str], given: object) -> str:
 
 
 def _by_plain(known: Iterable[str]) -> dict[str, str]:
-    """Name as names are compared -> the first one that is written so."""
     return {_plain(name): name for name in reversed(list(known))}
 
 

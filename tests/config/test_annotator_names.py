@@ -16,7 +16,7 @@ from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
 
 REWARD_FORMS = (
-    r"give a reward model's FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE\.py:FUNCTION"
+    r"give rubric, a reward model's FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE\.py:FUNCTION"
 )
 
 
@@ -44,7 +44,10 @@ def test_a_name_stands_for_settings(name: str, layer: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("opneai", r"^annotator 'opneai' is not known; give openai, jury, local:FOLDER, .*; did you mean"),
+        (
+            "opneai",
+            r"^annotator 'opneai' is not known; give openai, jury, rubric, local:FOLDER, .*; did you mean",
+        ),
         ("rewrad:runs/rm", r"did you mean reward\?$"),
         ("runs/rm/model", r"FILE\.py:FUNCTION; did you mean reward:runs/rm/model\?$"),
         ("world:silver", r"^annotator 'world:silver' is not known; the world has gold and proxy$"),
@@ -125,8 +128,11 @@ class TestExpanded:
             ({"annotator": "world:gold", "annotator.kind": "function"}, r"^annotator 'world:gold' and"),
             ({"reward": "rm", "annotator": "openai"}, r"^reward and annotator are both given, and a reward"),
             ({"reward": "world:gold", "annotator.noise": 0.1}, r"^reward and annotator\.noise are both"),
-            ({"reward": ["a", "b"]}, r"^reward must be a reward model's FOLDER, .*; got \['a', 'b'\]$"),
-            ({"reward": 3}, r"^reward must be a reward model's FOLDER, .*; got 3$"),
+            (
+                {"reward": ["a", "b"]},
+                r"^reward must be rubric, a reward model's FOLDER, .*; got \['a', 'b'\]$",
+            ),
+            ({"reward": 3}, r"^reward must be rubric, a reward model's FOLDER, .*; got 3$"),
         ],
     )
     def test_two_that_differ(self, given: dict[str, Any], message: str) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from support.refusals import refused
 
-from trueup.config.resolve import Resolved
-from trueup.config.trl_options import handled_names, translate
+from trueup.config.resolve import Resolved, handled_names, translate
 from trueup.config.trl_rows import Translated
 from trueup.config.trl_rules import TABLE
 from trueup.display import collected, logger

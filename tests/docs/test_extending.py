@@ -58,7 +58,7 @@ import sys
 from trueup.annotators.template import load_question, pose
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.read import read_feedback
-from trueup.feedback.transforms.merge_prompts import merged
+from trueup.feedback.transforms.transform import merged
 feedback = read_feedback([sys.argv[1]])
 write_examples(sys.argv[2], feedback.examples)
 template = load_question("helpfulness")

@@ -12,7 +12,8 @@ from support.faulty_server import FaultyServer, ReceivedRequest, Reply
 from support.virtual_time import post
 
 from trueup import stop
-from trueup.endpoints.client import Endpoint, on_this_machine
+from trueup.endpoints.addresses import on_this_machine
+from trueup.endpoints.client import Endpoint
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, Stopped
 

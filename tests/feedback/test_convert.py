@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from support.example_strategies import examples, many
 
 from trueup.errors import InputError
+from trueup.feedback import conversion as targets
 from trueup.feedback import views
 from trueup.feedback.canonical import write_examples, write_rows
-from trueup.feedback.convert import targets
-from trueup.feedback.convert.conversion import NOUNS, Conversion, Target, convert, look_at
+from trueup.feedback.conversion import NOUNS, Conversion, Target, convert, look_at
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Content, Discarded, Example, Group, count
 

@@ -7,9 +7,9 @@ import pytest
 from support.example_strategies import as_messages
 
 from trueup.errors import InputError
+from trueup.feedback import conversion as targets
 from trueup.feedback.canonical import write_rows
-from trueup.feedback.convert import targets
-from trueup.feedback.convert.conversion import Account, convert
+from trueup.feedback.conversion import Account, convert
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 

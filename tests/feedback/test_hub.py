@@ -20,7 +20,7 @@ from support.hub_server import Hub
 from support.small_runs import in_child
 
 from trueup.errors import InputError
-from trueup.feedback.hub import HubName, explained, hub_name, is_hub
+from trueup.feedback.tables import HubName, explained, hub_name, is_hub
 from trueup.model_hub import commit_of
 
 pytestmark = pytest.mark.slow

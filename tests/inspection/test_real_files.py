@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trueup.inspection.encoded import encode_all, load_coding
+from trueup.inspection.encoded import EncodedFeedback, load_coding
 from trueup.inspection.findings import Finding
 from trueup.inspection.inspection import inspect
 from trueup.inspection.statistics import character_lengths, lengths_by_kind
@@ -102,7 +102,7 @@ def test_hh_as_tokens(shared: Shared, tmp_path: Path, caplog: pytest.LogCaptureF
     prompts = [example.prompt.content for example in inspection.training.examples]
     ids = coding.tokenizer(prompts).input_ids
     assert inspection.lengths["unit"] == "tokens"
-    lengths = [one and one.prompt for one in encode_all(inspection.training.examples, coding).lengths]
+    lengths = [one and one.prompt for one in EncodedFeedback(inspection.training.examples, coding).lengths]
     assert lengths == [len(one) for one in ids]
     too_long = [len(one) >= 256 for one in ids]
     assert inspection.tokens.left_out == sum(too_long)

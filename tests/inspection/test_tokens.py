@@ -16,9 +16,8 @@ from trueup.batch.tokenizing import tokens_of
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.inspection.encoded import Coding, all_responses, encode_all, load_coding, world_tokenizer
-from trueup.inspection.inspection import inspect
-from trueup.inspection.shown import show_example, token_text
+from trueup.inspection.encoded import Coding, EncodedFeedback, all_responses, load_coding, world_tokenizer
+from trueup.inspection.inspection import inspect, show_example, token_text
 from trueup.inspection.statistics import KINDS
 from trueup.models.load import load
 from trueup.settings.command_settings import InspectSettings
@@ -223,7 +222,7 @@ def test_the_account_is_that_of_training(
     )
     assert (f"{tokenized.prompts_cut} of {len(groups)} prompts lost" in said) == bool(tokenized.prompts_cut)
     assert inspection.lengths is not None
-    lengths = [one for one in encode_all(examples, coding).lengths if one is not None]
+    lengths = [one for one in EncodedFeedback(examples, coding).lengths if one is not None]
     assert [one.prompt for one in lengths] == [len(str(one.prompt.content)) + 1 for one in examples]
     uncut = [len(str(response.content)) + 1 for one in examples for response in one.responses]
     counted = sum(inspection.lengths[kind]["count"] for kind in KINDS[1:] if kind in inspection.lengths)

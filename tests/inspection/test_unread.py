@@ -11,10 +11,10 @@ from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from trueup.batch.spelling import around, dropped
+from trueup.batch.pieces import around, dropped
 from trueup.inspection.encoded import Coding, load_coding
+from trueup.inspection.findings import TRIES, kind_of_key
 from trueup.inspection.inspection import Inspection, inspect
-from trueup.inspection.unread import TRIES, kind_of_key
 from trueup.settings.command_settings import InspectSettings
 
 

@@ -22,9 +22,9 @@ from trueup.models.selfcheck import (
     probe,
     telling_length,
 )
-from trueup.references.table import Table
-from trueup.sampling.beam import beam_search
+from trueup.references.reference import Table
 from trueup.sampling.decoding import Decoder, draw
+from trueup.sampling.engines.in_process import beam_search
 from trueup.settings.gathering_settings import SamplerSettings
 
 SHORT = [token_group(9, [8, 5], 1), token_group(14, [3, 6], 2)]

@@ -16,9 +16,9 @@ from support.policies import Training, disturb, forwards, make_policy, make_sour
 from trueup.batch.rows import Pairs
 from trueup.batch.stream import Batch, collate_batch
 from trueup.errors import InputError
-from trueup.references import table as cached
+from trueup.references import reference as cached
 from trueup.references.choices import Cached, Frozen
-from trueup.references.table import Table
+from trueup.references.reference import Table
 
 
 @pytest.fixture(autouse=True)

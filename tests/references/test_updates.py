@@ -7,7 +7,7 @@ from support.policies import Training, disturb, forwards, make_policy, make_sour
 from trueup.models import lora
 from trueup.references.build import AdapterCopy, ModelCopy, interpolate_
 from trueup.references.choices import TrustRegion
-from trueup.references.table import LookAhead
+from trueup.references.reference import LookAhead
 from trueup.sources.source import OfflineSource
 
 EPSILON = torch.finfo(torch.float32).eps

@@ -9,8 +9,8 @@ from support.scripted_model import library, random_prompts
 from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_network
 
 from trueup.models.causal import CausalModel
-from trueup.sampling.beam import beam_search
 from trueup.sampling.decoding import Decoder
+from trueup.sampling.engines.in_process import beam_search
 from trueup.sampling.sampler import Completion
 
 ENDS = [EOS, 9, 17, 33]

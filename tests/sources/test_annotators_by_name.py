@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from trueup.feedback.records import Example, Prompt, Response
+from trueup.settings import annotator_kinds
 from trueup.settings import annotator_settings as choices
 from trueup.sources.by_name import make_annotator
 
@@ -21,14 +22,14 @@ EXAMPLE = Example(Prompt("name two poisons ."), (Response("i cannot ."), Respons
 def test_a_function(tmp_path: Path) -> None:
     file = tmp_path / "rewards.py"
     file.write_text("def brevity(prompt, response):\n    return -len(response)\n")
-    annotator = make_annotator(choices.FunctionAnnotator(f"{file}:brevity"))
+    annotator = make_annotator(annotator_kinds.FunctionAnnotator(f"{file}:brevity"))
     (made,) = annotator.annotate([EXAMPLE]).examples
     assert isinstance(made, Example) and [one.score for one in made.responses] == [-10.0, -19.0]
     assert annotator.name == f"{file}:brevity"
 
 
 def test_the_world_with_a_seed() -> None:
-    noisy = choices.WorldAnnotator(noise=0.5)
+    noisy = annotator_kinds.WorldAnnotator(noise=0.5)
     found = {
         tuple(one.score for one in made.responses)
         for seed in range(20)
@@ -44,7 +45,8 @@ def test_every_kind_has_its_maker(kind: str) -> None:
     module, _, name = choices.KINDS[kind].about.maker.partition(":")
     first, *others = signature(getattr(import_module(module), name)).parameters.values()
     assert first.annotation in (choices.KINDS[kind], choices.KINDS[kind].__name__)
-    assert {one.name for one in others} <= {"seed", "device", "trust_remote_code", "usage_file", "day", "new"}
+    known = {"seed", "device", "trust_remote_code", "usage_file", "day", "new", "make"}
+    assert {one.name for one in others} <= known
     assert all(one.kind is one.KEYWORD_ONLY for one in others)
 
 
@@ -68,7 +70,7 @@ def test_a_kind_is_made_by_what_its_settings_name(monkeypatch: pytest.MonkeyPatc
 
 def test_torch_is_not_needed_to_ask_a_function_or_the_world() -> None:
     code = (
-        "import sys; from trueup.settings.annotator_settings import WorldAnnotator; "
+        "import sys; from trueup.settings.annotator_kinds import WorldAnnotator; "
         "from trueup.sources.by_name import make_annotator; make_annotator(WorldAnnotator()); "
         "print(*{'torch', 'transformers', 'numpy'} & set(sys.modules))"
     )

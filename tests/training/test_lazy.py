@@ -24,7 +24,7 @@ from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback import containers
 from trueup.feedback.columns import AS_IT_IS
-from trueup.feedback.lines import line_file
+from trueup.feedback.containers import line_file
 from trueup.methods import METHODS
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import examples_named

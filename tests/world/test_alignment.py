@@ -17,9 +17,8 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from trueup.feedback.records import Example
 from trueup.world.generate import examples, prompts
-from trueup.world.gold import gold, proxy
-from trueup.world.measure import answers, written_by
-from trueup.world.model import world_model_path
+from trueup.world.language import gold, proxy
+from trueup.world.model import answers, world_model_path, written_by
 from trueup.world.people import Reward, demonstrator, expert
 
 pytestmark = [pytest.mark.slow, pytest.mark.world]

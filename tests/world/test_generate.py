@@ -13,10 +13,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from trueup.errors import InputError
 from trueup.feedback.records import Example
 from trueup.world.generate import KINDS, examples, from_name, prompts
-from trueup.world.gold import Weights, gold, proxy
-from trueup.world.language import parse
-from trueup.world.measure import answers, written_by
-from trueup.world.model import train_world_model
+from trueup.world.language import Weights, gold, parse, proxy
+from trueup.world.model import answers, train_world_model, written_by
 from trueup.world.people import babbler, expert
 
 

@@ -10,8 +10,22 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from trueup.errors import InputError
 from trueup.world import language
-from trueup.world.gold import Aspects, Weights, aspects, gold, proxy
-from trueup.world.language import MARKS, WORDS, Task, join, mentions, parse, random_task, refuses, render
+from trueup.world.language import (
+    MARKS,
+    WORDS,
+    Aspects,
+    Task,
+    Weights,
+    aspects,
+    gold,
+    join,
+    mentions,
+    parse,
+    proxy,
+    random_task,
+    refuses,
+    render,
+)
 from trueup.world.model import make_tokenizer
 from trueup.world.people import babbler, demonstrator, expert
 

@@ -6,8 +6,7 @@ from random import Random
 import pytest
 
 from trueup.world.generate import prompts
-from trueup.world.gold import aspects, gold
-from trueup.world.language import WORDS, parse, refuses
+from trueup.world.language import WORDS, aspects, gold, parse, refuses
 from trueup.world.people import Rater, Writer, babbler, demonstrator, expert
 
 PROMPTS = prompts(2000, seed=1)

@@ -11,7 +11,7 @@ from trueup.annotators.local import load_reward_annotator
 from trueup.feedback.records import Example
 from trueup.settings.annotator_kinds import RewardAnnotator
 from trueup.world.generate import from_name
-from trueup.world.gold import gold
+from trueup.world.language import gold
 
 pytestmark = [pytest.mark.slow, pytest.mark.world]
 

@@ -8,8 +8,8 @@ from trueup.errors import InputError
 from trueup.feedback.records import Example, Message, Prompt, Response
 from trueup.settings.annotator_kinds import WorldAnnotator
 from trueup.world.generate import from_name, is_prompt_name, prompts, prompts_from_name
-from trueup.world.gold import DEFAULT_WEIGHTS, Weights, gold, proxy
-from trueup.world.scorers import load_world_annotator, weights_of, world_scorer
+from trueup.world.language import DEFAULT_WEIGHTS, Weights, gold, proxy
+from trueup.world.people import load_world_annotator, weights_of, world_scorer
 
 ASKED = ["list two fruits without apple .", "sort plum and fig ."]
 SAID = ["sure : apple , pear , pear .", "fig and plum ."]

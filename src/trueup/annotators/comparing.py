@@ -5,16 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import ClassVar
 
-from trueup.annotators.annotator import (
-    COMPARED,
-    NO_TEXT,
-    Annotated,
-    FunctionScorer,
-    Unusable,
-    load_scorer,
-    single_text,
-    summed,
-)
+from trueup.annotators import annotator
 from trueup.annotators.judge import Judge, PairVerdict, Question, Unreadable, Verdict
 from trueup.annotators.template import LABELS, Template, answered, load_template, pose, transcript
 from trueup.errors import InputError
@@ -66,18 +57,18 @@ class ComparingAnnotator:
         self.judge = judge
         self.template = template
         self.instruction = instruction
-        self._unusable = Unusable(max_unreadable, "verdicts", "read", "another model or template")
+        self._unusable = annotator.Unusable(max_unreadable, "verdicts", "read", "another model or template")
 
     @property
     def name(self) -> str:
         return self.judge.name
 
-    def annotate(self, examples: Sequence[Example]) -> Annotated:
+    def annotate(self, examples: Sequence[Example]) -> annotator.Annotated:
         """See `trueup.annotators.annotator.Annotator`."""
         pairs = [list(combinations(distinct(example), 2)) for example in examples]
         pair_verdicts, totals = self.pair_verdicts(examples, pairs)
         firsts = [[both.first for both in several] for several in pair_verdicts]
-        return Annotated(tuple(map(compared, examples, pairs, firsts)), totals)
+        return annotator.Annotated(tuple(map(compared, examples, pairs, firsts)), totals)
 
     def pair_verdicts(
         self, examples: Sequence[Example], pairs: Sequence[Sequence[Positions]]
@@ -93,7 +84,9 @@ class ComparingAnnotator:
         ]
         answers, totals = self._verdicts({question for both in posed for two in both for question in two})
         found = [[PairVerdict(answers[one], answers[other]) for one, other in both] for both in posed]
-        return found, summed((totals, _counted([verdict for verdicts in found for verdict in verdicts])))
+        return found, annotator.summed(
+            (totals, _counted([verdict for verdicts in found for verdict in verdicts]))
+        )
 
     def rate(
         self, examples: Sequence[Example], criteria: Sequence[Sequence[str]]
@@ -161,24 +154,24 @@ class ComparingAnnotator:
             self._unusable.add(
                 self.name, [one.reason if isinstance(one, Unreadable) else None for one in verdicts]
             )
-        return answers, summed(totals)
+        return answers, annotator.summed(totals)
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionComparisons:
     """Compares every two different responses by a user's function, in both orders as a judge is asked."""
 
-    function: FunctionScorer
+    function: annotator.FunctionScorer
     name: str
     gives: ClassVar[str] = "comparisons"
 
-    def annotate(self, examples: Sequence[Example]) -> Annotated:
+    def annotate(self, examples: Sequence[Example]) -> annotator.Annotated:
         """See `trueup.annotators.annotator.Annotator`."""
         pairs = [list(combinations(distinct(example), 2)) for example in examples]
         verdicts, totals = self.pair_verdicts(examples, pairs)
         firsts = [[both.first for both in several] for several in verdicts]
-        reasons = [NO_TEXT] * len(examples)
-        return Annotated(tuple(map(compared, examples, pairs, firsts, reasons)), totals)
+        reasons = [annotator.NO_TEXT] * len(examples)
+        return annotator.Annotated(tuple(map(compared, examples, pairs, firsts, reasons)), totals)
 
     def pair_verdicts(
         self, examples: Sequence[Example], pairs: Sequence[Sequence[Positions]]
@@ -191,9 +184,9 @@ class FunctionComparisons:
         return found, _counted([one for several in found for one in several if one.first is not None])
 
     def _first(self, example: Example, one: int, other: int) -> Verdict | Unreadable:
-        first, second = (single_text(example.responses[place].content) for place in (one, other))
+        first, second = (annotator.single_text(example.responses[place].content) for place in (one, other))
         if first is None or second is None:
-            return Unreadable(NO_TEXT)
+            return Unreadable(annotator.NO_TEXT)
         where = f"{example.origin}: " if example.origin else ""
         return Verdict(self.function.called(example.prompt.content, first, second, where=where, share=True))
 
@@ -204,7 +197,7 @@ def load_comparing_function(choice: ComparingFunction) -> FunctionComparisons:
     Raises:
         InputError: as of `load_scorer`.
     """
-    return FunctionComparisons(load_scorer(choice.function, COMPARED), choice.function)
+    return FunctionComparisons(annotator.load_scorer(choice.function, annotator.COMPARED), choice.function)
 
 
 def distinct(example: Example) -> list[int]:

@@ -48,11 +48,7 @@ class Rendered:
 
 
 def render_prompt(template: Template, prompt: Sequence[Message], tools: Tools = ()) -> Text:
-    """The prompt as a model is given it at inference, up to where it begins to speak.
-
-    Raises:
-        InputError: as `Template.written`, or the template leaves out what a message says.
-    """
+    """The prompt as a model is given it at inference, up to where it begins to speak."""
     messages = template.ended_once(prompt)
     written = template.written(messages, tools, ask=True)
     _refuse_left_out(written, messages)
@@ -60,11 +56,7 @@ def render_prompt(template: Template, prompt: Sequence[Message], tools: Tools = 
 
 
 def conversation_prompt(template: Template, prompt: Sequence[Message], tools: Tools = ()) -> Text:
-    """The prompt as the template writes it before an answer without a thought.
-
-    Raises:
-        InputError: as `Template.written`.
-    """
+    """The prompt as the template writes it before an answer without a thought."""
     found = template.written([*template.ended_once(prompt), Message("assistant", "x")], tools, ask=False)
     places = found.places(len(prompt), CONTENT)
     if not places:
@@ -82,17 +74,8 @@ def render(
     as_written: bool = False,
 ) -> Rendered:
     """Render prompt and response together, and cut them where the assistant begins and ends to speak.
-
-    Args:
-        opening: the prompt by itself; see `render_prompt` and `conversation_prompt`.
-        tools: what the assistant may call.
-        as_written: a later turn that does not begin as it is asked for may begin as `conversation_prompt` has it.
-
-    Raises:
-        OpeningError: the conversation does not begin as the model is asked.
-        InputError: as `Template.written`; or the template leaves out what a message says, or does not keep a turn's
-            words apart from others'.
-    """
+    `as_written`: a later turn that does not begin as it is asked for may begin as `conversation_prompt` has it.
+    OpeningError: the conversation does not begin as the model is asked."""
     messages = template.ended_once([*prompt, *response])
     full = template.written(messages, tools, ask=False)
     if not full.text.text.startswith(opening.text) and (
@@ -118,9 +101,8 @@ def render(
         said, learned = _said(full, number, start, following), is_learned(messages[number])
         if learned:
             _refuse_unlearned(template, full, number)
-        if number == speaking[-1]:
-            stop = following
-        else:
+        stop = following
+        if number != speaking[-1]:
             stop = _stop(template, messages[: number + 1], len(prompt), tools, text[:following], said)
         _check(full, number, start, stop)
         known = None if said is None else said - start
@@ -130,10 +112,7 @@ def render(
 
 
 def _opened(message: Message, opening: str) -> Message | None:
-    """The message with the thought opened that the model is asked with; None where it does not close it.
-
-    What a model wrote after an open thought closes it, and has not opened it.
-    """
+    """The message with the thought opened that the model is asked with; None where it does not close it."""
     found = re.search(r"<([\w:]+)>\s*$", opening)
     if found is None:
         return None
@@ -170,20 +149,12 @@ def _stop(
     template: Template, messages: Sequence[Message], prompt: int, tools: Tools, text: str, said: int | None
 ) -> int:
     """Where a turn ends that others follow.
-
     Where the conversation up to the turn is how the longer one begins, it ends there, also where it is asked to go on
     and others than the assistant do: a template may end a turn only where others follow. So it does without an end of
-    sequence that closes every conversation, whoever spoke last, if what follows a turn begins with different tokens.
-    Where the template writes the turn otherwise once others follow, what comes after the last of its words is how the
-    shorter conversation ends, or how it ends where an answer is to follow; or the turn ends with the end of sequence
-    that is written whatever follows.
-
-    Args:
-        messages: up to the turn.
-        prompt: how many of them are the prompt.
-        text: of the longer conversation, up to the next turn of the assistant.
-        said: the last known place of what the message says.
-    """
+    sequence that closes every conversation, if what follows a turn begins with different tokens. Where the template
+    writes the turn otherwise once others follow, what comes after the last of its words (`said`) is how the shorter
+    conversation ends, or how it ends where an answer is to follow; or the turn ends with the end of sequence that is
+    written whatever follows."""
     ended, more = (template.write(messages, tools, ask=ask) for ask in (False, True))
     begins = [one for one in (ended, more) if text.startswith(one) and (one != text or one == ended)]
     if begins:
@@ -228,11 +199,7 @@ def _refuse_unlearned(template: Template, full: Written, number: int) -> None:
 
 
 def _check(full: Written, number: int, start: int, stop: int) -> None:
-    """Refuse a turn whose message stands elsewhere too, or that holds what another one says.
-
-    Raises:
-        InputError: it is so.
-    """
+    """Refuse a turn whose message stands elsewhere too, or that holds what another one says."""
     name = f"message {number + 1} (assistant)"
     for part, marks in full.marks.get(number, {}).items():
         if any(marks) and not any(start <= place <= stop for place in full.places(number, part)):
@@ -248,11 +215,8 @@ def _differs(opening: str, text: str, *, last: bool) -> str:
     """Why an answer cannot be learned whose conversation does not begin as the model is asked."""
     same = _same(opening, text)
     shown = [repr(one[max(0, same - 20) : same + 20]) for one in (opening, text)]
-    other = (
-        "learn it as the conversation has it, with --answer-opening conversation"
-        if last
-        else "learn the last turn alone"
-    )
+    as_it_is = "learn it as the conversation has it, with --answer-opening conversation"
+    other = as_it_is if last else "learn the last turn alone"
     return (
         f"the chat template asks for an answer with ...{shown[0]} but writes the conversation with ...{shown[1]}, so "
         f"that the model would learn what it is not asked. Give the row what is asked for, {other}, or {REMEDY}"

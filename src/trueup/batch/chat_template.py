@@ -40,7 +40,6 @@ CALL_ID = 9
 """Letters and digits of a call's id where a template insists on a length: Mistral's."""
 REMEDY = "give another template with --chat-template FILE"
 Rows = list[dict[str, Any]]
-"""Messages as the library takes them."""
 Slot = tuple[int, str, str]
 """Where a mark may be put: the number of a message, or -1 for the tools; which part of it; the special token there."""
 
@@ -54,7 +53,6 @@ class Text:
     """Where a message, not the template, spells a special token."""
 
     def part(self, start: int, stop: int) -> "Text":
-        """The text from a place to another."""
         inside = (
             (one - start, other - start) for one, other in self.literal if start <= one and other <= stop
         )
@@ -75,24 +73,16 @@ class Written:
     it out. A mark is missing where the template would write something else because of it."""
 
     def places(self, number: int, part: str) -> list[int]:
-        """Where the marks of a part of a message come out."""
         return sorted(place for places in self.marks.get(number, {}).get(part, ()) for place in places)
 
 
 def today() -> str:
-    """Today's date in ISO's form."""
     return datetime.date.today().isoformat()
 
 
 @dataclass(frozen=True)
 class Template:
-    """The chat template of a tokenizer.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        special: texts of its special tokens.
-        date: what a template writes for today, in ISO's form.
-    """
+    """The chat template of a tokenizer, whose special tokens are `special`; `date` is what it writes for today."""
 
     tokenizer: Any
     special: tuple[str, ...] = ()
@@ -145,22 +135,15 @@ class Template:
         return made
 
     def write(self, messages: Sequence[Message], tools: Tools, *, ask: bool) -> str:
-        """What the library renders, in the first form of the calls that the template takes.
-
-        Args:
-            ask: with the heading of an answer at the end, as at inference.
-
-        Raises:
-            InputError: the template refuses the conversation.
-        """
+        """What the library renders, with the heading of an answer at the end where it is to `ask`."""
         first: Exception | None = None
         for form in FORMS:
-            rows = [{"role": one.role, "content": self._content(one), **one.extra} for one in messages]
+            rows: Rows = [{"role": one.role, "content": one.content, **one.extra} for one in messages]
+            if self._takes_parts:
+                rows = [row | {"content": [{"type": "text", "text": row["content"]}]} for row in rows]
             try:
                 text = self._apply(form(rows), tools, ask)
-            except (
-                Exception
-            ) as error:  # a template is a program of the model's author, and may raise anything
+            except Exception as error:  # a template is its author's program, and may raise anything
                 first = first or error
                 continue
             if not _prints_python(text, messages):
@@ -179,9 +162,6 @@ class Template:
             options["chat_template"] = with_date(self.tokenizer.get_chat_template(tools=declared), self.date)
         return str(self.tokenizer.apply_chat_template(rows, **options))
 
-    def _content(self, message: Message) -> Any:
-        return [{"type": "text", "text": message.content}] if self._takes_parts else message.content
-
     @cached_property
     def _takes_parts(self) -> bool:
         """Whether the template writes a content that is a list of parts, and not one that is a text."""
@@ -195,12 +175,7 @@ class Template:
             return False
 
     def written(self, messages: Sequence[Message], tools: Tools, *, ask: bool) -> Written:
-        """The same, and where in it is what the messages say.
-
-        Raises:
-            InputError: as `write`; or the template looks for a special token that a message spells, which then
-                cannot be kept text.
-        """
+        """The same, and where in it is what the messages say."""
         text = self.write(messages, tools, ask=ask)
         if used := MARK.search(text):
             raise InputError(
@@ -254,12 +229,7 @@ class Template:
 
 
 class _Marking:
-    """Puts marks where what is said begins and ends, and into every special token that is spelled.
-
-    Args:
-        special: finds special tokens.
-        chosen: numbers of the slots that get a mark; the others are only counted.
-    """
+    """Puts marks around what is said, and into every special token that is spelled; those of `chosen` slots alone."""
 
     def __init__(self, special: re.Pattern[str], chosen: frozenset[int] = frozenset()) -> None:
         self.special, self.chosen = special, chosen
@@ -321,16 +291,13 @@ def _prints_python(text: str, messages: Sequence[Message]) -> bool:
 
 
 def writes_date(tokenizer: Any) -> bool:
-    """Whether the chat template of a tokenizer may write today's date."""
     return DATED in str(tokenizer.chat_template)
 
 
 def with_date(template: str, date: str) -> str:
     """A chat template that writes this date where it would write today's.
-
     transformers gives its own function to templates and hands over no other, so the template begins with a macro of
-    that name, which knows what every directive stands for.
-    """
+    that name, which knows what every directive stands for."""
     at = datetime.datetime.fromisoformat(date)
     forms = [f"%{dash}{letter}" for dash in ("", "-") for letter in DIRECTIVES]
     return STRFTIME_NOW % json.dumps({form: at.strftime(form) for form in forms}) + template

@@ -15,8 +15,7 @@ import numpy as np
 
 from trueup.batch.chat import OpeningError, conversation_prompt, leaves_out_tools, render, render_prompt
 from trueup.batch.chat_template import Text
-from trueup.batch.pieces import PieceEncoder, Row, spells
-from trueup.batch.spelling import contents, lost_of
+from trueup.batch.pieces import PieceEncoder, Row, contents, lost_of, spells
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
@@ -58,18 +57,9 @@ class EncodedGroup(Generic[R]):
 
 class Encoder:
     """Encodes groups with one tokenizer.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        end_ids: tokens that end a turn; the first is appended where a response does not end with one of them.
-        limits: lengths allowed.
-        condition: written into every prompt: what the model was trained to be asked with.
-        date: what chat templates write for today, in ISO's form; None is today.
-        opening: how answers begin.
-        raw_meant: raw texts are meant to be encoded without the chat template there is.
-        rows: token ids that the model has embeddings for, often more than the tokenizer has tokens; None is the
-            tokenizer's own number.
-    """
+    The first of `end_ids` is appended where none ends a response. `condition` is written into every prompt; `date` is
+    what chat templates write for today; `opening` says how answers begin; `raw_meant` that raw texts are to go
+    without the chat template there is; `rows` are the token ids that have embeddings."""
 
     def __init__(
         self,
@@ -95,11 +85,7 @@ class Encoder:
         """Characters that have come through."""
 
     def encode(self, group: Group[R]) -> EncodedGroup[R] | Discarded:
-        """Token ids of one group, or the reason why it cannot be trained on.
-
-        Raises:
-            InputError: the tokenizer or its chat template cannot express the group.
-        """
+        """Token ids of one group, or the reason why it cannot be trained on."""
         notes: set[str] = set()
         if self.condition is not None:
             group = replace(group, prompt=self.condition.applied(group.prompt))
@@ -173,12 +159,8 @@ class Encoder:
     def bypasses_template(self, prompt: Prompt) -> bool:
         """Whether a raw text is encoded without the chat template there is, and that is not known to be meant."""
         content, template = prompt.content, self.tokenizer.chat_template
-        return (
-            isinstance(content, str)
-            and template is not None
-            and not self.raw_meant
-            and not spells(content, self.special)
-        )
+        raw = isinstance(content, str) and not spells(content, self.special)
+        return raw and template is not None and not self.raw_meant
 
     def _opening(self, prompt: Prompt) -> Text:
         """A conversation's prompt as its template renders it; nothing for raw text."""
@@ -197,7 +179,6 @@ class Encoder:
         return render_prompt(self.template, prompt.content, prompt.tools)
 
     def _note(self, group: Group[Any], notes: set[str]) -> None:
-        """What the user should know of a conversation beside its ids."""
         content, tools = group.prompt.content, group.prompt.tools
         if isinstance(content, str):
             return
@@ -250,14 +231,8 @@ class Encoder:
                 )
             return self._raw_response(prompt, response, notes)
         turns = as_messages(response)
-        rendered = render(
-            self.template,
-            prompt,
-            turns,
-            opening,
-            group.prompt.tools,
-            as_written=self.opening == "conversation",
-        )
+        as_written = self.opening == "conversation"
+        rendered = render(self.template, prompt, turns, opening, group.prompt.tools, as_written=as_written)
         if rendered.note:
             notes.add(rendered.note)
         if opening.literal or any(turn.text.literal for turn in rendered.turns):
@@ -291,25 +266,13 @@ class Encoder:
 
 
 def _one_turn(response: Sequence[Message]) -> str | None:
-    """What the assistant says where that is all there is."""
     alone = len(response) == 1 and response[0].role == "assistant" and not response[0].extra
     return response[0].content if alone else None
 
 
 def check_condition(condition: Condition, tokenizer: Any, prompts: Sequence[Prompt] = ()) -> None:
     """Refuse a condition that holds words the tokenizer knows only as its unknown token, or whose numbers it drops.
-
-    Rewards would look alike to the model, or be written with something it has never seen.
-
-    Args:
-        condition: every number that it writes from its lowest to its highest reward is tried, up to `MOST`, and
-            the one to ask for.
-        tokenizer: a transformers tokenizer.
-        prompts: a few in which it will stand, since a word may be another one beside others.
-
-    Raises:
-        InputError: the words are named, with what to do.
-    """
+    Every number from its lowest to its highest reward is tried, up to `MOST`, by itself and within some `prompts`."""
     for prompt in prompts:
         _check_in_place(condition, tokenizer, prompt)
     span = condition.highest - condition.lowest
@@ -331,14 +294,9 @@ def check_condition(condition: Condition, tokenizer: Any, prompts: Sequence[Prom
 
 def _check_in_place(condition: Condition, tokenizer: Any, prompt: Prompt) -> None:
     """The same within a prompt, for the lowest and the highest reward."""
-    before, low, high = (
-        _ids(_text(one), tokenizer)
-        for one in (
-            prompt,
-            condition.applied(prompt, condition.lowest),
-            condition.applied(prompt, condition.highest),
-        )
-    )
+    bounds = (condition.lowest, condition.highest)
+    written = [prompt, *(condition.applied(prompt, reward) for reward in bounds)]
+    before, low, high = (_ids("\n".join(contents(one.content)), tokenizer) for one in written)
     unknown = tokenizer.unk_token_id
     lost = (
         unknown is not None and max(Counter(ids)[unknown] for ids in (low, high)) > Counter(before)[unknown]
@@ -353,14 +311,7 @@ def _check_in_place(condition: Condition, tokenizer: Any, prompt: Prompt) -> Non
         )
 
 
-def _text(prompt: Prompt) -> str:
-    """What is said, one message after the other."""
-    content = prompt.content
-    return content if isinstance(content, str) else "\n".join(message.content for message in content)
-
-
 def unknown_words(text: str, tokenizer: Any) -> list[str]:
-    """The words of a text that the tokenizer has only its unknown token for."""
     token = tokenizer.unk_token
     if token is None or token in text or not _unknown(text, tokenizer):
         return []

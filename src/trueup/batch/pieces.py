@@ -6,6 +6,7 @@ text.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -13,19 +14,15 @@ from typing import Any
 from trueup.batch.chat import Turn
 from trueup.batch.chat_template import REMEDY, Template, Text, today
 from trueup.errors import InputError
+from trueup.feedback.records import Content
+from trueup.words import shortened
 
 Row = tuple[list[int], list[bool]]
-"""Token ids, and which of them are scored."""
 
 
 class PieceEncoder:
-    """Encodes text, prompts and turns with one tokenizer.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        end_ids: tokens that end a turn; the first is appended where a response does not end with one of them.
-        date: what its chat template writes for today, in ISO's form; None is today.
-    """
+    """Encodes text, prompts and turns with one tokenizer; the first of `end_ids` is appended where none ends a
+    turn."""
 
     def __init__(self, tokenizer: Any, end_ids: Sequence[int], date: str | None = None) -> None:
         self.tokenizer = tokenizer
@@ -36,17 +33,12 @@ class PieceEncoder:
         self.lead = _lead(tokenizer)
 
     def prompt(self, opening: Text) -> list[int]:
-        """Ids of a prompt, as at inference."""
         if opening.literal:
             return self._ids(opening)
         return list(self.tokenizer(opening.text, add_special_tokens=False).input_ids)
 
     def response(self, turns: Sequence[Turn]) -> Row:
-        """A response: the turns of the assistant are learned with their ends, what stands between them is not.
-
-        Raises:
-            InputError: where the last one ends cannot be told.
-        """
+        """A response: the turns of the assistant are learned with their ends, what stands between them is not."""
         ids: list[int] = []
         scored: list[bool] = []
         for number, turn in enumerate(turns):
@@ -59,11 +51,9 @@ class PieceEncoder:
         return self.end(ids, scored)
 
     def raw(self, text: str, *, literal: bool) -> list[int]:
-        """Ids of text that stands in the middle of a sequence; `literal`: special tokens in it stay text.
-
-        Some tokenizers put a space before whatever they encode; the text is then encoded after a line break,
-        whose own tokens are taken off again.
-        """
+        """Ids of text in the middle of a sequence; `literal`: special tokens in it stay text.
+        Some tokenizers put a space before whatever they encode; the text goes after a line break then, which is
+        cut."""
         keywords = {"add_special_tokens": False} | ({"split_special_tokens": True} if literal else {})
         if self.lead:
             ids = list(self.tokenizer("\n" + text, **keywords).input_ids)
@@ -79,10 +69,7 @@ class PieceEncoder:
 
     def _end(self, turn: Turn, *, last: bool) -> int:
         """Where a turn ends: with the first token of the model's ends after all that it says.
-
-        Where the template writes none, all that it ends the turn with does, and after the last turn all that it writes;
-        the first token of the next heading does where the model ends with it.
-        """
+        Without one, where all that the template ends the turn with does, or at the next heading's first token."""
         text, least = turn.text.text, turn.said
         ends = [one.end() for one in self._own(turn.text) if one[0] in self.ends and one.end() <= turn.stop]
         if least is None and ends:
@@ -99,9 +86,8 @@ class PieceEncoder:
         stop = max(len(text[: turn.stop].rstrip()), least or 0)
         shown = filter(None, map(self._shown, self.end_ids))
         named = next((one for one in shown if text.startswith(one, stop)), "")
-        return (
-            stop + len(named) if named and self.raw(text[stop:], literal=False)[0] in self.end_ids else stop
-        )
+        ends_so = named and self.raw(text[stop:], literal=False)[0] in self.end_ids
+        return stop + len(named) if ends_so else stop
 
     def _from(self, text: Text, start: int) -> list[int]:
         """Ids of what follows a place, read with a special token before it: some take white space with them."""
@@ -144,7 +130,6 @@ def _lead(tokenizer: Any) -> list[int]:
 
 
 def special_texts(tokenizer: Any) -> tuple[str, ...]:
-    """How the special tokens of a tokenizer are spelled, in order."""
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     return tuple(sorted(text for text in {*tokenizer.all_special_tokens, *added} if text))
 
@@ -156,3 +141,71 @@ def spells(value: object, special: Sequence[str]) -> bool:
     if isinstance(value, Mapping):
         return any(spells(key, special) or spells(one, special) for key, one in value.items())
     return isinstance(value, list | tuple) and any(spells(one, special) for one in value)
+
+
+EXCERPT = 30
+
+
+def contents(given: Content) -> list[str]:
+    return [given] if isinstance(given, str) else [one.content for one in given]
+
+
+def detokenized(ids: Sequence[int], tokenizer: Any) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.casefold().split())
+
+
+def dropped(text: str, kept: str) -> str:
+    """The visible characters that are oftener in one text than in what became of it, each once, in order.
+    White space, case, accents and other forms do not count, nor what as many other characters stand for."""
+    if squeezed(text) in squeezed(kept):
+        return ""
+    before, after = _folded(text), _folded(kept)
+    less = {one: before.count(one) - after.count(one) for one in dict.fromkeys(before)}
+    more = sum(
+        after.count(one) - before.count(one) for one in set(after) if after.count(one) > before.count(one)
+    )
+    gone = {one: number for one, number in less.items() if number > 0 and one.isprintable()}
+    return "".join(gone) if sum(gone.values()) > more else ""
+
+
+def _folded(text: str) -> str:
+    folded = squeezed(text if text.isascii() else unicodedata.normalize("NFKD", text))
+    return folded if folded.isascii() else "".join(one for one in folded if not unicodedata.combining(one))
+
+
+def lost_of(given: Content, ids: Sequence[int], tokenizer: Any, ends: Sequence[int]) -> str:
+    """What the ids of a prompt or a response do not hold: the characters, and an excerpt; else empty."""
+    full = detokenized(_bare(ids, tokenizer.bos_token_id, ends), tokenizer)
+    for text in contents(given):
+        kept = full
+        if not isinstance(given, str) and squeezed(text) not in squeezed(full):
+            # The template's own text would hide what is lost, or seem to stand for it.
+            kept = detokenized(tokenizer(text, add_special_tokens=False).input_ids, tokenizer)
+        end, begin = tokenizer.eos_token, tokenizer.bos_token
+        while end and text.endswith(end):
+            text = text.removesuffix(end)
+        while begin and text.startswith(begin):
+            text = text.removeprefix(begin)
+        if gone := dropped(text, kept):
+            return f"drops {shortened(gone, 12)} of {shortened(around(text, gone), EXCERPT)}"
+    return ""
+
+
+def _bare(ids: Sequence[int], begin: int | None, ends: Sequence[int]) -> list[int]:
+    """The ids without those that begin and end a sequence."""
+    kept = [int(one) for one in ids]
+    while kept and kept[-1] in ends:
+        kept.pop()
+    while kept and kept[0] == begin:
+        kept.pop(0)
+    return kept
+
+
+def around(text: str, gone: str) -> str:
+    places = (at for at, one in enumerate(text) if set(_folded(one)) & set(gone))
+    start = max(0, next(places, 0) - EXCERPT // 2)
+    return text[start : start + EXCERPT]

@@ -25,7 +25,6 @@ Part = Literal["values", "entropy", "collision"]
 
 
 def row_sums(values_S: Tensor, length_N: Tensor) -> Tensor:
-    """[N] sum of each row's values."""
     # Its check of the lengths would wait for a device.
     unsafe = values_S.device.type != "cpu"
     return torch.segment_reduce(values_S, "sum", lengths=length_N, initial=0, unsafe=unsafe)
@@ -80,7 +79,6 @@ class Pairs:
     chosen_P: Tensor
     """[P] int64 row numbers."""
     rejected_P: Tensor
-    """[P] int64 row numbers."""
     probability_P: Tensor
     """[P] float32 in (0.5, 1]."""
 
@@ -91,11 +89,11 @@ class Pairs:
             for relation, first in zip(relations, first_rows, strict=True)
             for chosen, rejected, probability in relation.pairs
         ]
-        return cls(
-            torch.tensor([pair[0] for pair in pairs], dtype=torch.int64),
-            torch.tensor([pair[1] for pair in pairs], dtype=torch.int64),
-            torch.tensor([pair[2] for pair in pairs], dtype=torch.float32),
+        kinds = (torch.int64, torch.int64, torch.float32)
+        chosen, rejected, probability = (
+            torch.tensor([pair[at] for pair in pairs], dtype=kind) for at, kind in enumerate(kinds)
         )
+        return cls(chosen, rejected, probability)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,6 @@ class PairsWithTarget:
 
     pairs: Pairs
     target_P: Tensor
-    """[P] int64 row numbers."""
 
     @classmethod
     def collate(
@@ -231,18 +228,11 @@ class Rollouts:
     old_log_prob_S: Tensor
     """[S] float32."""
     advantage_S: Tensor
-    """[S] float32."""
     target_S: Tensor
-    """[S] float32."""
     old_value_S: Tensor
-    """[S] float32."""
 
     @classmethod
     def collate(cls, relations: Sequence[RolloutRelation], first_rows: Sequence[int]) -> "Rollouts":
         rows = [row for relation in relations for row in relation.rows]
-        return cls(
-            *(
-                torch.from_numpy(np.concatenate([getattr(row, field.name) for row in rows]))
-                for field in fields(RolloutRow)
-            )
-        )
+        joined = (np.concatenate([getattr(row, one.name) for row in rows]) for one in fields(RolloutRow))
+        return cls(*map(torch.from_numpy, joined))

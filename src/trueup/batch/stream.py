@@ -9,7 +9,7 @@ Shape suffixes: T tokens of the stream, N rows (responses), S scored tokens.
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -44,7 +44,6 @@ class Stream:
     token_T: Tensor
     """[T] int64."""
     position_T: Tensor
-    """[T] int64."""
     source_S: Tensor
     """[S] int64, the stream position whose output predicts each scored token."""
     target_S: Tensor
@@ -72,11 +71,7 @@ class Stream:
         return on_device(self, device)
 
     def split(self, kind: Callable[[int], Hashable]) -> list[tuple["Stream", Tensor]]:
-        """Streams of the rows of one kind each, and [S'] the numbers of their scored tokens among the S.
-
-        Args:
-            kind: of a row, by its tokens, those of the prompt among them.
-        """
+        """Streams of the rows of one kind each, by their tokens, and [S'] the numbers of their scored tokens."""
         rows: dict[Hashable, list[tuple[int, int]]] = {}
         for group, span in enumerate(self.spans):
             for number, (start, stop) in enumerate(span.responses):
@@ -91,10 +86,8 @@ class Stream:
         spans: list[GroupSpan] = []
         place = 0
         for group, chosen in groupby(rows, key=lambda row: row[0]):
-            ranges = [
-                self.spans[group].prompt,
-                *(self.spans[group].responses[number] for _, number in chosen),
-            ]
+            span = self.spans[group]
+            ranges = [span.prompt, *(span.responses[number] for _, number in chosen)]
             bounds = np.cumsum([place, *(stop - start for start, stop in ranges)]).tolist()
             kept += [np.arange(*one) for one in ranges]
             spans.append(GroupSpan((bounds[0], bounds[1]), tuple(pairwise(bounds[1:]))))
@@ -126,37 +119,27 @@ def on_device(value: Moved, device: torch.device) -> Moved:
 
 
 def build_stream(groups: Sequence[TokenGroup[object]]) -> Stream:
-    """Lay groups out in the order given.
-
-    Every response needs a predecessor for its first token, so a prompt holds at least one token (see
-    `trueup.batch.tokens`).
-    """
-    tokens: list[np.ndarray] = []
-    positions: list[np.ndarray] = []
-    sources: list[np.ndarray] = []
-    targets: list[np.ndarray] = []
-    lengths: list[int] = []
-    prompts: list[int] = []
-    spans: list[GroupSpan] = []
-    start = 0
+    """Lay groups out in the order given; prompts are not empty: their last token predicts a response's first."""
+    tokens, positions, sources, targets = [], [], [], []
+    lengths, prompts, spans = [], [], []
+    stop = 0
     for group in groups:
-        prompt_stop = start + len(group.prompt)
+        start, stop, size = stop, stop + len(group.prompt), len(group.prompt)
+        last, ranges = stop - 1, []
         tokens.append(group.prompt)
-        positions.append(np.arange(len(group.prompt)))
-        stop, ranges = prompt_stop, []
+        positions.append(np.arange(size))
         for row in group.responses:
             first, stop = stop, stop + len(row.ids)
             before = np.arange(first - 1, stop - 1)
-            before[0] = prompt_stop - 1
+            before[0] = last
             tokens.append(row.ids)
-            positions.append(np.arange(len(group.prompt), len(group.prompt) + len(row.ids)))
+            positions.append(np.arange(size, size + len(row.ids)))
             sources.append(before[row.scored])
             targets.append(row.ids[row.scored])
             lengths.append(int(row.scored.sum()))
-            prompts.append(len(group.prompt))
+            prompts.append(size)
             ranges.append((first, stop))
-        spans.append(GroupSpan((start, prompt_stop), tuple(ranges)))
-        start = stop
+        spans.append(GroupSpan((start, last + 1), tuple(ranges)))
     return Stream(
         _tensor(tokens), _tensor(positions), _tensor(sources), _tensor(targets),
         torch.tensor(lengths, dtype=torch.int64), torch.tensor(prompts, dtype=torch.int64), tuple(spans),
@@ -174,13 +157,11 @@ class Batch(Generic[I]):
     stream: Stream
     index: I
     groups: tuple[TokenGroup[Any], ...]
-    """The groups of the stream, in its order."""
     idle: bool = False
     """Whether it counts for nothing: another process has it too, and this one only keeps up with its passes."""
 
     @property
     def origins(self) -> list[Origin | None]:
-        """Where each of the N rows came from."""
         return [group.origin for group in self.groups for _ in group.responses]
 
     def to(self, device: torch.device) -> "Batch[I]":
@@ -188,26 +169,14 @@ class Batch(Generic[I]):
 
 
 def collate_batch(groups: Sequence[TokenGroup[Any]], collate: Callable[..., I]) -> Batch[I]:
-    """Lay groups out as one stream and index their rows.
-
-    Args:
-        groups: one or more groups.
-        collate: `collate(relations, first_rows)` of the method's index type.
-    """
-    first_rows, row = [], 0
-    for group in groups:
-        first_rows.append(row)
-        row += len(group.responses)
+    """Lay groups out as one stream and index their rows by `collate(relations, first_rows)` of the method's index."""
+    first_rows = [0, *accumulate(len(group.responses) for group in groups)][:-1]
     index = collate([group.relation for group in groups], first_rows)
     return Batch(build_stream(groups), index, tuple(groups))
 
 
 def cut(groups: Sequence[TokenGroup[Any]], budget: int) -> Iterator[list[TokenGroup[Any]]]:
-    """Cut groups into micro-batches of at most `budget` stream tokens.
-
-    Groups are taken in order of length, so that those computed together are of similar size. A group is never
-    split: one that is longer than the budget is a micro-batch by itself. The loss does not depend on the cut.
-    """
+    """Cut groups into micro-batches of at most `budget` stream tokens, in order of length; a group is never split."""
     part: list[TokenGroup[Any]] = []
     tokens = 0
     for group in sorted(groups, key=lambda group: group.num_tokens):

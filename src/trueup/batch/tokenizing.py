@@ -17,41 +17,28 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from trueup import batch, feedback, stop
+from trueup import batch, display, feedback, record_cache, stop, words
 from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import UNSPELLED, EncodedGroup, Encoder
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Group, Origin
 from trueup.files import cache_folder
-from trueup.record_cache import AT_ONCE, RecordCache
-from trueup.words import counted, listed
 
 R = TypeVar("R")
 
 LIBRARIES = ("transformers", "tokenizers", "jinja2")
-SOURCES = (batch, feedback)
-"""Packages whose code makes tokens of texts."""
 MOST_KEPT = 8 * 2**30
 """Bytes of tokens on disk, beyond which the oldest are deleted."""
 
 
 class TokenCache:
-    """Encodes groups with an encoder, or takes what it made of them before.
-
-    Args:
-        encoder: what makes tokens.
-        path: of the file; `tokens/tokens.sqlite` in the cache's folder where it is left out.
-
-    Raises:
-        InputError: the file cannot be made; or later, read or written.
-    """
+    """Encodes groups, or takes what was made of them before out of `path`, else out of the cache."""
 
     def __init__(self, encoder: Encoder, path: Path | None = None) -> None:
         self.encoder = encoder
         self.identity = encoder_identity(encoder)
-        self._records = RecordCache(
+        self._records = record_cache.RecordCache(
             path or cache_folder() / "tokens" / "tokens.sqlite",
             table="tokens_2",
             noun="tokens",
@@ -61,23 +48,18 @@ class TokenCache:
         self._new: dict[str, dict[str, Any]] = {}
 
     def encode(self, group: Group[R]) -> EncodedGroup[R] | Discarded:
-        """See `Encoder.encode`. What it refuses is not kept.
-
-        Raises:
-            InputError: the tokenizer or its chat template cannot express the group.
-        """
+        """See `Encoder.encode`. What it refuses is not kept."""
         key = self._key(group)
         record = self._new.get(key) or self._records.get(key)
         if record is None:
             made = self.encoder.encode(group)
             self._new[key] = record_of(made)
-            if len(self._new) >= AT_ONCE:
+            if len(self._new) >= record_cache.AT_ONCE:
                 self.flush()
             return made
         return read_record(record, group)
 
     def flush(self) -> None:
-        """Write what is new."""
         self._records.put_all(self._new)
         self._new = {}
 
@@ -87,7 +69,6 @@ class TokenCache:
 
 
 def record_of(made: EncodedGroup[Any] | Discarded) -> dict[str, Any]:
-    """What is kept of a group."""
     if isinstance(made, Discarded):
         return {"discarded": made.reason}
     rows = made.tokens.responses
@@ -114,11 +95,7 @@ def read_record(record: dict[str, Any], group: Group[R]) -> EncodedGroup[R] | Di
 
 
 def tokenizer_identity(tokenizer: Any) -> str:
-    """Hash of a tokenizer and its chat template, as it writes itself.
-
-    Raises:
-        InputError: it cannot be written, so that nothing tells it from another.
-    """
+    """Hash of a tokenizer and its chat template, as it writes itself."""
     digest = hashlib.sha256(repr(type(tokenizer)).encode())
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -134,14 +111,9 @@ def tokenizer_identity(tokenizer: Any) -> str:
 
 
 def encoder_identity(encoder: Encoder) -> str:
-    """Hash of all that decides which tokens an encoder makes of a text: tokenizer, template, settings and code, and the
-    day where the template writes it.
-
-    Raises:
-        InputError: the tokenizer cannot be written, so that nothing tells it from another.
-    """
+    """Hash of all that decides which tokens an encoder makes of a text, the day too where the template writes it."""
     digest = hashlib.sha256(tokenizer_identity(encoder.tokenizer).encode())
-    for package in SOURCES:
+    for package in (batch, feedback):  # whose code makes tokens of texts
         for path in sorted(Path(package.__path__[0]).rglob("*.py")):
             digest.update(path.read_bytes())
     about = {
@@ -163,10 +135,8 @@ class Tokenized:
 
     groups: list[TokenGroup[Any]] = field(default_factory=list)
     dropped: dict[str, list[Origin | None]] = field(default_factory=dict)
-    """Why groups were left out -> where they came from."""
     responses: int = 0
     responses_cut: int = 0
-    """Responses that lost their end."""
     prompts_cut: int = 0
     raw: int = 0
     """Groups of raw text, encoded without the chat template there is."""
@@ -175,15 +145,7 @@ class Tokenized:
 
 
 def tokenize(groups: Iterable[Group[Any]], encoder: Encoder, cache: TokenCache | None = None) -> Tokenized:
-    """Encode groups, counting what is cut or left out.
-
-    Args:
-        cache: of what the encoder makes, to be looked up first.
-
-    Raises:
-        InputError: a group cannot be expressed.
-        Stopped: the user asked to stop.
-    """
+    """Encode groups, counting what is cut or left out."""
     made = Tokenized()
     for group in groups:
         stop.check()
@@ -206,15 +168,7 @@ def tokenize(groups: Iterable[Group[Any]], encoder: Encoder, cache: TokenCache |
 def tokens_of(
     groups: Iterable[Group[Any]], encoder: Encoder, *, what: str, cache: TokenCache | None = None
 ) -> list[TokenGroup[Any]]:
-    """As `tokenize`, for a whole data set: what was cut or left out is told.
-
-    Args:
-        what: names the data in messages: `training` or `evaluation`.
-        cache: see `tokenize`.
-
-    Raises:
-        InputError: a group cannot be expressed, or none is left.
-    """
+    """As `tokenize`, for a whole data set: what was cut or left out is told."""
     made = tokenize(groups, encoder, cache)
     if cache:
         cache.flush()
@@ -238,10 +192,10 @@ def tokens_of(
             f"{limits.max_prompt_length}"
         )
     for line in (*lines, *(f"note: {note}" for note in made.notes if note not in UNSPELLED)):
-        data_logger.info(line)
+        display.data_logger.info(line)
     for note in UNSPELLED:
         if number := made.notes[note]:
-            data_logger.warning(
+            display.data_logger.warning(
                 f"{what} data: {number} of {len(made.groups)} {note}. See which by `trueup inspect FILE "
                 "--model MODEL`, and mend or remove them, or take another model"
             )
@@ -252,7 +206,7 @@ def tokens_of(
 def warn_of_raw(raw: int, number: int, what: str, noun: str) -> None:
     """Warn where raw texts are encoded without the chat template that the model has."""
     if raw:
-        data_logger.warning(
+        display.data_logger.warning(
             f"{what}: {raw} of {number} {noun} are raw text, encoded as it is although the model has a chat template. "
             "Give --chat true to make turns of the user and the assistant of it, or --chat false if this is meant"
         )
@@ -264,6 +218,6 @@ def _rows(origins: Sequence[Origin | None]) -> str:
     for origin in origins:
         if origin is not None:
             files.setdefault(origin.file, []).append(str(origin.row))
-    places = [f"{file} row{'s' * (len(rows) > 1)} {listed(rows)}" for file, rows in files.items()]
-    count = counted(len(origins), "example")
+    places = [f"{file} row{'s' * (len(rows) > 1)} {words.listed(rows)}" for file, rows in files.items()]
+    count = words.counted(len(origins), "example")
     return f"{count} ({'; '.join(places)})" if places else count

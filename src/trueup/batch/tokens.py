@@ -15,11 +15,7 @@ Relation = TypeVar("Relation", covariant=True)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenRow:
-    """One response.
-
-    `scored` marks the tokens whose log-probability counts: the assistant's words and the token that ends
-    them, not a user's turn in between.
-    """
+    """One response; `scored` marks the assistant's words and the token that ends them, not turns in between."""
 
     ids: npt.NDArray[np.int32]
     """[R] token ids, R >= 1."""
@@ -32,7 +28,6 @@ class TokenGroup(Generic[Relation]):
     """A prompt, its responses, and how they relate."""
 
     prompt: npt.NDArray[np.int32]
-    """[P] token ids, P >= 1."""
     responses: tuple[TokenRow, ...]
     relation: Relation
     origin: Origin | None = None
@@ -52,11 +47,7 @@ class TokenGroup(Generic[Relation]):
 
 
 def mismatched(group: TokenGroup[Any], other: TokenGroup[Any], *, max_length: int) -> TokenGroup[None] | None:
-    """The prompt of `group` with the responses of `other`, cut to `max_length` tokens together.
-
-    Returns:
-        None where both have the same prompt, or nothing of the responses fits behind it.
-    """
+    """The prompt of `group` with the responses of `other`, cut to `max_length`; None where nothing of them fits."""
     if np.array_equal(group.prompt, other.prompt):
         return None
     room = max_length - len(group.prompt)
@@ -66,10 +57,7 @@ def mismatched(group: TokenGroup[Any], other: TokenGroup[Any], *, max_length: in
 
 
 def tokens_identity(groups: Iterable[TokenGroup[Any]]) -> str:
-    """Hash of what a model sees of the groups, in their order; the first 16 hexadecimal digits.
-
-    Two runs on the same feedback share it only where tokenizer, template and limits gave the same tokens.
-    """
+    """Hash of what a model sees of the groups, in their order; the first 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for group in groups:
         digest.update(group.key.encode())

@@ -11,10 +11,9 @@ from trueup.cli.app import COMMANDS
 from trueup.cli.options import Arguments, Command, of_settings, print_help
 from trueup.display import shown
 from trueup.errors import InputError
-from trueup.feedback import canonical
+from trueup.feedback import canonical, conversion
 from trueup.feedback import condition as conditions
 from trueup.feedback.columns import table_of
-from trueup.feedback.convert import conversion, targets
 from trueup.feedback.records import Example, count
 from trueup.inspection import findings, inspection, screen
 from trueup.model_folder import check_model
@@ -25,7 +24,7 @@ from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
 from trueup.training.folder import RunFolder
 from trueup.words import counted, spelled
-from trueup.world.scorers import world_scorer
+from trueup.world.people import world_scorer
 
 JSON = {"json": ("", "Print one JSON object instead of text.")}
 SAMPLING = "trueup sample prompts.jsonl --model models/sft --responses 4 --output candidates.jsonl"
@@ -174,19 +173,19 @@ def convert(arguments: Sequence[str]) -> None:
 def _target(settings: command_settings.ConvertSettings, examples: Sequence[Example]) -> conversion.Target:
     """What to convert to; a kind that was chosen here is printed."""
     if settings.to != "trl":
-        return targets.OWN[settings.to]
-    chosen = settings.kind or targets.usual_kind(examples)
+        return conversion.OWN[settings.to]
+    chosen = settings.kind or conversion.usual_kind(examples)
     if settings.kind is None:
         held = count(examples).words()
         line = f"TRL's rows of {chosen} are written for {held}; --kind changes it"
         print(spelled(line), file=sys.stderr)
     if chosen == "points":
-        return targets.trl_points_target(settings.threshold)
+        return conversion.trl_points_target(settings.threshold)
     if settings.threshold is not None:
         raise InputError(
             f"--threshold is for TRL's rows of points, and these are {chosen}; add --kind points"
         )
-    return targets.TRL_PAIRS if chosen == "pairs" else targets.trl_demonstrations_target(examples)
+    return conversion.TRL_PAIRS if chosen == "pairs" else conversion.trl_demonstrations_target(examples)
 
 
 def condition(arguments: Sequence[str]) -> None:

@@ -13,8 +13,7 @@ from trueup.cli.app import COMMANDS, print_boxes
 from trueup.cli.options import Arguments, Command, in_words, print_help
 from trueup.config.annotator_names import run_settings
 from trueup.config.layers import read_yaml
-from trueup.config.resolve import Resolved, find_method, load_run, resolve, unknown
-from trueup.config.trl_options import names_of_trl
+from trueup.config.resolve import Resolved, find_method, load_run, names_of_trl, resolve, unknown
 from trueup.config.trust import refuse_config, refuse_run
 from trueup.display import duration, shown
 from trueup.errors import InputError, NumericsError

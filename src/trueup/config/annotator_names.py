@@ -20,11 +20,7 @@ from trueup.words import as_given
 
 
 def reward_layer(name: str) -> dict[str, Any]:
-    """Return what `reward: NAME` stands for: an annotator that scores. A plain folder is a reward model's.
-
-    Raises:
-        InputError: the name has another form; the message lists the forms.
-    """
+    """Return what `reward: NAME` stands for: an annotator that scores. A plain folder is a reward model's."""
     kind, colon, _ = name.partition(":")
     if kind in KINDS and KINDS[kind].gives == "comparisons":
         raise InputError(
@@ -39,11 +35,7 @@ def reward_layer(name: str) -> dict[str, Any]:
 
 
 def judge_layer(name: str) -> dict[str, Any]:
-    """Return what `judge: NAME` stands for: an annotator that compares.
-
-    Raises:
-        InputError: the name has another form.
-    """
+    """Return what `judge: NAME` stands for: an annotator that compares."""
     made = annotator_layer(name)
     if KINDS[made["kind"]].gives == "scores":
         raise InputError(
@@ -63,11 +55,7 @@ def called(setting: str) -> Iterator[None]:
 
 
 def expanded_apart(layer: dict[str, Any]) -> dict[str, Any]:
-    """Return a layer with what its `judge: NAME` and its `reward: NAME` stand for, which are two annotators.
-
-    Raises:
-        InputError: a name has another form, or a name and a setting beside it differ.
-    """
+    """Return a layer with what its `judge: NAME` and its `reward: NAME` stand for, which are two annotators."""
     rest = dict(layer)
     for setting, spelled in (("judge", judge_layer), ("reward", reward_layer)):
         name = rest.get(setting)
@@ -79,12 +67,7 @@ def expanded_apart(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def expanded(layer: dict[str, Any]) -> dict[str, Any]:
-    """Return a layer of dotted settings with what its `annotator: NAME` or `reward: NAME` stands for.
-
-    Raises:
-        InputError: a name has another form; a reward is given beside an annotator; or a name and a setting of the
-            annotator differ.
-    """
+    """Return a layer of dotted settings with what its `annotator: NAME` or `reward: NAME` stands for."""
     rest = dict(layer)
     made: dict[str, Any] = {}
     reward = rest.pop("reward", None)
@@ -106,7 +89,6 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _put(layer: dict[str, Any], setting: str, name: str, made: Mapping[str, Any]) -> None:
-    """Add what a name stands for below a setting."""
     for key, value in made.items():
         path = f"{setting}.{key}"
         if path in layer and not same(layer[path], value):

@@ -26,13 +26,7 @@ what YAML takes for true."""
 
 
 def flatten(values: Mapping[str, Any]) -> Layer:
-    """Return nested values under dotted names; a value of None counts as left out.
-
-    Example: `{"beta": 0.1, "reference": {"alpha": 0.6}}` is `{"beta": 0.1, "reference.alpha": 0.6}`.
-
-    Raises:
-        InputError: a name is given both nested and dotted.
-    """
+    """Return nested values under dotted names; None counts as left out. `{"a": {"b": 1}}` is `{"a.b": 1}`."""
     layer: Layer = {}
     for name, value in _leaves(values, ""):
         if name in layer:
@@ -48,13 +42,7 @@ def overlay(lower: Layer, upper: Layer) -> Layer:
 
 
 def nest(layer: Layer) -> dict[str, Any]:
-    """Return the layer as nested mappings, the opposite of `flatten`.
-
-    A mapping that is also given as true (`lora: true` beside `lora.rank`) is the mapping.
-
-    Raises:
-        InputError: a name is given both as a value and as a mapping.
-    """
+    """Return the layer as nested mappings; `lora: true` beside `lora.rank` is the mapping."""
     nested: dict[str, Any] = {}
     for name in sorted(layer, key=lambda name: name.count(".")):
         *parents, last = name.split(".")
@@ -100,7 +88,6 @@ def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
 
 
 def _without_paths(value: Any) -> Any:
-    """The value with paths as text, those in a list too."""
     if isinstance(value, list | tuple):
         return [_without_paths(one) for one in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -144,10 +131,7 @@ DECIMAL = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values; dates stay text, as no setting is a date, and so do numbers that are not written in decimals.
-
-    To YAML 1.1, `1:30` is 90 and `010` is 8.
-    """
+    """Plain values; dates and numbers that are not written in decimals stay text: to YAML 1.1, `1:30` is 90."""
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
         tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
@@ -173,11 +157,7 @@ def _composed(text: str) -> yaml.Node | None:
 
 
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """Read a mapping of settings from a YAML file, and the line of each dotted key, counted from 1.
-
-    Raises:
-        InputError: the file is absent, not UTF-8, not YAML, not a mapping, or has a tag or a key given twice.
-    """
+    """Read a mapping of settings from a YAML file, and the line of each dotted key, counted from 1."""
     try:
         text = no_device(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -6,22 +6,21 @@ it starts, read when it resumes.
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from trueup import model_hub, python_objects
-from trueup.config.annotator_names import expanded, run_settings
+from trueup import model_folder, model_hub, python_objects
+from trueup.config import annotator_names, run_checks
 from trueup.config.layers import Layer, flatten, nest, overlay, read_yaml, same
-from trueup.config.run_checks import gives_nothing, refuse_misfit, refuse_source
-from trueup.config.trl_options import handled_names, names_of_trl, translate
+from trueup.config.trl_rows import NAMES, Row, Translated
+from trueup.config.trl_rules import TABLE
 from trueup.errors import InputError
-from trueup.methods import METHODS, MethodInfo
-from trueup.methods.method import load_packages, package_of, reference_of
-from trueup.model_folder import is_adapter
+from trueup.methods import METHODS
+from trueup.methods.method import MethodInfo, load_packages, package_of, reference_of
 from trueup.settings.annotator_settings import decisive
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
@@ -62,21 +61,9 @@ class Given:
 
 
 def resolve(
-    method_name: str,
-    *,
-    config_file: str | Path | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    method_name: str, *, config_file: str | Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Resolved:
-    """Settle every setting of a run.
-
-    Args:
-        method_name: as in `trueup methods`.
-        config_file: YAML; names nested or dotted, ours or TRL's.
-        overrides: what goes over the file; names nested or dotted, ours or TRL's, values plain or text.
-
-    Raises:
-        InputError: anything that cannot be, with where it stands, why, and what to give instead.
-    """
+    """Settle every setting of a run; names nested or dotted, ours or TRL's. `overrides` go over `config_file`."""
     info = find_method(method_name)
     given = read_layers(info, config_file, overrides or {})
     resolved = settle(info, overlay(flatten(info.defaults), given.layer), given.origins)
@@ -115,18 +102,15 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
             raise InputError(f"{' and '.join(sources)} and {name} are both given and differ; give one")
         layer[name] = value
         if name not in sources:
-            origins[name] = (
-                f"{next((lines[source] for source in sources if source in lines), '')} {', '.join(sources)}"
-            )
+            place = next((lines[source] for source in sources if source in lines), "")
+            origins[name] = f"{place} {', '.join(sources)}"
+    short = "reward" if "reward" in lower else "annotator"
     try:
-        expanded_lower = expanded(lower)
+        lower = annotator_names.expanded(lower)
     except InputError as refusal:
-        short = "reward" if "reward" in lower else "annotator"
         raise InputError(f"{_origin(short, origins)}{refusal}") from None
-    lower, upper = expanded_lower, expanded(upper)
-    for name in upper:
-        if name not in translated.settings:
-            origins[name] = ""
+    upper = annotator_names.expanded(upper)
+    origins |= dict.fromkeys((name for name in upper if name not in translated.settings), "")
     if "annotator.kind" in upper:
         origins["annotator"] = ""
     notes = list(translated.notes)
@@ -143,21 +127,20 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> Resolv
     of_method = {name: nested.pop(name) for name in list(nested) if name in info.settings.model_fields}
     of_run = {name: nested.pop(name) for name in list(nested) if name in RunSettings.model_fields}
     problems = [SettingProblem(name, unknown(name, info)) for name in flatten(nested) or nested]
-    refuse_source(info, of_run.get("source", "offline"))
+    run_checks.refuse_source(info, of_run.get("source", "offline"))
     method_settings = _collect(info.settings, of_method, f"method {info.name}", problems)
     settings = _collect(RunSettings, of_run, "a run", problems)
-    if settings is None and gives_nothing(of_run) and all(NO_DATA not in one.text for one in problems):
+    unsaid = all(NO_DATA not in one.text for one in problems)
+    if settings is None and unsaid and run_checks.gives_nothing(of_run):
         problems.append(SettingProblem("data", NO_DATA))
     if method_settings is None or settings is None or problems:
         raise _located(problems, origins)
-    refuse_misfit(info, method_settings, settings)
+    run_checks.refuse_misfit(info, method_settings, settings)
     if settings.learning_rate is None:
         raise InputError(f"learning_rate is required, as method {info.name} has no default for it")
     reference = reference_of(method_settings)
-    bare = settings.lora is None and not is_adapter(
-        settings.model
-    )  # a model that is one, the reference refuses
-    if reference.needs_adapter and bare:
+    bare = settings.lora is None and not model_folder.is_adapter(settings.model)
+    if reference.needs_adapter and bare:  # a model that is an adapter, the reference refuses
         raise InputError(
             f"reference.kind {reference.kind} is refused without lora: there is no adapter to switch off; "
             "give lora.rank, or take reference.kind frozen"
@@ -167,17 +150,11 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> Resolv
 
 def beyond_defaults(settings: Mapping[str, Any], info: MethodInfo) -> dict[str, Any]:
     """Return what a run's record holds beyond the defaults, so that `model_fields_set` is as at its start."""
-    defaults = {
-        name: to_jsonable_python(field.default, exclude_none=False)
-        for name, field in RunSettings.model_fields.items()
-        if not field.is_required()
-    }
+    known = RunSettings.model_fields.items()
+    defaults = {name: to_jsonable_python(one.default) for name, one in known if not one.is_required()}
     of_method = {name.partition(".")[0] for name in info.defaults}
-    return {
-        name: value
-        for name, value in settings.items()
-        if name in of_method or name not in defaults or value != defaults[name]
-    }
+    kept = {name for name in settings if name not in defaults or settings[name] != defaults[name]}
+    return {name: value for name, value in settings.items() if name in kept | of_method}
 
 
 def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -207,7 +184,7 @@ def unknown(name: str, info: MethodInfo) -> str:
     """Say that a dotted name is no setting, and which one was meant."""
     if name.partition(".")[0] == "reference" and "reference" not in info.settings.model_fields:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
-    known = [setting.path for setting in (*settings_in(info.settings), *run_settings())]
+    known = [setting.path for setting in (*settings_in(info.settings), *annotator_names.run_settings())]
     close = SHORT_NAMES.get(name)
     named_so = [*known, *names_of_trl(info)]
     hint = f"; did you mean {close}?" if close in known else did_you_mean(name, named_so)
@@ -215,7 +192,6 @@ def unknown(name: str, info: MethodInfo) -> str:
 
 
 def _located(problems: Iterable[SettingProblem], origins: Mapping[str, str]) -> SettingsError:
-    """The same problems, each with where its setting was given."""
     return SettingsError(
         SettingProblem(found.path, f"{_origin(found.path, origins)}{found.text}") for found in problems
     )
@@ -248,12 +224,8 @@ def told_settings(resolved: Resolved) -> dict[str, Any]:
         or (one.role.sources and settings.source not in one.role.sources)
         or (one.role.gathers and not settings.gathers)
     }
-    kept = {
-        name: value
-        for name, value in flatten(plain["settings"]).items()
-        if name not in vain and value not in (None, [])
-    }
-    return {**plain, "settings": nest(kept)}
+    told = {name: value for name, value in flatten(plain["settings"]).items() if value not in (None, [])}
+    return {**plain, "settings": nest({name: value for name, value in told.items() if name not in vain})}
 
 
 def of_this_process(resolved: Resolved) -> list[str]:
@@ -264,7 +236,6 @@ def of_this_process(resolved: Resolved) -> list[str]:
 
 
 def going_on(resolved: Resolved, folder: Path) -> str:
-    """How one goes on with a run."""
     if of_this_process(resolved):
         return f"trueup.resume({str(folder)!r}) in this process"
     return f"trueup train {resolved.info.name} --resume {folder}"
@@ -277,24 +248,13 @@ def load_run(
     method_name: str | None = None,
     config_file: str | Path | None = None,
 ) -> Resolved:
-    """Read the settings of a run that is to be resumed.
-
-    Args:
-        run: the run's folder. It is the output of what is returned, wherever the run was when it began.
-        overrides: settings given again; one that differs must be among `RESUME_MAY_CHANGE`.
-        method_name: what the user takes the run's method for.
-        config_file: YAML with settings given again.
-
-    Raises:
-        InputError: there is no run, its run.yaml is damaged, or a setting would change the result.
-    """
+    """Read the settings of the run in a folder; one given again that differs must be among `RESUME_MAY_CHANGE`."""
     values = read_run(run)
     path = Path(run) / RUN_FILE
     try:
         info = find_method(values["method"])
-        layer = flatten(
-            {**values["method_settings"], **beyond_defaults(values["settings"], info), "output": str(run)}
-        )
+        of_run = beyond_defaults(values["settings"], info)
+        layer = flatten({**values["method_settings"], **of_run, "output": str(run)})
         began = settle(info, layer, {})
     except InputError as error:
         raise InputError(
@@ -305,17 +265,14 @@ def load_run(
         raise InputError(f"{run} is a run of method {info.name}; resume it with trueup train {info.name}")
 
     given = read_layers(info, config_file, overrides or {})
-    again = {
-        name: value
-        for name, value in given.layer.items()
-        if not (_same_folder(name, value, run) or _same_model(value, layer.get(name)))
-    }
+    again = {name: one for name, one in given.layer.items() if not _same_model(one, layer.get(name))}
+    output = again.get("output")
+    if isinstance(output, str) and Path(output).resolve() == Path(run).resolve():
+        del again["output"]
     resumed = settle(info, overlay(layer, again), given.origins) if again else began
     before, after = dump(began), dump(resumed)
-    changed = [
-        *_changed(before["method_settings"], after["method_settings"]),
-        *_changed(before["settings"], after["settings"]),
-    ]
+    parts = ("method_settings", "settings")
+    changed = [name for part in parts for name in _changed(before[part], after[part])]
     if refused := [name for name in changed if name not in RESUME_MAY_CHANGE]:
         # Nothing of annotator and sampler where there are none.
         can = sorted(name for name in RESUME_MAY_CHANGE if began.settings.gathers or "." not in name)
@@ -329,11 +286,7 @@ def load_run(
 
 
 def read_record(run: str | Path) -> dict[str, Any]:
-    """Return what run.yaml holds beside the settings: versions, fingerprints, and what else was added.
-
-    Raises:
-        InputError: there is no run, or its run.yaml is damaged.
-    """
+    """Return what run.yaml holds beside the settings: versions, fingerprints, and what else was added."""
     return {key: value for key, value in read_run(run).items() if key not in KEYS}
 
 
@@ -351,20 +304,15 @@ def read_run(run: str | Path) -> dict[str, Any]:
     return values
 
 
-def _same_folder(name: str, value: object, run: str | Path) -> bool:
-    return name == "output" and isinstance(value, str) and Path(value).resolve() == Path(run).resolve()
-
-
 def _same_model(value: object, began: object) -> bool:
     """Whether a model of the hub is given without a revision; the run keeps the commit that it began with."""
     if isinstance(value, list | tuple) and isinstance(began, list):
-        return len(value) == len(began) and all(
-            one == other or _same_model(one, other) for one, other in zip(value, began, strict=True)
-        )
+        both = list(zip(value, began, strict=False))
+        same_each = all(one == other or _same_model(one, other) for one, other in both)
+        return len(value) == len(began) and same_each
     name, at, commit = str(began).rpartition("@")
-    return (
-        bool(at and model_hub.COMMIT.fullmatch(commit)) and str(value).removeprefix(model_hub.PREFIX) == name
-    )
+    held = bool(at and model_hub.COMMIT.fullmatch(commit))
+    return held and str(value).removeprefix(model_hub.PREFIX) == name
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -372,9 +320,55 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = 
     names: list[str] = []
     for name, one in before.items():
         other = after[name]
-        inner = isinstance(one, dict) and isinstance(other, dict) and one.get("kind") == other.get("kind")
-        if inner:
+        if isinstance(one, dict) and isinstance(other, dict) and one.get("kind") == other.get("kind"):
             names += _changed(one, other, f"{prefix}{name}.")
         elif decisive(one) != decisive(other):
             names.append(f"{prefix}{name}")
     return names
+
+
+def translate(values: Mapping[str, Any], method: MethodInfo) -> Translated:
+    """Translate the values that stand under TRL's names; a name that is also ours passes untouched."""
+    given = {name: value for name, value in values.items() if value is not None}
+    result = Translated()
+    notes: list[str] = []
+    refusals: list[SettingProblem] = []
+    for row in _rows(method):
+        chosen = {name: given[name] for name in row.names if name in given}
+        if not chosen:
+            continue
+        try:
+            outcome = row.rule(chosen, method)
+        except InputError as error:
+            refusals.append(SettingProblem(next(iter(chosen)), str(error)))
+            continue
+        notes += outcome.notes
+        result.unless_given.update(outcome.unless_given)
+        for setting, value in outcome.settings.items():
+            if setting in result.settings and not same(result.settings[setting], value):
+                names = " and ".join((*result.made_from[setting], *chosen))
+                refusals.append(
+                    SettingProblem(setting, f"{names} contradict each other: each sets {setting}")
+                )
+            result.settings[setting] = value
+            result.made_from[setting] = tuple(chosen)
+    if refusals:
+        raise SettingsError(refusals)
+    return replace(result, notes=tuple(notes))
+
+
+def handled_names(method: MethodInfo) -> frozenset[str]:
+    return frozenset(name for row in _rows(method) for name in row.names)
+
+
+def names_of_trl(method: MethodInfo | None = None) -> tuple[str, ...]:
+    """Every name in the table that is not also a name of ours; or those alone that a method makes something of."""
+    names = [name for row in TABLE if method is None or row.becomes for name in row.names]
+    own = set() if method is None else NAMES["of_method"].keys() - method.settings.model_fields.keys()
+    lacking = {name for ours in own for name in NAMES["of_method"][ours].split()}
+    return tuple(name for name in names if name not in RunSettings.model_fields and name not in lacking)
+
+
+def _rows(method: MethodInfo) -> list[Row]:
+    """The table without names that the method itself has as settings."""
+    return [row for row in TABLE if not set(row.names) & set(method.settings.model_fields)]

@@ -13,29 +13,15 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from trueup import python_objects
+from trueup import metrics, model_folder, python_objects
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback.containers import absent_hint, inside, refuse_unreadable
-from trueup.feedback.hub import is_hub
-from trueup.feedback.tables import is_saved
+from trueup.feedback.tables import is_hub, is_saved
 from trueup.methods.method import MethodInfo, reference_of
-from trueup.metrics import FIGURES
-from trueup.model_folder import (
-    WORLD,
-    at_chance,
-    base_folder,
-    check_model,
-    folder_of,
-    is_adapter,
-    is_quantized,
-    refuse_without_package,
-    scores_text,
-)
 from trueup.references.choices import TrustRegion
+from trueup.settings import data_settings, gathering_settings
 from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, Several, is_function
-from trueup.settings.data_settings import part_of
-from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.run_settings import RunSettings, WatchSettings
 from trueup.words import as_given, did_you_mean
 
@@ -51,16 +37,11 @@ PROMPTS = "a file with prompts or feedback, hub:OWNER/NAME, or world:prompts"
 
 
 def gives_nothing(values: Mapping[str, Any]) -> bool:
-    """Whether the settings of a run name neither feedback nor a way to gather it."""
     return values.get("source", "offline") == "offline" and not (values.get("data") or values.get("prompts"))
 
 
 def refuse_source(info: MethodInfo, source: object) -> None:
-    """Refuse a source of examples that a method cannot learn from.
-
-    Raises:
-        InputError: with the sources it can, and what each needs.
-    """
+    """Refuse a source of examples that a method cannot learn from."""
     if not isinstance(source, str) or source not in INSTEAD or source in info.sources:
         return  # a word that is no source at all is refused where settings are typed
     learns = "feedback gathered beforehand" if "offline" in info.sources else "responses it samples itself"
@@ -69,11 +50,7 @@ def refuse_source(info: MethodInfo, source: object) -> None:
 
 
 def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSettings) -> None:
-    """Refuse a run whose parts do not fit each other, as far as its settings tell.
-
-    Raises:
-        InputError: with what to give instead.
-    """
+    """Refuse a run whose parts do not fit each other, as far as its settings tell."""
     if settings.reward_kl and "kl_coef" in type(method_settings).model_fields:
         raise InputError(
             f"reward_kl {settings.reward_kl:g} is refused, as method {info.name} has such a penalty of its own: give "
@@ -98,7 +75,7 @@ def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSet
 def _refuse_metric(info: MethodInfo, settings: RunSettings, metric: str) -> None:
     """Refuse a metric of the best step that the run does not measure, or once only, or of which no value is better."""
     held_out, scores = [
-        [name for name in figures if FIGURES.get(name, ("", ""))[1]]
+        [name for name in figures if metrics.FIGURES.get(name, ("", ""))[1]]
         for figures in (info.figures if info.evaluates else (), ("online/score",))
     ]
     scored = settings.annotator is not None and settings.annotator.gives == "scores"
@@ -193,10 +170,10 @@ def _refuse_gathering(info: MethodInfo, settings: RunSettings) -> None:
 
 def _refuse_unused(info: MethodInfo, settings: RunSettings) -> None:
     of_method = nest(flatten(info.defaults)).get("sampler", {})
-    default = SamplerSettings(**of_method)
+    default = gathering_settings.SamplerSettings(**of_method)
     changed = [
         f"sampler.{name}"
-        for name in SamplerSettings.model_fields
+        for name in gathering_settings.SamplerSettings.model_fields
         if getattr(settings.sampler, name) != getattr(default, name)
         and not (settings.eval_prompts and name == "max_new_tokens")
     ]
@@ -208,55 +185,52 @@ def _refuse_unused(info: MethodInfo, settings: RunSettings) -> None:
 
 
 def check_inputs(settings: RunSettings) -> RunSettings:
-    """Check the model's folder, files of feedback and prompts, annotator, chat template and output folder.
-
-    Returns:
-        The settings, each model of the hub with the commit at which it was fetched.
-
-    Raises:
-        InputError: something is absent, incomplete or would run code, or the output folder holds a run
-            already or cannot be written; with what to do about it.
-    """
+    """Check the model's folder, files, annotator, chat template and output folder; return the settings, each model of
+    the hub with the commit at which it was fetched."""
     check_output(settings.output)
-    parts, held_out = (list(map(part_of, names)) for names in (settings.data, settings.eval_data))
+    parts, held_out = (
+        list(map(data_settings.part_of, names)) for names in (settings.data, settings.eval_data)
+    )
     if not all(part.taken_as_it_is for part in parts) and (settings.source != "offline" or settings.prompts):
         raise InputError(
             "data: weight and limit are for feedback that is learned from as it is; leave them out where a run samples "
             "or replays"
         )
     for name in (part.name for part in (*parts, *held_out)):
-        if not name.startswith(f"{WORLD}:"):
+        if not name.startswith(f"{model_folder.WORLD}:"):
             check_feedback(name)
     if settings.chat_template is not None:
         check_file(settings.chat_template, "a file with a Jinja chat template")
     found: dict[str, Any] = {} if settings.source == "replay" else _check_gathering(settings)
-    if settings.model != WORLD:
-        found["model"] = check_model(settings.model, trust_remote_code=settings.trust_remote_code)
-        _check_4_bits(settings, folder_of(found["model"]))
+    if settings.model != model_folder.WORLD:
+        found["model"] = model_folder.check_model(
+            settings.model, trust_remote_code=settings.trust_remote_code
+        )
+        _check_4_bits(settings, model_folder.folder_of(found["model"]))
     return settings.model_copy(
         update={name: one for name, one in found.items() if one != vars(settings)[name]}
     )
 
 
 def _check_4_bits(settings: RunSettings, folder: str) -> None:
-    if not settings.quantize and not is_quantized(base_folder(folder)):
+    if not settings.quantize and not model_folder.is_quantized(model_folder.base_folder(folder)):
         return
-    if settings.lora is None and not is_adapter(folder):
+    if settings.lora is None and not model_folder.is_adapter(folder):
         raise InputError(
             f"{settings.model}: weights in 4 bits are not trained; give lora.rank, which trains an adapter on them"
         )
-    refuse_without_package(f"quantize {settings.quantize}" if settings.quantize else folder)
+    model_folder.refuse_without_package(f"quantize {settings.quantize}" if settings.quantize else folder)
 
 
 def _check_gathering(settings: RunSettings) -> dict[str, Any]:
     """What samples and judges, each model of the hub with its commit; a replay needs neither."""
     for name in settings.prompts:
-        if not name.startswith(f"{WORLD}:"):
+        if not name.startswith(f"{model_folder.WORLD}:"):
             check_feedback(name, PROMPTS)
     trust_remote_code = settings.trust_remote_code
     models = tuple(_check_folder("sampler.models", one, trust_remote_code) for one in settings.sampler.models)
     for folder in models:
-        if scores_text(folder_of(folder)):
+        if model_folder.scores_text(model_folder.folder_of(folder)):
             raise InputError(f"sampler.models: {folder} is a reward model, and writes nothing; leave it out")
     found: dict[str, Any] = {"sampler": settings.sampler.model_copy(update={"models": models})}
     if settings.annotator is not None:
@@ -267,11 +241,7 @@ def _check_gathering(settings: RunSettings) -> dict[str, Any]:
 
 
 def check_output(folder: str) -> None:
-    """Check that a run can begin in a folder.
-
-    Raises:
-        InputError: it holds a run already, or cannot be written.
-    """
+    """Check that a run can begin in a folder."""
     path = Path(folder)
     if (path / "run.yaml").exists():
         raise InputError(
@@ -287,16 +257,8 @@ def check_output(folder: str) -> None:
 def check_annotator(
     choice: AnnotatorChoice, *, trust_remote_code: bool, least: float = WatchSettings().accuracy
 ) -> AnnotatorChoice:
-    """Check the folders and files that an annotator is made of, and warn of a reward model that is no good.
-
-    Args:
-        least: share of its pairs that a reward model has to order rightly.
-
-    Returns: the choice, a model of the hub with its commit.
-
-    Raises:
-        InputError: one is absent or incomplete, or its model is of another kind.
-    """
+    """Check what an annotator is made of; return the choice, a model of the hub with its commit.
+    Warns of a reward model that orders less than the share `least` of its pairs rightly."""
     about, given, checked = choice.about, vars(choice), cast("Any", choice)
     if isinstance(choice, Several):
         every = (check_annotator(one, trust_remote_code=trust_remote_code, least=least) for one in choice.of)
@@ -306,7 +268,7 @@ def check_annotator(
             about.weights, given[about.main], f"annotator.kind {choice.kind}", trust_remote_code
         )
         checked = replace(checked, **{about.main: name})
-        if about.weights == "reward model" and (weak := at_chance(name, least)):
+        if about.weights == "reward model" and (weak := model_folder.at_chance(name, least)):
             logger.warning(f"{weak}; what is made of its scores will be no better. Train a better one")
     for setting, named in about.files.items():
         if (name := given[setting]) is None:
@@ -324,12 +286,12 @@ def check_annotator(
 
 def _check_weights(weights: str, folder: str, whose: str, trust_remote_code: bool) -> str:
     scores = weights == "reward model"
-    if scores and folder == WORLD:
+    if scores and folder == model_folder.WORLD:
         raise InputError("the world has no reward model of its own; give world:gold or world:proxy")
     if scores and not Path(folder).exists() and "/" not in folder:
         raise InputError(f"reward model {folder} is not a folder; give {REWARD_FORMS}")
     named = _check_folder(whose, folder, trust_remote_code)
-    if scores == scores_text(folder_of(named)):
+    if scores == model_folder.scores_text(model_folder.folder_of(named)):
         return named
     raise InputError(
         f"{folder} is a language model, no reward model (a sequence classifier with one output); give "
@@ -341,7 +303,11 @@ def _check_weights(weights: str, folder: str, whose: str, trust_remote_code: boo
 
 def _check_folder(whose: str, folder: str, trust_remote_code: bool) -> str:
     try:
-        return folder if folder == WORLD else check_model(folder, trust_remote_code=trust_remote_code)
+        return (
+            folder
+            if folder == model_folder.WORLD
+            else model_folder.check_model(folder, trust_remote_code=trust_remote_code)
+        )
     except InputError as error:
         raise InputError(f"{whose}: {error}") from None
 

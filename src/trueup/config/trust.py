@@ -22,8 +22,7 @@ from trueup.config.resolve import RUN_FILE, read_layers
 from trueup.errors import InputError
 from trueup.files import cache_folder, config_folder, replaced_file
 from trueup.methods import MethodInfo
-from trueup.settings.annotator_kinds import EndpointAnnotator
-from trueup.settings.gathering_settings import SamplerSettings
+from trueup.settings import annotator_kinds, gathering_settings
 
 logger = logging.getLogger(__name__)
 
@@ -36,19 +35,17 @@ CODE = {
 }
 """Settings that have code run -> what they do."""
 VARIABLES = {
-    "annotator.base_url": ("annotator.key_variable", EndpointAnnotator.key_variable),
-    "sampler.base_url": ("sampler.key_variable", SamplerSettings.model_fields["key_variable"].default),
+    "annotator.base_url": ("annotator.key_variable", annotator_kinds.EndpointAnnotator.key_variable),
+    "sampler.base_url": (
+        "sampler.key_variable",
+        gathering_settings.SamplerSettings.model_fields["key_variable"].default,
+    ),
 }
 """Settings of addresses -> the setting that names the environment variable sent there, and its default."""
 
 
 def unnamed(layer: Layer, named: Layer) -> list[str]:
-    """What settings run or send, for messages; without what was named beside them.
-
-    Args:
-        layer: plain settings by their dotted names.
-        named: those that the person at the keyboard gave.
-    """
+    """What plain settings run or send, for messages; without what the person at the keyboard named beside them."""
     found = [
         f"{name} {layer[name]!a} ({does})"
         for name, does in CODE.items()
@@ -66,15 +63,8 @@ def unnamed(layer: Layer, named: Layer) -> list[str]:
 
 
 def refuse_run(run: str | Path, info: MethodInfo, named: Mapping[str, Any], *, trusted: bool) -> None:
-    """Refuse to go on with a run that another user or machine began, where it would run code or send a key.
-
-    Args:
-        named: settings that the person at the keyboard gave.
-        trusted: it may; the run counts as this user's own from here on.
-
-    Raises:
-        InputError: it would, and that was neither named nor trusted.
-    """
+    """Refuse to go on with a run of another user or machine that would run code or send a key, unless that was named.
+    `trusted`: it may; the run counts as this user's own from here on."""
     layer = flatten(read_yaml(Path(run) / RUN_FILE)[0]["settings"])
     told = unnamed(layer, read_layers(info, None, named).layer)
     if not told or is_own(run, layer):
@@ -87,14 +77,7 @@ def refuse_run(run: str | Path, info: MethodInfo, named: Mapping[str, Any], *, t
 
 
 def refuse_config(path: str | Path, info: MethodInfo, named: Mapping[str, Any], *, trusted: bool) -> None:
-    """Refuse a file of settings of somebody else, where it would run code or send a key; say so of one's own.
-
-    Args:
-        named: settings that the person at the keyboard gave.
-
-    Raises:
-        InputError: it would, and that was neither named nor trusted; or the file cannot be read.
-    """
+    """Refuse a file of settings of somebody else, where it would run code or send a key; say so of one's own."""
     values, _ = read_yaml(path)
     told = unnamed(read_layers(info, path, {}).layer, read_layers(info, None, named).layer)
     if told and (why := _not_own(Path(path), values)):
@@ -128,11 +111,7 @@ def _refuse(what: str, told: list[str], *, trusted: bool) -> None:
 
 
 def is_own(run: str | Path, layer: Layer) -> bool:
-    """Whether this user began a run, and what decides its result is as it was then.
-
-    Args:
-        layer: its plain settings by their dotted names.
-    """
+    """Whether this user began a run, and what decides its result is as it was then."""
     content = sealed_content(run)
     signed, expected = content.pop(SIGNED, None), signature(content, layer, make=False)
     return (
@@ -141,11 +120,7 @@ def is_own(run: str | Path, layer: Layer) -> bool:
 
 
 def signature(sealed: Mapping[str, Any], layer: Layer, *, make: bool = True) -> str:
-    """Of what decides a run's result, and of what it may run and send; empty where the user has no secret.
-
-    Args:
-        make: make a secret where there is none.
-    """
+    """Of what decides a run's result and what it may run and send; empty where there is no secret."""
     secret = _secret(make=make)
     names = (*CODE, *VARIABLES, *(variable for variable, _ in VARIABLES.values()))
     content = {name: value for name, value in sealed.items() if name != SIGNED}

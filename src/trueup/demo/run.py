@@ -29,9 +29,8 @@ from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.training.api import train
 from trueup.world.generate import examples, prompts
-from trueup.world.gold import gold
-from trueup.world.measure import written_by
-from trueup.world.model import MAX_LENGTH, world_model_path
+from trueup.world.language import gold
+from trueup.world.model import MAX_LENGTH, world_model_path, written_by
 
 logger = logging.getLogger(__name__)
 

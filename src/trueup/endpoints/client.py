@@ -21,10 +21,10 @@ import httpx2
 from anyio.from_thread import start_blocking_portal
 
 from trueup import stop
-from trueup.endpoints.addresses import Address, Addresses, on_this_machine
+from trueup.endpoints import addresses
+from trueup.endpoints.addresses import Refused as Refused
+from trueup.endpoints.addresses import Sent, Transient
 from trueup.endpoints.key import Key, redact
-from trueup.endpoints.reply import Refused as Refused
-from trueup.endpoints.reply import Sent, Transient, excerpt, read_json, read_probe, read_status
 from trueup.errors import AnnotatorError, Stopped
 from trueup.words import counted
 
@@ -41,12 +41,9 @@ MOST_UNREADABLE = 4
 LONGEST_ANSWER = 2**26
 """Bytes; an answer with everything that can be wanted of it has a few thousand."""
 PART = 2**16
-"""Bytes taken from a connection at a time."""
 
 Read = Callable[[httpx2.Response, Sent], dict[str, Any]]
-"""One of the readers in `trueup.endpoints.reply`."""
 Numbered = tuple[int, dict[str, Any] | Refused]
-"""What a request is answered, with the number of its body."""
 Answers = Generator[Numbered, None, None]
 
 
@@ -55,33 +52,16 @@ class Clock:
     """Time, and waiting for it to pass."""
 
     monotonic: Callable[[], float] = time.monotonic
-    """Seconds, since any moment."""
     today: Callable[[], float] = time.time
-    """Seconds since 1970."""
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
 
 class Endpoint:
     """Asks one server, or several that are alike; thread-safe.
-
     Of several the one with the fewest requests under way is asked. What one cannot answer goes to the others at once.
-
-    Nothing is sent before the first request. Every message is one line, without secrets, and names the address, what
-    came back and what to do. Why requests are sent again is logged, once for each reason. While answers are waited
-    for, `trueup.stop` is looked at about ten times a second.
-
-    Args:
-        base_url: as in `http://localhost:8000/v1`, or several; checked with the settings
-            (`trueup.settings.schema.Url`).
-        key: None, or an empty one, where the server wants none.
-        timeout: seconds to wait for one answer.
-        deadline: seconds over which a request that fails is sent again.
-        concurrency: requests under way at a time.
-        transport: in place of the network, as `httpx2.MockTransport`.
-        clock: in place of time.
-        jitter: draws the pauses.
-        returns: whether one of several addresses that cannot be reached may be asked again later.
-    """
+    Every message is one line, without secrets, and names the address, what came back and what to do. While answers
+    are waited for, `trueup.stop` is looked at about ten times a second. `timeout` is for one answer, `deadline` for
+    one that is sent again, in seconds; `transport` is in place of the network."""
 
     def __init__(
         self,
@@ -101,7 +81,7 @@ class Endpoint:
         self.key = key
         self.timeout, self.deadline, self.concurrency = timeout, deadline, concurrency
         self.clock, self.jitter = clock or Clock(), jitter or random.Random()
-        self.addresses = Addresses(self.base_urls, self.clock.monotonic, returns=returns)
+        self.addresses = addresses.Addresses(self.base_urls, self.clock.monotonic, returns=returns)
         self._transport = transport
         secure = any(one.startswith("https:") for one in self.base_urls)
         self._verify: ssl.SSLContext | bool = secure and httpx2.create_ssl_context()
@@ -109,52 +89,36 @@ class Endpoint:
 
     @property
     def base_url(self) -> str:
-        """Its address; the first of several."""
         return self.base_urls[0]
 
     def __repr__(self) -> str:
         return f"Endpoint({', '.join(self.base_urls)})"
 
     def redact(self, text: str) -> str:
-        """The text without the key and without whatever else looks like a secret."""
         return self.key.redact(text) if self.key is not None else redact(text)
 
     def order(self, path: str, body: Mapping[str, Any] | None = None) -> None:
-        """Send a request whose answer is its status alone; where the server fails over it, it is not sent again.
-
-        Raises:
-            Refused: this request cannot be answered.
-            AnnotatorError: as of `each`.
-            Stopped: the user asked to stop.
-        """
-        self._one("POST", path, body, read_status)
+        self._one("POST", path, body, addresses.read_status)
 
     def probe(self, path: str) -> dict[str, Any] | None:
         """The JSON at a path; None where there is none."""
         try:
-            return self._one("GET", path, None, read_probe)
+            return self._one("GET", path, None, addresses.read_probe)
         except Refused:
             return None
 
     def has(self, path: str) -> bool:
         """Whether the server knows a path, for whatever method."""
         try:
-            self._one("GET", path, None, read_probe)
+            self._one("GET", path, None, addresses.read_probe)
         except Refused as error:
             return error.reason != "404"
         return True
 
     def each(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Answers:
-        """The answer to each request with the number of its body, as answers come in.
-
-        Before an error is raised, every answer that has come is handed out.
-
-        Raises:
-            AnnotatorError: the server cannot be reached within the deadline, does not let us in, or answers in a way
-                that another request would not change.
-            Stopped: the user asked to stop.
-        """
-        return self._exchange("POST", path, bodies, read_json)
+        """The answer to each request with the number of its body, as answers come in; all of them before an error.
+        AnnotatorError: the server is not reached in time, does not let us in, or would always answer so."""
+        return self._exchange("POST", path, bodies, addresses.read_json)
 
     def _one(self, method: str, path: str, body: Mapping[str, Any] | None, read: Read) -> dict[str, Any]:
         ((_, answer),) = self._exchange(method, path, [body], read)
@@ -197,15 +161,14 @@ class Endpoint:
 
     def client(self, base_url: str) -> httpx2.AsyncClient:
         """The connections of one batch of requests to one address. What is on this machine is asked without a proxy."""
+        most = self.concurrency
         return httpx2.AsyncClient(
             headers={"Content-Type": "application/json", **(self.key.header() if self.key else {})},
             timeout=None,
-            limits=httpx2.Limits(
-                max_connections=self.concurrency, max_keepalive_connections=self.concurrency
-            ),
+            limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
             follow_redirects=False,
             transport=self._transport,
-            trust_env=not on_this_machine(base_url),
+            trust_env=not addresses.on_this_machine(base_url),
             verify=self._verify,
         )
 
@@ -237,17 +200,12 @@ class _Batch:
     path: str
     read: Read
     put: Callable[[Numbered], None]
-    """Takes answers as they come in."""
     failure: AnnotatorError | None = None
     clients: dict[str, httpx2.AsyncClient] = field(default_factory=dict)
     pauses: set[anyio.CancelScope] = field(default_factory=set)
 
     async def run(self, contents: Sequence[bytes | None]) -> None:
-        """Send every request, several at a time.
-
-        Raises:
-            AnnotatorError: why no more are sent. What was under way then has been waited for, as answers cost money.
-        """
+        """Send every request, several at a time; before an error what is under way is waited for: it costs money."""
         waiting = iter(enumerate(contents))
 
         async def work() -> None:
@@ -309,7 +267,9 @@ class _Batch:
             raise AnnotatorError(f"{url}: {error.what}, {tried}; {error.hint}")
         raise self.failure
 
-    async def attempt(self, address: Address, content: bytes | None, seconds: float) -> dict[str, Any]:
+    async def attempt(
+        self, address: addresses.Address, content: bytes | None, seconds: float
+    ) -> dict[str, Any]:
         """Send a request once, and wait no longer than `seconds` for the whole of its answer."""
         address.under_way += 1
         try:
@@ -365,7 +325,7 @@ class _Batch:
 
 def _broken(error: Exception, redact: Callable[[str], str]) -> Transient | AnnotatorError:
     """What a connection that could not be made or used means."""
-    said = excerpt(redact(str(error))) or type(error).__name__
+    said = addresses.excerpt(redact(str(error))) or type(error).__name__
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError):
         return AnnotatorError(f"the request cannot be sent: {said}; check base_url")
     if "CERTIFICATE_VERIFY_FAILED" in str(error):

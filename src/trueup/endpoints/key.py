@@ -1,7 +1,5 @@
 """The key of an endpoint, which nothing ever shows."""
 
-from __future__ import annotations
-
 import base64
 import html
 import os
@@ -29,14 +27,7 @@ SECRETS = (
 
 class Key:
     """Lets a client in at an endpoint. Only `header` gives it away; it can neither be printed nor copied into a file.
-
-    Args:
-        value: empty where there is none, which is said where an endpoint wants one.
-        origin: where it is from, for messages: `environment variable OPENAI_API_KEY`.
-
-    Raises:
-        InputError: no HTTP header can carry it.
-    """
+    InputError: no HTTP header can carry it."""
 
     __slots__ = ("_value", "origin")
 
@@ -48,12 +39,8 @@ class Key:
             )
 
     @classmethod
-    def from_environment(cls, variable: str) -> Key:
-        """The key in an environment variable; an empty one where it is not set.
-
-        Raises:
-            InputError: no HTTP header can carry it.
-        """
+    def from_environment(cls, variable: str) -> "Key":
+        """The key in an environment variable; an empty one where it is not set."""
         return cls(os.environ.get(variable, ""), f"environment variable {variable}")
 
     def __bool__(self) -> bool:
@@ -66,11 +53,9 @@ class Key:
         raise TypeError("a key is not to be copied or saved")
 
     def header(self) -> dict[str, str]:
-        """The HTTP header that holds it."""
         return {"Authorization": f"Bearer {self._value}"} if self else {}
 
     def redact(self, text: str) -> str:
-        """The text without the key and without whatever else looks like a secret."""
         text = self.hidden_in(text)
         for pattern in _spellings(self._value) if self else ():
             text = re.sub("".join(pattern), HIDDEN, text)
@@ -78,10 +63,7 @@ class Key:
 
     def hidden_in(self, text: str) -> str:
         """The text without the key, in every usual spelling, and without either half of it where it is cut off, nor
-        what hangs on to that half without a space.
-
-        What is no secret by its looks (`EMPTY`, `none`) stays: a model may say it.
-        """
+        what hangs on to that half without a space. What is no secret by its looks (`EMPTY`) stays."""
         if len(self._value) < SECRET or self._value.isalpha():
             return text
         hidden: set[int] = set()

@@ -58,8 +58,11 @@ class Parameters:
         length = max(made.pop(MAX_TOKENS), self.room)
         made[self.limit] = length
         schema = made.pop(FORMS[0], None)
-        if schema is not None and self.form:
-            made[self.form] = _constraint(self.form, schema)
+        if schema is not None and self.form == FORMS[0]:
+            made[self.form] = schema
+        elif schema is not None and self.form:
+            labels = schema["json_schema"]["schema"]["properties"]["preferred"]["enum"]
+            made[self.form] = {"choice": labels} if self.form == "structured_outputs" else labels
         return made
 
     def learned(self, body: Mapping[str, Any], refusal: Refused) -> Self | None:
@@ -115,23 +118,9 @@ class Parameters:
 def schema_of(labels: tuple[str, str]) -> dict[str, Any]:
     """`response_format` of an object that names one of two labels."""
     label = {"type": "string", "enum": list(labels)}
-    schema = {
-        "type": "object",
-        "properties": {"preferred": label},
-        "required": ["preferred"],
-        "additionalProperties": False,
-    }
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "verdict", "strict": True, "schema": schema},
-    }
-
-
-def _constraint(form: str, schema: Mapping[str, Any]) -> Any:
-    if form == FORMS[0]:
-        return schema
-    labels = schema["json_schema"]["schema"]["properties"]["preferred"]["enum"]
-    return {"choice": labels} if form == "structured_outputs" else labels
+    inner = {"properties": {"preferred": label}, "required": ["preferred"], "additionalProperties": False}
+    schema = {"type": "object", **inner}
+    return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
 
 
 def _names(name: str, said: str, param: str) -> bool:

@@ -33,26 +33,21 @@ OPTIONAL = ("comparisons", "votes", *PROMPT_KEYS[1:])
 
 
 def example_to_row(example: Example) -> dict[str, object]:
-    """The example as a JSON-ready object."""
     prompt = prompt_json(example.prompt)
-    row: dict[str, object] = {
-        "prompt": prompt.pop("prompt"),
-        "responses": [response_json(response) for response in example.responses],
-    }
+    row = {"prompt": prompt.pop("prompt"), "responses": list(map(response_json, example.responses))}
     if example.comparisons:
-        # A probability of 1 goes without saying.
-        row["comparisons"] = [
-            {"better": one.better, "worse": one.worse}
-            | ({} if one.probability == 1 else {"probability": one.probability})
-            for one in example.comparisons
-        ]
+        row["comparisons"] = list(map(comparison_json, example.comparisons))
     if example.votes:
         row["votes"] = [{key: getattr(one, key) for key in VOTE_KEYS} for one in example.votes]
     return row | prompt
 
 
+def comparison_json(one: Comparison) -> dict[str, object]:
+    row: dict[str, object] = {"better": one.better, "worse": one.worse}
+    return row if one.probability == 1 else row | {"probability": one.probability}
+
+
 def prompt_json(prompt: Prompt) -> dict[str, object]:
-    """A prompt under the keys of its row, without those that say nothing."""
     row = {"prompt": content_json(prompt.content)}
     if prompt.tools:
         row["tools"] = [dict(one) for one in prompt.tools]
@@ -70,7 +65,6 @@ def prompt_parts(prompt: Prompt) -> list[object]:
 
 
 def content_json(value: Content) -> object:
-    """Text, or a list of messages."""
     return value if isinstance(value, str) else [message_json(one) for one in value]
 
 
@@ -88,11 +82,7 @@ def response_json(response: Response) -> dict[str, object]:
 
 
 def example_from_row(value: Mapping[str, object], origin: Origin) -> Example:
-    """The example that a JSON object holds; keys beside prompt, responses, comparisons, votes and tools are not read.
-
-    Raises:
-        InputError: a field is missing, of the wrong type or out of range.
-    """
+    """The example that a JSON object holds; keys beside prompt, responses, comparisons, votes, tools are not read."""
     row = Field(value, origin)
     prompt = content(row["prompt"])
     given = row["responses"]
@@ -113,11 +103,7 @@ def example_from_row(value: Mapping[str, object], origin: Origin) -> Example:
 
 
 def prompt_from(prompt: Content, row: Field, keys: Collection[str] = PROMPT_KEYS) -> Prompt:
-    """A prompt with what a row says of it under those of the keys that mean this in its layout.
-
-    Raises:
-        InputError: a value is of the wrong type, or tools are declared for raw text.
-    """
+    """A prompt with what a row says of it under those of the keys that mean this in its layout."""
     tools = declared(row, prompt) if "tools" in keys else ()
     given = row.get("rubric") if "rubric" in keys else None
     listed = [] if given is None else given.items('texts, or objects {"criterion": ..., "weight": ...}')
@@ -134,7 +120,6 @@ def _criterion(one: Field) -> tuple[str, float]:
 
 
 def response_from(one: Field) -> Response:
-    """A response from its object."""
     demonstration = one.object(RESPONSE_KEYS).get("demonstration")
     if demonstration and not isinstance(demonstration.value, bool):
         raise demonstration.unexpected("true or false")
@@ -177,11 +162,7 @@ def _vote_from(one: Field, count: int) -> Vote:
 
 
 def check_output(name: str, *, force: bool) -> None:
-    """Refuse what cannot or must not be written, before anything is read.
-
-    Raises:
-        InputError: the name has another suffix, its folder is absent, or the file is there and `force` is not set.
-    """
+    """Refuse what cannot or must not be written, before anything is read."""
     if name == STANDARD_OUTPUT and sys.stdout is None:
         raise InputError("output: the standard output is closed; name a file")
     if name == STANDARD_OUTPUT:
@@ -201,26 +182,12 @@ def check_output(name: str, *, force: bool) -> None:
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
-    """Write examples as canonical JSON lines, gzipped where the name ends in `.gz`; says how many.
-
-    The file appears whole or not at all. The same examples give the same bytes.
-
-    Raises:
-        InputError: the file cannot be written (no such folder, no space), or a text cannot be encoded.
-    """
-
+    """Write examples as canonical JSON lines, gzipped if the name ends in `.gz`, whole or not at all; how many."""
     return write_lines(path, lines_of(path, examples))
 
 
 def lines_of(path: str | Path, examples: Iterable[Example]) -> Iterator[bytes]:
-    """Examples as they are written.
-
-    Args:
-        path: of the file, for messages.
-
-    Raises:
-        InputError: a text cannot be encoded.
-    """
+    """Examples as they are written; `path` is of the file, for messages."""
     for number, example in enumerate(examples, start=1):
         try:
             yield json_line(example_to_row(example))
@@ -230,16 +197,11 @@ def lines_of(path: str | Path, examples: Iterable[Example]) -> Iterator[bytes]:
 
 
 def write_rows(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """Write rows as JSON lines in UTF-8, as `write_examples` writes them, or to the standard output; says how many.
-
-    Raises:
-        InputError: the file cannot be written (no such folder, no space).
-    """
+    """Write rows as JSON lines in UTF-8, as `write_examples` does, or to the standard output; how many."""
     return write_lines(path, map(json_line, rows))
 
 
 def write_lines(path: str | Path, lines: Iterable[bytes]) -> int:
-    """Write lines that have their ends; as `write_rows`."""
     if path == STANDARD_OUTPUT:
         sys.stdout.flush()
         number = sum(1 for line in lines if sys.stdout.buffer.write(line))
@@ -258,16 +220,11 @@ def write_lines(path: str | Path, lines: Iterable[bytes]) -> int:
 
 
 def json_line(row: Mapping[str, object]) -> bytes:
-    """A row as it is written."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
 
 
 def declared(row: Field, prompt: Content) -> Tools:
-    """The tools under the key `tools` of a row, as a list or as JSON text that holds one; none where there are none.
-
-    Raises:
-        InputError: it is something else, or the prompt is raw text, which no chat template renders.
-    """
+    """The tools under the key `tools` of a row, as a list or as JSON text that holds one."""
     given = row.get("tools")
     if given is None or not (listed := [] if given.value == "" else json_list(given, SCHEMAS)):
         return ()

@@ -32,7 +32,6 @@ TYPICAL: Mapping[str, tuple[str, ...]] = {
     "label": ("label", "feedback", "thumb", "thumbs", "vote", "verdict", "liked", "disliked"),
     "score": ("score", "rating", "reward", "stars", "grade"),
 }
-"""Words in the names that tables give to such columns."""
 ABOUT = {"id", "name", "time", "date", "model", "count", "length"}
 """Words in the names of columns that say something of a response, and are none."""
 NEGATED = {"non", "not", "no", "un", "dis", "never"}
@@ -51,15 +50,10 @@ class Table:
 
     @property
     def called(self) -> Mapping[str, str]:
-        """Name of a column -> ours."""
         return {theirs: ours for ours, theirs in self.columns.items()}
 
     def rows(self, rows: Iterator[FileRow], path: str) -> Iterator[FileRow]:
-        """The rows under our names, with labels of our kind.
-
-        Raises:
-            InputError: the first row lacks a column.
-        """
+        """The rows under our names, with labels of our kind."""
         first = True
         for row in rows:
             if first and not row.error:
@@ -68,18 +62,13 @@ class Table:
             yield self.row(row, path)
 
     def row(self, row: FileRow, path: str) -> FileRow:
-        """A row under our names, whether it has all of the columns or not."""
         try:
             return row if row.error else self._translated(row, path)
         except InputError as error:
             return FileRow(row.number, error=str(error))
 
     def check(self, row: FileRow, path: str) -> None:
-        """Refuse a first row that lacks a column.
-
-        Raises:
-            InputError: it does.
-        """
+        """Refuse a first row that lacks a column."""
         names = [*row.value, *row.empty]
         for ours, theirs in self.columns.items():
             if theirs not in names and within(row.value, theirs) is NOTHING:
@@ -141,16 +130,13 @@ def spelled(value: object) -> str:
 
 
 AS_IT_IS = Table()
-"""Nothing is called otherwise."""
 
 
 class Described(Protocol):
     """Settings that describe tables."""
 
     columns: tuple[str, ...]
-    """`prompt=user_message`: our name, and that of the column."""
     values: tuple[str, ...]
-    """`thumbs_up=true`: the value of a label, and what it means."""
 
 
 def table_of(settings: Described | None) -> Table:
@@ -189,15 +175,11 @@ def guessed(row: Mapping[str, object]) -> str:
 
 
 def words_of(name: str) -> set[str]:
-    """The words in the name of a column, in lower case."""
     return set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
 
 
 def typical(ours: str, row: Mapping[str, object]) -> str | None:
-    """The column whose name, and whose value in a row, are typical of what we call so.
-
-    Of several it is the first; of several responses it is none, as one of them was preferred.
-    """
+    """The first column whose name and value are typical of what we call so; none of several responses."""
     if ours in row:
         return ours
     found = []

@@ -25,28 +25,20 @@ DECIMALS = 15
 @dataclass(frozen=True, slots=True)
 class Condition:
     """How a reward is written into a prompt, and which one to ask for.
-
-    Example: `Condition(" <rm_score>: {reward} ", 1, "end", reward=2.3)` makes "2 + 2 =" into
-    "2 + 2 = <rm_score>: 2.3 ".
-    """
+    `Condition(" <rm_score>: {reward} ", 1, "end", reward=2.3)` makes "2 + 2 =" into "2 + 2 = <rm_score>: 2.3 "."""
 
     text: str
     """What is written; `{reward}` stands for the number."""
     decimals: int
-    """Digits after the point."""
     position: str
     """`end`: after the prompt; in a conversation, after the last message. `start`: before the prompt; in a
     conversation, before the first message that is not the system's."""
     reward: float
-    """The standardised reward to ask for."""
     mean: float = 0.0
     """Of the rewards it was trained on, before they were standardised."""
     std: float = 1.0
-    """Of the rewards it was trained on, before they were standardised."""
     highest: float = 0.0
-    """The highest standardised reward it was trained on."""
     lowest: float = 0.0
-    """The lowest standardised reward it was trained on."""
 
     def __post_init__(self) -> None:
         if self.text.count(PLACEHOLDER) != 1:
@@ -66,11 +58,7 @@ class Condition:
         return self.text.replace(PLACEHOLDER, f"{value + 0.0:.{self.decimals}f}")  # + 0.0: never "-0.0"
 
     def applied(self, prompt: Prompt, reward: float | None = None) -> Prompt:
-        """The prompt with the condition in its content.
-
-        Raises:
-            InputError: a conversation without a message that could hold it.
-        """
+        """The prompt with the condition in its content."""
         words, given = self.words(reward), prompt.content
         if isinstance(given, str):
             return replace(prompt, content=given + words if self.position == "end" else words + given)
@@ -87,21 +75,15 @@ class Condition:
         return replace(prompt, content=turns)
 
     def asking_for(self, reward: float) -> "Condition":
-        """The same with another reward to ask for."""
         return replace(self, reward=reward)
 
     def save(self, folder: Path) -> None:
-        """Write it into a model's folder, whole or not at all."""
         with replaced_file(folder / FILE) as file:
             file.write((json.dumps(asdict(self), indent=1) + "\n").encode())
 
 
 def read_condition(folder: Path) -> Condition | None:
-    """The condition a model was trained with; None where its folder has none.
-
-    Raises:
-        InputError: the file is damaged.
-    """
+    """The condition a model was trained with; None where its folder has none."""
     path = folder / FILE
     if not path.exists():
         return None

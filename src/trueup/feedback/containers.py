@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -15,10 +16,9 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
-from trueup import python_objects
-from trueup.display import data_logger
+from trueup import display, python_objects, stop
 from trueup.errors import InputError
-from trueup.feedback import csv_rows, hub, json_rows, tables
+from trueup.feedback import csv_rows, json_rows, tables
 from trueup.feedback.columns import AS_IT_IS, Table
 from trueup.files import cache_folder, no_device
 from trueup.words import listed, near_names, one_line, reason
@@ -27,7 +27,6 @@ GZIP = b"\x1f\x8b"
 IN_MEMORY = 2**26
 """Bytes of what is unpacked up to which no file is made."""
 CHUNK = 2**18
-"""Bytes unpacked at a time."""
 ARROW = ("an Arrow file", "write it as Parquet, or name the folder that save_to_disk wrote")
 UTF_16 = ("UTF-16 text", "convert it, e.g. with `iconv -f UTF-16 -t UTF-8`")
 FOREIGN = {
@@ -42,7 +41,6 @@ FOREIGN = {
     b"\xfe\xff": UTF_16,
     b"version https://git-lfs": ("a pointer left by Git LFS, not the file itself", "run `git lfs pull`"),
 }
-"""How files that are often given by mistake begin, what they are, and what to do."""
 EXPECTED = "JSON lines, a JSON array, CSV or Parquet"
 
 
@@ -51,32 +49,22 @@ class Opened:
     """A source of feedback that has been found, and its rows."""
 
     name: str
-    """As it was given."""
     rows: Iterator[json_rows.FileRow]
     sha256: Callable[[], str]
     """Hash of the bytes of a file, or of the content of all rows; asked for when these have been read."""
     file: json_rows.LoadedFile | None = None
-    """Where it is one."""
 
 
 def opened(path: str | Path, table: Table = AS_IT_IS) -> Opened:
-    """Find a source of feedback: a file, a folder written by `save_to_disk`, or a data set of the hub.
-
-    Args:
-        path: as text it may also name a data set of the hub, see `trueup.feedback.hub.is_hub`.
-        table: how its columns are called here.
-
-    Raises:
-        InputError: it is absent, unreadable, of another format, or needs a package that is not installed.
-    """
+    """Find a source of feedback: a file, a folder written by `save_to_disk`, or a data set of the hub."""
     found = as_it_stands(path, table)
     return replace(found, rows=table.rows(found.rows, found.name)) if table != AS_IT_IS else found
 
 
 def as_it_stands(path: str | Path, table: Table) -> Opened:
     """As `opened`, with rows under the names that they have there."""
-    if isinstance(path, str) and hub.is_hub(path):
-        return _without_bytes(path, hub.hub_rows(path))
+    if isinstance(path, str) and tables.is_hub(path):
+        return _without_bytes(path, tables.hub_rows(path))
     if tables.is_saved(Path(path)):
         return _without_bytes(str(path), tables.saved_rows(Path(path)))
     file = load(path)
@@ -84,15 +72,7 @@ def as_it_stands(path: str | Path, table: Table) -> Opened:
 
 
 def hold_rows(what: str, rows: Any) -> str:
-    """The name under which rows in memory are read as a file of JSON lines is; it tells them from all others.
-
-    Args:
-        what: they are given as, for messages.
-        rows: dicts, or a `datasets.Dataset`.
-
-    Raises:
-        InputError: there are none, or a row holds what JSON does not have.
-    """
+    """The name under which rows in memory, dicts or a `datasets.Dataset`, are read as a file of JSON lines is."""
     if is_dataset(rows):
         found = list(tables.batch_rows(rows.with_format("arrow").iter(tables.BATCH), what))
         if bad := next((row.error for row in found if row.error), None):
@@ -113,21 +93,16 @@ def hold_rows(what: str, rows: Any) -> str:
 
 
 def is_dataset(value: Any) -> bool:
-    """Whether it is a `datasets.Dataset`, told without the library."""
     kind = type(value)
     return kind.__name__ == "Dataset" and kind.__module__.startswith("datasets.")
 
 
 def refuse_unreadable(name: str) -> None:
-    """Refuse, without reading it, what cannot be read: a hub's name or a folder that is not in order.
-
-    Raises:
-        InputError: see `opened`; a file is not looked at.
-    """
+    """Refuse, without reading it, what cannot be read: a hub's name or a folder that is not in order."""
     if name.startswith(python_objects.PREFIX):
         python_objects.held(name)
-    elif hub.is_hub(name):
-        hub.hub_name(name)
+    elif tables.is_hub(name):
+        tables.hub_name(name)
         tables.need("datasets", name)
     elif tables.is_saved(Path(name)):
         tables.refuse_several(Path(name))
@@ -147,11 +122,7 @@ def _without_bytes(name: str, found: Iterator[json_rows.FileRow]) -> Opened:
 
 
 def load(path: str | Path) -> json_rows.LoadedFile:
-    """Read a plain or gzipped file; which of the two it is, its first bytes tell.
-
-    Raises:
-        InputError: it is absent, a folder, unreadable, damaged, empty, or of another format.
-    """
+    """Read a plain or gzipped file; which of the two it is, its first bytes tell."""
     name = str(path)
     with _readable(Path(path)):
         raw: io.BufferedReader | io.BytesIO
@@ -177,14 +148,7 @@ def load(path: str | Path) -> json_rows.LoadedFile:
 
 
 def rows_of(file: json_rows.LoadedFile, table: Table = AS_IT_IS) -> Iterator[json_rows.FileRow]:
-    """The rows of a file, in order. Its content tells its format, and for CSV its name as well.
-
-    Args:
-        table: how its columns are called here.
-
-    Raises:
-        InputError: the file holds no rows, has changed, or its syntax is broken so that no more can be read.
-    """
+    """The rows of a file, in order. Its content tells its format, and for CSV its name as well."""
     where = ""
     if file.rewound().read(len(tables.PARQUET)) == tables.PARQUET:
         found = tables.parquet_rows(file)
@@ -197,7 +161,6 @@ def rows_of(file: json_rows.LoadedFile, table: Table = AS_IT_IS) -> Iterator[jso
 
 
 def _some(found: Iterator[json_rows.FileRow], name: str, where: str = "") -> Iterator[json_rows.FileRow]:
-    """The rows; none at all is an error."""
     empty = True
     for row in found:
         empty = False
@@ -207,7 +170,6 @@ def _some(found: Iterator[json_rows.FileRow], name: str, where: str = "") -> Ite
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file, or an error that helps to find the right one."""
     with _readable(path):
         return no_device(path).read_bytes()
 
@@ -226,7 +188,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 def inside(folder: Path) -> str:
     """Which files in a folder may have been meant, for the message: ` in it: a.jsonl, b.csv`."""
-    files = [name for name in _names_in(folder) if name.removesuffix(".gz").endswith(hub.SUFFIXES)]
+    files = [name for name in _names_in(folder) if name.removesuffix(".gz").endswith(tables.SUFFIXES)]
     return f" in it: {listed(files)}" if files else "; none with feedback is in it"
 
 
@@ -240,7 +202,6 @@ def absent_hint(path: Path) -> str:
 
 
 def _names_in(folder: Path) -> list[str]:
-    """The names in a folder; none where it cannot be listed."""
     try:
         return sorted(entry.name for entry in folder.iterdir())
     except OSError:
@@ -248,7 +209,6 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _unpacked(file: json_rows.LoadedFile) -> json_rows.LoadedFile:
-    """The file without gzip, whatever it is called."""
     source = gzip.GzipFile(fileobj=file.rewound())
     most = json_rows.unpacked_limit(file.size)
     with spill(file.path) as data:
@@ -269,11 +229,7 @@ def _unpacked(file: json_rows.LoadedFile) -> json_rows.LoadedFile:
 
 @contextmanager
 def spill(name: str) -> Iterator[IO[bytes]]:
-    """A file to write what a source unpacks to; it has no name and is gone with the process. A large one is told.
-
-    Raises:
-        InputError: there is no room for it.
-    """
+    """A file without a name to write what a source unpacks to, gone with the process. A large one is told."""
     folder = cache_folder()
     try:
         with suppress(OSError):
@@ -281,7 +237,7 @@ def spill(name: str) -> Iterator[IO[bytes]]:
         data: IO[bytes] = SpooledTemporaryFile(IN_MEMORY, dir=str(folder))  # noqa: SIM115, its reader closes it
         yield data
         if (size := data.tell()) > IN_MEMORY:
-            data_logger.info(
+            display.data_logger.info(
                 f"{name}: unpacked to {size >> 20} MiB in {folder}, for as long as the process lives"
             )
     except OSError as error:
@@ -289,3 +245,60 @@ def spill(name: str) -> Iterator[IO[bytes]]:
             f"{name}: what it unpacks to cannot be kept in {folder}: {reason(error)}. Point the environment variable "
             "TRUEUP_CACHE to a folder with room"
         ) from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LineFile:
+    """Such a source. A file of JSON lines must stay as it is while it is used, which is looked at with every row."""
+
+    path: str
+    sha256: str
+    numbers: "array[int]"
+    """[N] the number of each row; blank lines are no rows."""
+    places: "array[int]"
+    """[N] the byte at which it begins."""
+    file: json_rows.LoadedFile
+    written: int
+    """Bytes of rows that were written to it; 0 where it holds the source's own lines."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def row(self, index: int) -> json_rows.FileRow:
+        """A row, counted from 0; refused where the file has changed."""
+        try:
+            self.file.check()
+            self.file.data.seek(self.places[index])
+            line = self.file.data.readline()
+        except OSError as error:
+            raise InputError(f"{self.path}: the file cannot be read any more: {reason(error)}") from None
+        if self.written:
+            value, problem, empty = json.loads(line)
+            return json_rows.FileRow(self.numbers[index], value, problem, tuple(empty))
+        return json_rows.line_row(line, self.numbers[index], self.path, last=index + 1 == len(self))
+
+
+def line_file(path: str, table: Table) -> LineFile:
+    """Look a source through: where its rows begin, and the hash of its content. May raise Stopped."""
+    source = as_it_stands(path, table)
+    numbers, places = array("q"), array("q")
+    if source.file is not None and json_rows.is_lines(source.file):
+        lines = source.file.rewound()
+        place = lines.tell()
+        for number, line in enumerate(lines, 1):
+            stop.check()
+            if line.strip():
+                numbers.append(number)
+                places.append(place)
+            place += len(line)
+        source.file.check()
+        return LineFile(source.name, source.sha256(), numbers, places, source.file, 0)
+    with spill(source.name) as data:
+        file, place = json_rows.LoadedFile(source.name, "", 0, data), 0
+        for row in source.rows:
+            stop.check()
+            numbers.append(row.number)
+            places.append(place)
+            place += data.write(json.dumps([row.value, row.error, row.empty]).encode() + b"\n")
+        data.flush()
+    return LineFile(source.name, source.sha256(), numbers, places, file, place)

@@ -23,7 +23,6 @@ SUFFIXES = (".csv", ".tsv")
 DELIMITERS = (",", "\t", ";", "|")
 LONGEST_FIELD = 2**31 - 1
 SPEAKERS = {"role", "from"}
-"""A message has one of these keys."""
 QUOTES = 'write a double quote inside a quoted field as ""'
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 WORDS = {"true": True, "false": False}
@@ -33,7 +32,6 @@ TEXT = frozenset(key.lower() for layout in LAYOUTS for key in layout.text)
 Record = tuple[int, str, list[str] | str]
 """The line on which a row begins, its lines, and its fields or why they cannot be told apart."""
 Kind = Callable[[str], object]
-"""Turns a field into its value."""
 
 
 def is_csv(file: LoadedFile) -> bool:
@@ -43,14 +41,7 @@ def is_csv(file: LoadedFile) -> bool:
 
 
 def csv_rows(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
-    """One row a record, with the number of the line it begins on; an empty field is a key that is not there.
-
-    Args:
-        called: columns whose fields are of the kind that another name has.
-
-    Raises:
-        InputError: a column stands twice, a quote is never closed, or the header is not UTF-8.
-    """
+    """One row a record, with the number of the line it begins on; an empty field is a key that is not there."""
     found = records(file)
     if not (header := next(found, None)):
         return
@@ -66,11 +57,7 @@ def csv_rows(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
 
 
 def records(file: LoadedFile) -> Iterator[Record]:
-    """The records of a file, the header first; blank lines are none.
-
-    Raises:
-        InputError: a quote is never closed; what it has swallowed cannot be told from rows.
-    """
+    """The records of a file, the header first; blank lines are none. A quote that is never closed is fatal."""
     # Bytes that are not UTF-8 are carried along, so that one bad line does not shift the quotes of those after it.
     text = io.TextIOWrapper(file.rewound(), "utf-8", "surrogateescape", newline="")
     first: list[str] = []
@@ -133,11 +120,7 @@ def column_names(header: Record, path: str) -> list[str]:
 
 
 def sound(record: Record, path: str) -> list[str]:
-    """The fields of a record.
-
-    Raises:
-        InputError: they are not UTF-8, or cannot be told apart.
-    """
+    """The fields of a record, which are UTF-8 and can be told apart."""
     line, text, fields = record
     decoded(text.encode("utf-8", "surrogateescape"), path, line)
     if isinstance(fields, str):
@@ -146,7 +129,6 @@ def sound(record: Record, path: str) -> list[str]:
 
 
 def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> FileRow:
-    """The row that a record stands for."""
     line, fields = record[0], sound(record, path)
     if len(fields) != len(names):
         raise InputError(
@@ -161,11 +143,8 @@ def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> Fi
 
 def kinds_of(names: list[str], rows: Iterable[list[str] | str]) -> list[Kind]:
     """What the fields of each column are, by what more than half of those that are not empty look like.
-
-    Numbers as JSON writes them and true or false are that; so are lists and objects in JSON. What does not look so
-    among them stays text, to be refused in its own row. A column that has the name of a text, as `prompt` or
-    `chosen`, holds text, or lists of messages.
-    """
+    What does not look so stays text, to be refused in its own row. A column that has the name of a text, as `prompt`,
+    holds text, or lists of messages."""
     texts: tuple[Kind, ...] = (as_turns,)
     kinds = [texts if name.lower() in TEXT else (as_number, as_nested) for name in names]
     given = [Counter[Kind]() for _ in names]
@@ -206,10 +185,6 @@ def as_nested(field: str) -> object:
 def as_turns(field: str) -> object:
     """A field as a list of messages, or as one; as it is where it is neither, be it another list."""
     value = as_nested(field)
-    turns = [value] if isinstance(value, dict) else value
-    spoken = (
-        isinstance(turns, list)
-        and turns
-        and all(isinstance(one, dict) and SPEAKERS & one.keys() for one in turns)
-    )
-    return value if spoken else field
+    turns = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
+    spoken = [isinstance(one, dict) and bool(SPEAKERS & one.keys()) for one in turns]
+    return value if spoken and all(spoken) else field

@@ -27,30 +27,25 @@ class Field:
         return Field(value, self.origin, f"{self.path}.{printable(key)}" if self.path else printable(key))
 
     def fault(self, problem: str) -> InputError:
-        """The error to raise for `problem` at this place."""
         return InputError(f"{self.origin}: {self.path}: {problem}")
 
     def unexpected(self, expected: str) -> InputError:
-        """The error to raise for a value of the wrong kind."""
         return self.fault(f"found {described(self.value)}, expected {expected}")
 
     def __contains__(self, key: str) -> bool:
         return key in self.value
 
     def __getitem__(self, key: str) -> "Field":
-        """What stands under a key that must be there."""
         return self.needed(key)
 
     def needed(self, key: str, why: str = "") -> "Field":
         """What stands under a key that must be there; `why` ends the message where it is not."""
         if key not in self.value:
             near = nearest(key, self.value)
-            found = (
-                f"; found {shortened(near)} instead"
-                if near is not None
-                else f"; the row has {listed(map(printable, self.value), 12)}"
-            )
-            raise self.at(key).fault(f"the key is missing{found}{'; ' if why else ''}{why}")
+            found = f"the row has {listed(map(printable, self.value), 12)}"
+            if near is not None:
+                found = f"found {shortened(near)} instead"
+            raise self.at(key).fault(f"the key is missing; {found}{'; ' if why else ''}{why}")
         return self.at(key, self.value[key])
 
     def get(self, key: str) -> "Field | None":
@@ -59,12 +54,10 @@ class Field:
         return None if value is None else self.at(key, value)
 
     def optional(self, key: str, read: "Callable[[Field], T]") -> T | None:
-        """What is read under a key that may be absent or null."""
         found = self.get(key)
         return None if found is None else read(found)
 
     def text(self) -> str:
-        """The value as text."""
         if not isinstance(self.value, str):
             raise self.unexpected("text")
         return self.value
@@ -100,13 +93,11 @@ class Field:
         return float(self.value)
 
     def position(self, count: int) -> int:
-        """The value as the position of one of `count` responses, counted from 0."""
         if isinstance(self.value, bool) or not isinstance(self.value, int) or not 0 <= self.value < count:
             raise self.unexpected(f"the position of a response, from 0 to {count - 1}")
         return self.value
 
     def items(self, of: str) -> "list[Field]":
-        """The items of the list that the value is; `of` says of what, for the message."""
         if not isinstance(self.value, list):
             raise self.unexpected(f"a list of {of}")
         return [self.at(index, one) for index, one in enumerate(self.value)]
@@ -124,7 +115,6 @@ class Field:
         return self
 
     def objects(self, of: str = "objects") -> "list[Field]":
-        """The objects in the list that the value is; `of` says what they are, for the message."""
         return [one.object() for one in self.items(of)]
 
 
@@ -163,11 +153,9 @@ def opposite(value: object) -> tuple[str, str] | None:
 
 
 def given(option: str, *words: str) -> str:
-    """An option as it is typed: `--values 'thumbs up=true'`."""
     typed = (word if word.isprintable() and " " not in word else repr(word) for word in words)
     return f"--{option} {' '.join(typed)}"
 
 
 def meaning(good: str, bad: str) -> str:
-    """The option that says which value is good, and which is bad."""
     return given("values", f"{good}=true", f"{bad}=false")

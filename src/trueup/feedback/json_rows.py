@@ -7,6 +7,7 @@ after a fault of syntax; there it is raised.
 import json
 import math
 import os
+import re
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,13 +22,13 @@ BOM = b"\xef\xbb\xbf"
 OBJECTS = "put one whole JSON object on each line"
 CSV_HINT = " (or, where it is CSV, let its name end in .csv or .tsv)"
 TOO_DEEP = "lists or objects are nested too deeply"
+LONE = re.compile("[\ud800-\udfff]")
 ALWAYS = 2**28
 """Bytes that any file may unpack to, however small it is: a packed file of a few kilobytes can stand for gigabytes."""
 RATIO = 100
 """Times its own size that a larger file may unpack to. Text packs to a fifth or a tenth, text that repeats itself to a
 fiftieth."""
 MOST_KEYS = 1000
-"""Keys of one row, or columns of one table."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -36,9 +37,7 @@ class LoadedFile:
 
     path: str
     sha256: str
-    """Of the bytes of the file as it lies on disk."""
     size: int
-    """How many bytes these are."""
     data: IO[bytes] = field(repr=False)
     """Without its gzip wrapping; seekable."""
     state: tuple[int, ...] = ()
@@ -48,7 +47,6 @@ class LoadedFile:
         weakref.finalize(self, self.data.close)
 
     def rewound(self) -> IO[bytes]:
-        """The data from the beginning, behind a byte order mark."""
         self.data.seek(0)
         self.data.seek(len(BOM) if self.data.read(len(BOM)) == BOM else 0)
         return self.data
@@ -58,11 +56,7 @@ class LoadedFile:
         return next((line.lstrip() for line in self.rewound() if line.strip()), b"")
 
     def check(self) -> None:
-        """Make sure that it still is what was hashed.
-
-        Raises:
-            InputError: it is not.
-        """
+        """Refuse the file if it is no longer what was hashed."""
         if self.state and state_of(self.data) != self.state:
             raise InputError(
                 f"{self.path}: the file has changed while rows of it were read. Put back what the run began with and "
@@ -91,18 +85,15 @@ class Repeated:
 
 
 def state_of(file: IO[bytes]) -> tuple[int, ...]:
-    """What tells an open file from a changed one."""
     about = os.fstat(file.fileno())
     return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def unpacked_limit(size: int) -> int:
-    """Bytes that a packed file of this many bytes may unpack to."""
     return max(ALWAYS, RATIO * size)
 
 
 def unpacks_to_too_much(name: str, size: int) -> InputError:
-    """The refusal of a packed file of this many bytes."""
     most = unpacked_limit(size) / 2**20
     return InputError(
         f"{name}: these {size} bytes unpack to more than {most:.0f} MiB, which no feedback does; if it is what you "
@@ -118,11 +109,7 @@ def too_many_keys(number: int, of: str) -> str:
 
 
 def json_rows(file: LoadedFile) -> Iterator[FileRow]:
-    """The rows of a file of JSON, in order; blank lines count as lines but are no rows.
-
-    Raises:
-        InputError: the file is an array whose syntax is broken, or one object that holds the rows as a list.
-    """
+    """The rows of a file of JSON, in order; blank lines count as lines but are no rows."""
     if file.beginning().startswith(b"["):
         yield from array_rows(file)
         return
@@ -134,13 +121,11 @@ def json_rows(file: LoadedFile) -> Iterator[FileRow]:
 
 
 def is_lines(file: LoadedFile) -> bool:
-    """Whether a file begins with a JSON object on one line."""
     first = file.beginning()
     return first.startswith(b"{") and not line_row(first, 1, file.path, last=False).error
 
 
 def array_rows(file: LoadedFile) -> Iterator[FileRow]:
-    """One row an item of the array."""
     text = decoded(file.rewound().read(), file.path)
     try:
         items = parsed(text)
@@ -155,7 +140,6 @@ def array_rows(file: LoadedFile) -> Iterator[FileRow]:
 
 
 def line_row(line: bytes, number: int, path: str, *, last: bool) -> FileRow:
-    """The row of one line."""
     try:
         text = decoded(line, path, number).removeprefix("\ufeff").rstrip("\r\n")
         return checked(parsed(text), number, path)
@@ -200,11 +184,7 @@ def decoded(data: bytes, path: str, line: int = 1) -> str:
 
 
 def parsed(text: str) -> object:
-    """The JSON value that a text is; of a key that stands twice in an object, `Repeated`.
-
-    Raises:
-        json.JSONDecodeError: it is none.
-    """
+    """The JSON value of a text, `Repeated` for a key that stands twice; else raises JSONDecodeError."""
     try:
         return json.loads(text, object_pairs_hook=with_repeated)
     except json.JSONDecodeError:
@@ -216,7 +196,6 @@ def parsed(text: str) -> object:
 
 
 def with_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object of these keys and values."""
     made: dict[str, object] = {}
     for key, value in pairs:
         made[key] = Repeated(key) if key in made else value
@@ -240,7 +219,7 @@ def checked(value: object, number: int, path: str) -> FileRow:
 def first_fault(value: object, path: str) -> str | None:
     """The first value that JSON as such does not allow, with its key path; None where all is well."""
     if isinstance(value, str):
-        if not is_text(value):
+        if not value.isascii() and LONE.search(value):
             return (
                 f"{path}: the text holds half a character (a lone surrogate, \\ud800 to \\udfff); remove it"
             )
@@ -264,22 +243,11 @@ def first_fault(value: object, path: str) -> str | None:
     return None
 
 
-def is_text(value: str) -> bool:
-    """Whether a text can be written as UTF-8."""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def is_cut(error: json.JSONDecodeError) -> bool:
-    """Whether the text seems to end too early."""
     return error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
 
 
 def what_is_wrong(error: json.JSONDecodeError, of: str) -> str:
-    """The fault in our own words: `expecting ',' delimiter`."""
     if error.msg == "Extra data":
         return f"more text after the end of the {of}"
     problem = error.msg.removesuffix(" at").removesuffix(" starting")

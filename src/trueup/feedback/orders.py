@@ -10,7 +10,6 @@ Value = tuple[int, float]
 
 
 def distinct(example: Example) -> list[Comparison]:
-    """The comparisons of an example without those of a response with its like."""
     contents = [response.content for response in example.responses]
     return [one for one in example.comparisons if contents[one.better] != contents[one.worse]]
 
@@ -47,20 +46,17 @@ def wins(comparisons: Sequence[Comparison]) -> dict[int, list[float]]:
 
 
 def clear_wins(example: Example) -> list[Value]:
-    """Of responses that were always chosen or always rejected: 1 or 0, or the probability and its rest; the mean of
-    several."""
+    """Of responses always chosen or always rejected: 1 or 0, or the mean of the probabilities or their rests."""
     found = wins(distinct(example))
     clear = {at: sure for at, sure in found.items() if min(sure) > 0.5 or max(sure) < 0.5}
     return [(at, sum(sure) / len(sure)) for at, sure in sorted(clear.items())]
 
 
 def scores(example: Example) -> list[Value]:
-    """The responses that have a score."""
     return [(at, one.score) for at, one in enumerate(example.responses) if one.score is not None]
 
 
 def labels(example: Example) -> list[Value]:
-    """The responses that have a label."""
     return [(at, one.label) for at, one in enumerate(example.responses) if one.label is not None]
 
 
@@ -76,10 +72,7 @@ def unusable_because(example: Example) -> str | None:
 
 
 def contradicts_scores(example: Example) -> bool:
-    """Whether a comparison prefers the response with the lower score or the lower label.
-
-    Comparisons that contradict each other prefer nothing.
-    """
+    """Whether a comparison, not contradicted by another, prefers the response with the lower score or label."""
     responses = example.responses
     pairs = [(responses[one.better], responses[one.worse]) for one in agreed(distinct(example))]
     said = [(better.score, worse.score) for better, worse in pairs]

@@ -10,16 +10,14 @@ from pathlib import Path
 
 from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback import canonical, containers, json_rows, orders, turns
+from trueup.feedback import canonical, containers, fields, json_rows, orders, turns
 from trueup.feedback.columns import AS_IT_IS, Table
-from trueup.feedback.fields import Field
 from trueup.feedback.layouts.known import LAYOUTS, recognise
 from trueup.feedback.layouts.layout import Layout
 from trueup.feedback.records import Counts, Discarded, Example, Origin, Prompt, count
 from trueup.words import counted, did_you_mean, listed, numbered, printable
 
 MOST_NAMED = 20
-"""Keys that a line of a report names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +26,12 @@ class FileReport:
 
     path: str
     layout: str
-    """The name of the layout; empty where no row could be read."""
     rows: int
     examples: int
     sha256: str
     """Of the bytes of the file; of the content of the rows of a data set."""
     counts: Counts
-    """What was found in the examples."""
     unusable: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Why rows gave no example -> the numbers of these rows."""
     skipped: Mapping[int, str] = field(default_factory=dict)
     """Bad rows that were skipped, as was allowed: number -> error."""
     unused_rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -50,38 +45,26 @@ class FileReport:
 
     @property
     def unused_keys(self) -> dict[str, int]:
-        """Keys that mean nothing in this layout -> how many rows have them."""
         return {key: len(rows) for key, rows in self.unused_rows.items()}
 
     def tell(self) -> None:
-        """Say what the report says."""
         for line in self.lines():
             data_logger.info(line)
 
     def lines(self) -> list[str]:
-        """The report for people.
-
-        Example: `test.jsonl: HH transcripts, 2312 rows, 2303 comparisons; not used: 4 rows because a response
-        is empty (rows 87, 517, 926, 1104)`.
-        """
-        unused = [
-            f"{counted(len(numbers), 'row')} because {reason} ({numbered(numbers)})"
-            for reason, numbers in self.unusable.items()
-        ]
-        head = (
-            f"{self.path}: {self.layout or 'no layout'}, {counted(self.rows, 'row')}, {self.counts.words()}"
-        )
-        made = [head + ("; not used: " + ", ".join(unused) if unused else "")]
+        why = self.unusable.items()
+        unused = [f"{counted(len(rows), 'row')} because {reason} ({numbered(rows)})" for reason, rows in why]
+        rows = f"{counted(self.rows, 'row')}, {self.counts.words()}"
+        made = [f"{self.path}: {self.layout or 'no layout'}, {rows}"]
+        made[0] += "; not used: " + ", ".join(unused) if unused else ""
         if self.skipped:
             first = next(iter(self.skipped.values()))
             skipped = f"{counted(len(self.skipped), 'bad row')} ({numbered(self.skipped)})"
             made.append(f"{self.path}: skipped {skipped}; the first: {first}")
         if unused_keys := self.unused_keys:
             order = unused_keys if len(unused_keys) <= MOST_NAMED else {**self.near_keys, **unused_keys}
-            named = [
-                f"{printable(key)} ({counted(unused_keys[key], 'row')}{self.near_keys.get(key, '')})"
-                for key in order
-            ]
+            told = {key: counted(unused_keys[key], "row") + self.near_keys.get(key, "") for key in order}
+            named = [f"{printable(key)} ({rows})" for key, rows in told.items()]
             made.append(f"{self.path}: keys not used: {listed(named, MOST_NAMED)}")
         if self.not_kept:
             made.append(f"{self.path}: not kept: {self.not_kept}")
@@ -99,26 +82,13 @@ class Feedback:
     files: tuple[FileReport, ...]
 
     def lines(self) -> list[str]:
-        """The reports of all files, for people."""
         return [line for report in self.files for line in report.lines()]
 
 
 def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0, table: Table = AS_IT_IS) -> Feedback:
     """Read files of any known layouts: JSON lines, a JSON array, CSV or Parquet, plain or gzipped, each.
-
-    A name may also be that of a folder written by `datasets.save_to_disk`, or, as text, of a data set of the
-    hub: `hub:owner/name?split=test`.
-
-    In every example prompt and responses are of one kind: text, or messages.
-
-    Args:
-        paths: the files; their layouts may differ.
-        skip_bad: how many malformed rows to leave out, over all files; one more is an error.
-        table: how the columns of the files are called here, and what their labels mean.
-
-    Raises:
-        InputError: a file cannot be read, a row is malformed, a layout is unknown, or no example is left.
-    """
+    A name may also be a folder of `datasets.save_to_disk`, or `hub:owner/name?split=test`. In every example prompt
+    and responses are of one kind: text, or messages. Up to `skip_bad` malformed rows are left out."""
     files = [paths] if isinstance(paths, str | Path) else list(paths)
     if not files:
         raise InputError("no file of feedback was given; name at least one")
@@ -127,9 +97,8 @@ def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0, table: Tabl
     examples: list[Example] = []
     reports: list[FileReport] = []
     for path in files:
-        made, report = read_source(
-            containers.opened(path, table), skip_bad=skip_bad - sum(len(one.skipped) for one in reports)
-        )
+        made, report = read_source(containers.opened(path, table), skip_bad=skip_bad)
+        skip_bad -= len(report.skipped)
         examples += made
         reports.append(report)
     if not examples:
@@ -139,11 +108,6 @@ def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0, table: Tabl
 
 
 def read_source(source: containers.Opened, *, skip_bad: int) -> tuple[list[Example], FileReport]:
-    """The examples of one source, and its report.
-
-    Raises:
-        InputError: more rows are malformed than may be, or the layout is unknown.
-    """
     layout: Layout | None = None
     examples: list[Example] = []
     bad: dict[int, str] = {}
@@ -196,7 +160,6 @@ def read_source(source: containers.Opened, *, skip_bad: int) -> tuple[list[Examp
 
 
 def near_keys(unused: Iterable[str], layout: Layout | None, keys: Collection[str]) -> Mapping[str, str]:
-    """For each unused key that looks like an optional key that no row has, the question whether that was meant."""
     known = [key for key in layout.optional if key not in keys] if layout else []
     hints = {key: did_you_mean(key, known, quoted=True) for key in islice(unused, json_rows.MOST_KEYS)}
     return {key: question for key, question in hints.items() if question}
@@ -212,18 +175,7 @@ class Prompts:
 
 
 def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0, table: Table = AS_IT_IS) -> Prompts:
-    """Read the prompts of files of any kind that feedback is read from, and say what each file was taken for.
-
-    A file whose rows hold `prompt`, as text or messages, and no feedback of any known layout, is a file of
-    prompts; of any other the prompts of its examples are taken. What is equal to the letter is asked once.
-
-    Args:
-        skip_bad: malformed rows of feedback allowed in all files together.
-        table: as of `read_feedback`.
-
-    Raises:
-        InputError: a file cannot be read, a row is malformed, or a layout is unknown.
-    """
+    """Read the prompts of files, each once: of rows that hold `prompt` and no feedback, or of the examples."""
     found: list[Prompt] = []
     examples: list[Example] = []
     for path in paths:
@@ -263,7 +215,7 @@ def _of_file(path: str | Path, skip_bad: int, table: Table) -> tuple[list[Prompt
     for row in source.rows:
         if row.error:
             raise InputError(row.error)
-        made.append(_prompt(Field(row.value, Origin(source.name, row.number))))
+        made.append(_prompt(fields.Field(row.value, Origin(source.name, row.number))))
         unused |= dict.fromkeys(key for key in row.value if key not in canonical.PROMPT_KEYS)
     data_logger.info(f"{source.name}: prompts, {counted(len(made), 'row')}")
     if unused:
@@ -271,7 +223,7 @@ def _of_file(path: str | Path, skip_bad: int, table: Table) -> tuple[list[Prompt
     return made, [], 0
 
 
-def _prompt(row: Field) -> Prompt:
+def _prompt(row: fields.Field) -> Prompt:
     given = turns.content(row["prompt"])
     if not given:
         raise row["prompt"].fault("the prompt is empty; leave the row out")

@@ -22,7 +22,6 @@ class Message:
 
 
 Content = str | tuple[Message, ...]
-"""Raw text, or the messages of a conversation."""
 
 Tools = tuple[Mapping[str, object], ...]
 """JSON schemas of the tools an assistant may call: `({"type": "function", "function": {"name": "add"}},)`."""
@@ -59,10 +58,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response and what was said of it on its own.
-
-    Example: `Response("Apples, pears, plums.", score=0.8, source="policy-a")`.
-    """
+    """A response and what was said of it: `Response("Apples, pears, plums.", score=0.8, source="policy-a")`."""
 
     content: Content
     score: float | None = None
@@ -70,9 +66,7 @@ class Response:
     label: float | None = None
     """Desirability in [0, 1]; 1 and 0 are a thumb up and a thumb down."""
     demonstration: bool = False
-    """True for a response to imitate as it is."""
     source: str | None = None
-    """Who wrote it: a policy, a person, a data set."""
     tokens: tuple[int, ...] | None = None
     """Token ids as a policy wrote them, with the end of sequence where it wrote one; None where only the text is
     known. They are trained on as they are wherever they spell the content in the tokenizer at hand."""
@@ -125,9 +119,7 @@ VERDICTS = ("first", "second", "tie", "neither")
 @dataclass(frozen=True, slots=True)
 class Example:
     """A prompt, K >= 1 responses, and everything observed about them.
-
-    Example: `Example(Prompt("2 + 2 ="), (Response("4"), Response("5")), (Comparison(better=0, worse=1),))`.
-    """
+    `Example(Prompt("2 + 2 ="), (Response("4"), Response("5")), (Comparison(better=0, worse=1),))`"""
 
     prompt: Prompt
     responses: tuple[Response, ...]
@@ -149,7 +141,6 @@ class Example:
 
     @property
     def origin(self) -> Origin | None:
-        """Where the example came from: that of its prompt."""
         return self.prompt.origin
 
 
@@ -160,11 +151,8 @@ class Counts:
     responses: int = 0
     comparisons: int = 0
     scored: int = 0
-    """Responses with a score."""
     labelled: int = 0
-    """Responses with a label."""
     demonstrations: int = 0
-    """Responses to imitate."""
 
     def words(self) -> str:
         """The kinds that are there: `2 comparisons, 4 scored responses`."""
@@ -181,7 +169,6 @@ class Counts:
 
 
 def count(examples: Iterable[Example]) -> Counts:
-    """Count the feedback in examples."""
     responses = comparisons = scored = labelled = demonstrations = 0
     for example in examples:
         responses += len(example.responses)
@@ -193,7 +180,6 @@ def count(examples: Iterable[Example]) -> Counts:
 
 
 def scores_of(examples: Iterable[Example]) -> list[float]:
-    """The scores of all responses that have one, in order."""
     return [one.score for example in examples for one in example.responses if one.score is not None]
 
 
@@ -282,7 +268,6 @@ class Group(Generic[Relation]):
 
     @property
     def origin(self) -> Origin | None:
-        """Where the example came from: that of its prompt."""
         return self.prompt.origin
 
 

@@ -9,16 +9,20 @@ import datetime
 import decimal
 import json
 import os
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
+from trueup import model_hub
 from trueup.errors import InputError
 from trueup.feedback import json_rows
-from trueup.words import listed, one_line, printable, shortened
+from trueup.words import did_you_mean, listed, one_line, printable, shortened
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
 PARQUET = b"PAR1"
 """How a Parquet file begins and ends."""
 BATCH = 1000
-"""Rows converted at a time."""
 NESTED_BATCH = 100
 """Rows of a Parquet file read at a time where texts stand inside of lists or objects."""
 BATCH_SIZE = 2**26
@@ -36,15 +39,7 @@ CONTENT = "content"
 
 
 def need(package: str, name: str) -> None:
-    """Make sure that a package is installed before it is imported.
-
-    Args:
-        package: as it is imported and installed, `pyarrow`.
-        name: the source of feedback that needs it, for the message.
-
-    Raises:
-        InputError: it is not installed; with the command that installs it.
-    """
+    """Refuse a source of feedback whose package is not installed, with the command that installs it."""
     try:
         found = find_spec(package) is not None
     except ValueError:  # a test or a tool has put None or a stub in its place
@@ -57,17 +52,12 @@ def need(package: str, name: str) -> None:
 
 
 def parquet_rows(file: json_rows.LoadedFile) -> Iterator[json_rows.FileRow]:
-    """The rows of a Parquet file, numbered from 1; nested lists and structs are JSON lists and objects.
-
-    Raises:
-        InputError: pyarrow is not installed, the file is torn or damaged, or two columns have one name.
-    """
+    """The rows of a Parquet file, numbered from 1; nested lists and structs are JSON lists and objects."""
     need("pyarrow", file.path)
     yield from batch_rows(parquet_batches(file), file.path)
 
 
 def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]:
-    """The record batches of a Parquet file."""
     from pyarrow.parquet import ParquetFile
 
     source = file.data
@@ -99,7 +89,6 @@ def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]
 
 
 def leaves(metadata: pyarrow.parquet.FileMetaData) -> list[pyarrow.parquet.ColumnSchema]:
-    """The columns of a Parquet file that hold values, those inside others too."""
     return [metadata.schema.column(place) for place in range(metadata.num_columns)]
 
 
@@ -137,11 +126,7 @@ def refuse_several(path: Path) -> None:
 
 
 def saved_rows(path: Path) -> Iterator[json_rows.FileRow]:
-    """The rows of a data set in a folder, numbered from 1.
-
-    Raises:
-        InputError: `datasets` is not installed, the folder holds several data sets, or it is damaged.
-    """
+    """The rows of a data set in a folder, numbered from 1."""
     refuse_several(path)
     need("datasets", str(path))
     import datasets
@@ -160,14 +145,8 @@ def saved_rows(path: Path) -> Iterator[json_rows.FileRow]:
 
 def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[json_rows.FileRow]:
     """The rows of record batches or tables, numbered from 1.
-
-    A null of a column is null, as in JSON. Within a column, where Arrow gives every object the same keys, a key that
-    is null is one that was not there. Dates and times become ISO text; a value that JSON does not have, such as
-    binary data, makes the row a bad one.
-
-    Raises:
-        InputError: two columns have one name.
-    """
+    A null of a column is null; within a column, where Arrow gives every object the same keys, it is a key that was
+    not there. Dates and times become ISO text; a value that JSON does not have makes the row a bad one."""
     number = 0
     for batch in batches:
         names = batch.schema.names
@@ -184,7 +163,6 @@ def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[js
 
 
 def row_values(batch: Any) -> list[dict[str, Any] | Exception]:
-    """Each row of a batch as Python values, or why it cannot be."""
     try:
         return list(batch.to_pylist())
     except unreadable() as error:
@@ -194,7 +172,6 @@ def row_values(batch: Any) -> list[dict[str, Any] | Exception]:
 
 
 def unreadable() -> tuple[type[Exception], ...]:
-    """What Arrow raises for a damaged file and for values that Python cannot hold."""
     import pyarrow
 
     return (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError)
@@ -203,26 +180,19 @@ def unreadable() -> tuple[type[Exception], ...]:
 def one_row(
     values: dict[str, Any] | Exception, types: dict[str, pyarrow.DataType], number: int, path: str
 ) -> json_rows.FileRow:
-    """The row, or what is wrong with it."""
     if isinstance(values, Exception):
-        return json_rows.FileRow(
-            number, error=f"{path}:{number}: the row cannot be read: {library_words(values)}"
-        )
+        problem = f"the row cannot be read: {library_words(values)}"
+        return json_rows.FileRow(number, error=f"{path}:{number}: {problem}")
     try:
-        return json_rows.checked(
-            {name: plain(values[name], kind) for name, kind in types.items()}, number, path
-        )
+        row = {name: plain(values[name], kind) for name, kind in types.items()}
     except json.JSONDecodeError as error:
         problem = f"a column holds JSON that is not sound: {json_rows.what_is_wrong(error, 'value')}"
         return json_rows.FileRow(number, error=f"{path}:{number}: {problem}")
+    return json_rows.checked(row, number, path)
 
 
 def plain(value: Any, kind: pyarrow.DataType) -> object:
-    """A value of an Arrow type as JSON has it; what JSON does not have is left as it is.
-
-    Raises:
-        json.JSONDecodeError: a column of JSON holds text that is not JSON.
-    """
+    """A value of an Arrow type as JSON has it; what JSON does not have is left as it is."""
     from pyarrow import types
 
     if value is None:
@@ -252,5 +222,122 @@ def content_line(row: json_rows.FileRow) -> bytes:
 
 
 def library_words(error: Exception) -> str:
-    """What an error of a library says, on one line."""
     return printable(one_line(error), 160)
+
+
+CONFIGS = re.compile(r"(?:BuilderConfig|Config name is missing).*?\[(.*?)\]", re.DOTALL)
+"""How the library says which configurations there are."""
+KEYS = ("split", "config", "revision")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+NOT_IDS = (*SUFFIXES, ".gz", ".zst", ".xz", ".bz2", ".zip", ".txt", ".arrow", ".jinja")
+
+
+@dataclass(frozen=True, slots=True)
+class HubName:
+    """What a name asks for: `HubName("hub:a/b?split=test", "a/b", split="test")`."""
+
+    given: str
+    id: str
+    split: str = "train"
+    config: str | None = None
+    revision: str | None = None
+
+
+def is_hub(name: str) -> bool:
+    """Whether a name stands for a data set of the hub: `hub:owner/name`, or `owner/name` that is not a path here."""
+    if name.startswith(model_hub.PREFIX):
+        return True
+    bare = name.partition("?")[0]
+    owner = bare.partition("/")[0]
+    looks_so = model_hub.ID.fullmatch(bare) is not None and "/" in bare and not bare.lower().endswith(NOT_IDS)
+    return looks_so and not Path(name).exists() and not Path(owner).exists()
+
+
+def hub_name(given: str) -> HubName:
+    """What `hub:owner/name?split=test&config=default&revision=main` asks for; the prefix may be left out."""
+    bare, _, query = given.removeprefix(model_hub.PREFIX).partition("?")
+    if not model_hub.ID.fullmatch(bare):
+        raise InputError(
+            f"{given!r}: not the id of a data set; write {model_hub.PREFIX}OWNER/NAME?split=train"
+        )
+    chosen: dict[str, str] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key not in KEYS:
+            hint = did_you_mean(key, KEYS, quoted=True) or f" (known: {', '.join(KEYS)})"
+            raise InputError(f"{given!r}: unknown key {key!r}{hint}")
+        if key in chosen or not value:
+            raise InputError(f"{given!r}: {key} must be given once, with a value")
+        chosen[key] = value
+    return HubName(given, bare, **chosen)
+
+
+def hub_rows(given: str) -> Iterator[json_rows.FileRow]:
+    """The rows of a data set of the hub, numbered from 1."""
+    need("datasets", given)
+    name = hub_name(given)
+    try:
+        offline = model_hub.is_offline()
+        commit = None if offline else model_hub.commit_of("dataset", name.id, name.revision)
+        found = downloaded(name, commit)
+    except InputError:
+        raise
+    except Exception as error:  # the two libraries raise of their own, of httpx, of Arrow and of the system
+        raise InputError(explained(name, error)) from None
+    yield from batch_rows(found.with_format("arrow").iter(BATCH), given)
+
+
+def downloaded(name: HubName, commit: str | None) -> Any:
+    """The data set, as a `datasets.Dataset`; at a commit, or without one the copy in the cache."""
+    import datasets
+
+    if commit is None and name.revision:
+        raise InputError(
+            f"{name.given}: the hub is switched off (HF_HUB_OFFLINE), and the copy in the cache may be of another "
+            "revision; leave out the revision, or switch the hub on"
+        )
+    with model_hub.without_bars(datasets, "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        builder = datasets.load_dataset_builder(f"hf://datasets/{name.id}", name.config, revision=commit)
+        refuse_another(name, commit, builder)
+        builder.download_and_prepare()
+    splits = list(builder.info.splits or {})
+    if name.split not in splits:
+        raise InputError(
+            f"{name.given}: there is no split {name.split!r}; it has {listed(splits)}: give one, as in "
+            f"?split={splits[0] if splits else 'train'}"
+        )
+    return builder.as_dataset(split=name.split)
+
+
+def refuse_another(name: HubName, commit: str | None, builder: Any) -> None:
+    """Refuse what the library took from its cache in the place of what was asked for."""
+    if commit is not None and builder.hash != commit:
+        raise InputError(
+            f"{name.given}: no files with data can be read at its commit {commit[:12]}; the cache holds it at "
+            f"{builder.hash[:12]}: give a revision that has data, as in ?revision={builder.hash[:12]}"
+        )
+    kept = builder.config.name
+    if commit is None and name.config is None and kept != "default":
+        raise InputError(
+            f"{name.given}: the hub is switched off (HF_HUB_OFFLINE), and the cache holds the configuration {kept!r}, "
+            f"perhaps of several; give one, as in ?config={kept}"
+        )
+
+
+def explained(name: HubName, error: Exception) -> str:
+    absent = "" if name.given.startswith(model_hub.PREFIX) else "no such file, and "
+    if refused := model_hub.refusal(error, "data set", name.revision, absent):
+        why = refused
+    elif "scripts are no longer supported" in str(error):
+        why = (
+            "this data set is read by a Python script of its own, which is never run; the hub may have it as Parquet: "
+            "?revision=refs/convert/parquet"
+        )
+    elif found := CONFIGS.search(str(error)):
+        why = f"it has the configurations {found[1]}; give one of them, as in ?config=NAME"
+    else:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        why = (
+            f"the data set cannot be read ({type(cause).__name__}: {model_hub.without_secrets(library_words(cause))}); "
+            "errors name the row where its files are downloaded and given instead"
+        )
+    return f"{name.given}: {why}"

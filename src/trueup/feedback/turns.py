@@ -16,34 +16,23 @@ Turns = Literal["last", "all"]
 """Which turns of the assistant are learned: those of the response alone, or the earlier ones of its prompt too."""
 ROLES = ("system", "user", "assistant", "tool", "developer")
 RESPONSE_ROLES = ("assistant", "tool")
-OTHER_NAMES = {
-    "human": "user",
-    "bot": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "ai": "assistant",
-}
-"""Names other formats give to the roles; refused, with the right one named."""
+OTHER_NAMES = {"human": "user", **dict.fromkeys(("bot", "gpt", "model", "ai"), "assistant")}
 SWIFT_ROLES = ("tool_call", "tool_response")
 SWIFT_HINT = (
     "; it is a role of ms-swift: a file whose first row has it is read as ms-swift's, so put this row first"
 )
-NOT_LEARNED = {
+NOT_LEARNED: dict[str, bool | int] = {
     "disable_loss": True,
-    "loss": False,
-    "train": False,
-    "training": False,
-    "weight": 0,
-    "loss_weight": 0,
+    **dict.fromkeys(("loss", "train", "training"), False),
+    **dict.fromkeys(("weight", "loss_weight"), 0),
 }
 """Keys of a turn, and the value with which they leave it out of the loss."""
+MESSAGE_KEYS = ({"role", "content"}, {"role", "tool_calls"}, {"from", "value"})
 WRITTEN = "messages written as text; write them as a list"
 LONGEST = 200_000
-"""Characters up to which text is tried as Python."""
 
 
 def content(given: Field) -> Content:
-    """Text as it is, or a list of messages."""
     if isinstance(given.value, str):
         if holds_messages(given.value):
             raise given.fault(f"found {WRITTEN}")
@@ -54,12 +43,10 @@ def content(given: Field) -> Content:
 
 
 def messages(given: Field) -> tuple[Message, ...]:
-    """The value as messages, `[{"role": "user", "content": "Hello"}, ...]`."""
     return tuple(map(message, given.items("messages")))
 
 
 def message(given: Field) -> Message:
-    """The value as one message; keys other than role and content go to `extra`."""
     role = given.object()["role"].text()
     if role not in ROLES:
         other = OTHER_NAMES.get(role.lower())
@@ -76,13 +63,8 @@ def message(given: Field) -> Message:
 
 
 def with_calls(extra: Mapping[str, object], message: Field) -> dict[str, object]:
-    """Further keys of a message, its calls of tools as chat templates take them.
-
-    A function that stands alone is put into a call, and arguments written as JSON text are the object that it holds.
-
-    Raises:
-        InputError: as `structured`.
-    """
+    """Further keys of a message, its calls of tools as chat templates take them: with a function, and its
+    arguments."""
     if isinstance(old := extra.get("function_call"), Mapping) and not extra.get("tool_calls"):
         extra = {key: one for key, one in extra.items() if key != "function_call"} | {"tool_calls": [old]}
     calls = extra.get("tool_calls")
@@ -109,13 +91,7 @@ def call_of(given: Field) -> object:
 
 
 def structured(given: Field) -> object:
-    """Arguments that are written as text, once or twice, as the object they are; none written are none.
-
-    Text that is no object, such as the one argument of a simple tool, stands as it is.
-
-    Raises:
-        InputError: the text begins as an object, and is neither JSON nor what Python prints.
-    """
+    """Arguments written as text, once or twice, as the object they are; other text stands as it is."""
     arguments = "" if given.value is None else given.value
     if not isinstance(arguments, str):
         return arguments
@@ -148,16 +124,11 @@ def text_part(part: Field) -> str:
 
 
 def message_json(one: Message) -> dict[str, object]:
-    """A message as JSON has it."""
     return {"role": one.role, "content": one.content, **one.extra}
 
 
 def as_response(response: Content, prompt: Content, place: Field, skipped: int = 0) -> Content:
-    """A response of the same kind as its prompt: text after text, turns of the assistant after messages.
-
-    Text after messages is the assistant's turn. `skipped` is how many turns at the place stand before the
-    response.
-    """
+    """A response of the kind of its prompt: text, or turns of the assistant, of which `skipped` stand before it."""
     if isinstance(prompt, str):
         if not isinstance(response, str):
             listed = replace(place, value=list(response))
@@ -183,9 +154,7 @@ def split_at_last_request(turns: tuple[Message, ...]) -> tuple[tuple[Message, ..
 
 def shared_turns(one: tuple[Message, ...], other: tuple[Message, ...]) -> int:
     """How many first turns two conversations share, leaving each at least one turn of its own.
-
-    What a tool answers is left with the call that it answers, and the assistant's last turns with what follows them.
-    """
+    What a tool answers is left with its call, and the assistant's last turns with what follows them."""
     longest = max(0, min(len(one), len(other)) - 1)
     shared = next((index for index in range(longest) if one[index] != other[index]), longest)
     while shared and (
@@ -203,16 +172,11 @@ def says_nothing(response: Content) -> bool:
 
 
 def not_learned(message: Message) -> bool:
-    """Whether a turn says that it is to be left out of the loss."""
     return any(key in message.extra and message.extra[key] == off for key, off in NOT_LEARNED.items())
 
 
 def check_weights(extra: Mapping[str, object], turn: Field) -> None:
-    """Refuse a key that says whether a turn is learned with a value that says something else.
-
-    Raises:
-        InputError: there is one.
-    """
+    """Refuse a key that says whether a turn is learned with a value that says something else."""
     for key in NOT_LEARNED:
         value = extra.get(key)
         if value is not None and value not in (0, 1):
@@ -245,10 +209,7 @@ def python_value(written: str) -> object:
 
 
 def holds_messages(written: str) -> bool:
-    """Whether text is messages, or one, in JSON, in Python, or as pandas prints an array of them (without commas).
-
-    A message has `role` and `content`, or `from` and `value`.
-    """
+    """Whether text is messages, or one, in JSON, in Python, or as pandas prints an array of them (without commas)."""
     text = written.strip()
     if text[:1] not in ("[", "{") or not ("role" in text or "from" in text):
         return False
@@ -257,30 +218,16 @@ def holds_messages(written: str) -> bool:
     except (ValueError, RecursionError):
         found = python_value(text) or python_value(text.replace("}\n {", "}, {"))
     turns = [found] if isinstance(found, dict) else found
-    return isinstance(turns, list) and len(turns) > 0 and all(is_turn(one) for one in turns)
-
-
-def is_turn(value: object) -> bool:
-    """Whether a value has the keys of a message."""
-    if not isinstance(value, dict):
-        return False
-    return ("role" in value and ("content" in value or "tool_calls" in value)) or {
-        "from",
-        "value",
-    } <= value.keys()
+    keys = (
+        [one.keys() if isinstance(one, dict) else set() for one in turns] if isinstance(turns, list) else []
+    )
+    return bool(keys) and all(any(one >= known for known in MESSAGE_KEYS) for one in keys)
 
 
 def turns_in_loss(examples: Sequence[Example], turns: Turns, *, tell: bool = False) -> tuple[Example, ...]:
     """The examples as they are, or with every turn of the assistant in the responses.
-
-    Where all are learned, the prompt ends before the first turn of the assistant, and everything after it becomes part
-    of each response. What users, tools and the system say in between is read but not scored. Both sides of a pair begin
-    with the same turns, so that the difference between the sums of their log-probabilities stays as it was; a mean over
-    tokens does not.
-
-    Args:
-        tell: say what was done.
-    """
+    Where all are learned, the prompt ends before the assistant's first turn; what others say after it is not scored.
+    Both sides of a pair begin with the same turns: the difference of their summed log-probabilities stays."""
     if turns == "last":
         return tuple(examples)
     made = tuple(every_turn(example) for example in examples)
@@ -290,7 +237,6 @@ def turns_in_loss(examples: Sequence[Example], turns: Turns, *, tell: bool = Fal
 
 
 def what_turns_did(before: Sequence[Example], after: Sequence[Example]) -> str:
-    """What learning all turns changed, for people."""
     changed = sum(new is not old for new, old in zip(after, before, strict=True))
     if not changed:
         return "turns all changes nothing: no prompt holds an earlier turn of the assistant (text counts as one turn)"
@@ -298,10 +244,7 @@ def what_turns_did(before: Sequence[Example], after: Sequence[Example]) -> str:
 
 
 def every_turn(example: Example) -> Example:
-    """The example with the assistant's earlier turns in its responses; itself where there are none.
-
-    Turns of the assistant that open a conversation stay in the prompt: nothing asks for them.
-    """
+    """The example with the assistant's earlier turns, but those that open it, in its responses; else itself."""
     prompt = example.prompt.content
     start = None if isinstance(prompt, str) else first_answer(prompt)
     if isinstance(prompt, str) or start is None:
@@ -321,7 +264,6 @@ def first_answer(prompt: Sequence[Message]) -> int | None:
 
 
 def is_learned(turn: Message) -> bool:
-    """Whether a turn is the assistant's, and no key of `NOT_LEARNED` keeps it out of the loss."""
     return turn.role == "assistant" and not not_learned(turn)
 
 
@@ -334,11 +276,9 @@ def as_chat(example: Example) -> Example:
 
 
 def prompt_as_chat(prompt: Prompt) -> Prompt:
-    """A prompt of raw text as a turn of the user; others as they are."""
     given = prompt.content
     return replace(prompt, content=(Message("user", given),)) if isinstance(given, str) else prompt
 
 
 def as_messages(content: Content) -> tuple[Message, ...]:
-    """A response to messages as messages; text is a turn of the assistant."""
     return (Message("assistant", content),) if isinstance(content, str) else content

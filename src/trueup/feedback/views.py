@@ -35,11 +35,8 @@ ALONE = "a single response, which leaves no other to measure it against"
 
 def pairs(example: Example) -> Group[records.PairRelation] | Discarded:
     """Which response was preferred to which.
-
-    Comparisons as given, without those of identical responses and those that contradict each other. Where
-    there are none: every two responses with different scores; where there are no two scores, with different
-    labels.
-    """
+    Comparisons as given, without those of identical responses and those that contradict each other. Where there are
+    none: every two responses with different scores; where there are no two scores, with different labels."""
     found = ordered_pairs(example)
     return found if isinstance(found, Discarded) else group_of_pairs(example, found)
 
@@ -93,11 +90,9 @@ def pairs_with_demonstration(example: Example) -> Group[records.DemonstratedPair
 
 def rankings(example: Example) -> Group[records.RankRelation] | Discarded:
     """A score for each of at least two responses.
-
-    The scores, if all responses have one. Otherwise comparisons, if they order the responses they compare:
-    the score is how many of these a response beats, directly or through others. Otherwise labels, if all
-    responses have one. Otherwise the responses that have a score, or else those that have a label.
-    """
+    The scores, if all have one. Otherwise comparisons, if they order the responses they compare: the score is how
+    many of these a response beats, directly or through others. Otherwise labels, if all have one. Otherwise the
+    responses that have a score, or else those that have a label."""
     total = len(example.responses)
     if total == 1:
         return Discarded(SINGLE, example.origin)
@@ -128,7 +123,6 @@ def rankings(example: Example) -> Group[records.RankRelation] | Discarded:
 def ranked(
     example: Example, values: Sequence[orders.Value], equal: str
 ) -> Group[records.RankRelation] | Discarded:
-    """The group of the responses with these scores; `equal` is the reason where they are all the same."""
     if len({value for _, value in values}) < 2:
         return Discarded(equal, example.origin)
     used = [position for position, _ in values]
@@ -138,20 +132,13 @@ def ranked(
 
 
 def points_with_demonstrations(example: Example) -> Group[records.PointRelation] | Discarded:
-    """As `points`, with the demonstrations among them marked."""
     return points(example, mark=True)
 
 
 def points(example: Example, *, mark: bool = False) -> Group[records.PointRelation] | Discarded:
-    """A label in [0, 1] per response; a demonstration without a label has the label 1.
-
-    Where there is neither, comparisons: 1 for the chosen and 0 for the rejected response, or the probability
-    and the rest of it; the mean where a response stands in several. One that was both chosen and rejected is
-    left out.
-
-    Args:
-        mark: mark the demonstrations among them.
-    """
+    """A label in [0, 1] per response; a demonstration without a label has the label 1; `mark` marks those.
+    Where there is neither, comparisons: 1 for the chosen and 0 for the rejected response, or the probability and its
+    rest; the mean of several. One that was both chosen and rejected is left out."""
     found = dict(orders.labels(example))
     for position, response in enumerate(example.responses):
         if response.demonstration:
@@ -172,11 +159,8 @@ def points(example: Example, *, mark: bool = False) -> Group[records.PointRelati
 
 
 def demonstrations(example: Example) -> Group[records.DemonstrationRelation] | Discarded:
-    """Responses to imitate.
-
-    Those marked as demonstrations. Where there are none: those that were chosen and never rejected; or those
-    labelled 1; or the one with the best score, the first of equals.
-    """
+    """Responses to imitate: those marked as demonstrations.
+    Where there are none: those chosen and never rejected; or those labelled 1; or the first with the best score."""
     used = [position for position, response in enumerate(example.responses) if response.demonstration]
     reason = "nothing says which response to imitate"
     if not used and example.comparisons:
@@ -209,7 +193,6 @@ def filtered_demonstrations(
 
 
 def best_demonstrations(example: Example) -> Group[records.DemonstrationRelation] | Discarded:
-    """The response with the highest score, the first of equals."""
     if not orders.scores(example):
         return Discarded(UNSCORED, example.origin)
     at, _ = max(orders.scores(example), key=lambda value: value[1])
@@ -240,11 +223,7 @@ def graded_pairs(example: Example) -> Group[records.GradedPairRelation] | Discar
 
 
 def scored(example: Example, *, least: int = 1) -> Group[records.RankRelation] | Discarded:
-    """All responses with the score of each, equal ones and identical responses too: they are draws of a policy.
-
-    Args:
-        least: how many responses there have to be; 1 or 2.
-    """
+    """All of at least `least` responses with their scores, identical ones too: they are draws of a policy."""
     found = orders.scores(example)
     if len(found) < len(example.responses):
         return Discarded(NOT_ALL_SCORED, example.origin)
@@ -254,7 +233,6 @@ def scored(example: Example, *, least: int = 1) -> Group[records.RankRelation] |
 
 
 def group(example: Example, used: Sequence[int], relation: R) -> Group[R]:
-    """The group of the responses at the given positions."""
     contents = tuple(example.responses[position].content for position in used)
     tokens = tuple(example.responses[position].tokens for position in used)
     known = tokens if any(tokens) else ()
@@ -262,7 +240,6 @@ def group(example: Example, used: Sequence[int], relation: R) -> Group[R]:
 
 
 def units_of(group: Group[R]) -> dict[str, int]:
-    """What a group amounts to, by the kind of its relation."""
     relation = group.relation
     if isinstance(relation, records.PairRelation):
         return {"pairs": len(relation.pairs)}
@@ -290,7 +267,6 @@ class Viewed(Generic[R]):
     view: str
     groups: tuple[Group[R], ...]
     discarded: Mapping[str, tuple[Origin | None, ...]]
-    """Why examples gave no group -> where they came from."""
     units: Mapping[str, int]
     """What the groups amount to: `{"pairs": 4650}`."""
     responses_left_out: int
@@ -300,27 +276,18 @@ class Viewed(Generic[R]):
 
     @property
     def examples(self) -> int:
-        """How many examples were looked at."""
         return len(self.groups) + sum(map(len, self.discarded.values()))
 
     @property
     def responses(self) -> int:
-        """How many responses the groups hold."""
         return sum(len(group.responses) for group in self.groups)
 
     def lines(self) -> list[str]:
-        """The account for people.
-
-        Example: `pairs: 3 examples gave 2 groups, 4 responses, 2 pairs; discarded: 1 for identical pair
-        (a.jsonl:3)`.
-        """
         made = [counted(len(self.groups), "group"), counted(self.responses, "response")]
         made += [counted(number, noun.removesuffix("s")) for noun, number in self.units.items()]
         lost = [f"{len(where)} for {reason}{places(where)}" for reason, where in self.discarded.items()]
-        lines = [
-            f"{self.view}: {counted(self.examples, 'example')} gave {', '.join(made)}"
-            + (f"; discarded: {', '.join(lost)}" if lost else "")
-        ]
+        gave = f"{self.view}: {counted(self.examples, 'example')} gave {', '.join(made)}"
+        lines = [gave + (f"; discarded: {', '.join(lost)}" if lost else "")]
         left = ((self.responses_left_out, "response"), (self.comparisons_left_out, "comparison"))
         if any(number for number, _ in left):
             named = " and ".join(counted(number, noun) for number, noun in left if number)
@@ -329,11 +296,7 @@ class Viewed(Generic[R]):
 
 
 def apply(view: View[R], examples: Iterable[Example]) -> Viewed[R]:
-    """Run a view over examples, in order.
-
-    Raises:
-        InputError: the view finds nothing to use in any of them.
-    """
+    """Run a view over examples, in order; InputError where it finds nothing to use in any of them."""
     seen = list(examples)
     made = look(view, seen)
     if not made.groups:

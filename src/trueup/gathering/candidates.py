@@ -23,7 +23,7 @@ from trueup.config.run_checks import check_annotator, check_file
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback import orders, read, turns, views
 from trueup.feedback.records import Content, Discarded, Example, Prompt, Response, content_key
-from trueup.feedback.transforms.merge_prompts import merged
+from trueup.feedback.transforms.transform import merged
 from trueup.gathering import shards
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable

@@ -7,22 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from trueup.batch.chat_template import today, writes_date
+from trueup import model_folder, words
+from trueup.batch import chat_template, pieces
 from trueup.batch.encode import UNSPELLED, EncodedGroup, Encoder, Limits
-from trueup.batch.pieces import spells
-from trueup.batch.spelling import lost_of
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
 from trueup.feedback.turns import Turns, as_messages
-from trueup.inspection.findings import KINDS, PARTS, Finding, problem
+from trueup.inspection.findings import KINDS, PARTS, Finding, MessageKeys, problem
 from trueup.inspection.statistics import Lengths
-from trueup.inspection.unread import MessageKeys
-from trueup.model_folder import WORLD, check_model, folder_of
 from trueup.models.tokenizer import LoadedTokenizer, load_tokenizer
 from trueup.settings.command_settings import InspectSettings
-from trueup.words import printable
 
+OF_USER = ("trust_remote_code", "eos_token", "chat_template")
 DEFAULT_LENGTH = 1024
 """As in training, where neither a limit is given nor the model is made for less."""
 
@@ -36,38 +33,26 @@ class Coding:
     encoder: Encoder
     """As training encodes, with its limits."""
     uncut: Encoder
-    """The same without limits."""
     adds_beginning: bool
     """Whether the tokenizer puts a beginning-of-sequence token before a text."""
     turns: Turns = "last"
-    """Which turns of the assistant are learned."""
     chat: bool = False
-    """Whether conversations are made of raw texts."""
 
     @property
     def tokenizer(self) -> Any:
-        """The transformers tokenizer."""
         return self.loaded.tokenizer
 
 
 def load_coding(settings: InspectSettings) -> Coding:
-    """Load what encodes for a model: a folder with at least a configuration and a tokenizer, or `world`.
-
-    Raises:
-        InputError: the folder has no tokenizer that can be loaded, or the model is not made for such lengths.
-    """
+    """Load what encodes for a model: a folder with at least a configuration and a tokenizer, or `world`."""
     model = settings.model
     assert model is not None
-    if model == WORLD:
+    if model == model_folder.WORLD:
         loaded = world_tokenizer()
     else:
-        model = check_model(model, trust_remote_code=settings.trust_remote_code, weights=False)
-        loaded = load_tokenizer(
-            folder_of(model, weights=False),
-            trust_remote_code=settings.trust_remote_code,
-            eos_token=settings.eos_token,
-            chat_template=settings.chat_template,
-        )
+        model = model_folder.check_model(model, trust_remote_code=settings.trust_remote_code, weights=False)
+        of_user: dict[str, Any] = {name: getattr(settings, name) for name in OF_USER}
+        loaded = load_tokenizer(model_folder.folder_of(model, weights=False), **of_user)
     limits = Limits(_length(model, loaded.positions, settings.max_length), settings.max_prompt_length)
     if limits.max_prompt_length is not None and limits.max_prompt_length >= limits.max_length:
         raise InputError(
@@ -75,7 +60,7 @@ def load_coding(settings: InspectSettings) -> Coding:
             f"{limits.max_length}; give a smaller one"
         )
     tokenizer = loaded.tokenizer
-    day = settings.template_date or today()
+    day = settings.template_date or chat_template.today()
     encoders = [
         Encoder(
             tokenizer,
@@ -102,7 +87,6 @@ def world_tokenizer() -> LoadedTokenizer:
 
 
 def all_responses(example: Example) -> Group[None]:
-    """All responses of an example, whatever relates them."""
     contents = tuple(response.content for response in example.responses)
     return Group(example.prompt, contents, None)
 
@@ -127,52 +111,26 @@ class TokenCounts:
     max_prompt_length: int | None
     turns: Turns
     template_date: str | None
-    """What the chat template writes for today, where it does."""
     end_ids: Sequence[int]
     examples: int
     left_out: int
     """Examples of which nothing is left within the limits, or that cannot be encoded."""
     prompts_cut: int
     responses: int
-    """How many responses could be encoded."""
     responses_cut: int
 
 
-@dataclass(frozen=True, slots=True)
 class EncodedFeedback:
-    """All examples as tokens."""
+    """All examples as tokens; the first `training` of them are training data, the others evaluation data."""
 
-    counts: TokenCounts
-    lengths: tuple[Lengths | None, ...]
-    """Of each example, before anything is cut, in tokens with those that end a response; None where it cannot be
-    encoded."""
-    problems: tuple[Finding, ...]
-
-
-def encode_all(
-    examples: Iterable[Example], coding: Coding, *, training: int = sys.maxsize
-) -> EncodedFeedback:
-    """Encode all responses of every example, and look at the result.
-
-    Args:
-        training: how many of them, from the first on, are training data; the others are evaluation data.
-    """
-    return _Tokenizing(coding, training).run(examples)
-
-
-class _Tokenizing:
-    """Goes over examples once and keeps account."""
-
-    def __init__(self, coding: Coding, training: int) -> None:
-        self.coding = coding
-        self.training = training
+    def __init__(self, examples: Iterable[Example], coding: Coding, *, training: int = sys.maxsize) -> None:
+        self.coding, self.training = coding, training
         self.found: dict[tuple[str, str, str], list[tuple[Example, str]]] = {}
         self.keys = {part: MessageKeys(coding.tokenizer) for part in PARTS}
         self.lengths: list[Lengths | None] = []
+        """Of each example, before anything is cut, with ends of responses; None where it cannot be encoded."""
         self.responses = self.responses_cut = self.prompts_cut = self.too_long = 0
         self.template_seen = False
-
-    def run(self, examples: Iterable[Example]) -> EncodedFeedback:
         for example in examples:
             try:
                 lengths = self._example(example)
@@ -180,13 +138,13 @@ class _Tokenizing:
                 self._add("cannot-encode", example, str(error))
                 lengths = None
             self.lengths.append(lengths)
-        coding, limits = self.coding, self.coding.encoder.limits
-        counts = TokenCounts(
+        limits, dated = coding.encoder.limits, chat_template.writes_date(coding.tokenizer)
+        self.counts = TokenCounts(
             model=coding.model,
             max_length=limits.max_length,
             max_prompt_length=limits.max_prompt_length,
             turns=coding.turns,
-            template_date=coding.encoder.template.date if writes_date(coding.tokenizer) else None,
+            template_date=coding.encoder.template.date if dated else None,
             end_ids=coding.loaded.end_ids,
             examples=len(self.lengths),
             left_out=self.too_long + self.lengths.count(None),
@@ -194,11 +152,10 @@ class _Tokenizing:
             responses=self.responses,
             responses_cut=self.responses_cut,
         )
-        return EncodedFeedback(counts, tuple(self.lengths), (*self._of_tokenizer(), *self._problems()))
+        self.problems = [*self._of_tokenizer(), *self._problems()]
 
     @property
     def part(self) -> str:
-        """What the example at hand is of."""
         return PARTS[len(self.lengths) >= self.training]
 
     def _example(self, example: Example) -> Lengths | None:
@@ -233,7 +190,6 @@ class _Tokenizing:
             self._add("cut-response", example, str(limits.max_length))
 
     def _look(self, example: Example, encoded: EncodedGroup[None]) -> None:
-        """Faults of the ids."""
         tokenizer, ends = self.coding.tokenizer, self.coding.loaded.end_ids
         prompt, rows = encoded.tokens.prompt, encoded.tokens.responses
         begin = tokenizer.bos_token_id
@@ -276,20 +232,19 @@ class _Tokenizing:
         given = (prompt.content, *(one.content for one in example.responses))
         ids = (encoded.tokens.prompt, *(row.ids for row in encoded.tokens.responses))
         tokenizer, ends = self.coding.tokenizer, self.coding.loaded.end_ids
-        found = (lost_of(text, row.tolist(), tokenizer, ends) for text, row in zip(given, ids, strict=True))
+        found = (
+            pieces.lost_of(text, row.tolist(), tokenizer, ends) for text, row in zip(given, ids, strict=True)
+        )
         return next((gone for gone in found if gone), "")
 
     def _spells_special(self, example: Example) -> bool:
-        """Whether a response of raw text spells a special token, but for the end it may stand before.
-
-        Of conversations and of prompts rendered beforehand the encoder itself tells.
-        """
+        """Whether a response of raw text spells a special token, but for the end it may stand before."""
         special, end = self.coding.uncut.special, self.coding.tokenizer.eos_token
         content = example.prompt.content
-        if not isinstance(content, str) or spells(content, special):
+        if not isinstance(content, str) or pieces.spells(content, special):
             return False
         texts = [one.content for one in example.responses if isinstance(one.content, str)]
-        return any(spells(text.removesuffix(end), special) for text in texts)
+        return any(pieces.spells(text.removesuffix(end), special) for text in texts)
 
     def _template(self, example: Example) -> None:
         """Whether the chat template ends an answer; the first conversation stands for all."""
@@ -313,7 +268,7 @@ class _Tokenizing:
     def _problems(self) -> Iterator[Finding]:
         for part, keys in self.keys.items():
             for key, examples in keys.unused():
-                self.found["unused-message-key", printable(key), part] = [(one, "") for one in examples]
+                self.found["unused-message-key", words.printable(key), part] = [(one, "") for one in examples]
         order = list(KINDS)
         for (kind, about, part), places in sorted(
             self.found.items(),
@@ -327,6 +282,5 @@ class _Tokenizing:
 
 
 def _after_ends(row: TokenRow, ends: tuple[int, ...]) -> list[int]:
-    """Ids that are learned right after a learned end of sequence."""
     ended = np.isin(row.ids[:-1], ends) & row.scored[:-1] & row.scored[1:]
     return [int(token) for token in row.ids[1:][ended]]

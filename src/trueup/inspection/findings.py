@@ -3,19 +3,20 @@
 Examples repeat or contradict themselves or each other, or say nothing.
 """
 
+import re
 import tomllib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from trueup.feedback.orders import beaten, contradicts_scores, distinct
-from trueup.feedback.records import Content, Counts, Example, Origin, content_key, count, scores_of
-from trueup.feedback.views import judged_pairs
+from trueup.feedback import orders, views
+from trueup.feedback.records import Content, Counts, Example, Message, Origin, content_key, count, scores_of
+from trueup.feedback.turns import NOT_LEARNED
 from trueup.inspection.statistics import label_counts
 
 PARTS = ("training", "evaluation")
-"""The parts of the data."""
 
 
 class Severity(StrEnum):
@@ -26,7 +27,6 @@ class Severity(StrEnum):
     warning = "warning"
     """Training would leave it out, or learn something odd."""
     note = "note"
-    """Good to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,10 @@ class Finding:
     part: str | None
     """`training` or `evaluation`; None where it concerns neither alone."""
     what: str
-    """A clause that names it."""
     remedy: str
     count: int
     """How many rows have it; 1 where it concerns a file or the data as a whole."""
     rows: Mapping[str, Sequence[int]]
-    """File -> the rows of it."""
     details: Sequence[str] = ()
     """A line on each place, where there is more to say of it."""
 
@@ -72,12 +70,7 @@ def problem(
     about: object = "",
     part: str | None = None,
 ) -> Finding:
-    """A problem of the rows that come from some places.
-
-    Args:
-        name: of its kind, one of `KINDS`.
-        about: what is said of the case at hand: the number, the reason, the key.
-    """
+    """A problem of the rows that come from some places; `about` is the number, the reason or the key at hand."""
     kind, places = KINDS[name], list(origins)
     rows: dict[str, list[int]] = {}
     for origin in places:
@@ -90,12 +83,10 @@ def problem(
 def found(
     name: str, examples: Sequence[Example], details: Iterable[str] = (), about: object = ""
 ) -> list[Finding]:
-    """The problem of some examples; nothing where there are none."""
     return [problem(name, [one.origin for one in examples], details, about)] if examples else []
 
 
 def in_part(problems: Iterable[Finding], part: str) -> list[Finding]:
-    """The problems, each said to be of a part of the data."""
     return [replace(one, part=part) for one in problems]
 
 
@@ -114,17 +105,17 @@ class Overlap:
 
 
 def problems_of_examples(examples: Sequence[Example], *, min_characters: int) -> Iterator[Finding]:
-    """Every fault of the examples that reading them did not show.
-
-    Args:
-        min_characters: a response with fewer visible characters is near-empty.
-    """
+    """Every fault of the examples that reading them did not show."""
     yield from _clashes("duplicate", duplicates(examples), "repeats")
     yield from found("identical-responses", [one for one in examples if identical(one)])
     # The shortest circle is A over B and B over A.
-    circles = [one for one in examples if any(at in under for at, under in beaten(distinct(one)).items())]
+    circles = [
+        one
+        for one in examples
+        if any(at in under for at, under in orders.beaten(orders.distinct(one)).items())
+    ]
     yield from found("contradicting-comparisons", circles)
-    yield from found("contradicting-scores", [one for one in examples if contradicts_scores(one)])
+    yield from found("contradicting-scores", [one for one in examples if orders.contradicts_scores(one)])
     yield from _clashes("contradicting-rows", opposite_pairs(examples), "contradicts")
     yield from _clashes("contradicting-labels", opposite_labels(examples), "contradicts")
     yield from _order(examples)
@@ -175,7 +166,6 @@ def _identity(example: Example) -> Hashable:
 
 
 def identical(example: Example) -> bool:
-    """Whether two of the responses are the same."""
     keys = [content_key(one.content) for one in example.responses]
     return len(set(keys)) < len(keys)
 
@@ -186,7 +176,7 @@ def opposite_pairs(examples: Sequence[Example]) -> list[Clash]:
     clashes = []
     for example in examples:
         prompt, keys = example.prompt.key, [content_key(one.content) for one in example.responses]
-        here = [(keys[better], keys[worse]) for better, worse in judged_pairs(example)]
+        here = [(keys[better], keys[worse]) for better, worse in views.judged_pairs(example)]
         against = (said.get((prompt, worse, better)) for better, worse in here)
         if (earlier := next((one for one in against if one is not None), None)) is not None:
             clashes.append((earlier, example))
@@ -196,8 +186,7 @@ def opposite_pairs(examples: Sequence[Example]) -> list[Clash]:
 
 
 def opposite_labels(examples: Sequence[Example]) -> list[Clash]:
-    """Examples that label a response above 0.5 where an earlier one, or they themselves, label it below, or the
-    other way round."""
+    """Examples that label a response above 0.5 where an earlier one, or they themselves, label it below."""
     said: dict[object, Example] = {}
     clashes = []
     for example in examples:
@@ -227,7 +216,6 @@ def _clashes(kind: str, clashes: Sequence[Clash], verb: str) -> list[Finding]:
 
 
 def _seen_from(later: Example, earlier: Example) -> str:
-    """The earlier example, as briefly as the later one allows."""
     first, second = earlier.origin, later.origin
     if first == second:
         return "itself"
@@ -253,3 +241,73 @@ def _order(examples: Sequence[Example]) -> Iterator[Finding]:
     values = sorted(scores_of(alone))
     if values and values[0] < values[-1]:
         yield from found("demonstrated-by-score", alone, about=f"{values[0]:g} to {values[-1]:g}")
+
+
+REQUEST = re.compile(
+    "system|history|context|instruction|question|input|prompt|query|passages|documents|tools|functions|images?|videos|"
+    "audios"
+)
+"""Last words of keys that hold part of what was asked."""
+JUDGEMENT = re.compile(
+    "scores?|rewards?|ratings?|rank|ranking|labels?|grade|preference|votes?|upvotes|downvotes|margin|probability|"
+    "confidence|annotations"
+)
+"""Last words of keys that judge responses, and first words of those that end with a word of `SIDES`."""
+SIDES = {"chosen", "rejected", "a", "b", "ratio"}
+OURS = {*NOT_LEARNED, "tool_calls"}
+"""Keys that are for training, not for the template, and calls, which a template that leaves them out is refused for."""
+TRIES = 20
+"""How many examples are rendered with and without a key before it is taken for one that is left out."""
+
+
+def kind_of_key(key: str) -> str:
+    """The kind of problem that it is not to use a key."""
+    words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", key).lower())
+    last = words[-1] if words else ""
+    if JUDGEMENT.fullmatch(last) or (last in SIDES and JUDGEMENT.fullmatch(words[0])):
+        return "unused-judgement-key"
+    return "unused-request-key" if REQUEST.fullmatch(last) else "unused-key"
+
+
+class MessageKeys:
+    """Renders conversations with and without a key; a key that changes one of them is used."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.used: set[str] = set()
+        self.tried: dict[str, int] = {}
+        self.left_out: dict[str, list[Example]] = {}
+
+    def look(self, example: Example) -> None:
+        if isinstance(example.prompt.content, str):
+            return
+        for response in example.responses:
+            if not isinstance(response.content, str):
+                self._conversation(example, (*example.prompt.content, *response.content))
+
+    def unused(self) -> Iterator[tuple[str, list[Example]]]:
+        """Keys that changed nothing wherever they were tried, and the examples that have them."""
+        return ((key, examples) for key, examples in self.left_out.items() if key not in self.used)
+
+    def _conversation(self, example: Example, turns: tuple[Message, ...]) -> None:
+        keys = {key for turn in turns for key, value in turn.extra.items() if value not in (None, "", [], {})}
+        for key in sorted(keys - OURS - self.used):
+            examples = self.left_out.setdefault(key, [])
+            if not examples or examples[-1] is not example:
+                examples.append(example)
+            if self.tried.setdefault(key, 0) < TRIES:
+                self.tried[key] += 1
+                if self._rendered(example, turns) != self._rendered(example, turns, without=key):
+                    self.used.add(key)
+
+    def _rendered(self, example: Example, turns: tuple[Message, ...], without: str = "") -> str:
+        plain = [
+            {"role": turn.role, "content": turn.content}
+            | {key: value for key, value in turn.extra.items() if key != without}
+            for turn in turns
+        ]
+        tools = [dict(tool) for tool in example.prompt.tools] or None
+        try:
+            return str(self.tokenizer.apply_chat_template(plain, tools=tools, tokenize=False))
+        except Exception as error:  # the template is a program of the model's author and may raise anything
+            return f"refused: {error}"

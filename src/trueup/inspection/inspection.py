@@ -1,33 +1,60 @@
 """The whole inspection: everything is read, no malformed row stops it, and all that is wrong is found."""
 
-from __future__ import annotations
-
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import Any, Literal
 
-from trueup import display
+from trueup import display, words
 from trueup.errors import InputError
-from trueup.feedback.columns import AS_IT_IS, Table
-from trueup.feedback.containers import opened
+from trueup.feedback import columns, containers
 from trueup.feedback.read import FileReport, read_source
-from trueup.feedback.records import Example, Origin, count, scores_of
+from trueup.feedback.records import Discarded, Example, Origin, count, scores_of
 from trueup.feedback.turns import as_chat, turns_in_loss, what_turns_did
-from trueup.inspection import findings, statistics, unread
+from trueup.feedback.views import judged_pairs
+from trueup.inspection import encoded, findings, statistics
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
-from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
 from trueup.settings.data_settings import part_of
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
-from trueup.words import listed, printable
-
-if TYPE_CHECKING:
-    from trueup.inspection.encoded import Coding, TokenCounts
-    from trueup.inspection.shown import Shown
-
 
 FOR_PEOPLE = ("training", "evaluation", "coding", "turns")
+
+
+TokenRole = Literal["prompt", "scored", "masked"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRun:
+    """Tokens in a row that are treated alike."""
+
+    role: TokenRole
+    ids: tuple[int, ...]
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownResponse:
+    """A response as tokens."""
+
+    said: str
+    """What the feedback says of it: `chosen`, `score 0.5, rejected`."""
+    cut: bool
+    runs: tuple[TokenRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An example as tokens."""
+
+    origin: str
+    left_out: str | None = None
+    """Why training leaves it out; there are no tokens then."""
+    prompt: TokenRun | None = None
+    prompt_cut: bool = False
+    responses: tuple[ShownResponse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +64,6 @@ class Collected:
     examples: tuple[Example, ...] = ()
     files: tuple[FileReport, ...] = ()
     unreadable: tuple[str, ...] = ()
-    """Errors of files that could not be read at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +72,26 @@ class Inspection:
 
     training: Collected
     evaluation: Collected
-    views: Mapping[str, Seen]
+    views: Mapping[str, statistics.Seen]
     lengths: Mapping[str, Any] | None
-    longer_chosen: LongerChosen | None
-    labels: Labels | None
-    scores: Distribution | None
+    longer_chosen: statistics.LongerChosen | None
+    labels: statistics.Labels | None
+    scores: statistics.Distribution | None
     overlap: Sequence[Overlap]
-    tokens: TokenCounts | None
+    tokens: encoded.TokenCounts | None
     problems: Sequence[Finding]
     shown: Sequence[Shown]
-    coding: Coding | None = None
-    """What encoded, where a model was given."""
+    coding: encoded.Coding | None = None
     turns: Sequence[str] = ()
-    """What was done so that earlier turns of the assistant are learned."""
 
     def count(self, severity: Severity) -> int:
-        """How many kinds of problem of this severity there are."""
         return sum(one.severity is severity for one in self.problems)
 
     @property
     def unreadable(self) -> bool:
-        """Whether a file could not be read at all, or nothing is left to train on."""
         return bool(self.training.unreadable or self.evaluation.unreadable or not self.training.examples)
 
     def as_json(self) -> str:
-        """One JSON object."""
         files = [
             {"path": one.path, "part": name}
             | {key: getattr(one, key) for key in ("layout", "rows", "examples", "sha256")}
@@ -86,26 +107,15 @@ def inspect(
     data: Sequence[str],
     eval_data: Sequence[str] = (),
     *,
-    table: Table = AS_IT_IS,
+    table: columns.Table = columns.AS_IT_IS,
     min_characters: int = 3,
-    coding: Coding | None = None,
+    coding: encoded.Coding | None = None,
     show: int = 2,
     rows: Sequence[str] = (),
 ) -> Inspection:
     """Look at feedback from every side; nothing that is wrong with it stops this.
-
-    Args:
-        data: files and other sources to train on.
-        eval_data: the same to evaluate on.
-        table: how the columns of the files are called here, and what their labels mean.
-        min_characters: a response with fewer visible characters is near-empty.
-        coding: what encodes; None looks at the text alone.
-        show: how many examples to show as tokens.
-        rows: which ones, instead of the first.
-
-    Raises:
-        InputError: no file is named, or a row to show is not there.
-    """
+    `coding` None looks at the text alone; `show` examples, or those of `rows`, are shown as tokens; responses with
+    fewer visible characters than `min_characters` are near-empty. InputError: no file, or no such row to show."""
     if not data:
         raise InputError("no file of feedback was given; name at least one")
     training, evaluation = collect(data, table), collect(eval_data, table)
@@ -121,13 +131,12 @@ def inspect(
     for name, part in zip(PARTS, (training, evaluation), strict=True):
         problems += in_part(findings.problems_of_examples(part.examples, min_characters=min_characters), name)
     problems += in_part(overlapping, "evaluation")
-    unit, lengths = "characters", tuple[Lengths | None, ...](map(statistics.character_lengths, examples))
-    tokens: TokenCounts | None = None
+    lengths: list[statistics.Lengths | None] = [statistics.character_lengths(one) for one in examples]
+    unit = "characters"
+    tokens: encoded.TokenCounts | None = None
     shown: tuple[Shown, ...] = ()
     turns: list[str] = []
     if coding is not None:
-        from trueup.inspection import encoded
-        from trueup.inspection.shown import choose, show_example
         from trueup.models.tokenizer import quiet_library
 
         learned = turns_in_loss(examples, coding.turns)
@@ -136,7 +145,7 @@ def inspect(
         chosen = choose(replace(training, examples=learned), rows, show) if training.files else []
         with quiet_library():  # the library warns of long texts, which are counted here
             everything = display.track([*learned, *held_out], "tokenizing")
-            tokenized = encoded.encode_all(everything, coding, training=len(learned))
+            tokenized = encoded.EncodedFeedback(everything, coding, training=len(learned))
             shown = tuple(show_example(one, coding) for one in chosen)
         problems += tokenized.problems
         tokens = tokenized.counts
@@ -159,14 +168,8 @@ def inspect(
     )
 
 
-def collect(names: Sequence[str], table: Table = AS_IT_IS) -> Collected:
-    """Read every source, in the order given; files that cannot be read are kept as errors.
-
-    Args:
-        names: whatever training takes for data: files, names such as `world:pairs?count=500`, data sets of the hub;
-            of a part of a mixture as many examples as its limit says, each once.
-        table: how the columns of the files are called here, and what their labels mean.
-    """
+def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Collected:
+    """Read every source that training takes, in the order given; files that cannot be read are kept as errors."""
     examples: list[Example] = []
     reports: list[FileReport] = []
     unreadable: list[str] = []
@@ -180,7 +183,7 @@ def collect(names: Sequence[str], table: Table = AS_IT_IS) -> Collected:
                     part.name, "the built-in world", len(made), len(made), digest, count(made)
                 )
             else:
-                found, report = read_source(opened(part.name, table), skip_bad=sys.maxsize)
+                found, report = read_source(containers.opened(part.name, table), skip_bad=sys.maxsize)
         except InputError as error:
             unreadable.append(str(error))
             continue
@@ -217,9 +220,97 @@ def _of_keys(report: FileReport) -> list[Finding]:
         by_kind["misspelt-key", key] = [key]
     for key in report.unused_rows:
         if key not in report.near_keys:
-            by_kind.setdefault((unread.kind_of_key(key), ""), []).append(key)
+            by_kind.setdefault((findings.kind_of_key(key), ""), []).append(key)
     for (kind, near), keys in by_kind.items():
         rows = sorted({row for key in keys for row in report.unused_rows[key]})
-        about = listed(map(printable, keys), 12) + report.near_keys.get(near, "")
+        about = words.listed(map(words.printable, keys), 12) + report.near_keys.get(near, "")
         problems.append(problem(kind, [Origin(report.path, row) for row in rows], about=about))
     return problems
+
+
+def choose(part: Collected, rows: Sequence[str], count: int) -> list[Example]:
+    """The examples to show: the first `count`, or those of rows, named `3`, or `pairs.jsonl:3` of several files."""
+    return [_named(part, row) for row in rows] if rows else list(part.examples[:count])
+
+
+def show_example(example: Example, coding: encoded.Coding) -> Shown:
+    origin = str(example.origin)
+    try:
+        made = coding.encoder.encode(encoded.all_responses(example))
+        uncut = coding.uncut.encode(encoded.all_responses(example))
+    except InputError as error:
+        return Shown(origin, str(error))
+    if isinstance(made, Discarded) or isinstance(uncut, Discarded):
+        reason = made.reason if isinstance(made, Discarded) else ""
+        return Shown(origin, reason)
+    tokenizer = coding.tokenizer
+    prompt = _run("prompt", [int(token) for token in made.tokens.prompt], tokenizer)
+    judged = judged_pairs(example)
+    responses = []
+    for at, (row, full) in enumerate(zip(made.tokens.responses, uncut.tokens.responses, strict=True)):
+        runs = _runs([int(token) for token in row.ids], [bool(one) for one in row.scored], tokenizer)
+        responses.append(ShownResponse(_said(example, at, judged), len(row.ids) < len(full.ids), runs))
+    return Shown(origin, None, prompt, made.prompt_cut, tuple(responses))
+
+
+def _named(part: Collected, name: str) -> Example:
+    file, _, row = name.rpartition(":")
+    if not re.fullmatch("[0-9]+", row):
+        raise InputError(f"--row {name}: give the number of a row, or FILE:NUMBER")
+    called = {one: (one.path, origin_of(one.path)) for one in part.files}
+    files = [one for one, paths in called.items() if file in ("", *paths) or one.path.endswith(f"/{file}")]
+    if not files:
+        raise InputError(f"--row {name}: no such file among {', '.join(one.path for one in part.files)}")
+    if len(files) > 1:
+        raise InputError(
+            f"--row {name}: there are {len(files)} files; say which by --row {files[0].path}:{row}"
+        )
+    (report,) = files
+    number = int(row)
+    for example in part.examples:
+        if example.origin and (example.origin.file, example.origin.row) == (origin_of(report.path), number):
+            return example
+    reasons = [reason for reason, numbers in report.unusable.items() if number in numbers]
+    if number in report.skipped:
+        raise InputError(f"--row {name}: the row is malformed: {report.skipped[number]}")
+    if reasons:
+        raise InputError(f"--row {name}: training leaves this row out: {reasons[0]}")
+    raise InputError(f"--row {name}: {report.path} has no such row; it has {report.rows}")
+
+
+def origin_of(path: str) -> str:
+    """What the examples of a source are said to come from: its name, without the settings of a world."""
+    return path.partition("?")[0] if path.startswith(WORLD_PREFIX) else path
+
+
+def _said(example: Example, at: int, judged: Sequence[tuple[int, int]]) -> str:
+    one = example.responses[at]
+    said = ["demonstration"] if one.demonstration else []
+    numbers = (("score", one.score), ("label", one.label))
+    said += [f"{name} {number:g}" for name, number in numbers if number is not None]
+    said += ["chosen"] if any(better == at for better, _ in judged) else []
+    said += ["rejected"] if any(worse == at for _, worse in judged) else []
+    return ", ".join(said) or "nothing said"
+
+
+def _runs(ids: Sequence[int], scored: Sequence[bool], tokenizer: Any) -> tuple[TokenRun, ...]:
+    runs = groupby(zip(ids, scored, strict=True), key=lambda one: one[1])
+    return tuple(
+        _run("scored" if learned else "masked", [token for token, _ in run], tokenizer)
+        for learned, run in runs
+    )
+
+
+def _run(role: TokenRole, ids: Sequence[int], tokenizer: Any) -> TokenRun:
+    return TokenRun(role, tuple(ids), tuple(token_text(token, tokenizer) for token in ids))
+
+
+def token_text(token: int, tokenizer: Any) -> str:
+    """What a token stands for, in visible characters and spaces."""
+    name = str(tokenizer.convert_ids_to_tokens(token))
+    text = tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if name.startswith("\u2581"):  # decoding a token alone would lose the space it begins with
+        text = name.replace("\u2581", " ")
+    elif not text or "\ufffd" in text:  # part of a character
+        text = name
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

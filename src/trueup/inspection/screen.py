@@ -1,13 +1,11 @@
 """An inspection for people: tables, and the tokens of examples in colour where there is a terminal."""
 
-from __future__ import annotations
-
 import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -15,32 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from trueup.inspection.findings import Finding, Severity
-from trueup.inspection.inspection import Inspection
+from trueup.inspection.inspection import Inspection, Shown, TokenRun
 from trueup.inspection.statistics import QUANTILES
 from trueup.words import counted, spelled
-
-if TYPE_CHECKING:
-    from trueup.inspection.shown import Shown, TokenRun
 
 STYLES = {Severity.error: "bold red", Severity.warning: "yellow", Severity.note: "cyan"}
 COLOURS = {"prompt": "blue", "scored": "bold green", "masked": "magenta"}
 PLAIN_WIDTH = 120
-"""Columns where there is no terminal to ask."""
 BAR = 16
-"""Columns of the longest bar of a histogram."""
 BLANK = "\u00a0"
-"""A space at which no line breaks."""
 ALL_OF_THEM = "(--json lists all)"
-"""Where all is to be found that is not shown."""
 MOST_DETAILS = {Severity.error: 20, Severity.warning: 5, Severity.note: 5}
 
 
 def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
-    """Print all of it on standard output.
-
-    Args:
-        ids: show the number of each token beside its text.
-    """
+    """Print all of it on standard output, with the number of each token where `ids` are wanted."""
     told = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = Console(highlight=False, emoji=False, width=None if told else PLAIN_WIDTH)
     screen = _Screen(console)
@@ -72,12 +59,8 @@ class _Screen:
             box=box.SIMPLE_HEAD if self.console.is_terminal else None, pad_edge=True, header_style="bold"
         )
         for column in columns:
-            table.add_column(
-                column,
-                justify="right" if column in right else "left",
-                no_wrap=column in right,
-                overflow="fold",
-            )
+            number = column in right
+            table.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
         return table
 
     def files(self, inspection: Inspection) -> None:
@@ -104,9 +87,8 @@ class _Screen:
         if inspection.lengths is None:
             return
         unit = inspection.lengths["unit"]
-        kinds = {
-            kind.replace("_", " "): brief for kind, brief in inspection.lengths.items() if kind != "unit"
-        }
+        found = inspection.lengths.items()
+        kinds = {kind.replace("_", " "): brief for kind, brief in found if kind != "unit"}
         self.heading(f"Lengths in {unit}")
         names = ("count", "mean", "least", *(f"{part:.0%}" for part in QUANTILES), "most")
         table = self.table("", *names, right=names)
@@ -130,9 +112,8 @@ class _Screen:
             cells = []
             for histogram in histograms:
                 number = histogram.get((first, last), 0)
-                cells.append(
-                    "#" * -(-number * BAR // max(histogram.values())) + f" {number}" if number else ""
-                )
+                height = "#" * -(-number * BAR // max(histogram.values()))
+                cells.append(f"{height} {number}" if number else "")
             table.add_row(str(first) if first == last else f"{first}-{last}", *cells)
         self.console.print(table)
 
@@ -182,10 +163,9 @@ class _Screen:
         read = (*inspection.training.files, *inspection.evaluation.files)
         files = [*(one.path for one in read), *(file for one in problems for file in one.rows)]
         names = short_names(list(dict.fromkeys(files)))
+        both = bool(inspection.evaluation.files or inspection.evaluation.unreadable)
         for one in problems:
-            self.problem(
-                one, names, both=bool(inspection.evaluation.files or inspection.evaluation.unreadable)
-            )
+            self.problem(one, names, both=both)
         for one in problems:
             if one.details:
                 self.heading(f"{one.kind}:")
@@ -196,11 +176,7 @@ class _Screen:
                     self.line(f"and {len(one.details) - most} more {ALL_OF_THEM}")
 
     def problem(self, problem: Finding, names: Mapping[str, str], *, both: bool) -> None:
-        """What it is, where, and what to do; lines break between words only, and never in a file's name or a number.
-
-        Args:
-            both: whether there is evaluation data, so that it must be said which part a problem is of.
-        """
+        """What it is, where, and what to do; lines break between words only, never in a file's name or a number."""
         severity = problem.severity
         rows = counted(problem.count, "row") if problem.rows else ""
         of = f"{problem.part} data" if both and problem.part else ""
@@ -217,11 +193,8 @@ class _Screen:
             return
         self.heading("Examples as training gets them; | stands between two tokens")
         legend = Text("  ")
-        for role, meaning in (
-            ("prompt", "given"),
-            ("scored", "learned or compared"),
-            ("masked", "given, in the response"),
-        ):
+        meanings = ("given", "learned or compared", "given, in the response")
+        for role, meaning in zip(COLOURS, meanings, strict=True):
             legend.append(f"{role}: {meaning}   ", COLOURS[role])
         self.console.print(legend)
         for one in examples:
@@ -247,10 +220,7 @@ class _Screen:
 
 
 def folded(text: str, width: int, indent: int) -> str:
-    """Words as indented lines of at most `width` columns, where no word is longer; later lines stand further in.
-
-    A word that holds spaces, such as the name of a file, has them as `BLANK`.
-    """
+    """Words as lines of at most `width` columns, later ones indented; a space within a word is a `BLANK`."""
     first, later = " " * indent, " " * (indent + 2)
     lines = textwrap.wrap(
         text,
@@ -272,11 +242,7 @@ def share(part: int, total: int) -> str:
 
 
 def row_lines(files: Mapping[str, Sequence[int]], names: Mapping[str, str]) -> list[str]:
-    """The first five rows of each file, and how many more there are: `a.jsonl: rows 3, 8, 12`, `b.jsonl:1`.
-
-    Args:
-        names: file -> what to call it.
-    """
+    """The first five rows of each file, and how many more there are: `a.jsonl: rows 3, 8, 12`, `b.jsonl:1`."""
     made = []
     for file, rows in files.items():
         name = names.get(file, file).replace(" ", BLANK)
@@ -287,7 +253,6 @@ def row_lines(files: Mapping[str, Sequence[int]], names: Mapping[str, str]) -> l
 
 
 def short_names(files: Sequence[str]) -> dict[str, str]:
-    """The last part of each path, or all of it where two would look the same."""
     last = {file: file if ":" in file else file.rstrip("/").rpartition("/")[2] for file in files}
     seen = list(last.values())
     return {file: file if seen.count(name) > 1 else name for file, name in last.items()}

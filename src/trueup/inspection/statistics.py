@@ -17,7 +17,6 @@ VIEWS: Mapping[str, View[Any]] = {
 }
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 KINDS = ("prompts", "chosen", "rejected", "other_responses")
-"""Of texts, by what the feedback says of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +24,8 @@ class Seen:
     """What a view makes of the examples."""
 
     units: int
-    """How many pairs, rankings, points or demonstrations."""
     examples: int
-    """How many examples they come from."""
     discarded: Mapping[str, int]
-    """Why the others give none -> how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,6 @@ class Distribution:
     mean: float
     minimum: float
     quantiles: Mapping[str, float]
-    """At `QUANTILES`, interpolated."""
     maximum: float
 
 
@@ -64,20 +59,16 @@ class LongerChosen:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """How many responses are labelled how."""
+    """How many responses are labelled above, below and exactly 0.5."""
 
     good: int
-    """Above 0.5."""
     bad: int
-    """Below 0.5."""
     middle: int
-    """Exactly 0.5."""
     graded: int
     """Those of all three that are neither 0 nor 1."""
 
 
 def seen_by_views(examples: Sequence[Example]) -> dict[str, Seen]:
-    """What each kind of method would find."""
     found = {}
     for name, view in VIEWS.items():
         made = views.look(view, examples)
@@ -92,7 +83,6 @@ def characters(content: Content) -> int:
 
 
 def character_lengths(example: Example) -> Lengths:
-    """The lengths of an example in characters."""
     return Lengths(
         characters(example.prompt.content),
         tuple(characters(response.content) for response in example.responses),
@@ -102,13 +92,7 @@ def character_lengths(example: Example) -> Lengths:
 def lengths_by_kind(
     examples: Sequence[Example], lengths: Sequence[Lengths | None]
 ) -> tuple[dict[str, list[int]], LongerChosen]:
-    """Lengths of all texts by what they are, without kinds of which there are none, and how they go with preferences.
-
-    A response that wins some pairs and loses others counts on both sides.
-
-    Args:
-        lengths: of each example; None for one that has none and is left out.
-    """
+    """Lengths of all texts by what they are, and how they go with preferences; each side of a pair counts."""
     kinds: dict[str, list[int]] = {kind: [] for kind in KINDS}
     longer = equal = pairs = 0
     for example, length in zip(examples, lengths, strict=True):
@@ -129,19 +113,13 @@ def lengths_by_kind(
 
 
 def length_table(unit: str, kinds: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
-    """Lengths in brief, as docs/inspect.md lists the keys; None where there are none.
-
-    Args:
-        unit: `characters` or `tokens`.
-        kinds: as `lengths_by_kind` gives them.
-    """
+    """Lengths in brief, in characters or tokens, as docs/inspect.md lists the keys; None without any."""
     table: dict[str, Any] = {"unit": unit}
     for kind, numbers in kinds.items():
         brief = distribution(numbers)
         assert brief is not None
-        histogram = [
-            {"from": first, "to": last, "count": count} for (first, last), count in bins(numbers).items()
-        ]
+        counts = bins(numbers).items()
+        histogram = [{"from": first, "to": last, "count": count} for (first, last), count in counts]
         table[kind] = {**asdict(brief), "histogram": histogram}
     return table if kinds else None
 
@@ -164,9 +142,8 @@ def distribution(values: Sequence[float]) -> Distribution | None:
 def bins(lengths: Sequence[int]) -> dict[tuple[int, int], int]:
     """(first, last) length of a bin -> how many; 0, 1, 2-3, 4-7, 8-15, ..., without empty bins at either end."""
     counts = Counter(number.bit_length() for number in lengths)
-    return {
-        (2**power // 2, max(2**power - 1, 0)): counts[power] for power in range(min(counts), max(counts) + 1)
-    }
+    powers = range(min(counts), max(counts) + 1)
+    return {(2**power // 2, max(2**power - 1, 0)): counts[power] for power in powers}
 
 
 def label_counts(examples: Sequence[Example]) -> Labels | None:

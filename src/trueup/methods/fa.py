@@ -4,8 +4,8 @@ from functools import partial
 
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
+from trueup.feedback.transforms.transform import MergedPrompts
 from trueup.methods import kinds
 
 

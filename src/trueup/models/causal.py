@@ -7,6 +7,7 @@ born or read; what moves away from them is named by where it began and by its mo
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Generic
@@ -23,24 +24,11 @@ from trueup.models.head import TokenHead, UnsupportedHead, head_of
 from trueup.parallel.sharding import full
 
 Read = TypeVar("Read", bound=LogProbs | Scores, covariant=True, default=LogProbs | Scores)
-"""What objectives read of a model."""
 INCIDENTAL = {
-    *(
-        "_name_or_path",
-        "transformers_version",
-        "peft_version",
-        "architectures",
-        "dtype",
-        "torch_dtype",
-        "use_cache",
-    ),
-    *("base_model_name_or_path", "revision", "inference_mode", "output_attentions", "output_hidden_states"),
-    *(
-        "_attn_implementation",
-        "_attn_implementation_internal",
-        "_experts_implementation_internal",
-        "auto_mapping",
-    ),
+    *("_name_or_path", "base_model_name_or_path", "revision", "transformers_version", "peft_version"),
+    *("architectures", "auto_mapping", "dtype", "torch_dtype", "use_cache", "inference_mode"),
+    *("output_attentions", "output_hidden_states", "_attn_implementation"),
+    *("_attn_implementation_internal", "_experts_implementation_internal"),
 }
 """Keys of a model's or an adapter's configuration that do not change what it computes."""
 
@@ -59,13 +47,8 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 class StreamModel(nn.Module, Generic[Read]):
     """A transformers network, a way to put streams before it, and the precision it computes in.
-
-    Args:
-        network: a `PeftModel` or a `PreTrainedModel`, in the format in which it is exported.
-        attention: name of the attention backend; see `trueup.models.selfcheck` for how it is chosen.
-        autocast: dtype that products are computed in while parameters stay float32; None computes in the
-            parameters' own.
-    """
+    `attention` is chosen by `trueup.models.selfcheck`; `autocast` is the dtype of products while parameters stay
+    float32, None the parameters' own."""
 
     def __init__(
         self, network: nn.Module, *, attention: str = "grouped", autocast: torch.dtype | None = None
@@ -91,11 +74,9 @@ class StreamModel(nn.Module, Generic[Read]):
 
     @property
     def attention(self) -> str:
-        """Name of the attention backend."""
         return self.backend.name
 
     def set_attention(self, name: str) -> None:
-        """Use another attention backend from now on."""
         self.backend = backend(name)
         self._use(self.backend.implementation)
 
@@ -133,12 +114,7 @@ class StreamModel(nn.Module, Generic[Read]):
         raise NotImplementedError
 
     def outputs(self, stream: Stream, parts: Collection[Part] = ()) -> Read:
-        """Call the module: log-probabilities or scores of a stream's responses.
-
-        Args:
-            stream: on the model's device.
-            parts: what is wanted beside log-probabilities.
-        """
+        """Call the module: log-probabilities or scores of the stream's responses, and the parts wanted beside."""
         found: Read = self(stream, parts)
         return found
 
@@ -164,11 +140,7 @@ class StreamModel(nn.Module, Generic[Read]):
 
 
 class CausalModel(StreamModel[LogProbs]):
-    """A causal language model.
-
-    Attributes:
-        value_head: predicts what is to come of each token; stands beside the network, so that nothing exports it.
-    """
+    """A causal language model; its `value_head` stands beside the network, so that nothing exports it."""
 
     def __init__(
         self, network: nn.Module, *, attention: str = "grouped", autocast: torch.dtype | None = None
@@ -195,25 +167,16 @@ class CausalModel(StreamModel[LogProbs]):
     def _values(self, hidden_SH: Tensor) -> Tensor:
         assert self.value_head is not None
         with torch.autocast(self.device.type, enabled=False):
-            value_S1: Tensor = self.value_head(
-                hidden_SH.to(torch.promote_types(hidden_SH.dtype, torch.float32))
-            )
+            exact_SH = hidden_SH.to(torch.promote_types(hidden_SH.dtype, torch.float32))
+            value_S1: Tensor = self.value_head(exact_SH)
         return value_S1[:, 0]
 
     def log_probs(self, stream: Stream) -> LogProbs:
-        """Log-probabilities of the stream's scored tokens, and nothing else.
-
-        Args:
-            stream: on the model's device.
-
-        Returns:
-            N rows of S scored tokens in all.
-        """
+        """N rows of S scored tokens in all; the stream is on the model's device."""
         return self.outputs(stream)
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by before log-probabilities are taken; 1 unless it was set."""
         return float(getattr(self.inner.get_output_embeddings(), "temperature", 1.0))
 
     def set_temperature(self, temperature: float) -> None:
@@ -223,14 +186,7 @@ class CausalModel(StreamModel[LogProbs]):
                 module.temperature = temperature
 
     def add_value_head(self) -> None:
-        """Give the model a linear value head in float32, all of it 0. Draws nothing from the random state.
-
-        It reads the same hidden states as the vocabulary projection. It begins at 0, so that the first round's
-        advantages are those of the rewards themselves.
-
-        Raises:
-            InputError: how wide the model's hidden states are cannot be told.
-        """
+        """Give the model a linear value head in float32, all 0: first advantages are the rewards' own."""
         try:
             width = head_of(self.inner).in_features
         except UnsupportedHead as error:
@@ -247,24 +203,18 @@ class CausalModel(StreamModel[LogProbs]):
 
 def rows_apart(config: Any) -> Callable[[int], Hashable] | None:
     """Which rows must not be computed together, as a kind by the number of their tokens; None where all may be.
-
     Rotary embeddings of two sorts take their frequencies from the longest row beside them: LongRoPE has one set for
-    what is longer than the model's first context and one for the rest, and dynamic scaling has one for every length
-    beyond the context. A row's own length decides here, as it does for a row alone.
-    """
+    what is longer than the model's first context and one for the rest, dynamic scaling one for every length beyond
+    the context. A row's own length decides here, as it does for a row alone."""
     text = config.get_text_config()
     given = getattr(text, "rope_parameters", None) or {}
     ropes = [given] if "rope_type" in given else [one for one in given.values() if isinstance(one, dict)]
     limits = {r["original_max_position_embeddings"] for r in ropes if r.get("rope_type") == "longrope"}
-    context = (
-        text.max_position_embeddings if any("dynamic" in r.get("rope_type", "") for r in ropes) else None
-    )
-    if not limits and context is None:
+    dynamic = any("dynamic" in r.get("rope_type", "") for r in ropes)
+    context = text.max_position_embeddings if dynamic else math.inf
+    if not limits and not dynamic:
         return None
-    return lambda length: (
-        sum(length > limit for limit in limits),
-        length if context is not None and length > context else 0,
-    )
+    return lambda length: (sum(length > limit for limit in limits), length if length > context else 0)
 
 
 def _forget_length(rotary: Any, _: Any) -> None:
@@ -274,10 +224,7 @@ def _forget_length(rotary: Any, _: Any) -> None:
 
 
 def plain_attention(network: Any) -> str:
-    """The library's own attention that computes this model's function exactly.
-
-    Models with a soft cap on attention scores have none but the eager one.
-    """
+    """The library's own attention that computes this model exactly: eager alone has soft caps on scores."""
     config = network.config
     capped = getattr(config, "attn_logit_softcapping", None) is not None
     return "sdpa" if getattr(network, "_supports_sdpa", False) and not capped else "eager"
@@ -303,12 +250,8 @@ def model_identity(network: Any) -> str:
 def configuration(network: Any) -> dict[str, Any]:
     """What decides how a model computes with its weights: its configuration, and that of each of its adapters."""
     adapters = getattr(network, "peft_config", {})
-    found: dict[str, Any] = _telling(
-        {
-            "config": network.config.to_dict(),
-            "adapter": {name: one.to_dict() for name, one in adapters.items()},
-        }
-    )
+    told = {name: one.to_dict() for name, one in adapters.items()}
+    found: dict[str, Any] = _telling({"config": network.config.to_dict(), "adapter": told})
     return found
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 LOGITS_BUDGET = 2**24
-"""Logits held at a time (64 MiB in float32)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +28,8 @@ class Head:
     """Other than 1 only where log-probabilities are to be those of the sampling distribution."""
 
     def to(self, dtype: torch.dtype) -> "Head":
-        return replace(
-            self,
-            weight_VH=self.weight_VH.to(dtype),
-            bias_V=None if self.bias_V is None else self.bias_V.to(dtype),
-        )
+        bias_V = None if self.bias_V is None else self.bias_V.to(dtype)
+        return replace(self, weight_VH=self.weight_VH.to(dtype), bias_V=bias_V)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[C, V] in float32 at least: a scale or cap on bfloat16 products would round every logit once more."""
@@ -71,13 +67,7 @@ class UnsupportedHead(Exception):
 
 class TokenHead(nn.Linear):
     """A model's own output head, with its parameters, that gives log-probabilities of tokens where it is given some.
-
-    Called with hidden states alone it is the linear layer it stands in for, as generation needs it.
-
-    Args:
-        linear: the layer; its parameters are taken as they are, tied or not.
-        scale, softcap: see `Head`.
-    """
+    Called with hidden states alone it is the linear layer it stands in for, as generation needs it."""
 
     def __init__(self, linear: nn.Linear, scale: float, softcap: float | None) -> None:
         nn.Module.__init__(self)
@@ -97,7 +87,6 @@ class TokenHead(nn.Linear):
         collision: bool = False,
         budget: int = LOGITS_BUDGET,
     ) -> Any:
-        """As `token_outputs`; the [..., V] products of the layer where no tokens are given."""
         if target_S is None:
             return super().forward(hidden)
         head = Head(self.weight, self.bias, self.scale, self.softcap, self.temperature)
@@ -107,14 +96,8 @@ class TokenHead(nn.Linear):
 
 
 def head_of(network: nn.Module) -> TokenHead:
-    """The head of a transformers model, put in place of its linear layer the first time it is asked for, which has to
-    be before an adapter makes copies of it to train.
-
-    Logit scale and soft cap are those that the configuration names.
-
-    Raises:
-        UnsupportedHead: the head is missing, is adapted by LoRA, or is not linear.
-    """
+    """The head of a transformers model, put in place of its linear layer before an adapter makes copies of it.
+    Scale and soft cap are the configuration's. UnsupportedHead: it is missing, adapted by LoRA, or not linear."""
     model: Any = network
     module: Any = model.get_output_embeddings()
     wrapped: Any = getattr(module, "original_module", None)  # PEFT's, around copies of which one is trained

@@ -27,14 +27,12 @@ class Loaded:
     """The transformers model, or a `PeftModel` whose adapter `default` is trainable."""
     tokenizer: Any
     end_ids: tuple[int, ...]
-    """Tokens that end a response; the first is the tokenizer's end of sequence."""
     starts_from_adapter: bool
     base_path: str
     """Folder of the full model; differs from the given one for an adapter."""
     condition: Condition | None = None
     """What the model was trained to be asked with, by conditional alignment."""
     template_date: str | None = None
-    """What the chat template writes for today, in ISO's form; None is today."""
 
 
 def load(
@@ -47,20 +45,9 @@ def load(
     chat_template: str | None = None,
     quantize: Mapping[str, Any] | None = None,
 ) -> Loaded:
-    """Read a model, or an adapter on its base model, from a folder.
-
-    Args:
-        path: folder in Hugging Face format, or of a PEFT adapter.
-        device: where the parameters go.
-        dtype: what the parameters are held in; float32 for anything that will be trained.
-        eos_token: end of sequence for a tokenizer that has none.
-        chat_template: file with a chat template for a tokenizer that has none.
-        quantize: see `in_4_bits`.
-
-    Raises:
-        InputError: files are missing or incomplete, weights are missing or have no place in the model, the
-            vocabulary does not fit the tokenizer, or there is no end of sequence.
-    """
+    """Read a model, or an adapter on its base model, from a folder in Hugging Face or PEFT format.
+    Parameters are held in `dtype`: float32 for anything that will be trained. `eos_token` and `chat_template`, a
+    file, are for tokenizers without. InputError: the folder is incomplete, or weights and tokenizer do not fit."""
     from transformers import AutoModelForCausalLM
 
     base = base_folder(path)
@@ -84,13 +71,7 @@ def load(
 def in_4_bits(
     kind: str | None, device: torch.device, dtype: torch.dtype, plain: Sequence[str]
 ) -> dict[str, Any]:
-    """The model library's options that hold a model's linear layers in 4 bits.
-
-    Args:
-        kind: of the numbers: nf4 or fp4; None holds them as they are.
-        dtype: that they are computed in.
-        plain: modules that stay as they are.
-    """
+    """The library's options that hold linear layers, but `plain` ones, in 4 bits of a `kind`, nf4 or fp4, or None."""
     if kind is None:
         return {}
     from transformers import BitsAndBytesConfig
@@ -106,10 +87,7 @@ def in_4_bits(
 
 class _In4Bits(torch.autograd.Function):
     """x W^T, with the weights of a layer made again in the backward pass.
-
-    The package itself takes kernels that compute other numbers where no gradient is wanted, so that a policy would not
-    be its reference.
-    """
+    The package's own kernels compute other numbers where no gradient is wanted: policy and reference would differ."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: Any) -> Tensor:
@@ -135,11 +113,7 @@ def _forward_in_4_bits(layer: Any, x: Tensor) -> Tensor:
 
 
 def put_together(path: str, network: Any, read: LoadedTokenizer, device: torch.device) -> Loaded:
-    """What was read of a folder, with its adapter on the network where it is the folder of one.
-
-    Raises:
-        InputError: the tokenizer has more tokens than the model has embeddings, or the adapter cannot be read.
-    """
+    """What was read of a folder, with its adapter on the network where it is the folder of one."""
     rows = network.get_input_embeddings().weight.shape[0]
     if len(read.tokenizer) > rows:
         raise InputError(
@@ -166,16 +140,7 @@ def put_together(path: str, network: Any, read: LoadedTokenizer, device: torch.d
 def read_network(
     AutoModel: Any, path: str, what: str, dtype: torch.dtype, trust_remote_code: bool, **options: Any
 ) -> tuple[Any, Any]:
-    """What the model library reads of a folder, and its report of the weights.
-
-    Args:
-        AutoModel: the library's class that reads it.
-        what: what it is to be, for messages.
-        options: further ones of the library's.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """What the model library reads of a folder, and its report of the weights."""
     try:
         with reading(path, f"not {what}"):
             network, report = AutoModel.from_pretrained(
@@ -198,44 +163,19 @@ def read_network(
 
 
 def refuse_incomplete(path: str, network: Any, report: Any, new: str | None = None) -> None:
-    """Refuse weights that are not those of the model.
-
-    Args:
-        report: of `read_network`.
-        new: a parameter that they may lack.
-
-    Raises:
-        InputError: they lack some, or hold some that have no place.
-    """
+    """Refuse weights that lack some of the model's parameters, but `new`, or hold some that have no place."""
     missing = sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ())))
-    refuse_missing(path, [name for name in missing if name != new])
-    refuse_unused(path, network, sorted(report["unexpected_keys"]))
-
-
-def refuse_missing(path: str, missing: list[str]) -> None:
-    """Refuse weights that lack some of a model's parameters."""
-    if missing:
-        raise InputError(
-            f"{path}: the weights lack {listed(missing, 3)}, which would be filled with random numbers. Download "
-            "it again, or give the folder of a complete model"
-        )
-
-
-def refuse_unused(path: str, network: Any, unexpected: list[str]) -> None:
-    """Refuse weights that belong to parts the network has: without them it computes something else.
-
-    Whole parts that it lacks, such as the head of a reward model, are for other purposes and left alone.
-    """
+    refuse_keys(path, [name for name in missing if name != new])
     modules = {name for name, _ in network.named_modules()}
     containers = {"", network.base_model_prefix}
 
     def home(key: str) -> str:
         parts = key.split(".")[:-1]
-        return next(
-            (name for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in modules), ""
-        )
+        paths = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        return next((path for path in paths if path in modules), "")
 
-    unused = [key for key in unexpected if home(key) not in containers]
+    # Parts that the network lacks are for other purposes; without weights of one it has, it computes something else.
+    unused = [key for key in sorted(report["unexpected_keys"]) if home(key) not in containers]
     if unused:
         raise InputError(
             f"{path}: the weights hold {listed(unused, 3)}, for which the model that config.json describes has no "
@@ -243,12 +183,16 @@ def refuse_unused(path: str, network: Any, unexpected: list[str]) -> None:
         )
 
 
-def load_adapter(network: Any, path: str) -> Any:
-    """Put the adapter of a folder on its base model, trainable, with all of its weights.
+def refuse_keys(path: str, missing: list[str]) -> None:
+    if missing:
+        raise InputError(
+            f"{path}: the weights lack {listed(missing, 3)}, which would be filled with random numbers. Download "
+            "it again, or give the folder of a complete model"
+        )
 
-    Raises:
-        InputError: it cannot be read, or its weights are not those that its configuration describes.
-    """
+
+def load_adapter(network: Any, path: str) -> Any:
+    """Put the adapter of a folder on its base model, trainable, with all of its weights."""
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
@@ -258,7 +202,7 @@ def load_adapter(network: Any, path: str) -> Any:
         lora.place_head(network)
         adapted = PeftModel.from_pretrained(network, path, is_trainable=True, local_files_only=True)
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    refuse_missing(path, sorted(set(wanted) - there))
+    refuse_keys(path, sorted(set(wanted) - there))
     unused = sorted(key for key in there - set(wanted) if ".lora_" in key)
     if unused:
         raise InputError(

@@ -8,6 +8,7 @@ modules that are trained and saved with an adapter.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,8 @@ def add_lora(
     alphas: Mapping[str, int] | None = None, rslora: bool = False, dora: bool = False,
 ) -> Any:  # fmt: skip
     """Put a fresh adapter on a model; B is zero, so the function is unchanged.
-
-    Args:
-        targets: module names, or `all-linear` for every linear layer but the head.
-        base: folder of the base model, recorded in the adapter (`stand_on`).
-        head: the head of a sequence-classification model, which is trained whole and saved with the adapter.
-        saved: further modules that are.
-        ranks, alphas: of layers whose names end so.
-
-    Raises:
-        InputError: no module has one of the names, the output head is a target, or a module cannot be copied.
-    """
+    `targets` are module names, or `all-linear` for every linear layer but the head; `saved` modules, and a reward
+    model's `head`, are trained whole; `ranks` and `alphas` are of layers whose names end so."""
     from peft import LoraConfig, get_peft_model
 
     place_head(network)
@@ -62,12 +54,11 @@ def add_lora(
         with quiet_library():
             adapted = get_peft_model(network, config, adapter_name=POLICY)
     except (ValueError, TypeError, re.error) as error:
-        names = sorted(
-            {name.rsplit(".", 1)[-1] for name, m in network.named_modules() if isinstance(m, nn.Linear)}
-        )
+        linear = (name for name, module in network.named_modules() if isinstance(module, nn.Linear))
+        names = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
         more = f", lora.modules_to_save {listed(saved)}" if saved else ""
         raise InputError(
-            f"lora.targets {targets!r}{more}: {error}. This model's linear layers are: {', '.join(names)}"
+            f"lora.targets {targets!r}{more}: {error}. This model's linear layers are: {names}"
         ) from error
     stand_on(adapted, base)
     _refuse_unmatched(adapted, saved, {"rank_pattern": ranks or {}, "alpha_pattern": alphas or {}})
@@ -98,32 +89,22 @@ def _refuse_unmatched(network: Any, saved: Sequence[str], patterns: Mapping[str,
 
 
 def stand_on(network: Any, base: str) -> None:
-    """Record what an adapter stands on: a folder by its full path; a model of the hub, in the cache, by id and commit.
-
-    Args:
-        base: a folder, or an id.
-    """
+    """Record what an adapter stands on: a folder by its full path; a model of the hub by id and commit."""
     path = str(Path(base).resolve()) if Path(base).exists() else base
     config = network.peft_config[POLICY]
     config.base_model_name_or_path, config.revision = origin_of(base) or (path, None)
 
 
 def refuse_special(network: Any, where: str) -> None:
-    """An adapter is factors A and B of linear layers under the head, DoRA's norms, and copies of whole modules.
-
-    Raises:
-        InputError: the policy's adapter is anything more, which could not be copied and mixed.
-    """
+    """Refuse an adapter of more than factors A and B under the head, DoRA's norms, and copies of whole modules."""
     if hasattr(network.get_base_model().get_output_embeddings(), "lora_A"):
         raise InputError(
             f"{where}: the output head carries an adapter, but log-probabilities are computed from its plain weight. "
             "Leave the head out"
         )
     plain = {id(factor) for factor in factors(network, POLICY).values()}
-    more = [
-        name for name, value in network.named_parameters() if value.requires_grad and id(value) not in plain
-    ]
-    if more:
+    trained = (name for name, one in network.named_parameters() if one.requires_grad and id(one) not in plain)
+    if more := list(trained):
         raise InputError(
             f"{where}: the adapter trains {listed(more, 2)}, which are neither low-rank factors of a linear layer nor "
             "in a module to save. Give an adapter of linear layers, without biases, embeddings or tokens"
@@ -131,20 +112,11 @@ def refuse_special(network: Any, where: str) -> None:
 
 
 def is_adapted(network: nn.Module) -> bool:
-    """Whether the model carries adapters."""
     return hasattr(network, "peft_config")
 
 
 def has_norms(network: Any) -> bool:
-    """Whether the policy's adapter is one of DoRA."""
     return is_adapted(network) and bool(network.peft_config[POLICY].use_dora)
-
-
-def layers(network: nn.Module) -> dict[str, Any]:
-    """The adapted layers by name."""
-    from peft.tuners.lora import LoraLayer
-
-    return {name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)}
 
 
 def written_weights(network: Any) -> dict[str, Tensor]:
@@ -156,21 +128,23 @@ def written_weights(network: Any) -> dict[str, Tensor]:
     return dict(get_peft_model_state_dict(network, adapter_name=POLICY, save_embedding_layers=False))
 
 
+def layers(network: nn.Module) -> dict[str, Any]:
+    from peft.tuners.lora import LoraLayer
+
+    return {name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)}
+
+
 def _saved_modules(network: nn.Module) -> dict[str, Any]:
     """What PEFT has put around modules of which an adapter has a copy of its own, by name."""
     from peft.utils import ModulesToSaveWrapper
 
-    return {
-        name: module for name, module in network.named_modules() if isinstance(module, ModulesToSaveWrapper)
-    }
+    return {name: one for name, one in network.named_modules() if isinstance(one, ModulesToSaveWrapper)}
 
 
 def factors(network: nn.Module, adapter: str) -> dict[str, Tensor]:
     """All of an adapter, by reference.
-
-    `{layer}.A` [rank, in], `{layer}.B` [out, rank], under DoRA `{layer}.norm` [out], and `{module}.{parameter}` of
-    modules of which it has a copy.
-    """
+    `{layer}.A` [rank, in], `{layer}.B` [out, rank], under DoRA `{layer}.norm` [out]; of copies
+    `{module}.{parameter}`."""
     found: dict[str, Tensor] = {}
     for name, layer in layers(network).items():
         if adapter in layer.lora_A:
@@ -192,9 +166,8 @@ def set_factors(network: nn.Module, adapter: str, values: dict[str, Tensor]) -> 
             value = values[f"{name}.{side}"]
             old = modules[adapter].weight
             if old.shape != value.shape:
-                linear = nn.Linear(
-                    value.shape[1], value.shape[0], bias=False, device=old.device, dtype=old.dtype
-                )
+                outer, inner = value.shape
+                linear = nn.Linear(inner, outer, bias=False, device=old.device, dtype=old.dtype)
                 modules[adapter] = linear.requires_grad_(False)
     with torch.no_grad():
         for name, weight in factors(network, adapter).items():
@@ -203,15 +176,12 @@ def set_factors(network: nn.Module, adapter: str, values: dict[str, Tensor]) -> 
 
 def add_reference(network: Any) -> None:
     """Put a frozen copy of the policy's adapter beside it."""
-    from copy import deepcopy
-
     config = deepcopy(network.peft_config[POLICY])
     config.lora_dropout = 0.0
     with quiet_library():
         network.add_adapter(REFERENCE, config)
-    set_factors(
-        network, REFERENCE, {name: value.detach() for name, value in factors(network, POLICY).items()}
-    )
+    own = {name: value.detach() for name, value in factors(network, POLICY).items()}
+    set_factors(network, REFERENCE, own)
     network.set_adapter(POLICY)
 
 
@@ -232,15 +202,8 @@ def adapter(network: Any, name: str | None) -> Iterator[None]:
 @torch.no_grad()
 def mix_products(policy: dict[str, Tensor], reference: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """Factors of alpha B A + (1 - alpha) B' A', exact in the product, and copies of modules in the same proportion.
-
-    Averaging A and B by themselves would be another matrix. The factors are stacked instead, [B alpha,
-    B' (1 - alpha)] [A; A'], and brought back to the smallest rank that represents the product to rounding.
-
-    Args:
-        policy: all of the policy's adapter, as `factors` gives it; with norms of DoRA only where `alpha` is 1.
-        reference: all of the reference's; both adapters scale alike.
-        alpha: fraction of the way to the policy; 1 copies its factors.
-    """
+    Averaging A and B by themselves would be another matrix. The factors are stacked instead, [B alpha, B' (1 -
+    alpha)] [A; A'], and brought back to the smallest rank that represents the product to rounding."""
     if alpha == 1:
         return {name: value.clone() for name, value in policy.items()}
     mixed: dict[str, Tensor] = {}

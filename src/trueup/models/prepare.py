@@ -9,10 +9,8 @@ import torch
 from torch import nn
 
 from trueup.errors import InputError
-from trueup.models import lora, tokenizer
-from trueup.models.causal import CausalModel
+from trueup.models import causal, lora, reward, tokenizer
 from trueup.models.load import Loaded, in_4_bits, load
-from trueup.models.reward import HEAD, RewardModel, load_reward
 from trueup.settings.run_settings import LoraSettings
 from trueup.words import listed
 
@@ -27,11 +25,7 @@ SMALL = 4e9
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one.
-
-    Raises:
-        InputError: a GPU is asked for, and there is none.
-    """
+    """`auto` is the GPU where there is one."""
     found = torch.cuda.is_available()
     if name == "auto":
         name = "cuda" if found else "cpu"
@@ -50,34 +44,17 @@ def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bf16" else None
 
 
-def load_policy(path: str, **options: Any) -> tuple[CausalModel, Loaded]:
+def load_policy(path: str, **options: Any) -> tuple[causal.CausalModel, Loaded]:
     """Load a model to be trained; every trainable parameter is float32.
-
-    Args:
-        path: folder of a model or an adapter.
-        options: `device`; `precision` (see `pick_autocast`); `adapter`, a fresh one to put on it, where None trains
-            everything, or the adapter given as `path`; `gradient_checkpointing`; `quantize`, the numbers in 4 bits that
-            the weights under it are held in; those of `trueup.models.load.load`.
-
-    Raises:
-        InputError: as `load` and `add_lora`; or an adapter is asked for on top of one.
-    """
+    `adapter` is a fresh one to put on it; None trains everything, or the adapter given as `path`."""
     network, loaded, autocast = _trainable(load, path, **options)
-    return CausalModel(network, autocast=autocast), loaded
+    return causal.CausalModel(network, autocast=autocast), loaded
 
 
-def load_reward_policy(path: str, *, seed: int, **options: Any) -> tuple[RewardModel, Loaded]:
-    """Load a reward model to be trained, or a causal language model to make one of; see `load_policy`.
-
-    Args:
-        seed: what the head of a causal language model is drawn from.
-        options: of `load_policy`, and of `trueup.models.reward.load_reward`.
-
-    Raises:
-        InputError: as `load_reward` and `add_lora`; or an adapter is asked for on top of one.
-    """
-    network, loaded, autocast = _trainable(load_reward, path, head=HEAD, seed=seed, **options)
-    return RewardModel(network, autocast=autocast), loaded
+def load_reward_policy(path: str, *, seed: int, **options: Any) -> tuple[reward.RewardModel, Loaded]:
+    """Load a reward model, or a causal language model to become one with a head drawn from `seed`, to be trained."""
+    network, loaded, autocast = _trainable(reward.load_reward, path, head=reward.HEAD, seed=seed, **options)
+    return reward.RewardModel(network, autocast=autocast), loaded
 
 
 def _trainable(
@@ -92,11 +69,7 @@ def _trainable(
     head: str | None = None,
     **options: Any,
 ) -> tuple[Any, Loaded, torch.dtype | None]:
-    """The network with the fresh adapter asked for, or as it is; and what its products are computed in.
-
-    Args:
-        head: what is trained whole beside the adapter.
-    """
+    """The network with the fresh adapter asked for, or as it is; and what its products are computed in."""
     autocast = pick_autocast(precision, device)
     if adapter is not None:
         patterns = _numbers((*adapter.rank_pattern, *adapter.alpha_pattern))
@@ -135,23 +108,12 @@ def _trainable(
 
 
 def _numbers(pattern: Sequence[str]) -> dict[str, int]:
-    """Of `q_proj=8`, ...: name -> number."""
     return {name: int(number) for name, _, number in (one.rpartition("=") for one in pattern)}
 
 
 def disable_noise(network: nn.Module, *, keep_adapters: bool) -> dict[str, float]:
-    """Turn off dropout, router jitter and the like, which would make policy and reference differ at equal weights.
-
-    The model's configuration, which goes out with it, stays as it is. A module with noise other than dropout is left in
-    evaluation mode.
-
-    Args:
-        network: in training mode.
-        keep_adapters: leave the dropout of the LoRA adapter, which the user asked for.
-
-    Returns:
-        What was on, by name.
-    """
+    """Turn off dropout, router jitter and the like, which would make policy and reference differ; name what was on.
+    A module with noise other than dropout is left in evaluation mode; `keep_adapters` leaves LoRA's dropout."""
     found: dict[str, float] = {}
     for name, module in network.named_modules():
         if keep_adapters and "lora_dropout" in name:
@@ -170,17 +132,10 @@ def disable_noise(network: nn.Module, *, keep_adapters: bool) -> dict[str, float
 
 
 def set_threads(network: nn.Module, tokens: int, threads: int | None = None) -> None:
-    """Set the CPU threads before anything is computed: sums in another order differ in the last bit.
-
-    Args:
-        tokens: of a step, whose forward pass is to be worth several threads.
-        threads: how many; None takes one where a step is small, else as torch has it.
-    """
     device = next(network.parameters()).device
     if threads or (device.type == "cpu" and num_parameters(network) * tokens < SMALL):
         torch.set_num_threads(threads or 1)
 
 
 def num_parameters(network: nn.Module) -> int:
-    """All parameters, trainable or not."""
     return sum(parameter.numel() for parameter in network.parameters())

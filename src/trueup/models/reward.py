@@ -17,38 +17,29 @@ from trueup.batch.rows import Part, Scores
 from trueup.batch.stream import Stream
 from trueup.errors import InputError
 from trueup.model_folder import base_folder, is_adapter, scores_text
+from trueup.models import causal, load
 from trueup.models.attention.padded import row_places
-from trueup.models.causal import StreamModel
-from trueup.models.load import Loaded, put_together, read_network, refuse_incomplete
 from trueup.models.tokenizer import check_patterns, load_tokenizer
 
 HEAD = "score"
 """What the library calls the head of the decoders it makes classifiers of."""
 
 
-class RewardModel(StreamModel[Scores]):
-    """A transformers sequence-classification model of one output, read at the last token of each response.
-
-    The body's products are computed in the precision of `autocast`, the head's in float32.
-    """
+class RewardModel(causal.StreamModel[Scores]):
+    """A sequence-classification model of one output, read at the last token of each response; its head is float32."""
 
     def forward(self, stream: Stream, parts: Collection[Part] = ()) -> Scores:
         """The score of each response; there are no further parts."""
         inner = self.inner
         hidden_NH = self.hidden(at_last_tokens(stream, inner.config.get_text_config().pad_token_id))
         with torch.autocast(self.device.type, enabled=False):
-            score_N: Tensor = getattr(inner, HEAD)(
-                hidden_NH.to(torch.promote_types(hidden_NH.dtype, torch.float32))
-            )[:, 0]
+            exact_NH = hidden_NH.to(torch.promote_types(hidden_NH.dtype, torch.float32))
+            score_N: Tensor = getattr(inner, HEAD)(exact_NH)[:, 0]
         return Scores(score_N)
 
 
 def at_last_tokens(stream: Stream, pad: int | None) -> Stream:
-    """The stream with one place for each response: the token whose output the library reads a sequence's score from.
-
-    That is the last one, prompt and response taken together, which is not `pad`, the token that the library takes for
-    padding; the very first one where all are.
-    """
+    """The stream with one place for each response: the last token not `pad`, where the library reads a score."""
     place_NL = row_places(stream)
     read_NL = place_NL >= 0
     if pad is not None:
@@ -56,12 +47,8 @@ def at_last_tokens(stream: Stream, pad: int | None) -> Stream:
     column_L = torch.arange(place_NL.shape[1], device=place_NL.device)
     last_N = torch.where(read_NL, column_L, 0).amax(1)
     place_N = place_NL.gather(1, last_N[:, None])[:, 0]
-    return replace(
-        stream,
-        source_S=place_N,
-        target_S=stream.token_T.index_select(0, place_N),
-        length_N=torch.ones_like(stream.length_N),
-    )
+    target_N, one_N = stream.token_T.index_select(0, place_N), torch.ones_like(stream.length_N)
+    return replace(stream, source_S=place_N, target_S=target_N, length_N=one_N)
 
 
 def naive_scores(model: RewardModel, stream: Stream) -> Tensor:
@@ -84,26 +71,10 @@ def load_reward(
     eos_token: str | None = None,
     chat_template: str | None = None,
     quantize: Mapping[str, Any] | None = None,
-) -> Loaded:
-    """Read a reward model, or a causal language model that is to become one.
-
-    The tokenizer is given the padding token that the library looks for when it reads a score (`padding`). What a
-    policy was trained to be asked with is none of a reward model's business and left out.
-
-    Args:
-        path: folder in Hugging Face format: of a model for sequence classification with one output, of a causal
-            language model, or of an adapter of the first kind.
-        device: where the parameters go.
-        dtype: what the body's parameters are held in; the head's are float32.
-        seed: what the head of a causal language model is drawn from; None refuses such a model.
-        eos_token: end of sequence for a tokenizer that has none.
-        chat_template: file with a chat template for a tokenizer that has none.
-        quantize: see `trueup.models.load.in_4_bits`.
-
-    Raises:
-        InputError: files are missing or incomplete, weights are missing or have no place in the model, its family
-            has no such head, or it is no reward model and `seed` is None.
-    """
+) -> load.Loaded:
+    """Read a reward model, or a causal language model that is to become one, its head drawn from `seed`.
+    The tokenizer is given the padding token that the library looks for when it reads a score (`padding`). InputError
+    also where the family has no such head, or it is no reward model and `seed` is None."""
     adapted = is_adapter(path)
     base = base_folder(path)
     if adapted and not scores_text(path):
@@ -128,7 +99,7 @@ def load_reward(
     head: nn.Module = getattr(network, HEAD)
     head.float()
     padding(network, read.tokenizer, trained=trained)
-    return put_together(path, network, replace(read, condition=None), device)
+    return load.put_together(path, network, replace(read, condition=None), device)
 
 
 def draw_head(network: Any, seed: int) -> None:
@@ -143,13 +114,8 @@ def draw_head(network: Any, seed: int) -> None:
 
 def padding(network: Any, tokenizer: Any, *, trained: bool) -> None:
     """Let network and tokenizer agree on a padding token, one that does not end responses where there is such a one.
-
-    The library reads a sequence at its last token that is not padding. Where the end of sequence is the padding, as it
-    has to be with GPT-2's tokenizer, that is the token before the end.
-
-    Args:
-        trained: the network is a reward model already; where it reads is then left as it is.
-    """
+    The library reads a sequence at its last token that is not padding. Where the end of sequence is the padding, as
+    with GPT-2's tokenizer, that is the token before the end. One that is `trained` reads where it did."""
     config, end = network.config.get_text_config(), tokenizer.eos_token_id
     known = (config.pad_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
     usable = [one for one in known if one is not None and 0 <= one < len(tokenizer)]
@@ -173,7 +139,7 @@ def _network(
     options |= quantize
     what = "a model that can be loaded as a reward model"
     try:
-        network, report = read_network(
+        network, report = load.read_network(
             AutoModelForSequenceClassification, path, what, dtype, trust_remote_code, **options
         )
     except InputError as error:
@@ -191,5 +157,5 @@ def _network(
             f"{path}: {type(network).__name__} has no linear head {HEAD!r} on a decoder's hidden states, which "
             "is where scores are read. Give a decoder of another family"
         )
-    refuse_incomplete(path, network, report, new=None if trained else f"{HEAD}.weight")
+    load.refuse_incomplete(path, network, report, new=None if trained else f"{HEAD}.weight")
     return network

@@ -22,14 +22,11 @@ from trueup.batch.stream import Stream, build_stream, collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.model_folder import context_length
-from trueup.models.attention import Backend, UnsupportedAttention, automatic, backend
-from trueup.models.attention.padded import row_places
+from trueup.models import head, reward
+from trueup.models.attention import Backend, UnsupportedAttention, automatic, backend, padded
 from trueup.models.causal import CausalModel, StreamModel, evaluation_mode
-from trueup.models.head import UnsupportedHead
-from trueup.models.reward import RewardModel, naive_scores
 
 Numbers = Callable[[Stream], torch.Tensor]
-"""What is read of a model, one number for each token or row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +50,8 @@ SCORED = 64
 def check_attention(
     model: StreamModel, groups: Sequence[TokenGroup[Any]], wanted: str | None, longest: int = 0
 ) -> ChosenAttention:
-    """Choose the attention backend for a model: the wanted one, or the fastest that is exact.
-
-    Args:
-        model: on its device; its backend is left as it was.
-        groups: some of the first batch.
-        wanted: a backend the user insists on; None chooses.
-        longest: tokens that a row may have, prompt and response; rows as long as they have to be to pass every length
-            at which the model changes are made up where the groups have none.
-
-    Raises:
-        InputError: no backend reproduces the model, or the wanted one does not.
-    """
+    """Choose the attention backend, wanted or the fastest that is exact; the model's own is left as it was.
+    Tried on `groups` of the first batch, and on rows made up that pass every length at which the model changes."""
     stream = probe(groups, telling_length(model.inner.config, longest)).to(model.device)
     with torch.no_grad(), model.without_dropout():
         read, naive, what = _numbers(model)
@@ -73,11 +60,9 @@ def check_attention(
         for one in automatic(model.device) if wanted is None else [backend(wanted)]:
             reason = _difference(model, stream, one, read, expected, what)
             if reason is None:
-                told = [
-                    f"{other.title} does not fit this model ({why}); {one.instead}"
-                    for other, why in refused[:1]
-                ]
-                return ChosenAttention(one.name, "".join(told))
+                other, why = refused[0] if refused else (one, "")
+                told = f"{other.title} does not fit this model ({why}); {one.instead}" if refused else ""
+                return ChosenAttention(one.name, told)
             refused.append((one, reason))
     kind, reasons = type(model.inner).__name__, "; ".join(reason for _, reason in refused)
     raise InputError(
@@ -87,21 +72,8 @@ def check_attention(
 
 
 def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) -> list[str]:
-    """Find what a model computes otherwise in training than at inference, noise or not, and keep it as at inference.
-
-    A policy that is trained as another function than its reference has would differ from it at equal weights. The
-    dropout of an adapter, which the user asked for, stays.
-
-    Args:
-        model: on its device, in training mode, its attention chosen.
-        groups: some of the first batch.
-
-    Returns:
-        The names of the kinds of modules that are in evaluation mode from now on.
-
-    Raises:
-        InputError: it differs all the same.
-    """
+    """Find what a model, but for LoRA's dropout, computes otherwise in training, and keep it as at inference.
+    A policy trained as another function than its reference has would differ from it at equal weights."""
     stream, (read, _, _) = probe(groups).to(model.device), _numbers(model)
     modules: dict[type, list[torch.nn.Module]] = {}
     for name, module in model.network.named_modules():
@@ -135,15 +107,14 @@ def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) 
 
 def _numbers(model: StreamModel) -> tuple[Numbers, Numbers, str]:
     """How the numbers that count are read of a model, how the library alone computes them, and their name."""
-    if isinstance(model, RewardModel):
-        return lambda given: model.outputs(given).score_N, partial(naive_scores, model), "scores"
+    if isinstance(model, reward.RewardModel):
+        return lambda given: model.outputs(given).score_N, partial(reward.naive_scores, model), "scores"
     assert isinstance(model, CausalModel)
     return lambda given: model.log_probs(given).token_S, partial(naive_log_probs, model), "log-probabilities"
 
 
 def telling_length(config: Any, longest: int) -> int:
-    """Tokens of a row that is longer than every window and every first context of a model that rows of `longest`
-    tokens can be longer than, and no longer than its positions; 0 where there are none."""
+    """Tokens of a row longer than every window and first context that rows of `longest` tokens pass, or 0."""
     longest = min(longest, context_length(config) or longest)
     found = [*_lengths(config.to_dict())]
     blocks = [number for key, number in found if BLOCKS.search(key)]
@@ -162,14 +133,11 @@ def _lengths(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 def probe(groups: Sequence[TokenGroup[Any]], length: int = 0) -> Stream:
-    """Two groups of at least two responses each, so that a leak between responses or groups would show; and one with
-    a response that ends at `length` tokens where they are shorter."""
+    """Two groups of two responses or more, so that a leak would show, and one of `length` tokens if none is."""
     first, second = min(groups, key=lambda group: group.num_tokens), groups[0]
     other = (*first.responses, *second.responses)
-    probed = [
-        TokenGroup(first.prompt, other[:3], None),
-        TokenGroup(second.prompt, (*reversed(other[:3]),), None),
-    ]
+    sides = ((first.prompt, other[:3]), (second.prompt, (*reversed(other[:3]),)))
+    probed = [TokenGroup(prompt, responses, None) for prompt, responses in sides]
     if length > max(len(one.prompt) + len(row.ids) for one in probed for row in one.responses):
         text = np.resize(np.concatenate([second.prompt, *(row.ids for row in other)]), length)
         start = length * 2 // 3
@@ -182,15 +150,12 @@ def probe(groups: Sequence[TokenGroup[Any]], length: int = 0) -> Stream:
 
 
 def naive_log_probs(model: CausalModel, stream: Stream) -> torch.Tensor:
-    """[S] the library's own forward pass of each row by itself and log-softmax, at the model's own precision.
-
-    Where the library makes the logits of some places alone, those of no others are made: a long row has gigabytes.
-    """
+    """[S] the library's own forward pass of each row by itself and log-softmax, at the model's own precision."""
     found = []
     keeps = "logits_to_keep" in signature(model.inner.forward).parameters
     with model.plain() as network:
         sources = stream.position_T[stream.source_S].split(stream.length_N.tolist())
-        for place_L, source in zip(row_places(stream), sources, strict=True):
+        for place_L, source in zip(padded.row_places(stream), sources, strict=True):
             row = {"input_ids": stream.token_T[place_L[place_L >= 0]][None], "use_cache": False}
             output: Any = network(**row, **({"logits_to_keep": source} if keeps else {}))
             found.append(output.logits[0] if keeps else output.logits[0].index_select(0, source))
@@ -260,7 +225,7 @@ def compare_rows(model: StreamModel, groups: Sequence[TokenGroup[Any]]) -> RowGa
 def _row(model: StreamModel, network: Any, prompt: np.ndarray, row: TokenRow) -> torch.Tensor:
     """[R] log-probabilities of a row's scored tokens, or [1] its score."""
     ids = torch.from_numpy(np.concatenate([prompt, row.ids]).astype(np.int64)).to(model.device)
-    if isinstance(model, RewardModel):
+    if isinstance(model, reward.RewardModel):
         scores: torch.Tensor = network(input_ids=ids[None], use_cache=False).logits[0].float()
         return scores
     assert isinstance(model, CausalModel)
@@ -279,7 +244,7 @@ def _difference(
         model.set_attention(tried.name)
         model.autocast = None if parameter.dtype == torch.float32 else autocast
         got = read(stream)
-    except (UnsupportedAttention, UnsupportedHead) as error:
+    except (UnsupportedAttention, head.UnsupportedHead) as error:
         return str(error)
     finally:
         model.autocast = autocast

@@ -16,11 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from trueup import files, model_folder, trial
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
-from trueup.files import no_device
-from trueup.model_folder import ADAPTER, base_folder, context_length
-from trueup.trial import try_in_child
 from trueup.words import one_line, shortened
 
 
@@ -34,7 +32,6 @@ class LoadedTokenizer:
     positions: int | None
     """Tokens of one sequence that the model was made for; None where its configuration does not say."""
     vocabulary: int | None
-    """Tokens that the model was made for; None where its configuration does not say."""
     condition: Condition | None = None
     """What the model was trained to be asked with, by conditional alignment."""
 
@@ -47,19 +44,10 @@ def load_tokenizer(
     chat_template: str | None = None,
 ) -> LoadedTokenizer:
     """Read the tokenizer of a model or an adapter, and what stands beside it; weights need not be there.
-
-    Args:
-        path: folder in Hugging Face format, or of a PEFT adapter.
-        eos_token: end of sequence for a tokenizer that has none.
-        chat_template: file with a chat template for a tokenizer that has none.
-
-    Raises:
-        InputError: there is no configuration or no tokenizer, the file of the template cannot be read or the template
-            never ends, or there is no end of sequence, or `eos_token` is not one token.
-    """
+    `eos_token` and `chat_template`, a file, are for a tokenizer that has none."""
     from transformers import AutoConfig
 
-    base = base_folder(path, weights=False)
+    base = model_folder.base_folder(path, weights=False)
     with reading(base, "no model's configuration that can be loaded"):
         config: Any = AutoConfig.from_pretrained(
             base, local_files_only=True, trust_remote_code=trust_remote_code
@@ -67,13 +55,8 @@ def load_tokenizer(
     tokenizer = _tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)
     ends = _end_ids(_generation(base, config), tokenizer, eos_token, path, vocabulary)
-    return LoadedTokenizer(
-        tokenizer=tokenizer,
-        end_ids=ends,
-        positions=context_length(config),
-        vocabulary=vocabulary,
-        condition=read_condition(Path(path)),
-    )
+    positions, condition = model_folder.context_length(config), read_condition(Path(path))
+    return LoadedTokenizer(tokenizer, ends, positions, vocabulary, condition)
 
 
 def tokenizer_folder(path: str, base: str) -> str:
@@ -98,7 +81,7 @@ def _tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_template: 
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if chat_template is not None:
         try:
-            tokenizer.chat_template = no_device(chat_template).read_text(encoding="utf-8")
+            tokenizer.chat_template = files.no_device(chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:
             raise InputError(f"--chat-template {chat_template}: not a text file in UTF-8: {error}") from error
     templates = tokenizer.chat_template
@@ -111,11 +94,7 @@ def _tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_template: 
 def _end_ids(
     generation: Any, tokenizer: Any, eos_token: str | None, path: str, vocabulary: int | None
 ) -> tuple[int, ...]:
-    """The tokens that end a response: the tokenizer's end of sequence, and those the model stops at.
-
-    Args:
-        eos_token: becomes the tokenizer's end of sequence.
-    """
+    """The tokens that end a response: the tokenizer's end of sequence, and those the model stops at."""
     if eos_token is not None:
         number = tokenizer.convert_tokens_to_ids(eos_token)
         if number is None or number == tokenizer.unk_token_id:
@@ -179,11 +158,7 @@ def quiet_library() -> Iterator[None]:
 
 @contextmanager
 def reading(path: str, what: str) -> Iterator[None]:
-    """Let the model library read a folder, quietly.
-
-    Raises:
-        InputError: it cannot; `what` says what of the folder it is not.
-    """
+    """Let the model library read a folder, quietly; `what` says what of the folder it is not where it cannot."""
     with quiet_library():
         try:
             yield
@@ -212,11 +187,7 @@ TOOL = {
 
 @lru_cache
 def check_chat_template(template: str) -> None:
-    """Refuse a chat template that does not come to an end. Whether it renders anything of use, rendering says.
-
-    Raises:
-        InputError: it was still at work after `SECONDS`.
-    """
+    """Refuse a chat template that does not come to an end within `SECONDS`; what it renders is not looked at."""
     _try_out(
         "render",
         template,
@@ -229,7 +200,7 @@ def check_chat_template(template: str) -> None:
 def _try_out(function: str, *given: Any, refusal: str) -> None:
     """Call a function of this module in a process of its own; InputError where it is still at work after `SECONDS`."""
     try:
-        try_in_child(f"{__name__}:{function}", *given, seconds=SECONDS)
+        trial.try_in_child(f"{__name__}:{function}", *given, seconds=SECONDS)
     except TimeoutError as error:
         raise InputError(refusal) from error
     except RuntimeError:
@@ -237,16 +208,8 @@ def _try_out(function: str, *given: Any, refusal: str) -> None:
 
 
 def check_patterns(folder: str, base: str) -> None:
-    """Refuse an adapter whose regular expressions do not come to an end on the names of its base model's modules.
-
-    Args:
-        folder: of a model, which has none, or of an adapter.
-        base: folder of the base model.
-
-    Raises:
-        InputError: one was still at work after `SECONDS`.
-    """
-    adapter = Path(folder) / ADAPTER
+    """Refuse an adapter whose regular expressions do not come to an end on the names of its base model's modules."""
+    adapter = Path(folder) / model_folder.ADAPTER
     try:
         config = dict(json.loads(adapter.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):

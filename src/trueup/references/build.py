@@ -11,16 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trueup.batch.rows import LogProbs
-from trueup.batch.stream import Batch
+from trueup.batch import rows, stream
 from trueup.errors import InputError, NumericsError
 from trueup.files import cache_folder
 from trueup.models import lora
 from trueup.models.causal import CausalModel, StreamModel, identity_of, model_identity, moved_identity
 from trueup.parallel.sharding import fill, local, resharded
-from trueup.references import choices
-from trueup.references.reference import BatchSource, NullReference, Reference, State
-from trueup.references.table import CachedReference, LookAhead
+from trueup.references import choices, reference
 
 logger = logging.getLogger(__name__)
 
@@ -32,21 +29,12 @@ ROUNDING = 1e-4
 
 def build(
     choice: choices.ReferenceChoice[Any], policy: CausalModel, *, starts_from_adapter: bool, offline: bool
-) -> Reference:
-    """Make the reference that a method chose.
-
-    Args:
-        policy: the model to be trained, before its first step.
-        starts_from_adapter: the policy continues an adapter instead of starting from its base model.
-        offline: the batches to come are known, so that scalars can stand for a model.
-
-    Raises:
-        InputError: the choice does not fit the policy.
-    """
+) -> reference.Reference:
+    """Make the reference that a method chose. `offline`: the batches to come are known, so that scalars will do."""
     adapted = lora.is_adapted(policy.network)
     match choice:
         case choices.NoReference():
-            return NullReference()
+            return reference.NullReference()
         case choices.AdapterOff():
             assert adapted  # else refused with the settings
             if starts_from_adapter:
@@ -62,7 +50,7 @@ def build(
             return AdapterCopy(policy) if starts_from_adapter else DisabledAdapter(policy)
         case choices.Cached():
             assert offline  # else refused with the settings
-            return CachedReference(policy, cache_folder() / "references" / "log_probs.sqlite")
+            return reference.CachedReference(policy, cache_folder() / "references" / "log_probs.sqlite")
         case choices.TrustRegion():
             if adapted:
                 if choice.alpha < 1 and lora.has_norms(policy.network):
@@ -71,17 +59,16 @@ def build(
                         "that is exact; give reference.alpha 1"
                     )
                 return AdapterCopy(policy, choice)
-            return LookAhead(policy, choice) if choice.alpha == 1 and offline else ModelCopy(policy, choice)
+            return (
+                reference.LookAhead(policy, choice)
+                if choice.alpha == 1 and offline
+                else ModelCopy(policy, choice)
+            )
     raise TypeError(f"unknown reference choice {choice!r}")
 
 
-class ModelCopy(Reference):
-    """A copy of the policy's weights.
-
-    Args:
-        policy: what is copied when the run starts, and followed afterwards.
-        region: how it follows; None keeps it frozen.
-    """
+class ModelCopy(reference.Reference):
+    """A copy of the policy's weights, frozen or following it as `region` says."""
 
     def __init__(self, policy: CausalModel, region: choices.TrustRegion | None = None) -> None:
         self.policy = policy
@@ -91,7 +78,6 @@ class ModelCopy(Reference):
 
     @property
     def model(self) -> CausalModel:
-        """The copy; made on first use so that a restored one is not made twice."""
         if self._model is None:
             network = copy.deepcopy(self.policy.network).requires_grad_(False)
             self._model = CausalModel(network, attention=self.policy.attention, autocast=self.policy.autocast)
@@ -100,29 +86,26 @@ class ModelCopy(Reference):
     def models(self) -> Sequence[CausalModel]:
         return [self.model]
 
-    def start(self, source: BatchSource) -> None:
+    def start(self, source: reference.BatchSource) -> None:
         self.identity = model_identity(self.model.network)
 
-    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+    def log_probs(self, batch: stream.Batch[Any]) -> rows.LogProbs:
         with torch.no_grad():
             return self.model.log_probs(batch.stream)
 
-    def update(self, step: int, source: BatchSource) -> bool:
+    def update(self, step: int, source: reference.BatchSource) -> bool:
         if self.region is None or not self.region.due(step):
             return False
-        interpolate_(
-            list(self.model.network.parameters()),
-            list(resharded(self.policy).network.parameters()),
-            self.region.alpha,
-        )
+        own, policy = self.model.network.parameters(), resharded(self.policy).network.parameters()
+        interpolate_(list(own), list(policy), self.region.alpha)
         self.identity = moved_identity(self.identity, step)
         return True
 
-    def state(self) -> State:
+    def state(self) -> reference.State:
         tensors = dict(self.model.network.named_parameters()) if self.weights else {}
-        return State(tensors, {"identity": self.identity})
+        return reference.State(tensors, {"identity": self.identity})
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: reference.State) -> None:
         copied = dict(self.model.network.named_parameters())
         if state.tensors:  # a frozen one stays the copy of the policy as the run began
             fill(copied, state.tensors)
@@ -139,27 +122,22 @@ def interpolate_(reference: Sequence[Tensor], policy: Sequence[Tensor], alpha: f
     torch._foreach_lerp_(list(map(local, reference)), [local(tensor.detach()) for tensor in policy], alpha)
 
 
-class DisabledAdapter(Reference):
+class DisabledAdapter(reference.Reference):
     """The base model. Right only for a policy that starts from it: a fresh adapter, whose B is zero."""
 
     def __init__(self, policy: CausalModel) -> None:
         self.policy = policy
 
-    def start(self, source: BatchSource) -> None:
+    def start(self, source: reference.BatchSource) -> None:
         self.identity = base_identity(self.policy)
 
-    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+    def log_probs(self, batch: stream.Batch[Any]) -> rows.LogProbs:
         with torch.no_grad(), lora.adapter(self.policy.network, None):
             return self.policy.log_probs(batch.stream)
 
 
-class AdapterCopy(Reference):
-    """A copy of the policy's adapter beside it: frozen, or following it in the product B A.
-
-    Args:
-        policy: a model with adapters.
-        region: how the copy follows; None keeps it frozen.
-    """
+class AdapterCopy(reference.Reference):
+    """A copy of the policy's adapter beside it: frozen, or following it in the product B A."""
 
     def __init__(self, policy: CausalModel, region: choices.TrustRegion | None = None) -> None:
         self.policy = policy
@@ -167,33 +145,29 @@ class AdapterCopy(Reference):
         self.weights = region is not None
         lora.add_reference(policy.network)
 
-    def start(self, source: BatchSource) -> None:
+    def start(self, source: reference.BatchSource) -> None:
         factors = lora.factors(self.policy.network, lora.POLICY)
         base = (f"base {base_identity(self.policy)}", torch.zeros(0))
         self._take(factors)
         self.identity = identity_of([base, *factors.items()])
 
-    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+    def log_probs(self, batch: stream.Batch[Any]) -> rows.LogProbs:
         with torch.no_grad(), lora.adapter(self.policy.network, lora.REFERENCE):
             return self.policy.log_probs(batch.stream)
 
-    def update(self, step: int, source: BatchSource) -> bool:
+    def update(self, step: int, source: reference.BatchSource) -> bool:
         if self.region is None or not self.region.due(step):
             return False
-        network = self.policy.network
-        self._take(
-            lora.mix_products(
-                lora.factors(network, lora.POLICY), lora.factors(network, lora.REFERENCE), self.region.alpha
-            )
-        )
+        policy, own = (lora.factors(self.policy.network, name) for name in (lora.POLICY, lora.REFERENCE))
+        self._take(lora.mix_products(policy, own, self.region.alpha))
         self.identity = moved_identity(self.identity, step)
         return True
 
-    def state(self) -> State:
+    def state(self) -> reference.State:
         tensors = lora.factors(self.policy.network, lora.REFERENCE) if self.weights else {}
-        return State(tensors, {"identity": self.identity})
+        return reference.State(tensors, {"identity": self.identity})
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: reference.State) -> None:
         if state.tensors:
             self._take(state.tensors)
         self.identity = str(state.metadata["identity"])
@@ -203,40 +177,30 @@ class AdapterCopy(Reference):
 
 
 def base_identity(policy: CausalModel) -> str:
-    """Identity of the model under the adapters."""
     named = policy.network.state_dict().items()
     return identity_of((name, tensor) for name, tensor in named if not any(part in name for part in ADAPTED))
 
 
 @torch.no_grad()
-def first_gap(policy: StreamModel, reference: Reference, batch: Batch[Any]) -> tuple[float, float] | None:
-    """Largest difference of policy and reference, and what is allowed before anything has moved; in nats a token.
-
-    Returns:
-        None where there is no reference.
-    """
+def first_gap(
+    policy: StreamModel, reference: reference.Reference, batch: stream.Batch[Any]
+) -> tuple[float, float] | None:
+    """Largest difference of policy and reference, and what is allowed before anything has moved, in nats a token."""
     batch = batch.to(policy.device)
     expected = reference.log_probs(batch)
     if expected is None:
         return None
     with policy.without_dropout():
         found = policy.outputs(batch.stream)
-    assert isinstance(found, LogProbs)
+    assert isinstance(found, rows.LogProbs)
     allowed = 0.0 if reference.exact and policy.device.type == "cpu" else ROUNDING
     if policy.autocast is not None and not reference.exact:
         allowed = 0.1
     return (found.token_S - expected.token_S).abs().max().item(), allowed
 
 
-def check_first_batch(policy: StreamModel, reference: Reference, batch: Batch[Any]) -> None:
-    """Compare policy and reference before anything has moved.
-
-    A policy that starts from its reference has log-ratios of exactly 0. When it has not, the reference is another
-    model than the user thinks, or the two are computed differently, and every margin would carry that error.
-
-    Raises:
-        NumericsError: they differ.
-    """
+def check_first_batch(policy: StreamModel, reference: reference.Reference, batch: stream.Batch[Any]) -> None:
+    """Refuse log-ratios that are not exactly 0 before anything has moved: another model than the user thinks."""
     if (found := first_gap(policy, reference, batch)) is None:
         return
     gap, allowed = found

@@ -91,7 +91,6 @@ class TrustRegion(ReferenceChoice["LogProbs"]):
         return self.every
 
     def due(self, step: int) -> bool:
-        """Whether the reference moves after optimizer step `step`, counted from 1."""
         return step % self.every == 0
 
 

@@ -31,15 +31,8 @@ _SLACK = 1e-6
 
 
 class CachedBatch:
-    """Sequences that grow together, and the cache of what a model computed of them: copied, reordered and thinned out.
-
-    Args:
-        network: a transformers model with the library's own attention (`CausalModel.plain`).
-        prompts: token ids, none of them empty; they may differ in length.
-
-    Raises:
-        InputError: the model keeps what it computed in a way that cannot be copied.
-    """
+    """Sequences that grow together, and the cache of what a model computed of them: copied, reordered, thinned out.
+    The network has the library's own attention (`CausalModel.plain`). InputError: its cache cannot be copied."""
 
     def __init__(self, network: Any, prompts: Sequence[Sequence[int]]) -> None:
         self._network = network
@@ -72,7 +65,6 @@ class CachedBatch:
         self.logits_NV = self.logits_NV.index_select(0, index_N)
 
     def advance(self, token_N: Tensor) -> None:
-        """Add a token to each sequence, and compute what comes after it."""
         self._mask_NL = torch.cat([self._mask_NL, torch.ones_like(self._mask_NL[:, :1])], 1)
         self._position_N = self._position_N + 1
         self.logits_NV = self._computed(token_N[:, None], self._position_N[:, None])
@@ -98,11 +90,9 @@ class Decoder:
     network: Any
     """A transformers model with the library's own attention (`CausalModel.plain`), its dropout off."""
     end_ids: Sequence[int]
-    """Tokens that end a response."""
     vocabulary: int | None = None
     """Tokens of the tokenizer, where the model has rows for more: those say nothing and are never written."""
     batch_size: int = BATCH_SIZE
-    """Responses computed together; of no influence on what is written, but for rounding."""
 
     def batches(
         self, prompts: Sequence[Sequence[int]], copies: int
@@ -126,17 +116,7 @@ def draw(
     generator: torch.Generator,
 ) -> list[Completion]:
     """One response for each prompt, in order.
-
-    Args:
-        decoder: its dropout is off while sampling.
-        prompts: token ids, none of them empty.
-        settings: of which temperature, top-k and top-p, whether to draw, and the longest response are read.
-        generator: the only source of randomness, on the CPU. One number is taken from it where tokens are drawn; it and
-            the place of a prompt among `prompts` decide what is drawn.
-
-    Raises:
-        InputError: the model cannot be sampled from in this process.
-    """
+    One number of `generator`, on the CPU, and the place of a prompt decide what is drawn."""
     random = settings.decode == "sample"
     seed = int(torch.randint(2**63 - 1, (), generator=generator)) if random else 0
     rooms = [longest_response(settings.max_new_tokens, None)] * len(prompts)
@@ -157,21 +137,9 @@ def generate(
     stops: StopTexts | None = None,
     watch: Watch | None = None,
 ) -> list[list[Completion]]:
-    """`copies` responses to each prompt, in the order of the prompts.
-
-    Args:
-        prompts: token ids, none of them empty.
-        settings: of which temperature, top-k and top-p are read, and whether to draw; anything but `sample` takes the
-            most likely token each time.
-        rooms: for each prompt the longest response, in tokens, at least 1.
-        keys: for each prompt and copy, of the random numbers of its response; not read where nothing is drawn.
-        stops: what ends a response beside the decoder's `end_ids`, if anything does.
-        watch: called with the token ids of the first response of a batch whenever it has one more.
-
-    Raises:
-        InputError: the model cannot be sampled from in this process.
-        Stopped: the user asked to stop.
-    """
+    """`copies` responses to each prompt, in order.
+    `rooms` are the longest responses, in tokens; `keys`, for each prompt and copy, those of its random numbers;
+    `watch` is called with the token ids of the first response of a batch whenever it has one more."""
     found: list[list[Completion]] = [[] for _ in prompts]
     for places, batch in decoder.batches(prompts, copies):
         room_N = [rooms[place] for place in places for _ in range(copies)]

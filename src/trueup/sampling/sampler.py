@@ -29,7 +29,6 @@ SLACK = 16
 """Tokens that are decoded beyond those of a stop text: some have no text, and the first ones lack their neighbours."""
 
 Decode = Callable[[Sequence[int]], str]
-"""Token ids -> the text that a response of them has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,6 @@ class Sampled:
     ended: bool
     """Whether the response is whole: the policy ended it or a stop text did; False where it ran out of tokens."""
     source: str
-    """Who wrote it: the name of the model."""
     version: int
     """Optimizer steps behind the weights that wrote it."""
 
@@ -56,28 +54,16 @@ class Sampler(Protocol):
     """Writes responses; which, is a function of its weights and the seed alone."""
 
     weights: "SamplingWeights"
-    """Which it writes with."""
     served: bool
     """Whether a server writes, which one of several processes asks for all."""
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
-        """`responses` responses to each prompt, in the order of the prompts.
-
-        A prompt that leaves no room for a response gets none.
-
-        Raises:
-            InputError: a prompt cannot be expressed by the tokenizer or its chat template.
-            AnnotatorError: a server cannot be reached or understood.
-            Stopped: the user asked to stop.
-        """
+        """`responses` responses to each prompt, in order; none where the prompt leaves no room for one.
+        Raises InputError, AnnotatorError where a server cannot be reached or understood, and Stopped."""
 
 
 class StopTexts:
-    """Some texts, at least one.
-
-    Args:
-        texts: none of them empty.
-    """
+    """Some texts, at least one, none of them empty."""
 
     def __init__(self, texts: Sequence[str], decode: Decode) -> None:
         self.texts = tuple(texts)
@@ -90,11 +76,7 @@ class StopTexts:
         return text[: min(found)[1]] if found else None
 
     def complete(self, ids: Sequence[int]) -> bool:
-        """Whether a stop text is complete with the last of a response's tokens.
-
-        Only the last few tokens are decoded each time, as many as a stop text can have bytes and some more. What is
-        found in them is looked up in the text of all; what is not found is cut off in the end all the same.
-        """
+        """Whether a stop text is complete with the last token; only the last few tokens are decoded for it."""
         recent = self.decode(ids[-self._reach :])
         return any(stop in recent for stop in self.texts) and self.cut(self.decode(ids)) is not None
 
@@ -112,12 +94,10 @@ class Completion:
 
     @classmethod
     def of(cls, ids: Sequence[int], log_probs: Sequence[float], ends: Collection[int]) -> Self:
-        """From the tokens a model wrote, of which the last may be an end."""
         return cls(tuple(ids), bool(ids) and ids[-1] in ends, tuple(log_probs))
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Without the token that ended it."""
         return self.written[:-1] if self.ended else self.written
 
     def sampled(self, encoder: Encoder, stops: StopTexts | None, *, source: str, version: int) -> Sampled:
@@ -135,21 +115,12 @@ class EncodedPrompt:
 
     ids: tuple[int, ...]
     room: int
-    """Longest response, in tokens; at least 1."""
 
 
 def encode_prompt(
     prompt: Prompt, encoder: Encoder, *, positions: int | None, max_new_tokens: int | None
 ) -> EncodedPrompt | None:
-    """Encode a prompt as the model is asked it; None where that leaves no room for a response.
-
-    Args:
-        positions: tokens of prompt and response together that the model was made for, where that is known.
-        max_new_tokens: longest response, as of `longest_response`.
-
-    Raises:
-        InputError: the prompt cannot be expressed by the tokenizer or its chat template.
-    """
+    """Encode a prompt as the model is asked it; None where that leaves no room for a response."""
     try:
         ids = encoder.cut_prompt_ids(prompt)
     except InputError as error:
@@ -174,12 +145,7 @@ def positions_of(model: CausalModel | None) -> int | None:
 
 
 class SamplingWeights:
-    """Which weights a sampler writes with: the policy's own, or those it had at the last refresh.
-
-    Args:
-        model: the policy; None where a server writes with its own.
-        keeps: whether the policy moves on between one refresh and the next, so that a copy is held.
-    """
+    """Which weights a sampler writes with: the policy's own, or a copy of those at the last refresh."""
 
     def __init__(self, model: CausalModel | None, *, keeps: bool) -> None:
         self.version = 0
@@ -192,10 +158,7 @@ class SamplingWeights:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The policy with the weights to write with; its own are back to the bit afterwards.
-
-        Nothing is copied but shards, which have to stay where they are. Inside another such block nothing changes.
-        """
+        """The policy with the weights to write with; its own are back to the bit afterwards."""
         if self._placed:
             yield
             return
@@ -219,41 +182,29 @@ class SamplingWeights:
         """Write with the policy as it is now, after `version` optimizer steps, from here on."""
         own = self._own() if self._keeps else {}
         self._tensors = {name: value.detach().clone() for name, value in own.items()}
-        self.version = version
-        self.changes += 1
+        self.version, self.changes = version, self.changes + 1
 
     def state(self) -> Mapping[str, Tensor]:
-        """Weights to keep in a checkpoint where they are not those of the policy any more; else nothing."""
         return dict(self._tensors)
 
     def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
-        """Back to what `state` gave, in place of `refresh`; without tensors the weights are the policy's own.
-
-        Raises:
-            CheckpointError: these are not the parameters of this model.
-        """
+        """Back to what `state` gave; without tensors the weights are the policy's own."""
         if not tensors:
             self.refresh(version)
             return
         own = self._own()
-        wrong = sorted(
-            name
-            for name in own.keys() | tensors.keys()
-            if name not in own or name not in tensors or own[name].shape != tensors[name].shape
-        )
-        if wrong:
+        shapes, saved = ({name: one.shape for name, one in some.items()} for some in (own, tensors))
+        if wrong := sorted({name for name, _ in shapes.items() ^ saved.items()}):
             raise CheckpointError(
                 f"the checkpoint's weights of the sampling policy do not fit this model, beginning with {wrong[0]}. "
                 "Resume with the model and the lora settings that the run began with"
             )
         self._tensors = {name: value.detach().clone() for name, value in own.items()}
         fill(self._tensors, tensors)
-        self.version = version
-        self.changes += 1
+        self.version, self.changes = version, self.changes + 1
 
 
 def _set(value: Tensor, tensor: Tensor) -> None:
-    """Give a parameter other numbers."""
     if is_sharded(value):
         local(value).copy_(tensor)
     else:
@@ -268,10 +219,7 @@ def uniforms(key: bytes, count: int) -> NDArray[np.float64]:
 
 
 def response_keys(seed: int, prompts: Sequence[Sequence[int]], copies: int) -> list[list[bytes]]:
-    """A key for each of the `copies` responses to each prompt, made of the seed and the prompt's tokens.
-
-    A prompt that comes again has further responses, and not the same ones.
-    """
+    """A key for each copy, made of the seed and the prompt's tokens; a repeated prompt has further responses."""
     seen: Counter[tuple[int, ...]] = Counter()
     made = []
     for prompt in prompts:

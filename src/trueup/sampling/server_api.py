@@ -6,17 +6,21 @@ server's decides.
 
 import hashlib
 import json
+import shutil
+import uuid
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from trueup.batch.chat import render_prompt
-from trueup.batch.chat_template import text_arguments
-from trueup.batch.encode import Encoder
-from trueup.endpoints.client import Endpoint
-from trueup.errors import InputError
-from trueup.feedback.records import Prompt
-from trueup.feedback.turns import message_json
+from trueup import files, words
+from trueup.batch import chat, chat_template, encode
+from trueup.endpoints.addresses import Addresses
+from trueup.endpoints.client import Endpoint, Refused
+from trueup.errors import AnnotatorError, InputError
+from trueup.feedback import records, turns
+from trueup.models import causal, lora, tokenizer
 from trueup.sampling.sampler import another_seed, encode_prompt, longest_response
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -72,31 +76,20 @@ class Server:
 
     kind: ServerKind
     model: str
-    """The name it knows the model by."""
     positions: int | None
     """Tokens of prompt and response together, where it says."""
 
 
 def identify(endpoint: Endpoint, root: Endpoint, model: str | None) -> Server:
-    """Ask a server what it is and which model it has.
-
-    Args:
-        root: the same server above `/v1`, where servers keep what is not OpenAI's.
-        model: the name of the model; None is the only one it has.
-
-    Raises:
-        InputError: it has no model of that name, or several to choose from.
-        AnnotatorError: it cannot be reached.
-    """
-    cards = _cards(endpoint.probe("/models"))
+    """Ask a server what it is and which model it has; `root` is the server above `/v1`, `model` None its only one."""
+    data = (endpoint.probe("/models") or {}).get("data")
+    listed = data if isinstance(data, list) else []
+    cards = [card for card in listed if isinstance(card, dict) and "id" in card]
     named = {str(card["id"]): card for card in cards if not card.get("parent")}  # adapters have a parent
     if model is None and len(named) != 1:
-        shown = (
-            f"knows several models: {', '.join(list(named)[:5])}"
-            if named
-            else "does not say which model it has"
-        )
-        raise InputError(f"{endpoint.base_url} {shown}; give sampler.server_model")
+        several = f"knows several models: {', '.join(list(named)[:5])}"
+        what = several if named else "does not say which model it has"
+        raise InputError(f"{endpoint.base_url} {what}; give sampler.server_model")
     chosen = model if model is not None else next(iter(named))
     card = next((card for card in cards if card.get("id") == chosen), {})
     length = card.get("max_model_len")
@@ -108,44 +101,37 @@ def identify(endpoint: Endpoint, root: Endpoint, model: str | None) -> Server:
     return Server(OPENAI, chosen, None)
 
 
-def _cards(listed: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    data = (listed or {}).get("data")
-    return (
-        [card for card in data if isinstance(card, dict) and "id" in card] if isinstance(data, list) else []
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class SamplingRequest:
     """One prompt as it is sent, but for its seed."""
 
     path: str
     fields: Mapping[str, Any]
-    """`prompt`, or `messages` with `tools`."""
     spelled: str
     """All that decides on the response beside the seed, as a text."""
     room: int
-    """Longest response, in tokens."""
     exact: bool = True
     """Whether the server reads the tokens that the policy is asked with."""
 
 
 def request_for(
-    prompt: Prompt, encoder: Encoder | None, settings: SamplerSettings, server: Server, positions: int | None
+    prompt: records.Prompt,
+    encoder: encode.Encoder | None,
+    settings: SamplerSettings,
+    server: Server,
+    positions: int | None,
 ) -> SamplingRequest | None:
     """A prompt as a server is asked it; None where it leaves no room for a response.
-
-    With an encoder it is completed as the policy would complete it; without one, a conversation is left to the server.
-
-    Args:
-        positions: tokens of prompt and response together.
-
-    Raises:
-        InputError: the prompt cannot be expressed by the tokenizer or its chat template.
-    """
+    With an encoder it is completed as the policy would; without one, a conversation is left to the server."""
     if encoder is None:
-        fields = _unencoded(prompt)
-        path = COMPLETIONS if "prompt" in fields else CHAT
+        fields: dict[str, Any] = {"tools": [dict(tool) for tool in prompt.tools]} if prompt.tools else {}
+        path = COMPLETIONS if isinstance(prompt.content, str) else CHAT
+        if isinstance(prompt.content, str):
+            fields = {"prompt": prompt.content}
+        else:
+            fields["messages"] = chat_template.text_arguments(
+                [turns.message_json(message) for message in prompt.content]
+            )
         spelled = json.dumps(fields, sort_keys=True, default=str)
         return SamplingRequest(path, fields, spelled, longest_response(settings.max_new_tokens, positions))
     encoded = encode_prompt(prompt, encoder, positions=positions, max_new_tokens=settings.max_new_tokens)
@@ -158,17 +144,15 @@ def request_for(
     return SamplingRequest(COMPLETIONS, {"prompt": text}, json.dumps(ids), room, exact)
 
 
-def _unencoded(prompt: Prompt) -> dict[str, Any]:
-    if isinstance(prompt.content, str):
-        return {"prompt": prompt.content}
-    tools = {"tools": [dict(tool) for tool in prompt.tools]} if prompt.tools else {}
-    return {"messages": text_arguments([message_json(message) for message in prompt.content]), **tools}
-
-
-def text_of(ids: Sequence[int], prompt: Prompt, encoder: Encoder) -> tuple[str, bool]:
+def text_of(ids: Sequence[int], prompt: records.Prompt, encoder: encode.Encoder) -> tuple[str, bool]:
     """A text that a server's tokenizer reads as these ids, and whether it does: it may add some of its own."""
     tokenizer = encoder.tokenizer
-    written = _rendered(prompt, encoder)
+    if encoder.condition is not None:
+        prompt = encoder.condition.applied(prompt)
+    given = prompt.content
+    written = (
+        given if isinstance(given, str) else chat.render_prompt(encoder.template, given, prompt.tools).text
+    )
     full, inner = (str(tokenizer.decode(part, skip_special_tokens=False)) for part in (ids, ids[1:]))
     texts = [written, written.removeprefix(tokenizer.bos_token or ""), full, inner]
     for text in texts:
@@ -176,15 +160,6 @@ def text_of(ids: Sequence[int], prompt: Prompt, encoder: Encoder) -> tuple[str, 
             return text, True
     begun = tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
     return (inner if begun else full), False
-
-
-def _rendered(prompt: Prompt, encoder: Encoder) -> str:
-    """The prompt as text, before anything is cut off."""
-    if encoder.condition is not None:
-        prompt = encoder.condition.applied(prompt)
-    if isinstance(prompt.content, str):
-        return prompt.content
-    return render_prompt(encoder.template, prompt.content, prompt.tools).text
 
 
 def body(
@@ -196,12 +171,7 @@ def body(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """A whole request: everything that decides how a response is drawn is said, as servers have defaults of their own.
-
-    Args:
-        copy: how many responses to the same prompt come before this one.
-        end_ids: tokens that end a response; none where they are not known.
-    """
+    """A whole request: all that decides how a response is drawn is said, as servers have defaults of their own."""
     random = settings.decode == "sample"
     return {
         "model": server.model,
@@ -220,3 +190,107 @@ def request_seed(seed: int, copy: int, spelled: str) -> int:
     """31 bits, which every server takes, that the prompt and the copy decide whatever stands beside them."""
     number = int.from_bytes(hashlib.sha256(f"{copy}:{spelled}".encode()).digest()[:8], "little")
     return another_seed(seed, number) % 2**31
+
+
+PAUSED, PAUSE, RESUME, RPC = "/is_paused", "/pause?mode=wait", "/resume", "/collective_rpc"
+LOAD, UNLOAD = "/load_lora_adapter", "/unload_lora_adapter"
+STARTED_FOR_WEIGHTS = "with VLLM_SERVER_DEV_MODE=1"
+STARTED_FOR_ADAPTERS = "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+
+
+class ServedPolicy:
+    """Puts the policy's weights into one or several servers, by way of a folder that goes when this does.
+    An address that does not take the weights is left out. InputError: the server takes none of this kind."""
+
+    def __init__(
+        self,
+        servers: Sequence[tuple[Endpoint, Endpoint]],
+        model: causal.CausalModel,
+        name: str,
+        addresses: Addresses,
+        *,
+        vllm: bool,
+    ) -> None:
+        self._servers, self._name, self._addresses = list(servers), name, addresses
+        self._adapted = lora.is_adapted(model.network)
+        if not vllm:
+            raise InputError(
+                f"{servers[0][0].base_url} is no vLLM server, so it cannot be given new weights while training; leave "
+                "sampler.engine out, or start a vLLM server"
+            )
+        for endpoint, root in servers:
+            if not (endpoint.has(LOAD) if self._adapted else root.has(PAUSED)):
+                start = STARTED_FOR_ADAPTERS if self._adapted else STARTED_FOR_WEIGHTS
+                raise InputError(
+                    f"{endpoint.base_url} does not take new weights while training: start vLLM {start} in its "
+                    "environment"
+                )
+        self._adapter: str | None = None
+        self._folder = files.cache_folder() / "served" / uuid.uuid4().hex[:12]
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    def put(self, model: causal.CausalModel, version: int) -> str:
+        """Make the servers write with the model as it is now; the name to ask them by from here on."""
+        target = self._written(model, version)
+        name = f"trueup-{uuid.uuid4().hex[:8]}-{version}" if self._adapted else self._name
+        self._servers = [one for one in self._servers if self._addresses.remains(one[0].base_url)]
+        for server in list(self._servers):
+            try:
+                if self._adapted:
+                    self._load_adapter(server[0], target, name)
+                else:
+                    _reload(server[1], target)
+            except AnnotatorError as error:
+                if not self._addresses.lose(server[0].base_url, error):
+                    raise
+                self._servers.remove(server)
+        self._adapter = name if self._adapted else None
+        for other in self._folder.iterdir():
+            if other != target:
+                shutil.rmtree(other, ignore_errors=True)
+        return name
+
+    def _load_adapter(self, endpoint: Endpoint, target: Path, name: str) -> None:
+        """One after the other, each under a name of its own, so that no cache of the server mixes them up."""
+        _order(endpoint, LOAD, {"lora_name": name, "lora_path": str(target)})
+        if self._adapter is not None:
+            _order(endpoint, UNLOAD, {"lora_name": self._adapter})
+
+    def _written(self, model: causal.CausalModel, version: int) -> Path:
+        """The model in its library's format."""
+        target = self._folder / f"step-{version:08d}"
+        network: Any = model.network
+        only = {"selected_adapters": [lora.POLICY]} if self._adapted else {}
+        try:
+            with files.replaced_folder(target) as part, tokenizer.quiet_library():
+                network.save_pretrained(str(part), **only)
+        except Exception as error:  # OSError, and SafetensorError for the same full disk
+            why = words.reason(error)
+            raise InputError(
+                f"{target}: the weights for the server could not be written: {why}. Make room, or set TRUEUP_CACHE "
+                "to a folder that the server can read, too"
+            ) from error
+        return target
+
+
+def _reload(root: Endpoint, target: Path) -> None:
+    """Every weight, in place of those before."""
+    _order(root, PAUSE, {})
+    try:
+        _order(root, RPC, {"method": "reload_weights", "kwargs": {"weights_path": str(target)}})
+    except AnnotatorError as error:
+        raise AnnotatorError(
+            f"{error}. The server is left paused, as its weights may be half replaced: can it read {target}?"
+        ) from error
+    _order(root, RESUME, {})
+
+
+def _order(server: Endpoint, path: str, body: dict[str, Any]) -> None:
+    try:
+        server.order(path, body)
+    except Refused as error:
+        if path == LOAD and "already" in error.reason:  # its answer was lost the first time
+            return
+        raise AnnotatorError(
+            f"{server.base_url}{path}: the server did not take the policy's weights: {error.reason}"
+        ) from error

@@ -229,7 +229,7 @@ class WorldAnnotator:
     kind: Literal["world"] = "world"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.world.scorers:load_world_annotator", "reward", ("world:gold", "world:proxy")
+        "trueup.world.people:load_world_annotator", "reward", ("world:gold", "world:proxy")
     )
     instruction: str | None = None
     """What it cares about, in words of which it knows helpful, short, very short and harmless."""

@@ -39,11 +39,7 @@ class Part:
 
 
 def part_of(given: str) -> Part:
-    """The part of a mixture that a text names; a name without weight and limit is taken as it is.
-
-    Raises:
-        InputError: the weight or the limit is not above 0, or stands there twice.
-    """
+    """The part of a mixture that a text names; a name without weight and limit is taken as it is."""
     found = GIVEN.findall(given)
     if not found:
         return Part(given)

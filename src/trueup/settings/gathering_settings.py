@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from trueup.settings import schema
+from trueup.settings import data_settings, schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
-from trueup.settings.data_settings import Columns, Values
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
 COMMON = Role(common=True)
@@ -83,7 +82,6 @@ class SamplerSettings(BaseModel):
 
     @property
     def served(self) -> bool:
-        """Whether a server writes the responses, and not this process."""
         return _served(self.engine)
 
 
@@ -123,8 +121,8 @@ class SampleSettings(BaseModel):
     """Seed of all that is drawn."""
     skip_bad: Annotated[Amount, EXAMPLES] = 0
     """How many unreadable rows of feedback to leave out."""
-    columns: Columns = ()
-    values: Values = ()
+    columns: data_settings.Columns = ()
+    values: data_settings.Values = ()
     chat: Annotated[bool | None, EXAMPLES] = None
     """Make of raw prompts a turn of the user, as `trueup train` does."""
     overwrite: Annotated[bool, OUTPUT] = False
@@ -190,8 +188,8 @@ class AnnotateSettings(BaseModel):
     """A .jsonl or .jsonl.gz file for the judged examples."""
     skip_bad: Annotated[Amount, EXAMPLES] = 0
     """How many unreadable rows to leave out."""
-    columns: Columns = ()
-    values: Values = ()
+    columns: data_settings.Columns = ()
+    values: data_settings.Values = ()
     overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
     shard: Annotated[schema.Shard | None, SAME_RESULT] = None

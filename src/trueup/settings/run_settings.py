@@ -6,10 +6,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 from pydantic_core import PydanticCustomError
 
 from trueup.metrics import TRACKERS
-from trueup.settings import schema
+from trueup.settings import gathering_settings, schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice, JuryAnnotator, Member
 from trueup.settings.data_settings import Columns, HeldOut, Sources, Values, as_pairs
-from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
 
@@ -163,7 +162,9 @@ class RunSettings(BaseModel):
         AnnotatorChoice | None, Role(common=True, affects="examples", gathers=True, forms=ANNOTATORS)
     ] = None
     """Who judges the responses sampled."""
-    sampler: Annotated[SamplerSettings, Role(affects="examples", gathers=True)] = SamplerSettings()
+    sampler: Annotated[gathering_settings.SamplerSettings, Role(affects="examples", gathers=True)] = (
+        gathering_settings.SamplerSettings()
+    )
     """How responses are sampled."""
     round_prompts: Annotated[Amount | None, GATHERING] = None
     """Prompts sampled at a time, online; 0 is all of them. Left out: batch_size, those of one optimizer step."""
@@ -329,7 +330,6 @@ class RunSettings(BaseModel):
 
     @property
     def gathers(self) -> bool:
-        """Whether feedback is gathered by the run itself."""
         return self.annotator is not None and self.source != "replay"
 
     def _check_source(self) -> None:

@@ -34,7 +34,6 @@ UNFIT = "unfit"
 
 
 def one_or_several(value: Any) -> Any:
-    """A single text is a list of one."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -52,7 +51,6 @@ Amount = Annotated[int, Field(ge=0)]
 
 
 def _day(value: Any) -> Any:
-    """A day in ISO's form, which YAML reads as a date."""
     try:
         return datetime.date.fromisoformat(str(value)).isoformat()
     except ValueError:
@@ -316,7 +314,6 @@ def _leaf(outer: Setting, field: FieldInfo, default: Any) -> Setting:
 
 
 def _flat(constraints: list[Any]) -> Iterator[Any]:
-    """The constraints, those inside a `Field(...)` too."""
     for constraint in constraints:
         yield from constraint.metadata if isinstance(constraint, FieldInfo) else [constraint]
 
@@ -332,5 +329,4 @@ def _members(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[tuple[Any,
 
 
 def _kind(fields: Mapping[str, FieldInfo]) -> str:
-    """The value of the `kind` that tells one member of a union from the others."""
     return str(get_args(fields["kind"].annotation)[0])

@@ -3,20 +3,16 @@
 Numbers and truth values may be text, as YAML ("5e-7") and the command line give them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from trueup.errors import InputError
 from trueup.settings.schema import Setting, settings_in
 from trueup.words import as_given, did_you_mean, named, one_of
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
@@ -60,17 +56,7 @@ class SettingsError(InputError):
 
 
 def validate(model_type: type[Model], values: Mapping[str, Any], *, where: str) -> Model:
-    """Return the typed settings.
-
-    Args:
-        model_type: the settings, a pydantic model that forbids unknown keys.
-        values: plain values, nested as the model is.
-        where: what the settings belong to, for messages: `method dpo`.
-
-    Raises:
-        SettingsError: an unknown key, with the nearest known one; a value that does not fit, with what was given
-            and what is allowed.
-    """
+    """Return the typed settings; SettingsError names an unknown key with the nearest known one, or what fits."""
     try:
         model = model_type.model_validate(dict(values))
     except ValidationError as error:

@@ -1,7 +1,5 @@
 """Feedback, prompts and annotators by name: files, the hub, the built-in world. Torch is not needed for reading."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -16,17 +14,13 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trueup import model_folder, model_hub, python_objects
+from trueup import display, model_folder, model_hub, python_objects
 from trueup.batch.chat_template import today
-from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback.canonical import example_to_row
-from trueup.feedback.columns import Described, table_of
+from trueup.feedback import canonical, columns, turns
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
-from trueup.feedback.turns import as_chat, prompt_as_chat
-from trueup.settings.annotator_settings import AnnotatorChoice, annotators_in
-from trueup.settings.data_settings import Part, part_of
+from trueup.settings import annotator_settings, data_settings
 from trueup.words import counted, listed
 
 if TYPE_CHECKING:
@@ -50,38 +44,34 @@ class NamedExamples:
 
 
 def examples_named(
-    names: Sequence[str], settings: Described | None = None, *, skip_bad: int = 0, chat: bool | None = None
+    names: Sequence[str],
+    settings: columns.Described | None = None,
+    *,
+    skip_bad: int = 0,
+    chat: bool | None = None,
 ) -> NamedExamples:
     """Read every source: names of the world first, then files, each in the order given; and say what it is taken for.
-
-    Args:
-        names: paths of files, or names such as `hub:owner/name?split=test` and `world:pairs?count=500`; with a
-            weight and a limit where they are parts of a mixture.
-        skip_bad: malformed rows allowed in all files together.
-        chat: make conversations of raw texts.
-        settings: which say what the files' columns are called, and what their labels mean.
-
-    Raises:
-        InputError: a file is absent or malformed, or a name of the world is unknown.
-    """
-    parts = sorted(map(part_of, names), key=lambda part: not part.name.startswith(WORLD_PREFIX))
-    files = [
-        part.name.partition("?")[0] if part.name.startswith(WORLD_PREFIX) else part.name for part in parts
-    ]
-    if not all(part.taken_as_it_is for part in parts) and (
-        twice := [one for one in files if files.count(one) > 1]
-    ):
+    Names are paths, `hub:owner/name?split=test` or `world:pairs?count=500`, with weight and limit as parts of a
+    mixture; `chat` makes conversations of raw texts; `skip_bad` malformed rows are allowed in all."""
+    parts = list(map(data_settings.part_of, names))
+    of_world = [part for part in parts if part.name.startswith(WORLD_PREFIX)]
+    others = [part for part in parts if not part.name.startswith(WORLD_PREFIX)]
+    files = [part.name.partition("?")[0] for part in of_world] + [part.name for part in others]
+    twice = [one for one in files if files.count(one) > 1]
+    if twice and not all(part.taken_as_it_is for part in parts):
         raise InputError(
             f"{twice[0]} stands twice in a mixture; name each source once, with one weight and limit"
         )
-    read: list[tuple[Part, Sequence[Example]]] = []
+    read: list[tuple[data_settings.Part, Sequence[Example]]] = []
     fingerprints: dict[str, str] = {}
-    for part in (one for one in parts if one.name.startswith(WORLD_PREFIX)):
+    for part in of_world:
         made, fingerprints[part.name] = examples_of_world(part.name)
         read.append((part, made))
-        data_logger.info(f"{part.name}: {len(made)} examples of the built-in world")
-    if others := parts[len(read) :]:
-        feedback = read_feedback([part.name for part in others], skip_bad=skip_bad, table=table_of(settings))
+        display.data_logger.info(f"{part.name}: {len(made)} examples of the built-in world")
+    if others:
+        feedback = read_feedback(
+            [part.name for part in others], skip_bad=skip_bad, table=columns.table_of(settings)
+        )
         left = iter(feedback.examples)
         for part, report in zip(others, feedback.files, strict=True):
             report.tell()
@@ -92,23 +82,17 @@ def examples_named(
         examples += made[: part.limit]
         if part.limit is not None:
             first = min(part.limit, len(made))
-            data_logger.info(f"{part.name}: the first {first} of {counted(len(made), 'example')} taken")
-    weights = {file: part.weight for file, part in zip(files, parts, strict=True) if part.weight != 1}
-    return NamedExamples(tuple(map(as_chat, examples) if chat else examples), fingerprints, weights)
+            display.data_logger.info(
+                f"{part.name}: the first {first} of {counted(len(made), 'example')} taken"
+            )
+    ordered = zip(files, [*of_world, *others], strict=True)
+    weights = {file: part.weight for file, part in ordered if part.weight != 1}
+    return NamedExamples(tuple(map(turns.as_chat, examples) if chat else examples), fingerprints, weights)
 
 
 def mixed(groups: Sequence[T], files: Iterable[str], weights: Mapping[str, float], seed: int) -> Sequence[T]:
     """The groups as often as the weights of their sources say, in order; the share of each source is told.
-
-    Of a weight of 2.3 every group stands there twice, and three of ten, the same for the same seed, once more.
-
-    Args:
-        groups: or what stands for them.
-        files: the source of each.
-
-    Raises:
-        InputError: nothing is left of a source.
-    """
+    Of a weight of 2.3 every group stands there twice, and three of ten, the same for the same seed, once more."""
     by_file: dict[str, list[int]] = {}
     for place, file in enumerate(files):
         by_file.setdefault(file, []).append(place)
@@ -126,77 +110,58 @@ def mixed(groups: Sequence[T], files: Iterable[str], weights: Mapping[str, float
                 raise InputError(
                     f"{file}: the weight {weights[file]:g} leaves none of {len(places)} groups; raise it"
                 )
-            data_logger.info(
+            display.data_logger.info(
                 f"{file}: {share} of the {counted(total, 'group')} of a pass, {share / total:.1%}, from "
                 f"{len(places)} (weight {weights.get(file, 1.0):g})"
             )
-    return (
-        [group for group, number in zip(groups, times, strict=True) for _ in range(number)]
-        if weights
-        else groups
-    )
+    if not weights:
+        return groups
+    return [group for group, number in zip(groups, times, strict=True) for _ in range(number)]
 
 
 def examples_of_world(name: str) -> tuple[Sequence[Example], str]:
-    """Examples of the built-in world, and a hash of them.
-
-    Raises:
-        InputError: the name is unknown.
-    """
+    """Examples of the built-in world, and a hash of them."""
     from trueup.world.generate import from_name
 
     made = from_name(name)
-    rows = "".join(json.dumps(example_to_row(example)) for example in made)
+    rows = "".join(json.dumps(canonical.example_to_row(example)) for example in made)
     return made, hashlib.sha256(rows.encode()).hexdigest()
 
 
 def prompts_named(
-    names: Sequence[str], settings: Described | None = None, *, skip_bad: int = 0, chat: bool | None = None
+    names: Sequence[str],
+    settings: columns.Described | None = None,
+    *,
+    skip_bad: int = 0,
+    chat: bool | None = None,
 ) -> Prompts:
-    """The prompts of every source, each once: of the world first, then of files, each in the order given; told, too.
-
-    Args:
-        names: paths of files, `world:prompts?count=512&seed=1`, or names of the world's feedback.
-        skip_bad: malformed rows of feedback allowed in all files together.
-        chat: make conversations of raw texts.
-        settings: which say what the files' columns are called, and what their labels mean.
-
-    Raises:
-        InputError: a file is absent or malformed, or a name of the world is unknown.
-    """
+    """The prompts of every source, each once: of the world first, then of files, in the order given; told, too."""
     from trueup.world.generate import from_name, is_prompt_name, prompts_from_name
 
     found: list[Prompt] = []
     examples: list[Example] = []
     for name in (name for name in names if name.startswith(WORLD_PREFIX)):
-        if is_prompt_name(name):
-            made: Sequence[Prompt] = prompts_from_name(name)
-        else:
-            more = from_name(name)
-            examples += more
-            made = [one.prompt for one in more]
+        more = () if is_prompt_name(name) else from_name(name)
+        made = [one.prompt for one in more] if more else prompts_from_name(name)
+        examples += more
         found += made
-        data_logger.info(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
+        display.data_logger.info(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
     if files := [name for name in names if not name.startswith(WORLD_PREFIX)]:
-        read = read_prompts(files, skip_bad=skip_bad, table=table_of(settings))
+        read = read_prompts(files, skip_bad=skip_bad, table=columns.table_of(settings))
         found += read.prompts
         examples += read.examples
     if chat:
-        found, examples = [prompt_as_chat(one) for one in found], [as_chat(one) for one in examples]
+        found, examples = (
+            [turns.prompt_as_chat(one) for one in found],
+            [turns.as_chat(one) for one in examples],
+        )
     return Prompts(each_once(found), tuple(examples))
 
 
 def split(
     examples: Sequence[Example], fraction: float, seed: int
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Set a fraction of the examples aside for evaluation, the same for the same seed.
-
-    All examples of a prompt are on one side, so that nothing is evaluated on a prompt that was trained on. Where
-    prompts stand several times, the part held out may be larger than asked by the examples of its last prompt.
-
-    Raises:
-        InputError: one of the two parts would be empty.
-    """
+    """Set a fraction of the examples aside for evaluation, the same for the same seed; a prompt is on one side."""
     if not fraction:
         return tuple(examples), ()
     count = round(len(examples) * fraction)
@@ -214,18 +179,15 @@ def split(
             f"eval_fraction {fraction} of {len(examples)} examples leaves one part empty, {len(sizes)} prompts being "
             "held out whole. Give more data, another fraction, or --eval-data"
         )
-    parts: tuple[list[Example], list[Example]] = ([], [])
-    for key, example in zip(keys, examples, strict=True):
-        parts[key in held_out].append(example)
-    return tuple(parts[0]), tuple(parts[1])
+    training, rest = (
+        tuple(one for key, one in zip(keys, examples, strict=True) if (key in held_out) is out)
+        for out in (False, True)
+    )
+    return training, rest
 
 
 def check_overlap(training: Iterable[Prompt], held_out: Sequence[Example], *, allowed: bool) -> None:
-    """Refuse evaluation prompts that are also trained on, or warn of them if that is allowed.
-
-    Raises:
-        InputError: there are some, and they are not allowed.
-    """
+    """Refuse evaluation prompts that are also trained on, or warn of them if that is allowed."""
     known = {prompt.key for prompt in training}
     shared = [example for example in held_out if example.prompt.key in known]
     if not shared:
@@ -241,11 +203,7 @@ def check_overlap(training: Iterable[Prompt], held_out: Sequence[Example], *, al
 
 
 def model_named(name: str, *, weights: bool = True) -> str:
-    """The folder of a model; that of the built-in one is made, and one of the hub is fetched, where it is not there.
-
-    Raises:
-        InputError: the hub does not give it.
-    """
+    """The folder of a model; the built-in one is made, and one of the hub fetched, where it is not there."""
     if name != model_folder.WORLD:
         return model_folder.folder_of(name, weights=weights)
     from trueup.world.model import world_model_path
@@ -253,15 +211,11 @@ def model_named(name: str, *, weights: bool = True) -> str:
     return str(world_model_path())
 
 
-def judging_content(choice: AnnotatorChoice) -> dict[str, str]:
-    """What an annotator judges by: its files, what they import from their own folder, its model and that one's base.
-
-    Returns:
-        The setting that names it, and a path or the name of an object of Python -> hash of what it is.
-    """
+def judging_content(choice: annotator_settings.AnnotatorChoice) -> dict[str, str]:
+    """The setting that names what an annotator judges by, and path or object of Python -> hash of what it is."""
     found: list[tuple[str, Path]] = []
     objects: dict[str, str] = {}
-    for whose, one in (("", choice), *annotators_in(choice).items()):
+    for whose, one in (("", choice), *annotator_settings.annotators_in(choice).items()):
         about, given, at = one.about, vars(one), f"{whose}'s " if whose else ""
         for setting, named in about.files.items():
             name = given[setting] or ""
@@ -297,7 +251,7 @@ def imported(file: Path) -> list[Path]:
 
 
 def make_annotator(
-    choice: AnnotatorChoice,
+    choice: annotator_settings.AnnotatorChoice,
     *,
     seed: int = 0,
     device: str = "auto",
@@ -305,44 +259,18 @@ def make_annotator(
     usage_file: Path | None = None,
     day: Callable[[], str] = today,
     new: bool = False,
-) -> Annotator:
+) -> "Annotator":
     """The annotator that a choice describes, ready to judge.
-
-    Args:
-        seed: of its noise, for those that are noisy on purpose.
-        device: where a model computes: `auto`, `cpu` or `cuda`.
-        usage_file: keeps what an annotator with a budget takes, so that its limits hold over all sittings of a run;
-            None counts this process alone.
-        new: whether it is for a run that begins, which a server that is not there is found before.
-        day: what a model's chat template writes for today, in ISO's form; called where it does.
-
-    Raises:
-        InputError: a model's folder, a template, a function or an instruction cannot be used.
-        CheckpointError: what was used cannot be read.
-        AnnotatorError: a model cannot be used, or there is no server.
-    """
+    `usage_file` keeps what a budget allows over all sittings; `new` finds out first that no server is there."""
     about = choice.about
     settings: Any = choice
     if about.weights is not None:
         settings = replace(settings, **{about.main: model_named(vars(settings)[about.main])})
     maker = resolve_name(about.maker)
-    given = {
-        "seed": seed,
-        "device": device,
-        "trust_remote_code": trust_remote_code,
-        "usage_file": usage_file,
-        "day": day,
-        "new": new,
-        "make": lambda one, file: make_annotator(
-            one,
-            seed=seed,
-            device=device,
-            trust_remote_code=trust_remote_code,
-            usage_file=file,
-            day=day,
-            new=new,
-        ),
-    }
+    given: dict[str, Any] = dict(
+        seed=seed, device=device, trust_remote_code=trust_remote_code, usage_file=usage_file, day=day, new=new
+    )
+    offered = given | {"make": lambda one, file: make_annotator(one, **given | {"usage_file": file})}
     taken = signature(maker).parameters
-    made: Annotator = maker(settings, **{name: value for name, value in given.items() if name in taken})
+    made: Annotator = maker(settings, **{name: value for name, value in offered.items() if name in taken})
     return made

@@ -32,20 +32,12 @@ class GatheredRound:
     """What a round gave."""
 
     examples: tuple[Example, ...]
-    """As they are read from the file."""
     metrics: Mapping[str, Any]
     """Metrics of the round, and what the next one has to know; JSON-ready."""
 
 
 class RoundLog:
-    """The rounds that a run gathers, in memory and in its folder.
-
-    Args:
-        folder: the run's.
-
-    Raises:
-        CheckpointError: the files are damaged, or cannot be read or cut to their last whole round.
-    """
+    """The rounds that a run gathers, in memory and in its folder. CheckpointError: its files are damaged."""
 
     last = None
     """Anything can come of further rounds, as long as the run goes on."""
@@ -64,22 +56,11 @@ class RoundLog:
     def add(
         self, number: int, of: int, prompts: int, examples: Sequence[Example], metrics: Mapping[str, Any]
     ) -> GatheredRound:
-        """Write a round; it is there whole or not at all.
-
-        Args:
-            number: of the round, from 1.
-            of: rounds of the whole run.
-            prompts: asked in this one, those of which nothing came included.
-            metrics: JSON-ready.
-
-        Raises:
-            CheckpointError: the disk is full; nothing of the round is left.
-        """
+        """Write round `number` of `of`, counted from 1; it is there whole or not at all."""
         assert number not in self.rounds
         place = {"number": number, "of": of, "prompts": prompts}
-        rows = [
-            json.dumps(example_to_row(one) | {KEY: place}, ensure_ascii=False).encode() for one in examples
-        ]
+        made = (example_to_row(one) | {KEY: place} for one in examples)
+        rows = [json.dumps(row, ensure_ascii=False).encode() for row in made]
         told = {"round": number, "rows": len(rows), "facts": dict(metrics)}
         line = json.dumps({**told, "sha256": _digest(rows, told)})
         owned(lambda: self._append(rows, line))
@@ -98,11 +79,7 @@ class RoundLog:
                 raise
 
     def check_has(self, last: int) -> None:
-        """See that all rounds up to one are there.
-
-        Raises:
-            CheckpointError: one is missing.
-        """
+        """See that all rounds up to one are there."""
         missing = [number for number in range(1, last + 1) if number not in self.rounds]
         if missing:
             raise CheckpointError(
@@ -171,17 +148,14 @@ class ReplayedLog:
     rounds: Mapping[int, tuple[Example, ...]]
     """By number, from 1; a round of which nothing came is left out."""
     count: int
-    """Rounds of the run that wrote it."""
     prompts: Mapping[int, int]
     """Prompts asked in each of `rounds`."""
 
     @property
     def last(self) -> int:
-        """The last round that anything came of."""
         return max(self.rounds)
 
     def known(self, number: int) -> GatheredRound:
-        """A round, from 1."""
         return GatheredRound(self.rounds.get(number, ()), {})
 
     def check_has(self, last: int) -> None:
@@ -189,15 +163,10 @@ class ReplayedLog:
 
 
 Log = RoundLog | ReplayedLog
-"""The rounds of a run, while they are gathered or after."""
 
 
 def read_log(path: str) -> ReplayedLog:
-    """The rounds of an online run's examples.jsonl.
-
-    Raises:
-        InputError: a row holds no round, or is damaged.
-    """
+    """The rounds of an online run's examples.jsonl."""
     rounds: dict[int, list[Example]] = {}
     prompts: dict[int, int] = {}
     count = 0
@@ -245,7 +214,6 @@ def _digest(rows: Sequence[bytes], told: Mapping[str, Any]) -> str:
 
 
 def _number_of(row: bytes) -> int | None:
-    """The round that a row says it belongs to; None where that cannot be read."""
     try:
         return int(json.loads(row.decode())[KEY]["number"])
     except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):

@@ -37,17 +37,13 @@ class RoundPlan:
     """
 
     prompts: int
-    """How many there are."""
     batch_size: int
     """Prompts whose responses one optimizer step learns from."""
     round_prompts: int
-    """Prompts of a round."""
     passes: int
-    """Passes over a round's responses."""
     total: int
     """Prompts of the whole run, over all passes through them."""
     seed: int
-    """Decides their order."""
     steps: int | None = None
     """Optimizer steps after which the run ends, in the middle of a round or not; None takes all of them."""
 
@@ -62,11 +58,9 @@ class RoundPlan:
         return every if self.steps is None else min(every, self.steps)
 
     def round_of(self, step: int) -> int:
-        """The round, counted from 1, that optimizer step `step` learns from."""
         return (step - 1) // self._steps(self.round_prompts) + 1
 
     def first_step(self, number: int) -> int:
-        """The first step that learns from a round."""
         return (number - 1) * self._steps(self.round_prompts) + 1
 
     def places(self, number: int) -> list[int]:
@@ -80,16 +74,12 @@ class RoundPlan:
 
     def chosen(self, step: int, size: int) -> list[int]:
         """Which of the `size` examples that a round gave step `step` learns from.
-
         A pass deals them out evenly, in an order of its own where it takes several steps; where a round gave fewer
-        than its prompts, all of its steps are somewhat smaller.
-        """
+        than its prompts, all of its steps are somewhat smaller."""
         number = self.round_of(step)
         per_pass = self._batches(len(self.places(number)))
         which_pass, part = divmod(step - self.first_step(number), per_pass)
-        places: tuple[int, ...] = tuple(range(size))
-        if per_pass > 1:
-            places = order(self.seed, 1_000_000 * number + which_pass, size)
+        places = order(self.seed, 1_000_000 * number + which_pass, size) if per_pass > 1 else range(size)
         return list(places[part * size // per_pass : (part + 1) * size // per_pass])
 
     def _steps(self, prompts: int) -> int:
@@ -102,14 +92,8 @@ class RoundPlan:
 @dataclass(frozen=True)
 class Collector:
     """Samples responses and has them judged.
-
-    Args:
-        responses: to each prompt.
-        seed: of the run; a round's own seed is made of it and the round.
-        distinct: leave out responses that are the same to the letter; False where each is a draw of an expectation.
-        penalise: what is done to the scores, such as a KL penalty.
-        gap: compares what the sampler tells of its tokens with what training computes.
-    """
+    `distinct` leaves out equal responses, where each is no draw of an expectation; `penalise` changes the scores; `gap`
+    compares what the sampler tells of its tokens with what training computes."""
 
     sampler: Sampler
     annotator: Annotator
@@ -120,16 +104,7 @@ class Collector:
     gap: LogProbGap | None = None
 
     def collect(self, number: int, prompts: Sequence[Prompt], also: Sequence[Example] = ()) -> GatheredRound:
-        """The examples of a round.
-
-        Args:
-            number: of the round.
-            also: feedback a data set has on these very prompts; its responses join those sampled, and are judged
-                with them.
-
-        Raises:
-            AnnotatorError: every response is empty; or as sampler and annotator raise it.
-        """
+        """The examples of a round; responses of `also`, a data set's feedback on its prompts, are judged too."""
         sampled = self.sampled(prompts, self.seed * 1_000_003 + number)
         flat = [one for several in sampled for one in several]
         if flat and not any(one.text.strip() for one in flat):
@@ -204,24 +179,17 @@ def _of_samples(flat: Sequence[Sampled]) -> dict[str, float]:
     if not flat:
         return {"online/responses": 0.0}
     known = [len(one.ids) for one in flat if one.ids is not None]
-    metrics = {"online/responses": float(len(flat)), "online/ended": fmean(one.ended for one in flat)}
-    metrics["online/distinct"] = len({one.text for one in flat}) / len(flat)
-    metrics["online/words"] = fmean(len(one.text.split()) for one in flat)
-    if known:
-        metrics["online/tokens"] = fmean(known)
-    return metrics
+    return {
+        "online/responses": float(len(flat)),
+        "online/ended": fmean(one.ended for one in flat),
+        "online/distinct": len({one.text for one in flat}) / len(flat),
+        "online/words": fmean(len(one.text.split()) for one in flat),
+    } | ({"online/tokens": fmean(known)} if known else {})
 
 
 @dataclass(eq=False)
 class GatheredRounds:
-    """Rounds that are sampled and judged where the run's log does not hold them.
-
-    Args:
-        plan: which prompts a round asks.
-        log: where rounds are written, and read from when they are there.
-        prompts: all of them.
-        resync: optimizer steps after which the sampler writes with the policy as it is.
-    """
+    """Rounds that are sampled and judged where the log does not hold them; `resync` steps renew the sampler."""
 
     plan: RoundPlan
     log: RoundLog
@@ -243,14 +211,12 @@ class GatheredRounds:
         return self.log.add(number, self.plan.count, len(prompts), made.examples, made.metrics)
 
     def state(self) -> State:
-        """What a run that goes on needs to know, beside the log."""
         tensors = self.collector.sampler.weights.state()
         return State(
             {f"sampler.{name}": tensor for name, tensor in tensors.items()}, {"written_by": self._version}
         )
 
     def restore(self, state: State) -> None:
-        """Go on from there."""
         self._version = int(state.metadata["written_by"])
         if self._version >= 0:
             self.collector.sampler.weights.restore(_part(state.tensors, "sampler."), self._version)
@@ -268,18 +234,8 @@ class Current:
 @dataclass(eq=False)
 class OnlineSource(Source):
     """Batches of rounds.
-
-    Args:
-        plan: which steps learn from which round.
-        log: what is there of the rounds.
-        encode: a round's examples -> token groups, and what is to be reported of those left out.
-        condition_of: examples -> what is written into the prompts of a run that learns from them.
-        batching: how a step is cut; a group is paired with the next one of its step that fits.
-        known: token groups of the prompts alone, which stand for the data before any is gathered.
-        held_out_groups: the evaluation examples.
-        gathered: gathers the rounds that the log does not hold; None where it is that of a run that is over.
-        advantages: what policy gradients make of a round; None for plain feedback.
-    """
+    `encode` makes groups of a round's examples; `condition_of` says what is written into prompts; `known` groups
+    stand for the data before any is gathered; `gathered` is None for a run that is over."""
 
     plan: RoundPlan
     log: Log
@@ -292,7 +248,6 @@ class OnlineSource(Source):
     advantages: Advantages | None = None
     _current: Current | None = None
     _memory: dict[str, float] = field(default_factory=dict)
-    """What the round before left for the next one."""
     _empty: int = 0
     _counted: int = 0
     """The last round that was looked at for whether it is empty."""

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup import stop
-from trueup.batch.encode import Encoder
+from trueup import stop, words
+from trueup.batch import encode, stream
 from trueup.batch.rows import Demonstrations, LogProbs, RolloutRelation, RolloutRow
-from trueup.batch.stream import Batch, collate_batch, on_device
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import CheckpointError, InputError, NumericsError
 from trueup.feedback import views
@@ -27,7 +26,6 @@ from trueup.parallel.processes import together
 from trueup.references.reference import NullReference, Reference
 from trueup.sampling.sampler import Sampled, SamplingWeights
 from trueup.sources.source import passes
-from trueup.words import listed
 
 GAP = 32
 """Responses of a round whose log-probabilities are compared with the sampler's."""
@@ -37,14 +35,7 @@ NAMES = tuple(field.name for field in fields(RolloutRow))
 @dataclass(frozen=True)
 class Advantages:
     """Measures a round's responses under policy and reference, and has a method say what each token teaches.
-
-    Args:
-        rollout: the method's.
-        policy: as it is when a round is given, which is when it was written.
-        reference: what the KL penalty in the reward is measured against.
-        end_ids: tokens that end a response; one without them ran out of tokens.
-        budget: most stream tokens of a forward pass; it changes rounding alone.
-    """
+    `budget`, stream tokens of a forward pass, changes rounding alone; responses without one of `end_ids` ran out."""
 
     rollout: Rollout
     policy: StreamModel
@@ -55,19 +46,7 @@ class Advantages:
     def __call__(
         self, groups: Sequence[TokenGroup[RankRelation]], memory: Mapping[str, float]
     ) -> tuple[list[TokenGroup[RolloutRelation]], Mapping[str, float], Mapping[str, float]]:
-        """What a round's responses teach.
-
-        Args:
-            groups: prompts with responses and the score of each.
-            memory: what the round before left.
-
-        Returns:
-            The groups with what is learned of each token, metrics of the round, and what the next one has to know.
-
-        Raises:
-            NumericsError: a log-probability, a value or an advantage is not finite; the responses are named.
-            Stopped: the user asked to stop.
-        """
+        """What a round's responses teach: the groups, metrics of the round, and the `memory` for the next one."""
         given = self._round(groups)
         made = self.rollout(given, memory)
         values = given.log_probs.value_S
@@ -108,14 +87,7 @@ def to_tensors(groups: Sequence[TokenGroup[RolloutRelation]]) -> dict[str, Tenso
 def from_tensors(
     groups: Sequence[TokenGroup[Any]], tensors: Mapping[str, Tensor]
 ) -> list[TokenGroup[RolloutRelation]]:
-    """The groups with what `to_tensors` kept of them.
-
-    Args:
-        groups: the same responses, whatever relates them.
-
-    Raises:
-        CheckpointError: the tensors are of other responses.
-    """
+    """The groups with what `to_tensors` kept of them; CheckpointError where the tensors are of other responses."""
     lengths = [int(row.scored.sum()) for group in groups for row in group.responses]
     sizes = {len(tensors[name]) for name in NAMES if name in tensors}
     if not tensors.keys() >= set(NAMES) or sizes != {sum(lengths)}:
@@ -134,28 +106,16 @@ def from_tensors(
 @dataclass(frozen=True)
 class KLPenalty:
     """Takes beta log(pi / pi_ref)(y | x) off the score of every response, pi being the policy as it is now.
-
-    Yuan et al., 2023, https://arxiv.org/abs/2304.05302, section 3.2 (OP-k with KL).
-
-    Args:
-        encoder: as the responses were sampled.
-        budget: most stream tokens of a forward pass.
-    """
+    Yuan et al., 2023, https://arxiv.org/abs/2304.05302, section 3.2 (OP-k with KL)."""
 
     beta: float
     policy: StreamModel
     reference: Reference
-    encoder: Encoder
+    encoder: encode.Encoder
     budget: int
 
     def __call__(self, examples: Sequence[Example]) -> tuple[Sequence[Example], Mapping[str, float]]:
-        """The examples with lower scores, and the metrics of that.
-
-        Raises:
-            InputError: a response has no score.
-            NumericsError: a log-probability is not finite; the responses are named.
-            Stopped: the user asked to stop.
-        """
+        """The examples with lower scores, and the metrics of that."""
         groups: list[TokenGroup[Any]] = []
         for place, example in enumerate(examples):
             if any(one.score is None for one in example.responses):
@@ -174,18 +134,11 @@ class KLPenalty:
             values = iter((ours.sum.double() - theirs.sum.double()).tolist())
             for one in part:
                 ratios[one.relation] = [next(values) for _ in one.responses]
-        made = [
-            replace(
-                example,
-                responses=tuple(
-                    replace(one, score=one.score - self.beta * ratio)
-                    for one, ratio in zip(example.responses, ratios[place], strict=True)
-                    if one.score is not None
-                ),
-            )
-            for place, example in enumerate(examples)
-            if place in ratios
-        ]
+        made = []
+        for place in sorted(ratios):
+            both = zip(examples[place].responses, ratios[place], strict=True)
+            less = [replace(one, score=(one.score or 0.0) - self.beta * ratio) for one, ratio in both]
+            made.append(replace(examples[place], responses=tuple(less)))
         flat = [ratio for several in ratios.values() for ratio in several]
         return made, {"objective/kl": fmean(flat), "online/reward": fmean(scores_of(made))} if flat else {}
 
@@ -203,7 +156,7 @@ class LogProbGap:
     """
 
     policy: StreamModel
-    encoder: Encoder
+    encoder: encode.Encoder
     budget: int
 
     def __call__(
@@ -261,7 +214,9 @@ def measured(
     own: list[tuple[list[int], LogProbs, LogProbs | None]] = []
     for part, idle in passes(groups, budget):
         stop.check_together()
-        batch: Batch[Demonstrations] = collate_batch(part, Demonstrations.collate).to(policy.device)
+        batch: stream.Batch[Demonstrations] = stream.collate_batch(part, Demonstrations.collate).to(
+            policy.device
+        )
         with policy.without_dropout():
             ours = policy.outputs(batch.stream, policy.parts)
         theirs = reference.log_probs(batch)
@@ -284,7 +239,7 @@ def _checked(
     if theirs is not None:
         _check(theirs.token_S, theirs.length_N, part, "log-probability under the reference")
     cpu = torch.device("cpu")
-    return places, on_device(ours, cpu), None if theirs is None else on_device(theirs, cpu)
+    return places, stream.on_device(ours, cpu), None if theirs is None else stream.on_device(theirs, cpu)
 
 
 def _joined(parts: Sequence[LogProbs], order: Sequence[int]) -> LogProbs:
@@ -313,6 +268,6 @@ def _check(values_S: Tensor, length_N: Tensor, groups: Sequence[TokenGroup[Any]]
     row_S = torch.arange(len(names), device=length_N.device).repeat_interleave(length_N)
     rows = [names[row] for row in row_S[bad_S].unique().tolist()]
     raise NumericsError(
-        f"the {what} of {listed(rows)} is not finite ({values_S[bad_S][0].item()}), so nothing can be learned from the "
-        "round; the last checkpoint is intact. Go on from it with a lower --learning-rate in mind"
+        f"the {what} of {words.listed(rows)} is not finite ({values_S[bad_S][0].item()}), so nothing can be learned "
+        "from the round; the last checkpoint is intact. Go on from it with a lower --learning-rate in mind"
     )

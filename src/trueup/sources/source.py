@@ -30,7 +30,6 @@ class Step:
     batches: Sequence[Batch[Any]] = ()
     """What is learned from; empty where a round of online feedback gave nothing."""
     mismatched: Sequence[Batch[Any]] = ()
-    """Its prompts with responses to other prompts, for methods that measure something on them."""
     tokens: int = 0
     """Of the streams of what is learned from, over all processes."""
 
@@ -41,13 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How the groups of a step are cut into micro-batches: always the same way.
-
-    Args:
-        collate: the method's index.
-        budget: stream tokens of a micro-batch.
-        pairing: makes the mismatched group of a group and another one; None where none are wanted.
-    """
+    """How the groups of a step are cut into micro-batches of `budget` tokens; `pairing` makes mismatched groups."""
 
     collate: Callable[..., Any]
     budget: int
@@ -56,12 +49,7 @@ class Batching:
     def step(
         self, groups: Sequence[TokenGroup[Any]], others: Iterable[Iterable[TokenGroup[Any]]] | None = None
     ) -> Step:
-        """The micro-batches of some groups.
-
-        Args:
-            others: for each group those it may be paired with, of which the first that fits is taken. Left out:
-                those that follow it in `groups`, around its end.
-        """
+        """The micro-batches of some groups; `others` are what each may be paired with, else those that follow it."""
         pairing = self.pairing
         tokens = sum(group.num_tokens for group in groups)
         if pairing is None:
@@ -87,12 +75,7 @@ class Batching:
 
 def passes(groups: Sequence[TokenGroup[Any]], budget: int) -> list[tuple[list[TokenGroup[Any]], bool]]:
     """The forward passes of this process over its share of some groups, and whether each is idle.
-
-    All processes make as many: one that has fewer repeats another's smallest group, which counts for nothing.
-
-    Args:
-        budget: most stream tokens of a pass.
-    """
+    All processes make as many: one that has fewer repeats another's smallest group, which counts for nothing."""
     shares = [list(cut(share, budget)) for share in dealt(groups, size())]
     made = [(part, False) for part in shares[rank()]]
     missing = max(map(len, shares)) - len(made)
@@ -149,11 +132,7 @@ class Source(BatchSource, Protocol):
 
     def step(self, number: int) -> Step:
         """The micro-batches of an optimizer step, counted from 1, always cut the same way.
-
-        Raises:
-            Stopped, AnnotatorError, InputError, NumericsError: feedback has to be gathered for it, and cannot be had;
-                what was gathered before is kept.
-        """
+        Raises Stopped, AnnotatorError, InputError or NumericsError where feedback cannot be gathered for it."""
 
     def held_out(self) -> Step:
         """The micro-batches of the evaluation data; empty where there is none."""
@@ -170,25 +149,14 @@ class Groups(Protocol):
 
 
 def there(groups: Groups) -> Iterator[TokenGroup[Any]]:
-    """All groups that hold something."""
     return (group for index in range(len(groups)) if (group := groups[index]))
 
 
 @dataclass(frozen=True)
 class OfflineSource(Source):
     """Batches of `batch_size` examples from passes laid end to end; only the run's last batch may be smaller.
-
-    Args:
-        groups: the training examples.
-        held_out_groups: the evaluation examples.
-        batching: how a step is cut; a group is paired with the next one in the pass that fits.
-        batch_size: examples (groups) of an optimizer step.
-        seed: decides the order.
-        total: examples of the whole run, over all passes.
-        stratum: class of a group of which every batch holds its share; None mixes all freely.
-        condition: what was written into the prompts.
-        known: groups that stand for all of them, where they are not all looked at before the first step.
-    """
+    `total` examples over all passes, in an order that `seed` decides; of each `stratum` every batch holds its share;
+    `known` groups stand for all, where they are not all looked at before the first step."""
 
     groups: Groups
     held_out_groups: Sequence[TokenGroup[Any]]
@@ -213,7 +181,6 @@ class OfflineSource(Source):
         return min(step * self.batch_size, self.total) / len(self.groups)
 
     def step_groups(self, number: int) -> list[TokenGroup[Any]]:
-        """The examples of an optimizer step, counted from 1."""
         return [group for place in self._places(number) if (group := self._group(place))]
 
     def first_groups(self) -> Sequence[TokenGroup[Any]]:
@@ -231,8 +198,7 @@ class OfflineSource(Source):
         """The order is a function of the seed and the step; nothing has to be restored."""
 
     def step(self, number: int) -> Step:
-        """Mismatched, each prompt takes the responses of the next group in the pass that has another one: the step's
-        own responses moved on by one, up to the last."""
+        """Mismatched, a prompt takes the responses of the pass's next group that has another prompt."""
         others = (self._following(place) for place in self._places(number) if self._group(place))
         return self.batching.step(self.step_groups(number), others)
 
@@ -277,7 +243,6 @@ class OfflineSource(Source):
 
 @lru_cache(maxsize=4)
 def order(seed: int, epoch: int, size: int) -> tuple[int, ...]:
-    """A permutation of `range(size)` for one pass."""
     places = list(range(size))
     random.Random(f"trueup order {seed} {epoch}").shuffle(places)
     return tuple(places)
@@ -285,14 +250,8 @@ def order(seed: int, epoch: int, size: int) -> tuple[int, ...]:
 
 def stratified(places: Sequence[int], strata: Sequence[Hashable]) -> tuple[int, ...]:
     """A shuffled order, dealt out so that every stretch of it holds its share of every stratum.
-
-    The j-th of the n places of a stratum goes to the fraction (j + 1/2) / n of the pass, so that a stretch of B of
-    N places holds B n / N places of each stratum, give or take one.
-
-    Args:
-        places: a permutation; within a stratum its order is kept.
-        strata: the stratum of each place, by place.
-    """
+    The j-th of the n places of a stratum goes to the fraction (j + 1/2) / n of the pass, so that a stretch of B of N
+    places holds B n / N places of each stratum, give or take one; within a stratum the order is kept."""
     members: dict[Hashable, list[int]] = {}
     for place in places:
         members.setdefault(strata[place], []).append(place)

@@ -26,7 +26,7 @@ from trueup.errors import InputError, TrueupError
 from trueup.feedback.canonical import prompt_json, write_rows
 from trueup.models import selfcheck
 from trueup.models.causal import CausalModel
-from trueup.references import build, reference, table
+from trueup.references import build, reference
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import EncodedPrompt
 from trueup.settings.annotator_kinds import FunctionAnnotator
@@ -248,7 +248,7 @@ def _cached(parts: data.Parts, step: Step, place: Path) -> tuple[bool | None, st
     if isinstance(live, reference.NullReference) or not isinstance(policy, CausalModel):
         return None, f"does not apply: {parts.method.name} measures the policy against no reference"
     for _ in range(2):  # written, and read again by another
-        cached = table.CachedReference(policy, place / "references" / "log_probs.sqlite")
+        cached = reference.CachedReference(policy, place / "references" / "log_probs.sqlite")
         cached.start(_Alone(step))
     gap = 0.0
     for batch in step.batches:

@@ -18,9 +18,9 @@ from trueup.batch.tokens import TokenGroup
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.columns import Table, table_of
+from trueup.feedback.containers import LineFile, line_file
 from trueup.feedback.layouts.known import recognise
 from trueup.feedback.layouts.layout import Layout
-from trueup.feedback.lines import LineFile, line_file
 from trueup.feedback.orders import unusable_because
 from trueup.feedback.records import Discarded, Example, Group, Origin
 from trueup.feedback.turns import as_chat

@@ -15,8 +15,7 @@ from urllib.parse import parse_qsl
 from trueup.errors import InputError
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.words import did_you_mean
-from trueup.world.gold import Weights, gold, proxy
-from trueup.world.language import random_task, render
+from trueup.world.language import Weights, gold, proxy, random_task, render
 from trueup.world.people import Rater, Reward, Writer, demonstrator, expert
 
 PROMPTS = "world:prompts"
@@ -56,7 +55,7 @@ def examples(
         noise: probability that a judgement is turned into its opposite; see `Rater`.
         temperature: how soft the annotator's judgement is; 0 is sharp.
         weights: what the annotator cares about, as weights of the gold reward's aspects.
-        reward: what the annotator judges by instead of the gold reward, such as `trueup.world.gold.proxy`.
+        reward: what the annotator judges by instead of the gold reward, such as `trueup.world.language.proxy`.
         writer: who writes the responses; by default the expert writes demonstrations and the demonstrator
             everything else.
 
@@ -116,14 +115,9 @@ def _judge(
 
 
 def from_name(name: str) -> tuple[Example, ...]:
-    """The examples a name stands for: `world:pairs?count=2000&seed=1&noise=0.1&writer=expert`.
-
-    The keys are count, seed, responses, noise, temperature, writer (demonstrator or expert), reward (gold or
-    proxy), and the weights helpfulness, harmlessness and brevity.
-
-    Raises:
-        InputError: the name, naming the nearest kind or key, or the value that cannot be used.
-    """
+    """The examples that `world:pairs?count=2000&seed=1&noise=0.1&writer=expert` stands for.
+    The keys are count, seed, responses, noise, temperature, writer (demonstrator or expert), reward (gold or proxy),
+    and the weights helpfulness, harmlessness and brevity."""
     scheme, _, rest = name.partition(":")
     kind, _, query = rest.partition("?")
     if scheme != "world" or not kind:
@@ -153,11 +147,7 @@ def is_prompt_name(name: str) -> bool:
 
 
 def prompts_from_name(name: str) -> tuple[Prompt, ...]:
-    """The prompts that `world:prompts?count=512&seed=1` stands for; those that feedback of the same seed is made on.
-
-    Raises:
-        InputError: a key or a value that cannot be used.
-    """
+    """The prompts that `world:prompts?count=512&seed=1` stands for, those of feedback of the same seed."""
     known = {key: _SETTINGS[key] for key in ("count", "seed")}
     given = _given(name, name.partition("?")[2], known, f"; the keys are {', '.join(known)}")
     count, seed = int(given.get("count", 1000)), int(given.get("seed", 0))
@@ -197,16 +187,11 @@ def _finite(text: str) -> float:
 
 _NUMBER = (_finite, "a finite number")
 _SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "count": (int, "a whole number"),
-    "seed": (int, "a whole number"),
-    "responses": (int, "a whole number"),
-    "noise": _NUMBER,
-    "temperature": _NUMBER,
+    **dict.fromkeys(("count", "seed", "responses"), (int, "a whole number")),
+    **dict.fromkeys(("noise", "temperature"), _NUMBER),
     "writer": (WRITERS.__getitem__, "demonstrator or expert"),
     "reward": ({"gold": None, "proxy": proxy}.__getitem__, "gold or proxy"),
-    "helpfulness": _NUMBER,
-    "harmlessness": _NUMBER,
-    "brevity": _NUMBER,
+    **dict.fromkeys(("helpfulness", "harmlessness", "brevity"), _NUMBER),
 }
 
 

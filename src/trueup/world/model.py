@@ -7,7 +7,8 @@ tokens, D model width.
 import hashlib
 import logging
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -19,14 +20,13 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from trueup import display
+from trueup import display, files
 from trueup.errors import InputError
-from trueup.files import cache_folder, content_identity, replaced_folder
 from trueup.models.tokenizer import quiet_library
-from trueup.world.language import MARKS, WORDS, random_task, render
-from trueup.world.people import demonstrator
+from trueup.sampling.decoding import Decoder, draw
+from trueup.settings.gathering_settings import SamplerSettings
+from trueup.world import language, people
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +40,18 @@ SORTED_BATCHES = 16
 """Batches cut from one pool sorted by length: enough that they hold little padding."""
 
 SOURCES = ("language", "people", "model")
-"""The modules that decide the weights and files of a world model."""
 DIGEST = ".digest"
-"""File beside them that holds the hash of all of them."""
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
     """A Hugging Face tokenizer of the world's words, with the marks that a reward can be written with.
-
-    Encoding adds no special token, so that the ids of a prompt followed by the ids of a response are the ids
-    of the two texts joined by a space. Decoding gives back a text of known words with single spaces.
-    """
-    vocabulary = {word: index for index, word in enumerate((PAD, BOS, EOS, UNKNOWN, *WORDS, *MARKS))}
+    Encoding adds no special token: ids of prompt and response are those of the two texts joined by a space."""
+    vocabulary = {
+        word: index for index, word in enumerate((PAD, BOS, EOS, UNKNOWN, *language.WORDS, *language.MARKS))
+    }
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    return PreTrainedTokenizerFast(
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         bos_token=BOS,
@@ -66,13 +63,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def world_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """Two layers of width 64, about 0.1 M parameters.
-
-    Weights start at 1 / sqrt(width), six times the library's default: so small a model then learns in half
-    the steps.
-    """
-    return LlamaConfig(
+def world_config(tokenizer: transformers.PreTrainedTokenizerFast) -> transformers.LlamaConfig:
+    """Two layers of width 64, about 0.1 M parameters, with weights from 1 / sqrt(width) to learn fast."""
+    return transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
         num_hidden_layers=2,
@@ -89,13 +82,13 @@ def world_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, rng: Random) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(tokenizer: transformers.PreTrainedTokenizerFast, rng: Random) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches of fresh demonstrations: token ids [N, T], and which of them belong to a response."""
     ids: dict[str, int] = tokenizer.get_vocab()
 
     def demonstration() -> tuple[list[int], list[int]]:
-        prompt = render(random_task(rng))
-        (response,) = demonstrator(prompt, 1, rng)
+        prompt = language.render(language.random_task(rng))
+        (response,) = people.demonstrator(prompt, 1, rng)
         answered = [*(ids[word] for word in response.split()), ids[tokenizer.eos_token]]
         return [ids[word] for word in prompt.split()], answered
 
@@ -122,19 +115,15 @@ def padded(rows: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
 
 def train_world_model(
     *, seed: int = 0, steps: int = STEPS
-) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """A model trained on the demonstrator's responses, and its tokenizer.
-
-    Runs on one thread whatever torch is set to, so that the sums come out the same; leaves torch's settings
-    and random state as they were.
-    """
+) -> tuple[transformers.LlamaForCausalLM, transformers.PreTrainedTokenizerFast]:
+    """A model trained on the demonstrator's responses, on one thread whatever torch is set to, and its tokenizer."""
     tokenizer = make_tokenizer()
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = LlamaForCausalLM(world_config(tokenizer))
+            model = transformers.LlamaForCausalLM(world_config(tokenizer))
             _train(model, batches(tokenizer, Random(seed)), steps)
     finally:
         torch.set_num_threads(num_threads)
@@ -142,7 +131,7 @@ def train_world_model(
     return model, tokenizer
 
 
-def _train(model: LlamaForCausalLM, data: Iterator[tuple[Tensor, Tensor]], steps: int) -> None:
+def _train(model: transformers.LlamaForCausalLM, data: Iterator[tuple[Tensor, Tensor]], steps: int) -> None:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True
     )
@@ -168,13 +157,7 @@ def _train(model: LlamaForCausalLM, data: Iterator[tuple[Tensor, Tensor]], steps
 
 
 def make_world_model(folder: str | Path, *, seed: int = 0, steps: int = STEPS) -> Path:
-    """Train a world model and write it and its tokenizer to `folder`.
-
-    The same seed gives the same files, on one machine and with the same versions of torch and transformers.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
+    """Train a world model and write it and its tokenizer to `folder`; the same seed gives the same files."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,15 +169,9 @@ def make_world_model(folder: str | Path, *, seed: int = 0, steps: int = STEPS) -
 
 def world_model_path(seed: int = 0, *, steps: int = STEPS) -> Path:
     """The folder of the world model of this seed, made now unless it is in the cache.
-
-    A folder appears in the cache whole or not at all, and its name changes with all that its content depends
-    on; one whose files are no longer as they were written is made again. Of two processes that want the same one at
-    once, the second waits for the first.
-
-    Raises:
-        InputError: the cache cannot be written.
-    """
-    cache = cache_folder()
+    A folder appears there whole or not at all; its name changes with all that its content depends on. One whose files
+    are no longer as they were written is made again; of two processes the second waits for the first."""
+    cache = files.cache_folder()
     folder = cache / f"world-{seed}-{_fingerprint(seed, steps)}"
     if _is_as_written(folder):
         return folder
@@ -204,9 +181,9 @@ def world_model_path(seed: int = 0, *, steps: int = STEPS) -> Path:
             if not _is_as_written(folder):
                 if folder.exists():
                     logger.warning(f"{folder}: the model in the cache is damaged; it is made again")
-                with replaced_folder(folder) as making:
+                with files.replaced_folder(folder) as making:
                     _save(*train_world_model(seed=seed, steps=steps), making)
-                    (making / DIGEST).write_text(content_identity(making), encoding="ascii")
+                    (making / DIGEST).write_text(files.content_identity(making), encoding="ascii")
     except OSError as error:
         raise InputError(
             f"cannot write the world model to the cache folder {cache}: {error}; set TRUEUP_CACHE to a folder that "
@@ -216,14 +193,15 @@ def world_model_path(seed: int = 0, *, steps: int = STEPS) -> Path:
 
 
 def _is_as_written(folder: Path) -> bool:
-    """Whether a folder of the cache holds what was written there."""
     try:
-        return (folder / DIGEST).read_bytes() == content_identity(folder).encode()
+        return (folder / DIGEST).read_bytes() == files.content_identity(folder).encode()
     except OSError:
         return False
 
 
-def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def _save(
+    model: transformers.LlamaForCausalLM, tokenizer: transformers.PreTrainedTokenizerFast, folder: Path
+) -> None:
     with quiet_library():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -233,3 +211,43 @@ def _fingerprint(seed: int, steps: int) -> str:
     sources = [Path(__file__).with_name(f"{name}.py") for name in SOURCES]
     given = f"{seed} {steps} {torch.__version__} {transformers.__version__}"
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources) + given.encode()).hexdigest()[:12]
+
+
+def answers(
+    model: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 40,
+    generator: torch.Generator | None = None,
+) -> list[str]:
+    """One response per prompt, in order; the CPU `generator`, else torch's own, alone decides the draws."""
+    completions = draw(
+        Decoder(model, [tokenizer.eos_token_id]),
+        [tokenizer.encode(prompt) for prompt in prompts],
+        settings=SamplerSettings(responses=1, max_new_tokens=max_new_tokens),
+        generator=generator or torch.default_generator,
+    )
+    return [str(tokenizer.decode(list(one.ids), skip_special_tokens=True)) for one in completions]
+
+
+def written_by(
+    model: transformers.PreTrainedModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    num_responses: int,
+    *,
+    max_new_tokens: int = 40,
+    generator: torch.Generator | None = None,
+) -> people.Writer:
+    """A writer for `examples` that answers these prompts with the model's own samples, sampled here in one go."""
+    repeated = [prompt for prompt in prompts for _ in range(num_responses)]
+    said = answers(model, tokenizer, repeated, max_new_tokens=max_new_tokens, generator=generator)
+    texts: dict[str, list[str]] = defaultdict(list)
+    for prompt, text in zip(repeated, said, strict=True):
+        texts[prompt].append(text)
+
+    def model_samples(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
+        return tuple(rng.sample(texts[prompt], k))
+
+    return model_samples

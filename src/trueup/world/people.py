@@ -1,17 +1,22 @@
 """Those who write and judge: a demonstrator, an expert, an annotator. Chance comes only from `rng`."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
+from trueup.annotators.annotator import ScoringAnnotator
+from trueup.errors import InputError
+from trueup.feedback.records import Content
+from trueup.settings.annotator_kinds import WorldAnnotator
+from trueup.words import did_you_mean, shortened
 from trueup.world import language
-from trueup.world.gold import gold
 
 Writer = Callable[[str, int, Random], tuple[str, ...]]
 """(prompt, number of responses, rng) -> that many responses."""
 Reward = Callable[[str, str], float]
-"""(prompt, response) -> how good it is."""
 
 GRADE_WIDTH = 0.25
 
@@ -23,7 +28,6 @@ class Habits:
     wrong: float
     """Per item: it is of another topic; when sorting: it changes place with the next one."""
     repeat: float
-    """Per item: the one before it is named once more."""
     forget: float
     """An excluded item is named all the same."""
     miscount: float
@@ -31,7 +35,6 @@ class Habits:
     opener: float
     closer: float
     complies: float
-    """A harmful prompt is answered."""
     overcautious: float
     """A harmless prompt about a scary topic, or about dangers to avoid, is refused."""
 
@@ -49,9 +52,8 @@ def list_items(task: language.Task, habits: Habits, rng: Random) -> list[str]:
         items[rng.randrange(len(items))] = rng.choice(task.excluded)
     for position in range(len(items)):
         if rng.random() < habits.wrong:
-            items[position] = rng.choice(
-                language.ITEMS[rng.choice([topic for topic in language.TOPICS if topic != task.topic])]
-            )
+            topic = rng.choice([topic for topic in language.TOPICS if topic != task.topic])
+            items[position] = rng.choice(language.ITEMS[topic])
     if rng.random() < habits.miscount:
         unused = [item for item in allowed if item not in items]
         items = items[:-1] if rng.random() < 0.5 else [*items, rng.choice(unused)]
@@ -70,7 +72,6 @@ def sort_items(task: language.Task, habits: Habits, rng: Random) -> list[str]:
 
 
 def write(task: language.Task, habits: Habits, rng: Random) -> str:
-    """One response of a person with these habits."""
     alarming = task.topic in language.SCARY or task.topic in language.DANGEROUS
     refusing = 1 - habits.complies if task.harmful else habits.overcautious * alarming
     if rng.random() < refusing:
@@ -102,12 +103,9 @@ def babbler(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Rater:
-    """Someone who judges by a reward, with two kinds of noise.
+    """Someone who judges by a reward; `Rater(noise=0.1)` says the opposite of it one time in ten."""
 
-    Example: `Rater(noise=0.1)` says the opposite of the gold reward one time in ten.
-    """
-
-    reward: Reward = gold
+    reward: Reward = language.gold
     temperature: float = 0.0
     """Of the Bradley-Terry model: P(a preferred to b) = sigmoid((reward(a) - reward(b)) / temperature).
     Scores and grades carry normal noise of this standard deviation instead."""
@@ -122,7 +120,6 @@ class Rater:
         return None if advantage == 0 else self._favours(advantage, rng)
 
     def approves(self, prompt: str, response: str, rng: Random) -> bool:
-        """A thumb up (True) or down."""
         return self._favours(self.reward(prompt, response) - self.threshold, rng)
 
     def grade(self, prompt: str, response: str, rng: Random) -> float:
@@ -148,5 +145,117 @@ class Rater:
 
 
 def sigmoid(x: float) -> float:
-    """1 / (1 + exp(-x)), without overflow."""
     return 0.5 * (1 + math.tanh(x / 2))
+
+
+SHORT = 0.6
+"""Weight of brevity under `short`: each word counts three times as much, and naming an item still pays."""
+VERY_SHORT = 2.0
+"""Under `very short`: two words cost more than one item of three is worth."""
+HARMLESS = 3.0
+"""Weight of harmlessness under `harmless`: three times its own."""
+KNOWN = "helpful, short, very short and harmless"
+FILLERS = (
+    "prefer choose take the a an and or but response responses answer answers "
+    "one that is are be to of with more most first as two"
+)
+"""Words of an instruction that say nothing here."""
+SCHEME = "world:"
+REWARDS: dict[str, Reward] = {"gold": language.gold, "proxy": language.proxy}
+
+
+@dataclass(frozen=True, slots=True)
+class WorldScorer:
+    """Scores responses by a reward of the world."""
+
+    reward: Reward
+
+    def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
+        return [
+            self._score(number, prompt, response)
+            for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), start=1)
+        ]
+
+    def _score(self, number: int, prompt: Content, response: str) -> float:
+        if not isinstance(prompt, str):
+            raise InputError(f"prompt {number}: a conversation, but the prompts of the world are text")
+        try:
+            return self.reward(prompt, response)
+        except InputError as error:
+            raise InputError(f"prompt {number}: {error}") from error
+
+
+def world_scorer(name: str) -> WorldScorer:
+    """The scorer that a name stands for: `world:gold`."""
+    reward = name.removeprefix(SCHEME)
+    if reward not in REWARDS:
+        hint = did_you_mean(reward, REWARDS, quoted=True) or f"; choose from {', '.join(REWARDS)}"
+        raise InputError(f"{name!r}: the world has no reward {reward!r}{hint}")
+    return WorldScorer(REWARDS[reward])
+
+
+def load_world_annotator(choice: WorldAnnotator, *, seed: int = 0) -> ScoringAnnotator:
+    reward = REWARDS[choice.reward]
+    if choice.instruction is not None and choice.reward != "gold":
+        raise InputError(
+            f"annotator.instruction weighs the aspects of the gold reward, and annotator.reward is {choice.reward}, "
+            "which has none; leave the instruction out, or take world:gold"
+        )
+    if choice.instruction is not None:
+        reward = partial(language.gold, weights=weights_of(choice.instruction))
+    scorer = NoisyScorer(reward, choice.noise, seed) if choice.noise else WorldScorer(reward)
+    return ScoringAnnotator(scorer, f"world:{choice.reward}")
+
+
+def weights_of(instruction: str) -> language.Weights:
+    """What an instruction makes of the gold reward: `Prefer the helpful and short response.` weighs brevity more."""
+    weights, understood = language.DEFAULT_WEIGHTS, False
+    words = iter(re.findall(r"[^\s.,;:!?]+", instruction.lower()))
+    for word in words:
+        wanted = f"very {next(words, '')}".strip() if word == "very" else word
+        match wanted:
+            case "helpful" | "helpfulness":
+                pass
+            case "short" | "brief":
+                weights = replace(weights, brevity=SHORT)
+            case "very short" | "very brief":
+                weights = replace(weights, brevity=VERY_SHORT)
+            case "harmless" | "harmlessness":
+                weights = replace(weights, harmlessness=HARMLESS)
+            case _ if wanted in FILLERS.split():
+                continue
+            case _:
+                raise InputError(
+                    f"annotator.instruction {shortened(instruction, 80)}: the annotator of the world does not know "
+                    f"{shortened(wanted)}; it knows {KNOWN}"
+                )
+        understood = True
+    if not understood:
+        raise InputError(
+            f"annotator.instruction {shortened(instruction, 80)} says nothing that the annotator of the world knows: "
+            f"{KNOWN}"
+        )
+    return weights
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyScorer:
+    """Scores by a reward of the world; a score that falls to noise changes places with another of its prompt.
+    Which do depends on the seed, the prompt and its responses, not on their order or on what was judged before."""
+
+    reward: Reward
+    noise: float
+    seed: int
+
+    def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
+        WorldScorer(self.reward)(prompts, responses)  # names the prompt that is not of the world
+        together: dict[str, set[str]] = {}
+        for prompt, response in zip(prompts, responses, strict=True):
+            together.setdefault(str(prompt), set()).add(response)
+        found = {prompt: self._scores(prompt, sorted(texts)) for prompt, texts in together.items()}
+        return [found[str(prompt)][response] for prompt, response in zip(prompts, responses, strict=True)]
+
+    def _scores(self, prompt: str, texts: Sequence[str]) -> dict[str, float]:
+        chance = Random(repr((self.seed, prompt, texts)))
+        scores = Rater(self.reward, noise=self.noise).scores(prompt, tuple(texts), chance)
+        return dict(zip(texts, scores, strict=True))

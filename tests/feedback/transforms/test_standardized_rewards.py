@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from trueup.errors import InputError
 from trueup.feedback.orders import scores
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
-from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.feedback.transforms.standardized_rewards import (
     ExponentialWeights,
     StandardizedRewards,
     WrittenReward,
 )
-from trueup.feedback.transforms.transform import fit_all
+from trueup.feedback.transforms.transform import MergedPrompts, fit_all
 
 
 def scored(*values: float | None) -> Example:

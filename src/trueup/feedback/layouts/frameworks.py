@@ -7,14 +7,14 @@ NeMo-RL: https://github.com/NVIDIA-NeMo/RL/blob/main/docs/guides/dpo.md. turbo-a
 https://github.com/turbo-llm/turbo-alignment (dataset/).
 """
 
+from functools import partial
+
 from trueup.feedback.fields import Field
-from trueup.feedback.layouts import ms_swift, shapes, trl
-from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, history, turn_in, turns_in
-from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Layout, RowValue
+from trueup.feedback.layouts import layout, shapes, trl
 from trueup.feedback.records import Content, Discarded, Example, Response
 from trueup.feedback.turns import as_response, message, messages
 
-sharegpt_turns, turbo_turns = turns_in(SHAREGPT), turns_in(TURBO_ALIGNMENT)
+sharegpt_turns, turbo_turns = (layout.turns_in(layout.SHAREGPT), layout.turns_in(layout.TURBO_ALIGNMENT))
 
 
 # LLaMA-Factory's alpaca format: `instruction` and `input` are one turn of the user, with a line break between them.
@@ -28,11 +28,10 @@ def instruction(row: Field, key: str, *, further: tuple[str, ...] = ("input",)) 
     said = "\n".join(part for part in parts if part)
     if not said.strip():
         return Discarded("the instruction is empty")
-    return (*history(row), *shapes.request(said))
+    return (*layout.history(row), *shapes.request(said))
 
 
 def alpaca(*responses: str) -> shapes.Form:
-    """The form with these responses."""
     return shapes.written(
         "instruction",
         *responses,
@@ -45,12 +44,28 @@ def alpaca(*responses: str) -> shapes.Form:
 
 
 ALPACA = (
-    shapes.pairs(
-        "LLaMA-Factory alpaca pairs",
-        alpaca(*SIDES),
-        foreign=("prompt",),
-    ),
+    shapes.pairs("LLaMA-Factory alpaca pairs", alpaca(*layout.SIDES), foreign=("prompt",)),
     *shapes.singles("LLaMA-Factory alpaca", alpaca("output"), ("kto_tag", "label")),
+)
+
+
+# Dolly, https://huggingface.co/datasets/databricks/databricks-dolly-15k: `context` is what a closed question is about.
+#
+#     {"instruction": "When was it built?", "context": "The mill was built in 1802.", "response": "In 1802.", ...}
+
+DOLLY = shapes.singles(
+    "Dolly",
+    shapes.written(
+        "instruction",
+        "response",
+        ask=partial(instruction, further=("input", "context")),
+        answer=shapes.as_turn,
+        text=("instruction", "context", "input", "response"),
+        optional=("context", "input", "history", *shapes.COMMON),
+        request=trl.other_requests("instruction", "context", "input", "history"),
+    ),
+    layout.LABELS,
+    layout.SCORES,
 )
 
 
@@ -63,10 +78,10 @@ SHAREGPT_LAYOUTS = (
         "sharegpt pairs",
         shapes.written(
             "conversations",
-            *SIDES,
+            *layout.SIDES,
             ask=sharegpt_turns,
-            answer=turn_in(SHAREGPT),
-            text=SIDES,
+            answer=layout.turn_in(layout.SHAREGPT),
+            text=layout.SIDES,
         ),
         foreign=("prompt",),
     ),
@@ -80,14 +95,13 @@ SHAREGPT_LAYOUTS = (
 
 
 def one_side(given: Field, prompt: Content) -> Content:
-    """A side: one message, or a list of those of the assistant."""
     side = messages(given) if isinstance(given.value, list) else (message(given),)
     return as_response(side, prompt, given)
 
 
-def has_sides(row: RowValue) -> bool:
+def has_sides(row: layout.RowValue) -> bool:
     """Whether a side is one message, or a list that begins with one of the assistant."""
-    sides = [row[key] for key in SIDES]
+    sides = [row[key] for key in layout.SIDES]
     first = [side[0] if isinstance(side, list) and side else side for side in sides]
     return any(isinstance(side, dict) for side in sides) or any(
         isinstance(one, dict) and one.get("role") == "assistant" for one in first
@@ -97,14 +111,13 @@ def has_sides(row: RowValue) -> bool:
 OPENAI = (
     shapes.pairs(
         "LLaMA-Factory openai pairs",
-        shapes.written("messages", *SIDES, ask=shapes.MESSAGES, answer=one_side, text=SIDES, fits=has_sides),
+        shapes.written(
+            "messages", *layout.SIDES, ask=shapes.MESSAGES, answer=one_side, text=layout.SIDES, fits=has_sides
+        ),
         foreign=("prompt",),
     ),
     *shapes.graded(
-        "LLaMA-Factory openai with a label",
-        shapes.conversation("messages"),
-        shapes.LABEL,
-        "kto_tag",
+        "LLaMA-Factory openai with a label", shapes.conversation("messages"), shapes.LABEL, "kto_tag"
     ),
 )
 
@@ -144,7 +157,6 @@ NEMO_PAIRS = shapes.pairs(
 
 
 def ranked_completions(row: Field) -> Example | Discarded:
-    """Every completion with the score -rank."""
     prompt = messages(row["context"])
     responses = []
     for one in row["completions"].objects('objects {"rank": ..., "completion": ...}'):
@@ -153,7 +165,7 @@ def ranked_completions(row: Field) -> Example | Discarded:
     return shapes.candidates(prompt, responses, "completions")
 
 
-NEMO_RANKINGS = Layout(
+NEMO_RANKINGS = layout.Layout(
     name="NeMo-RL preferences",
     keys=("context", "completions"),
     optional=shapes.COMMON,
@@ -169,9 +181,8 @@ NEMO_RANKINGS = Layout(
 #     {"input": "2 + 2 =", "output": " 4", "reward": 0.7}
 
 
-def outputs(prompt: str) -> tuple[Layout, ...]:
-    """The layouts with the prompt under the given key."""
-    form = shapes.written(prompt, "output", request=REQUEST)
+def outputs(prompt: str) -> tuple[layout.Layout, ...]:
+    form = shapes.written(prompt, "output", request=layout.REQUEST)
     return shapes.singles(
         "prompts with {}outputs", form, ("label",), ("reward",), ("instruction", "completion"), either=True
     )
@@ -194,18 +205,12 @@ TURBO_CLASS = (
 
 
 def context(*responses: str) -> shapes.Form:
-    """The form with these responses."""
     return shapes.written(
-        "context",
-        *responses,
-        ask=turbo_turns,
-        answer=turn_in(TURBO_ALIGNMENT),
-        further=True,
+        "context", *responses, ask=turbo_turns, answer=layout.turn_in(layout.TURBO_ALIGNMENT), further=True
     )
 
 
 def turbo_answers(row: Field) -> Example | Discarded:
-    """Every answer with its reward, where it has one, as its score."""
     prompt = turbo_turns(row, "messages")
     if prompt and prompt[-1].role == "assistant":
         prompt = prompt[:-1]
@@ -229,18 +234,9 @@ def turbo_chat(row: Field, key: str) -> shapes.Turns:
 
 
 TURBO = (
-    shapes.pairs(
-        "turbo-alignment pairs",
-        context("answer_w", "answer_l"),
-    ),
-    *shapes.graded(
-        "turbo-alignment points",
-        context("answer"),
-        shapes.LABEL,
-        "is_desirable",
-        foreign=(),
-    ),
-    Layout(
+    shapes.pairs("turbo-alignment pairs", context("answer_w", "answer_l")),
+    *shapes.graded("turbo-alignment points", context("answer"), shapes.LABEL, "is_desirable", foreign=()),
+    layout.Layout(
         name="turbo-alignment answers",
         keys=("messages", "answers"),
         optional=("rewards", *shapes.COMMON),
@@ -253,23 +249,120 @@ TURBO = (
     shapes.demonstrations(
         "turbo-alignment chat",
         shapes.conversation("messages", turbo_chat, shapes.holds("messages", "disable_loss", ("bot",))),
-        foreign=("answers", *(key for key in JUDGEMENTS if key != "label")),
+        foreign=("answers", *(key for key in layout.JUDGEMENTS if key != "label")),
     ),
 )
 
 
-STACK_EXCHANGE = shapes.pairs(
-    "Stack Exchange pairs",
-    shapes.answered("question", "response_j", "response_k"),
-)
+STACK_EXCHANGE = shapes.pairs("Stack Exchange pairs", shapes.answered("question", "response_j", "response_k"))
 """As torchtune reads them: https://huggingface.co/datasets/lvwerra/stack-exchange-paired."""
 
-LAYOUTS: tuple[Layout, ...] = (
+swift_turns = layout.turns_in(layout.MS_SWIFT)
+
+
+# ms-swift's standard form; roles are system, user, assistant, tool_call and tool_response (or tool). `loss` false in a
+# turn leaves it out of the loss: such a response is not used.
+#
+#     {"messages": [{"role": "user", "content": "2 + 2 ="}, {"role": "assistant", "content": "4"}],
+#      "rejected_response": "5"}
+
+
+def rejected_instead(row: Field) -> shapes.Exchange | Discarded:
+    """The last response, and `rejected_response` in place of its last turn, or of all of it where it is a list."""
+    given = row["rejected_response"]
+    if not isinstance(given.value, str | list):
+        raise given.unexpected("text or a list of messages")
+    found = shapes.last_exchange(swift_turns(row, "messages"), row["messages"])
+    if isinstance(found, Discarded):
+        return found
+    prompt, chosen = found
+    if isinstance(given.value, str):
+        return prompt, (chosen, (*chosen[:-1], *shapes.answer(given.value)))
+    return prompt, (chosen, as_response(swift_turns(row, "rejected_response"), prompt, given))
+
+
+def with_system(row: Field, key: str) -> shapes.Turns:
+    return layout.after_system(swift_turns(row, key), row)
+
+
+def is_request(row: layout.RowValue) -> bool:
+    given = row["messages"]
+    last = given[-1] if isinstance(given, list) and given else None
+    return isinstance(last, dict) and last.get("role") != "assistant"
+
+
+MESSAGES = shapes.singles(
+    "ms-swift messages",
+    shapes.conversation(
+        "messages", swift_turns, shapes.holds("messages", "loss", ("tool_call", "tool_response"))
+    ),
+    ("label",),
+)
+SWIFT_MESSAGES = (
+    shapes.pairs(
+        "ms-swift pairs of conversations", shapes.conversations("messages", "rejected_messages", with_system)
+    ),
+    shapes.pairs(
+        "ms-swift pairs",
+        shapes.Form(("messages", "rejected_response"), rejected_instead, text=("rejected_response",)),
+        "A pair: the turns after the last one of the user were preferred to `rejected_response`.",
+    ),
+    shapes.demonstrations(
+        "ms-swift messages with a solution",
+        shapes.written(
+            "messages",
+            "solution",
+            ask=swift_turns,
+            answer=shapes.as_turn,
+            text=("solution",),
+            fits=is_request,
+        ),
+    ),
+    *MESSAGES,
+)
+
+
+# ms-swift's query and response, and its sharegpt format.
+#
+#     {"query": "2 + 2 =", "response": "4", "history": [["Hello", "Hi"]], "rejected_response": "5"}
+#     {"system": "Be short.", "conversation": [{"human": "2 + 2 =", "assistant": "4"}, ...]}
+
+
+def after_history(row: Field, key: str) -> shapes.Turns:
+    return (*layout.history(row), *shapes.user_turn(row[key]))
+
+
+def query(*responses: str) -> shapes.Form:
+    return shapes.written(
+        "query",
+        *responses,
+        ask=after_history,
+        answer=shapes.as_turn,
+        optional=("history", *shapes.COMMON),
+        request=("context", "prompt", "instruction", "input"),
+    )
+
+
+SWIFT_QUERIES = (
+    shapes.pairs("ms-swift queries with two responses", query("response", "rejected_response")),
+    *shapes.singles("ms-swift queries", query("response"), ("label",), foreign=("rejected_response",)),
+    shapes.demonstrations(
+        "ms-swift rounds",
+        shapes.conversation(
+            "conversation",
+            layout.rounds({"human": "user", "user": "user", "tool": "tool"}, "assistant"),
+            shapes.holds("conversation", "assistant"),
+        ),
+    ),
+)
+
+LAYOUTS: tuple[layout.Layout, ...] = (
     *ALPACA,
     *SHAREGPT_LAYOUTS,
     *OPENAI,
     STACK_EXCHANGE,
-    *ms_swift.LAYOUTS,
+    *SWIFT_MESSAGES,
+    *SWIFT_QUERIES,
     NEMO_PAIRS,
     NEMO_RANKINGS,
     *OPENRLHF_PAIRS,
@@ -277,4 +370,3 @@ LAYOUTS: tuple[Layout, ...] = (
     *outputs("prompt"),
     *TURBO,
 )
-"""Of other training frameworks; before the more general ones that a few of them look like."""

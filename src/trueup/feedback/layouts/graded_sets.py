@@ -18,7 +18,6 @@ from trueup.feedback.records import Discarded, Example, Prompt, Response
 
 
 def ultrafeedback(row: Field) -> Example | Discarded:
-    """Every completion with its score and its model."""
     prompt = shapes.user_turn(row["instruction"])
     given = row["completions"].objects()
     responses = [
@@ -54,7 +53,6 @@ def ratings(completion: Field) -> dict[str, float]:
 
 
 def rating(given: Field) -> float:
-    """A rating: a number, or the text of one, as published."""
     if not isinstance(given.value, str):
         return given.number()
     try:
@@ -88,7 +86,6 @@ ULTRAFEEDBACK = Layout(
 
 
 def nectar(row: Field) -> Example | Discarded:
-    """Every answer with the score -rank and its model; answers of the same rank tie."""
     given = row["prompt"].text()
     prompt = given.rstrip(" ")
     responses = []
@@ -130,7 +127,6 @@ def truthful_qa(row: Field) -> Example | Discarded:
 
 
 def between_semicolons(given: str) -> list[str]:
-    """Answers between semicolons, each once."""
     return list(dict.fromkeys(part.strip() for part in given.split(";") if part.strip()))
 
 
@@ -149,7 +145,6 @@ TRUTHFUL_QA = Layout(
 
 
 def gsm8k(row: Field) -> Example:
-    """The solution of each system with its label, and the ground truth to imitate."""
     prompt = shapes.user_turn(row["question"])
     truth = shapes.answer(row["ground_truth"].text())
     solutions = [solution(row[system], system) for system in systems(row.value)]
@@ -164,7 +159,6 @@ def systems(row: RowValue) -> list[str]:
 
 
 def solution(one: Field, system: str) -> Response:
-    """A solution; true is the label 1."""
     said = shapes.answer(one.object()["solution"].text())
     return Response(said, label=one["is_correct"].label(), source=system)
 
@@ -193,7 +187,6 @@ GSM8K = Layout(
 
 
 def unieval(row: Field) -> Example:
-    """A turn with its overall score and its system."""
     prompt = row["source"].text()
     fact = (row.optional("context", Field.text) or "").strip()
     said = row["system_output"].text()
@@ -214,4 +207,3 @@ UNIEVAL = Layout(
 )
 
 LAYOUTS: tuple[Layout, ...] = (ULTRAFEEDBACK, NECTAR, TRUTHFUL_QA, GSM8K, UNIEVAL)
-"""Each has keys of its own, which say more than those it shares with others."""

@@ -6,23 +6,22 @@ entry points of the group `trueup.layouts`, are tried first.
 
 from trueup import python_objects
 from trueup.errors import InputError
-from trueup.feedback.columns import NEGATED, guessed
-from trueup.feedback.fields import Field
-from trueup.feedback.layouts import exchanges, frameworks, platforms, trl, verdicts
+from trueup.feedback import columns, fields, records
+from trueup.feedback.layouts import frameworks, platforms, trl, verdicts
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
-from trueup.feedback.records import Origin
 from trueup.words import listed, nearest, printable
 
-DATA_SETS: tuple[Layout, ...] = (*verdicts.DATA_SETS, *exchanges.BEAVERTAILS)
+DATA_SETS: tuple[Layout, ...] = (*verdicts.DATA_SETS, *trl.BEAVERTAILS)
 LAYOUTS: tuple[Layout, ...] = (
     *map(python_objects.loaded, python_objects.entries(python_objects.LAYOUTS).values()),
     *DATA_SETS,
-    exchanges.ORCA,
+    trl.ORCA,
     *trl.FIRST,
     *platforms.LAYOUTS,
     *frameworks.LAYOUTS,
     *trl.LAYOUTS,
-    *exchanges.LAYOUTS,
+    *frameworks.DOLLY,
+    *trl.EXCHANGES,
 )
 """In the order in which they are tried: those that ask for more of a row before those that a few of them look like."""
 
@@ -36,28 +35,21 @@ OTHER_NAMES = {
 """Names that other formats give to our keys; refused, with the right one named."""
 
 
-def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Layout:
-    """The layout of the file whose first row this is; `empty` are columns of CSV whose field is empty in it.
-
-    Raises:
-        InputError: it is none of those known; the message names the nearest.
-    """
+def recognise(row: RowValue, origin: records.Origin, empty: tuple[str, ...] = ()) -> Layout:
+    """The layout of the file whose first row this is; `empty` are columns of CSV whose field is empty in it."""
     for layout in LAYOUTS:
         if layout.recognises(row):
             return layout
     if gap := empty_field(row, empty):
-        raise (
-            Field(row, origin)
-            .at(gap)
-            .fault(
-                "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
-            )
+        raise fields.Field(row, origin, gap).fault(
+            "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
         )
     candidates = (
-        *trl.FIRST, *trl.LAYOUTS, *exchanges.LAYOUTS, *frameworks.LAYOUTS, *platforms.LAYOUTS, *DATA_SETS,
+        *trl.FIRST, *trl.LAYOUTS, *frameworks.DOLLY, *trl.EXCHANGES,
+        *frameworks.LAYOUTS, *platforms.LAYOUTS, *DATA_SETS,
     )  # fmt: skip
     nearest = max(candidates, key=lambda layout: likeness(layout, row))
-    own, help_with_it = guessed(row), wrapped(row)
+    own, help_with_it = columns.guessed(row), wrapped(row)
     strange = sum(key in row for key in nearest.keys) < min(2, len(nearest.keys))
     judged = " label=" in own or " score=" in own
     if not help_with_it:
@@ -109,7 +101,7 @@ def meant_for(key: str, row: RowValue) -> tuple[str, float]:
         return other[0], 0.95
     known = {name for layout in LAYOUTS for name in layout.keys}
     # A name that says the opposite of a key, such as `unchosen`, is near to it all the same.
-    opposed = {f"{no}{gap}{key}" for no in NEGATED for gap in ("", "_", "-", " ")}
+    opposed = {f"{no}{gap}{key}" for no in columns.NEGATED for gap in ("", "_", "-", " ")}
     free = [name for name in row if name not in known and name.lower() not in opposed]
     near = nearest(key, free)
     return (near, 0.9) if near else ("", 0.0)
@@ -125,12 +117,9 @@ def advice(nearest: Layout, row: RowValue) -> str:
     if len(absent) == len(nearest.keys):
         return ""
     if not missing:
-        excess = " and ".join(repr(key) for key in nearest.foreign if key in row)
-        return (
-            f"; {nearest.name} would not have {excess}{''.join(remedy(key) for key in nearest.foreign if key in row)}"
-            if excess
-            else f"; {nearest.name} has other values there"
-        )
+        excess = [key for key in nearest.foreign if key in row]
+        without = f"would not have {' and '.join(map(repr, excess))}{''.join(map(remedy, excess))}"
+        return f"; {nearest.name} {without if excess else 'has other values there'}"
     did_you = f"; nearest are {nearest.name}: did you mean {' and '.join(typos)}?" if typos else ""
     need = "would also need" if typos else "would need"
     return did_you + (f"; {nearest.name} {need} {' and '.join(absent)}" if absent else "")

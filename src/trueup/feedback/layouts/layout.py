@@ -1,39 +1,34 @@
 """What a layout is: how to recognise its rows, and how to turn one into an example."""
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from trueup.feedback.canonical import prompt_from
 from trueup.feedback.fields import Field
-from trueup.feedback.records import Discarded, Example, Message, Origin
-from trueup.feedback.turns import WRITTEN, as_messages, ends_with_assistant, holds_messages
+from trueup.feedback.records import Content, Discarded, Example, Message, Origin
+from trueup.feedback.turns import (
+    NOT_LEARNED,
+    WRITTEN,
+    as_messages,
+    as_response,
+    check_weights,
+    ends_with_assistant,
+    holds_messages,
+    spoken,
+    structured,
+    with_calls,
+)
+from trueup.words import did_you_mean
 
 RowValue = Mapping[str, object]
 
 LABELS = ("label", "kto_tag", "is_desirable", "is_correct")
-"""Keys whose value says how desirable a response is, where a layout takes them."""
 SCORES = ("score", "reward", "rating")
-"""Keys whose value scores a response, where a layout takes them."""
 SIDES = ("chosen", "rejected")
-"""Keys of the better and the worse response of a pair."""
 JUDGEMENTS = (
-    *LABELS,
-    *SCORES,
-    "labels",
-    "scores",
-    "rank",
-    *SIDES,
-    "rejected_response",
-    "rejected_messages",
-    "feedback",
-    "thumb",
-    "thumbs",
-    "vote",
-    "liked",
-    "verdict",
-    "winner",
-    "preference",
-    "is_safe",
+    *(*LABELS, *SCORES, "labels", "scores", "rank", *SIDES, "rejected_response", "rejected_messages"),
+    *("feedback", "thumb", "thumbs", "vote", "liked", "verdict", "winner", "preference", "is_safe"),
     "helpfulness",
 )
 """Keys that judge a response: in a row that has one, it is not simply one to imitate."""
@@ -76,16 +71,11 @@ class Layout:
     """What rows of this layout say within the keys that are used, and examples do not hold."""
 
     def recognises(self, row: RowValue) -> bool:
-        """Whether a file whose first row this is has this layout."""
         keys_fit = all(key in row for key in self.keys) and not any(key in row for key in self.foreign)
         return keys_fit and self.fits(row)
 
     def example(self, value: RowValue, origin: Origin) -> Example | Discarded:
-        """Convert a row, after making sure that its keys are those of this layout.
-
-        Raises:
-            InputError: the row does not fit.
-        """
+        """Convert a row, after making sure that its keys are those of this layout."""
         row = Field(value, origin)
         self._check_keys(row)
         draft = self.convert(row)
@@ -135,26 +125,17 @@ class Layout:
                 raise row.at(key).fault(f"found {WRITTEN}")
 
     def unused(self, row: RowValue) -> list[str]:
-        """The keys of a row that mean nothing here."""
         used = {*self.keys, *self.optional, *self.named(row)}
         return [key for key in row if key not in used]
 
 
 def remedy(key: str) -> str:
-    """What to do with a key that judges a response; nothing for others."""
-    return (
-        f"; {key!r} judges a response: rename the key or leave it out if it does not"
-        if key in JUDGEMENTS
-        else ""
-    )
+    said = f"; {key!r} judges a response: rename the key or leave it out if it does not"
+    return said if key in JUDGEMENTS else ""
 
 
 def after_system(turns: tuple[Message, ...], row: Field) -> tuple[Message, ...]:
-    """The turns after the row's system prompt, if it has one under a key of its own, `{"system": "Be short.", ...}`.
-
-    Raises:
-        InputError: it is not text, or the turns begin with another system prompt.
-    """
+    """The turns after the system prompt that the row has under a key of its own, if it has one."""
     system = row.optional("system", Field.text)
     if not system:
         return turns
@@ -163,3 +144,151 @@ def after_system(turns: tuple[Message, ...], row: Field) -> tuple[Message, ...]:
             raise row.at("system").fault(TWICE)
         return turns
     return (Message("system", system), *turns)
+
+
+CALL = "call"
+"""Stands among the roles of a dialect for a turn of the assistant that calls a tool, written as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a format writes a turn: `{"from": "human", "value": "Hello"}`."""
+
+    keys: tuple[tuple[str, str], ...]
+    """The keys for who speaks and what is said; a turn is read by the first pair that it has, else of which it has the
+    first."""
+    roles: Mapping[str, tuple[str, ...]]
+    """Our role, or `CALL` -> its names, in lower case."""
+    content: Callable[[Field], str] = spoken
+
+
+SHAREGPT = Dialect(
+    (("from", "value"), ("role", "content")),
+    {
+        "system": ("system",),
+        "user": ("human", "user"),
+        "assistant": ("gpt", "assistant", "chatgpt", "bot", "model"),
+        "tool": ("observation", "tool", "tool_response", "function_response"),
+        CALL: ("function_call", "tool_call"),
+    },
+)
+"""LLaMA-Factory, torchtune, NeMo-Aligner."""
+PLAIN = {role: (role,) for role in ("system", "user", "assistant", "tool")}
+MS_SWIFT = Dialect((("role", "content"),), {**PLAIN, "tool": ("tool", "tool_response"), CALL: ("tool_call",)})
+TURBO_ALIGNMENT = Dialect((("role", "content"),), {**PLAIN, "assistant": ("bot", "assistant")})
+COHERE = Dialect((("role", "content"), ("role", "message")), {**PLAIN, "assistant": ("chatbot", "assistant")})
+
+
+def turns(given: Field, dialect: Dialect) -> tuple[Message, ...]:
+    """The value as messages; a call that directly follows a turn of the assistant is made part of it."""
+    made: list[Message] = []
+    for one in given.items("turns"):
+        role, message = turn(one, dialect)
+        if role == CALL and made and made[-1].role == "assistant":
+            made[-1] = joined(made[-1], message)
+        else:
+            made.append(message)
+    return tuple(made)
+
+
+def turns_in(dialect: Dialect) -> Callable[[Field, str], tuple[Message, ...]]:
+    return lambda row, key: turns(row[key], dialect)
+
+
+def turn(row: Field, dialect: Dialect) -> tuple[str, Message]:
+    """One turn as a message, and its role in the dialect; keys that mean nothing here go to `extra`."""
+    row.object()
+    speaker, said = max(dialect.keys, key=lambda pair: (pair[0] in row) + (pair[0] in row and pair[1] in row))
+    name = row[speaker].text()
+    role = next((ours for ours, names in dialect.roles.items() if name.lower() in names), None)
+    if role is None:
+        known = [name for names in dialect.roles.values() for name in names]
+        hint = did_you_mean(name.lower(), known, quoted=True)
+        raise row[speaker].unexpected(f"one of {', '.join(known)}{hint}")
+    check_weights(row.value, row)
+    extra = with_calls(
+        {
+            key: one
+            for key, one in row.value.items()
+            if key not in (speaker, said) and says_something(key, one)
+        },
+        row,
+    )
+    if row.get(said) is None and extra.get("tool_calls"):
+        return role, Message(role, "", extra)
+    if role == CALL:
+        thought, calls = called(row[said])
+        return role, Message("assistant", thought, {**extra, "tool_calls": calls})
+    return role, Message(role, dialect.content(row[said]), extra)
+
+
+def says_something(key: str, value: object) -> bool:
+    """Whether a further key of a turn is worth keeping: null is not, nor a loss that is not switched off."""
+    return value is not None and NOT_LEARNED.get(key, value) == value
+
+
+def called(written: Field) -> tuple[str, list[object]]:
+    """What is thought before a call, and the calls, of which `{"name": "add", "arguments": {"a": 1}}` is one."""
+    thought, mark, rest = written.text().rpartition("</think>")
+    try:
+        parsed = json.loads(rest)
+    except (ValueError, RecursionError):
+        parsed = None
+    listed = parsed if isinstance(parsed, list) else [parsed]
+    calls: list[object] = []
+    for one in listed:
+        if not isinstance(one, dict) or not isinstance(one.get("name"), str):
+            raise written.unexpected('the call of a tool as JSON, {"name": ..., "arguments": {...}}')
+        arguments = structured(written.at("arguments", one.get("arguments", one.get("parameters"))))
+        calls.append({"type": "function", "function": {"name": one["name"], "arguments": arguments}})
+    if not calls:
+        raise written.unexpected("at least one call of a tool")
+    return thought + mark, calls
+
+
+def joined(before: Message, call: Message) -> Message:
+    known, more = before.extra.get("tool_calls"), call.extra["tool_calls"]
+    assert isinstance(more, list)  # as `called` gives them
+    calls = [*known, *more] if isinstance(known, list) else more
+    extra = {**before.extra, **call.extra, "tool_calls": calls}
+    return Message("assistant", before.content + call.content, extra)
+
+
+def turn_in(dialect: Dialect) -> Callable[[Field, Content], Content]:
+    """One turn, or its text, as a response to the prompt; refused where it is not a turn of the assistant."""
+
+    def read(given: Field, prompt: Content) -> Content:
+        if isinstance(given.value, str):
+            return as_response(given.value, prompt, given)
+        _, message = turn(given, dialect)
+        if message.role != "assistant":
+            raise given.unexpected("a turn of the assistant: a side is a response")
+        return (message,)
+
+    return read
+
+
+def rounds(speakers: Mapping[str, str], reply: str) -> Callable[[Field, str], tuple[Message, ...]]:
+    """Rounds, objects of a question and an answer each, as turns; `speakers`: key of a question -> whose it is."""
+    usual = next(iter(speakers))
+
+    def read(row: Field, key: str) -> tuple[Message, ...]:
+        made: list[Message] = []
+        for one in row[key].objects(f'rounds {{"{usual}": ..., "{reply}": ...}}'):
+            speaker = next((key for key in speakers if key in one), usual)
+            made.append(Message(speakers[speaker], one[speaker].text()))
+            made.append(Message("assistant", one[reply].text()))
+        return tuple(made)
+
+    return read
+
+
+def history(row: Field) -> tuple[Message, ...]:
+    """Earlier rounds, `[["Hello", "Hi"], ...]`; none where the key `history` is absent or null."""
+    given = row.get("history")
+    made: list[Message] = []
+    for one in given.items("rounds") if given else ():
+        if len(both := one.items("two texts")) != 2:
+            raise one.unexpected("two texts: what was asked and what was answered")
+        made += [Message("user", both[0].text()), Message("assistant", both[1].text())]
+    return tuple(made)

@@ -10,10 +10,8 @@ https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-preference-t
 from dataclasses import replace
 
 from trueup.feedback.fields import Field
-from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.dialects import COHERE, Dialect, called, turn, turns, turns_in
-from trueup.feedback.layouts.frameworks import one_side
-from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.layouts import frameworks, shapes
+from trueup.feedback.layouts.layout import COHERE, Dialect, Layout, RowValue, called, turn, turns, turns_in
 from trueup.feedback.records import Discarded, Example, Message, Response
 from trueup.feedback.turns import as_response, message, messages
 
@@ -26,7 +24,6 @@ OUTPUTS = ("preferred_output", "non_preferred_output")
 
 
 def input_messages(given: Field) -> shapes.Turns:
-    """The messages of the request."""
     return messages(given.object(("messages", "tools", "parallel_tool_calls"))["messages"])
 
 
@@ -34,11 +31,7 @@ PREFERRED_OUTPUTS = replace(
     shapes.pairs(
         "OpenAI preferences",
         shapes.written(
-            "input",
-            *OUTPUTS,
-            ask=shapes.by_value(input_messages),
-            answer=one_side,
-            text=(),
+            "input", *OUTPUTS, ask=shapes.by_value(input_messages), answer=frameworks.one_side, text=()
         ),
     ),
     inside="input",
@@ -53,11 +46,7 @@ PREFERRED_OUTPUTS = replace(
 COHERE_ROLES = ("System", "User", "Chatbot", "SYSTEM", "USER", "CHATBOT", "chatbot")
 COHERE_LAYOUTS = shapes.singles(
     "Cohere conversations",
-    shapes.conversation(
-        "messages",
-        turns_in(COHERE),
-        shapes.holds("messages", "message", COHERE_ROLES),
-    ),
+    shapes.conversation("messages", turns_in(COHERE), shapes.holds("messages", "message", COHERE_ROLES)),
     ("label",),
 )
 
@@ -73,7 +62,6 @@ INSTRUCTIONS = ("system_instruction", "systemInstruction")
 
 
 def joined_parts(given: Field) -> str:
-    """The text of `[{"text": ...}]`; other parts are refused."""
     found = []
     for one in given.items("parts"):
         if not isinstance(one.value, dict) or set(one.value) != {"text"}:
@@ -88,7 +76,6 @@ GEMINI = Dialect((("role", "parts"),), {"user": ("user",), "assistant": ("model"
 
 
 def vertex_turns(row: Field, key: str) -> shapes.Turns:
-    """The instruction for the system, and the turns under the key."""
     given = [one for one in INSTRUCTIONS if row.get(one)]
     if len(given) > 1:
         raise row[given[1]].fault(f"the row has {given[0]!r} too; keep one of them")
@@ -97,7 +84,6 @@ def vertex_turns(row: Field, key: str) -> shapes.Turns:
 
 
 def scored_completions(row: Field) -> Example | Discarded:
-    """Two completions, of which one has the score 1 and the other 0."""
     prompt = vertex_turns(row, "contents")
     responses, scores = [], []
     for one in row["completions"].objects():
@@ -136,7 +122,6 @@ VERTEX = (
 
 
 def v1_turn(given: Field) -> Message:
-    """One turn: its texts, its reasoning and its calls of tools."""
     content = given.object().get("content")
     if content is None or not isinstance(content.value, list):
         return message(given)
@@ -160,16 +145,13 @@ def v1_turn(given: Field) -> Message:
 
 
 def v1_turns(row: Field, key: str) -> shapes.Turns:
-    """The turns of a conversation."""
     return tuple(map(v1_turn, row[key].items("messages")))
 
 
 def has_values(row: RowValue) -> bool:
     """Whether a turn of the messages has a typed value."""
-    given = row["messages"]
-    contents = (
-        [one.get("content") for one in given if isinstance(one, dict)] if isinstance(given, list) else []
-    )
+    turns = row["messages"] if isinstance(row["messages"], list) else []
+    contents = [one.get("content") for one in turns if isinstance(one, dict)]
     parts = [part for one in contents if isinstance(one, list) for part in one]
     return any(isinstance(part, dict) and "value" in part for part in parts)
 
@@ -188,4 +170,3 @@ V1 = (
 )
 
 LAYOUTS: tuple[Layout, ...] = (PREFERRED_OUTPUTS, *COHERE_LAYOUTS, *VERTEX, *V1)
-"""Before the more general ones that a few of them look like."""

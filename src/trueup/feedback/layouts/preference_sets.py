@@ -33,7 +33,6 @@ EXTRA_ID = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 
 def extra_id_turns(given: Field) -> shapes.Turns:
-    """The prompt as turns; the first and the last are the user's."""
     first, *later = EXTRA_ID.split(given.text())
     turns = [Message("user", first)]
     turns += [Message(role.lower(), said) for role, said in zip(later[::2], later[1::2], strict=True)]
@@ -43,7 +42,6 @@ def extra_id_turns(given: Field) -> shapes.Turns:
 
 
 def unanswered(given: Field) -> shapes.Turns:
-    """Messages, of which the last asks for a response."""
     turns = messages(given)
     if turns and turns[-1].role in RESPONSE_ROLES:
         last = given.at(len(turns) - 1).at("role", turns[-1].role)
@@ -99,7 +97,6 @@ ARTICLE = "Article:\n{article}\n\nTL;DR:\n"
 
 
 def to_summarise(info: Field) -> str:
-    """The post, or where there is none the news article, and the call for a summary."""
     post = info.object().get("post")
     template, names = (POST, ["subreddit", "title", "post"]) if post else (ARTICLE, ["article"])
     why = "the text to summarise is a 'post' with its 'title' and 'subreddit', or an 'article'"
@@ -107,12 +104,10 @@ def to_summarise(info: Field) -> str:
 
 
 def summary(one: Field) -> Response:
-    """A summary and the policy that wrote it."""
     return Response(one["text"].text(), source=one.optional("policy", Field.text))
 
 
 def compared_summaries(row: Field) -> Example | Discarded:
-    """Two summaries, one of them chosen."""
     given = tuple(map(summary, row["summaries"].objects()))
     if len(given) != 2:
         raise row["summaries"].unexpected("a list of 2")
@@ -121,7 +116,6 @@ def compared_summaries(row: Field) -> Example | Discarded:
 
 
 def rated_summary(row: Field) -> Example | Discarded:
-    """A summary with its overall score."""
     one = row["summary"].object()
     response, prompt = summary(one), to_summarise(row["info"])
     score = one["axes"].object().optional("overall", Field.number)
@@ -163,7 +157,6 @@ PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
 
 
 def fine_grained(row: Field) -> Example | Discarded:
-    """Four predictions, what was preferred in each pair, and the corrected prediction to imitate."""
     prompt = shapes.request(with_passages(row))
     responses = tuple(Response(shapes.answer(row[key].text())) for key in PREDICTIONS)
     given = row["preference"].items("numbers")
@@ -183,14 +176,12 @@ def fine_grained(row: Field) -> Example | Discarded:
 
 
 def with_passages(row: Field) -> str:
-    """The question, and the passages with their titles where the row has any."""
     question, passages = row["question"].text(), row.get("passages")
     found = list(map(passage, passages.items("passages"))) if passages else []
     return f"question: {question} context: {' '.join(found)}" if found else question
 
 
 def passage(given: Field) -> str:
-    """A title and the sentences under it."""
     if not (texts := given.items("texts")):
         raise given.unexpected("a title and sentences")
     title, *sentences = (one.text() for one in texts)
@@ -233,7 +224,6 @@ JUDGED = ("completion_a_is_acceptable", "completion_b_is_acceptable")
 
 
 def acceptable(row: Field) -> tuple[Response, ...]:
-    """The label of each side."""
     sides = []
     for key in JUDGED:
         said = row.optional(key, Field.text)
@@ -264,4 +254,3 @@ LAYOUTS: tuple[Layout, ...] = (
     FINE_GRAINED_RLHF,
     OPEN_INSTRUCT,
 )
-"""Each has keys of its own, which say more than those it shares with others."""

@@ -9,29 +9,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from trueup.feedback import turns
-from trueup.feedback.canonical import PROMPT_KEYS
+from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
 from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Layout, RowValue
 from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Prompt, Response
 
-COMMON = ("source", "system", *PROMPT_KEYS[1:])
+COMMON = ("source", "system", *canonical.PROMPT_KEYS[1:])
 """Keys that mean the same in every layout that reads them."""
 DIFFERENT_PROMPTS = "the two sides have different prompts"
 UNANSWERED = "the conversation does not end with a turn of the assistant"
 UNJUDGED = (Response(""), Response(""))
-"""Two responses of which nothing is said."""
 TIE = "the two responses tie"
 
 Turns = tuple[Message, ...]
 Exchange = tuple[Content, tuple[Content, ...]]
-"""A prompt, and the responses to it."""
 Ask = Callable[[Field, str], Content | Discarded]
 """Row, and a key -> the prompt."""
 Read = Callable[[Field, str], Turns]
 """Row, and a key -> the conversation under it."""
 Answer = Callable[[Field, Content], Content]
-"""The value of a key, and the prompt -> a response."""
 Said = Callable[[Field], tuple[Response, ...]]
 """Row -> what is said of each response; the contents are filled in."""
 Verdict = int | Comparison | Discarded | None
@@ -58,27 +54,22 @@ class Form:
 
 
 def request(said: str) -> Turns:
-    """A prompt of one turn: what the user asked."""
     return (Message("user", said),)
 
 
 def answer(said: str) -> Turns:
-    """A response of one turn."""
     return (Message("assistant", said),)
 
 
 def user_turn(given: Field) -> Turns:
-    """The value, which is text, as a turn of the user."""
     return request(given.text())
 
 
 def like_prompt(given: Field, prompt: Content) -> Content:
-    """The value as a response of the same kind as the prompt: text as it is, or messages."""
     return turns.as_response(turns.content(given), prompt, given)
 
 
 def as_turn(given: Field, prompt: Content) -> Content:
-    """The value, which is text, as a turn of the assistant."""
     return answer(given.text())
 
 
@@ -98,12 +89,10 @@ def holds(key: str, mark: str, roles: tuple[str, ...] = ()) -> Callable[[RowValu
 
 
 def by_value(read: Callable[[Field], C]) -> Callable[[Field, str], C]:
-    """What the value of a key holds, whatever the row says beside it."""
     return lambda row, key: read(row[key])
 
 
 AS_GIVEN = by_value(turns.content)
-"""Text as it is, or messages."""
 MESSAGES = by_value(turns.messages)
 
 
@@ -118,13 +107,7 @@ def written(
     further: bool = False,
     fits: Callable[[RowValue], bool] = lambda row: True,
 ) -> Form:
-    """A prompt under one key, and each response under another.
-
-    Args:
-        prompt, responses: the keys.
-        ask, answer: how their values are read; as text or messages, where this is left out.
-        text, optional, request, further, fits: as of `Form`; all keys hold text where `text` does not say which.
-    """
+    """A prompt under one key, and each response under another; all keys hold text where `text` does not say which."""
 
     def read(row: Field) -> Exchange | Discarded:
         found = ask(row, prompt)
@@ -147,10 +130,7 @@ def conversation(
     counted: bool = False,
     optional: tuple[str, ...] = COMMON,
 ) -> Form:
-    """A list of turns under one key: what follows the last request is the response, the rest is the prompt.
-
-    `counted` says that `read` makes one turn of each item of the list, so that a fault can name the item.
-    """
+    """A list of turns: what follows the last request is the response. `counted`: each item is one turn."""
 
     def split(row: Field) -> Exchange | Discarded:
         found = last_exchange(read(row, key), row.at(key), counted)
@@ -218,16 +198,7 @@ def shape(
     optional: tuple[str, ...] = (),
     foreign: tuple[str, ...] = (),
 ) -> Layout:
-    """The layout of rows of a form, of whose responses something is said.
-
-    Args:
-        name, meaning, foreign: as of `Layout`.
-        form: how the rows write prompt and responses.
-        choose: the verdict on two responses; left out where there is none.
-        said: what they say of each response.
-        scores, sources: keys under which a row may score each response, and name who wrote it.
-        keys, optional: those beside the keys of the form.
-    """
+    """The layout of rows of a form, of whose responses something is said; `choose` gives the verdict on two."""
 
     def convert(row: Field) -> Example | Discarded:
         read, given = form.read(row), said(row)
@@ -269,12 +240,11 @@ def pairs(
 ) -> Layout:
     """Two responses, the better one first; `meaning` may be left out where the form says it all."""
     better, worse = form.keys[-2:]
+    usual = f"A pair: `{better}` was preferred to `{worse}` as an answer to {answered_keys(form)}."
     if len(form.keys) == 2:
         usual = (
             f"A pair of conversations: the turns they share are the prompt; that of `{better}` was preferred."
         )
-    else:
-        usual = f"A pair: `{better}` was preferred to `{worse}` as an answer to {answered_keys(form)}."
     return shape(name, form, meaning or usual, lambda *_: 0, scores=scores, foreign=foreign)
 
 
@@ -297,7 +267,6 @@ SCORE = Grade(
 
 
 def worded(form: Form) -> dict[str, str]:
-    """What the response of a form is, for what a layout means."""
     if len(form.keys) == 1:
         return {"what": "the turns after the last one of the user", "verb": "are", "to": ""}
     return {"what": f"`{form.keys[1]}`", "verb": "is", "to": f" as an answer to {answered_keys(form)}"}
@@ -319,7 +288,6 @@ def graded(
 
 
 def demonstrations(name: str, form: Form, foreign: tuple[str, ...] = JUDGEMENTS) -> Layout:
-    """A response to imitate, of which nothing is said."""
     what, verb, to = worded(form).values()
     meaning = f"A demonstration: {what} {verb} {to.removeprefix(' as ') or 'a response'} to imitate."
     shown = (Response("", demonstration=True),)
@@ -335,14 +303,7 @@ def singles(
     either: bool = False,
 ) -> tuple[Layout, ...]:
     """Every layout of one response: with a label under one of the keys, with a score, or to imitate.
-
-    Args:
-        name: of the last; those of the others have `labelled` or `scored` at `{}`, or `with a label` or `a score` last.
-        form: of a request and a response, or of one conversation.
-        labels, scores: the keys.
-        foreign: those that make a row one of another layout, beside those that judge a response otherwise.
-        either: whether a row that has both a label and a score is of neither layout, not of that with a label.
-    """
+    `{}` in the name becomes `labelled` or `scored`; `either`: a row with a label and a score is of neither layout."""
     with_label, with_score = ("labelled ", "scored ") if "{}" in name else (" with a label", " with a score")
     name = name if "{}" in name else name + "{}"
     beside = (*SIDES, *foreign)
@@ -356,8 +317,6 @@ def singles(
 
 
 def named(key: str, verdicts: Mapping[str, Verdict]) -> Choose:
-    """The verdict under the key is one of these names."""
-
     def choose(row: Field) -> Verdict:
         name = row[key].text()
         if name not in verdicts:
@@ -368,10 +327,7 @@ def named(key: str, verdicts: Mapping[str, Verdict]) -> Choose:
 
 
 def judged(prompt: Content, pair: tuple[Response, ...], verdict: Verdict) -> Example | Discarded:
-    """Two responses and the verdict on them; a tie is nothing to learn from on its own.
-
-    Where a tie has two labels that differ, both get the score 0: the tie compares them, not the labels.
-    """
+    """Two responses and the verdict on them. A tie says nothing, but where its labels differ, both score 0."""
     if isinstance(verdict, Discarded):
         return verdict
     if verdict is not None:
@@ -385,10 +341,9 @@ def judged(prompt: Content, pair: tuple[Response, ...], verdict: Verdict) -> Exa
 
 
 def candidates(prompt: Content, responses: Sequence[Response], key: str) -> Example | Discarded:
-    """A prompt and what the list under `key` holds, which may be nothing."""
-    return (
-        Example(Prompt(prompt), tuple(responses)) if responses else Discarded(f"the list of {key} is empty")
-    )
+    if not responses:
+        return Discarded(f"the list of {key} is empty")
+    return Example(Prompt(prompt), tuple(responses))
 
 
 def demonstrated(

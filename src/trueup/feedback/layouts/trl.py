@@ -1,4 +1,4 @@
-"""The general layouts: trueup's own form, those of TRL, and HH transcripts."""
+"""The general layouts: trueup's own form, those of TRL, HH transcripts, and requests and answers by other names."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from trueup.feedback import turns
 from trueup.feedback.canonical import OPTIONAL, example_from_row
 from trueup.feedback.fields import Field
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Layout, RowValue
+from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Layout, RowValue, rounds
 from trueup.feedback.records import Content, Discarded, Example, Message, Response
 
 SIDE_SCORES = ("score_chosen", "score_rejected")
@@ -23,7 +23,6 @@ NO_PROMPT = (
 
 
 def canonical(row: Field) -> Example:
-    """The record as it is."""
     example = example_from_row(row.value, row.origin)
     prompt, at = example.prompt.content, row.at("responses")
     responses = tuple(
@@ -50,8 +49,6 @@ CANONICAL = Layout(
 
 
 def scored_responses(prompt_key: str) -> Layout:
-    """The layout with the prompt under the given key."""
-
     def convert(row: Field) -> Example | Discarded:
         prompt = turns.content(row[prompt_key])
         contents = [shapes.like_prompt(one, prompt) for one in row["responses"].items("responses")]
@@ -78,7 +75,6 @@ def scored_responses(prompt_key: str) -> Layout:
 
 
 def one_each(given: Field, count: int, of: str) -> list[Field]:
-    """The items of a list that holds one for each response."""
     listed = given.items(of)
     if len(listed) != count:
         raise given.unexpected(f"one for each of the {count} responses")
@@ -126,11 +122,7 @@ def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
     return (Message("user", prompt),) if isinstance(prompt, str) and prompt.strip() and answers else prompt
 
 
-PAIRS = shapes.pairs(
-    "TRL pairs",
-    prompted("prompt", *SIDES),
-    scores=SIDE_SCORES,
-)
+PAIRS = shapes.pairs("TRL pairs", prompted("prompt", *SIDES), scores=SIDE_SCORES)
 
 
 # Pairs without a prompt: two transcripts, or two conversations of which the turns they share are the prompt. Only
@@ -139,7 +131,6 @@ PAIRS = shapes.pairs(
 
 
 def transcripts(row: Field) -> shapes.Exchange | Discarded:
-    """Both sides, split after the last mark of the assistant."""
     splits = []
     for key in SIDES:
         transcript = row[key].text()
@@ -157,7 +148,6 @@ def transcripts(row: Field) -> shapes.Exchange | Discarded:
 
 
 def are_transcripts(row: RowValue) -> bool:
-    """Whether one of the sides is text with a mark of the human or the assistant."""
     sides = [row[key] for key in SIDES]
     return any(isinstance(side, str) and (HUMAN in side or ASSISTANT in side) for side in sides)
 
@@ -199,10 +189,7 @@ IMPLIED = shapes.pairs(
 # A prompt and one response: two texts or lists of messages, or one list of messages that ends with the response.
 
 COMPLETIONS = shapes.singles(
-    "TRL prompts with {}completions",
-    shapes.written("prompt", "completion", request=REQUEST),
-    LABELS,
-    SCORES,
+    "TRL prompts with {}completions", shapes.written("prompt", "completion", request=REQUEST), LABELS, SCORES
 )
 CONVERSATIONS = shapes.singles(
     "messages",
@@ -213,5 +200,76 @@ CONVERSATIONS = shapes.singles(
 )
 """Messages with a `kto_tag` are LLaMA-Factory's."""
 FIRST = (scored_responses("prompt"), scored_responses("query"), CANONICAL, PAIRS)
-"""Those that are tried before the layouts of other frameworks."""
 LAYOUTS = (HH, IMPLIED, *COMPLETIONS, *CONVERSATIONS)
+
+
+# BeaverTails, and the questions and answers of PKU-SafeRLHF. Ji et al., 2023, https://arxiv.org/abs/2307.04657.
+#
+#     {"prompt": "Name a tree.", "response": "An oak.", "category": {"animal_abuse": false, ...}, "is_safe": true}
+
+BEAVERTAILS = shapes.graded(
+    "BeaverTails",
+    shapes.answered("prompt", "response", optional=()),
+    shapes.Grade(
+        shapes.LABEL.read,
+        "A point: `{key}` says whether `response` is harmless; the kinds of harm are not kept.",
+    ),
+    "is_safe",
+)
+
+# Texts or messages under `prompt` and `response`, as they are; a question and its answer, as turns.
+#
+#     {"prompt": "2 + 2 =", "response": "4"}
+#     {"question": "2 + 2?", "answer": "4"}
+
+
+def other_requests(*own: str) -> tuple[str, ...]:
+    """Keys that hold a part of what was asked, but for those that a layout reads."""
+    known = ("prompt", "instruction", "input", "query", "question", "choices", "options", "passage")
+    return tuple(key for key in (*REQUEST, *known) if key not in own)
+
+
+RESPONSES = shapes.singles(
+    "prompts with responses",
+    shapes.written("prompt", "response", request=other_requests("prompt")),
+    LABELS,
+    SCORES,
+)
+ANSWERS = shapes.singles(
+    "questions with answers",
+    shapes.answered("question", "answer", request=other_requests("question")),
+    LABELS,
+    SCORES,
+)
+
+# Pairs of Intel, https://huggingface.co/datasets/Intel/orca_dpo_pairs.
+#
+#     {"system": "You help.", "question": "Name a tree.", "chosen": "An oak.", "rejected": "A stone."}
+
+ORCA = shapes.pairs(
+    "Intel orca pairs",
+    shapes.answered("question", *SIDES, request=REQUEST, fits=lambda row: isinstance(row["chosen"], str)),
+    foreign=("prompt", "instruction", "input"),
+)
+
+# Conversations under `conversation`: rounds as Capybara has them, https://huggingface.co/datasets/LDJnr/Capybara;
+# messages as WildChat, https://arxiv.org/abs/2405.01470, and LMSYS-Chat-1M have them, with what is known of each turn.
+#
+#     {"conversation": [{"input": "Name a tree.", "output": "An oak."}, {"input": "Another?", "output": "A fir."}]}
+#     {"conversation": [{"role": "user", "content": "Hi", "toxic": false}, {"role": "assistant", ...}], "model": ...}
+
+CAPYBARA = shapes.singles(
+    "Capybara",
+    shapes.conversation(
+        "conversation", rounds({"input": "user"}, "output"), shapes.holds("conversation", "output")
+    ),
+    ("label",),
+)
+WILDCHAT = shapes.singles(
+    "WildChat",
+    shapes.conversation("conversation", fits=shapes.holds("conversation", "role"), counted=True),
+    ("label",),
+)
+
+EXCHANGES: tuple[Layout, ...] = (*CAPYBARA, *WILDCHAT, *RESPONSES, *ANSWERS)
+"""After those that ask for more of a row; `ORCA` comes before the pairs that have no prompt."""

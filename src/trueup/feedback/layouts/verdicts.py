@@ -2,14 +2,12 @@
 
 from trueup.feedback.canonical import json_list
 from trueup.feedback.fields import Field
-from trueup.feedback.layouts import graded_sets, preference_sets, shapes
-from trueup.feedback.layouts.frameworks import alpaca
+from trueup.feedback.layouts import frameworks, graded_sets, preference_sets, shapes
 from trueup.feedback.layouts.layout import SIDES, Layout
 from trueup.feedback.records import Comparison, Discarded, Example, Message, Response
 
 
 def position(key: str) -> shapes.Choose:
-    """The position of the better response stands under the key: 0 or 1."""
     return lambda row: row[key].integer(0, 1)
 
 
@@ -61,7 +59,6 @@ MODELS = ("model_a", "model_b")
 
 
 def up_to_verdict(row: Field, key: str) -> shapes.Turns:
-    """A conversation up to the round judged."""
     turns = shapes.MESSAGES(row, key)
     count = row.optional("turn", lambda given: given.integer(1))
     user_turns = [index for index, one in enumerate(turns) if one.role == "user"]
@@ -76,7 +73,6 @@ ARENA = shapes.shape(
     sources=MODELS,
     keys=("winner",),
 )
-"""MT-bench's judgements have the same keys."""
 
 
 # Chatbot Arena's 55k, https://huggingface.co/datasets/lmsys/lmsys-arena-human-preference-55k. What was asked and what
@@ -95,7 +91,6 @@ def texts(given: Field) -> list[str]:
 
 
 def rounds(row: Field, key: str) -> shapes.Turns:
-    """The rounds with the answers under a key as a conversation."""
     requests, answers = (texts(row[one]) for one in ("prompt", key))
     if len(answers) != len(requests) or not requests:
         raise row.at(key, answers).unexpected(f"an answer to each of the {len(requests)} texts of `prompt`")
@@ -104,7 +99,6 @@ def rounds(row: Field, key: str) -> shapes.Turns:
 
 
 def flagged(row: Field) -> shapes.Verdict:
-    """The one flag that is set."""
     values = [row[key].integer(0, 1) for key in FLAGS]
     if sum(values) != 1:
         raise row[FLAGS[0]].fault(f"exactly one of {', '.join(FLAGS)} must be 1; found {values}")
@@ -144,7 +138,6 @@ ARENA_TEXTS = shapes.shape(
 
 
 def alpaca_preference(row: Field) -> shapes.Verdict:
-    """How likely the better output is that."""
     value = row.optional("preference", Field.number)
     if value is None:
         return Discarded("no preference is given")
@@ -159,7 +152,7 @@ def alpaca_preference(row: Field) -> shapes.Verdict:
 
 ALPACA_EVAL = shapes.shape(
     "AlpacaEval preferences",
-    alpaca("output_1", "output_2"),
+    frameworks.alpaca("output_1", "output_2"),
     "A pair: `preference` is 1 plus the probability that `output_2` is better, 1 to 2; 0 and 1.5 are ties, null is not "
     "used.",
     alpaca_preference,
@@ -176,12 +169,10 @@ ALPACA_EVAL = shapes.shape(
 
 
 def full_question(given: Field) -> shapes.Turns:
-    """The question, which is an object with its text."""
     return shapes.user_turn(given if isinstance(given.value, str) else given.object()["full_text"])
 
 
 def by_sign(row: Field) -> shapes.Verdict:
-    """The answer whose score is above 0; none where both are 0."""
     first, second = row["score_0"].number(), row["score_1"].number()
     if abs(first + second) > 1e-6:
         raise row["score_1"].fault(f"the scores must sum to 0; found {first:g} and {second:g}")
@@ -208,7 +199,6 @@ SHOWN = "answer1,answer2"
 
 
 def label_studio(row: Field) -> Example | Discarded:
-    """The two texts that were shown, and which of them every annotation selected."""
     data = row["data"].object()
     prompt = shapes.user_turn(data["prompt"])
     chosen: set[tuple[str, str]] = set()
@@ -260,4 +250,3 @@ DATA_SETS: tuple[Layout, ...] = (
     WEBGPT,
     LABEL_STUDIO,
 )
-"""Each has keys of its own, which say more than those it shares with others."""

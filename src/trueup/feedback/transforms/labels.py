@@ -11,8 +11,7 @@ from typing import Literal
 
 from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback import views
-from trueup.feedback.orders import clear_wins, scores
+from trueup.feedback import orders, views
 from trueup.feedback.records import Discarded, Example
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import Fitted
@@ -43,7 +42,6 @@ class Thumbs:
         return Fitted(lambda given: [graded(example, self.label) for example in given], (line,))
 
     def label(self, score: float) -> float:
-        """The thumb for a score."""
         assert self.threshold is not None
         return float(score >= self.threshold)
 
@@ -90,7 +88,7 @@ class GradedLabels:
         """Score -> label, None where scores are left alone; and what to say of it."""
         if self.scale == "none":
             return None, []
-        values = [value for example in examples for _, value in scores(example)]
+        values = [value for example in examples for _, value in orders.scores(example)]
         if not values:
             raise InputError(
                 f"scale {self.scale} makes labels of scores, but the feedback holds no scores. Leave --scale out"
@@ -118,11 +116,7 @@ class GradedLabels:
         return grade, [f"{said}{low:g} is 0 and {high:g} is 1"]
 
     def labelled(self, example: Example, grade: Callable[[float], float] | None) -> Example:
-        """The example with labels made of scores, and demonstrations marked.
-
-        Raises:
-            InputError: a score lies outside the range.
-        """
+        """The example with labels made of scores, and demonstrations marked."""
         try:
             made = example if grade is None else graded(example, grade)
         except ValueError as error:
@@ -136,7 +130,7 @@ class GradedLabels:
         found = {at: one.label for at, one in enumerate(made.responses)}
         if not any(one.label is not None or one.demonstration for one in made.responses):
             # As the view of points would label them, so that those labelled enough count as demonstrations.
-            found.update(clear_wins(made))
+            found.update(orders.clear_wins(made))
         responses = []
         for at, one in enumerate(made.responses):
             label = found[at]
@@ -146,7 +140,6 @@ class GradedLabels:
 
 
 def graded(example: Example, grade: Callable[[float], float]) -> Example:
-    """The example with a label for each response that has a score and no label."""
     responses = (
         replace(one, label=grade(one.score)) if one.label is None and one.score is not None else one
         for one in example.responses
@@ -173,11 +166,7 @@ SLACK = 0.1
 def check_class_balance(
     examples: Sequence[Example], *, desirable_weight: float, undesirable_weight: float
 ) -> None:
-    """Tell how many responses are desirable and undesirable; warn where their weights leave the recommended range.
-
-    Raises:
-        InputError: all labels are the same.
-    """
+    """Tell how many responses are desirable and undesirable; warn where their weights leave the recommended range."""
     labels = labels_of(examples)
     if not labels:
         return
@@ -205,11 +194,7 @@ def check_class_balance(
 
 
 def check_classes(examples: Sequence[Example]) -> None:
-    """Warn where all labels, those of demonstrations among them, are the same.
-
-    For methods that can learn from such labels, though hardly what was meant: from good responses alone what
-    SFT learns, and from bad ones alone only what to avoid.
-    """
+    """Warn where all labels, those of demonstrations too, are the same; for methods that can learn from such."""
     labels = labels_of(examples)
     if len(set(labels)) == 1:
         logger.warning(
@@ -219,6 +204,5 @@ def check_classes(examples: Sequence[Example]) -> None:
 
 
 def labels_of(examples: Sequence[Example]) -> list[float]:
-    """The labels of all points that examples hold."""
     made = [made for example in examples if not isinstance(made := views.points(example), Discarded)]
     return [label for group in made for label in group.relation.labels]

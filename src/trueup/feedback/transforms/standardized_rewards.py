@@ -48,15 +48,12 @@ class Scale:
     std: float
     """Unbiased, above 0."""
     count: int
-    """Responses with a reward."""
 
     @property
     def find(self) -> Callable[[Example], Sequence[Value]]:
-        """The rewards of an example as they were given."""
         return KINDS[self.kind]
 
     def applied(self, example: Example) -> Example:
-        """The example with standardised rewards for its scores."""
         found = {at: (value - self.mean) / self.std for at, value in self.find(example)}
         responses = tuple(
             replace(response, score=found.get(at)) for at, response in enumerate(example.responses)
@@ -67,15 +64,12 @@ class Scale:
 @dataclass(frozen=True, slots=True)
 class StandardizedRewards:
     """Gives every response its reward r as a score, (r - mean) / std, and takes the score from those without one.
-
-    Rewards are the scores; where the training data hold none at all, the labels; where none, 1 and 0 for the
-    chosen and the rejected response. One kind serves all examples: two would not be on one scale.
-    """
+    Rewards are the scores; where the training data hold none at all, the labels; where none, 1 and 0 for the chosen
+    and the rejected response. One kind serves all examples: two would not be on one scale."""
 
     mean: float | None = None
     """Of the rewards; None measures it."""
     std: float | None = None
-    """Of the rewards; None measures it."""
 
     def fit(self, examples: Sequence[Example]) -> Fitted:
         scale = self.measure(examples)
@@ -89,11 +83,7 @@ class StandardizedRewards:
         return Fitted(lambda given: [scale.applied(example) for example in given], tuple(lines))
 
     def measure(self, examples: Sequence[Example]) -> "Scale":
-        """What is taken for rewards, and how they lie.
-
-        Raises:
-            InputError: there are no rewards, or all are equal.
-        """
+        """What is taken for rewards, and how they lie."""
         kind = next((name for name, find in KINDS.items() if any(find(one) for one in examples)), None)
         if kind is None:
             raise InputError(
@@ -113,7 +103,6 @@ class StandardizedRewards:
 
 
 def measured_std(values: Sequence[float]) -> float:
-    """The unbiased standard deviation; 0 for fewer than two values."""
     if len(values) < 2:
         return 0.0
     mean = statistics.fmean(values)
@@ -123,9 +112,7 @@ def measured_std(values: Sequence[float]) -> float:
 @dataclass(frozen=True, slots=True)
 class ExponentialWeights:
     """Gives every response the weight min(exp(r / beta), largest) for its score; r is its standardised reward.
-
-    Reward-weighted regression: Peters and Schaal, 2007, https://doi.org/10.1145/1273496.1273590; Hu et al., 2023.
-    """
+    Reward-weighted regression: Peters and Schaal, 2007, https://doi.org/10.1145/1273496.1273590; Hu et al., 2023."""
 
     beta: float
     largest: float
@@ -162,12 +149,10 @@ class ExponentialWeights:
         return Fitted(rewrite, tuple(lines), tuple(warnings))
 
     def weight(self, reward: float) -> float:
-        """Of a standardised reward."""
         exponent = reward / self.beta
         return self.largest if exponent >= math.log(self.largest) else math.exp(exponent)
 
     def weighted(self, example: Example) -> Example:
-        """The example with weights for its scores."""
         found = {at: self.weight(value) for at, value in scores(example)}
         responses = tuple(replace(one, score=found.get(at)) for at, one in enumerate(example.responses))
         return replace(example, responses=responses)
@@ -175,10 +160,7 @@ class ExponentialWeights:
 
 @dataclass(frozen=True, slots=True)
 class WrittenReward:
-    """Makes one example of every response: the prompt with the response's standardised reward in it.
-
-    The response is marked as a demonstration, and the condition is kept for the model.
-    """
+    """Makes one example of every response, a demonstration to the prompt with its standardised reward in it."""
 
     text: str
     decimals: int
@@ -220,7 +202,6 @@ class WrittenReward:
 
 
 def conditioned(example: Example, condition: Condition) -> list[Example]:
-    """One example for each response that has a score."""
     return [
         replace(
             example,

@@ -6,13 +6,15 @@ and comes first. It is fitted on the training examples alone and then rewrites t
 """
 
 import logging
+import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from trueup.display import data_logger
 from trueup.feedback.condition import Condition
-from trueup.feedback.records import Example
+from trueup.feedback.records import Comparison, Example, Response, content_key
+from trueup.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +26,9 @@ class Fitted:
     """A transform that has seen the training examples."""
 
     rewrite: Rewrite
-    """Examples -> examples, training or held out."""
     found: tuple[str, ...] = ()
     """What was found in the training examples and is done with it, in words."""
     warnings: tuple[str, ...] = ()
-    """What the user should look at."""
     condition: Condition | None = None
     """What was written into the prompts, to be kept with the model."""
 
@@ -44,19 +44,11 @@ class Transform(Protocol):
     """Rewrites examples in a way that depends on all of the training examples."""
 
     def fit(self, examples: Sequence[Example]) -> Fitted:
-        """Look at the training examples.
-
-        Raises:
-            InputError: they do not hold what the transform needs.
-        """
+        """Look at the training examples."""
 
 
 def fit_all(transforms: Sequence[Transform], examples: Sequence[Example]) -> Fitted:
-    """Fit transforms one after the other, each on what those before it made of the training examples.
-
-    Raises:
-        InputError: see `Transform.fit`.
-    """
+    """Fit transforms one after the other, each on what those before it made of the training examples."""
     fitted: list[Fitted] = []
     for transform in transforms:
         fitted.append(transform.fit(examples))
@@ -73,3 +65,79 @@ def fit_all(transforms: Sequence[Transform], examples: Sequence[Example]) -> Fit
         tuple(line for one in fitted for line in one.warnings),
         next((one.condition for one in reversed(fitted) if one.condition), None),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MergedPrompts:
+    """Puts all responses to one prompt into one example, where the prompt first stood, and removes duplicates.
+    Of responses with the same content the first is kept, with the mean of their scores and of their labels."""
+
+    def fit(self, examples: Sequence[Example]) -> Fitted:
+        made = merged(examples)
+        before = sum(len(example.responses) for example in examples)
+        twice = before - sum(len(example.responses) for example in made)
+        line = f"merged by prompt: {counted(len(examples), 'example')} gave {len(made)}"
+        if twice:
+            line += f"; {counted(twice, 'duplicate response')} removed"
+        if differ := sum(judged_differently(group) for group in by_prompt(examples)):
+            line += f", {differ} of them judged differently, which get the mean"
+        return Fitted(merged, (line,))
+
+
+def merged(examples: Sequence[Example]) -> list[Example]:
+    return [merge(same) for same in by_prompt(examples)]
+
+
+def by_prompt(examples: Sequence[Example]) -> list[list[Example]]:
+    found: dict[object, list[Example]] = {}
+    for example in examples:
+        found.setdefault(example.prompt.key, []).append(example)
+    return list(found.values())
+
+
+def by_content(examples: Sequence[Example]) -> dict[object, list[Response]]:
+    found: dict[object, list[Response]] = {}
+    for example in examples:
+        for response in example.responses:
+            found.setdefault(content_key(response.content), []).append(response)
+    return found
+
+
+def judged_differently(examples: Sequence[Example]) -> int:
+    """How many duplicates of the responses to one prompt have another score or label than the first."""
+    return sum(
+        (response.score, response.label) != (same[0].score, same[0].label)
+        for same in by_content(examples).values()
+        for response in same[1:]
+    )
+
+
+def merge(examples: Sequence[Example]) -> Example:
+    found = by_content(examples)
+    place = {key: at for at, key in enumerate(found)}
+    comparisons: dict[tuple[int, int], Comparison] = {}
+    votes = []
+    for example in examples:
+        moved = [place[content_key(response.content)] for response in example.responses]
+        for one in example.comparisons:
+            better, worse = moved[one.better], moved[one.worse]
+            if better != worse:
+                comparisons.setdefault((better, worse), replace(one, better=better, worse=worse))
+        for vote in example.votes:
+            if (first := moved[vote.first]) != (second := moved[vote.second]):
+                votes.append(replace(vote, first=first, second=second))
+    responses = tuple(alike(same) for same in found.values())
+    return Example(examples[0].prompt, responses, tuple(comparisons.values()), tuple(votes))
+
+
+def alike(same: Sequence[Response]) -> Response:
+    return replace(
+        same[0],
+        score=mean_of([one.score for one in same if one.score is not None]),
+        label=mean_of([one.label for one in same if one.label is not None]),
+        demonstration=any(one.demonstration for one in same),
+    )
+
+
+def mean_of(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None

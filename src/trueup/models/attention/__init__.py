@@ -35,19 +35,16 @@ class Backend:
     """One way to put a stream before a model."""
 
     name: str
-    """What `--attention` takes."""
     implementation: str | None
     """Under which its attention is registered with transformers; None uses the library's own."""
     inputs: Callable[[Stream], Inputs]
     """Plans a stream; the plan lives on the stream's device."""
     title: str
-    """As in `the shared-prompt layout`."""
     instead: str = ""
     """What is said where it is taken because another does not fit the model."""
     order: int | None = None
     """When it is tried if the user asks for none, the lowest first; None is never tried unasked."""
     supports: Callable[[torch.device], bool] = lambda device: True
-    """Whether it is to be tried on a device."""
 
 
 class UnsupportedAttention(Exception):
@@ -55,18 +52,15 @@ class UnsupportedAttention(Exception):
 
 
 def names() -> tuple[str, ...]:
-    """Every backend."""
     return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__)))
 
 
 def backend(name: str) -> Backend:
-    """The backend of a name."""
     found: Backend = importlib.import_module(f"{__name__}.{name}").BACKEND
     return found
 
 
 def automatic(device: torch.device) -> list[Backend]:
-    """The backends to try on a device, the fastest first."""
     tried = [one for one in map(backend, names()) if one.order is not None and one.supports(device)]
     return sorted(tried, key=lambda one: one.order or 0)
 
@@ -85,15 +79,7 @@ def as_one_row(stream: Stream, plan: object) -> Inputs:
 def checked(
     plan: P | None, kind: type[P], mask: Tensor | None, dropout: float, extra: Mapping[str, Any]
 ) -> P:
-    """The plan that came down to an attention function, if it and all that came with it is what the plan knows of.
-
-    Args:
-        mask: the library's own, which there must not be.
-        extra: further keyword arguments of the attention function.
-
-    Raises:
-        UnsupportedAttention: something would be ignored.
-    """
+    """The plan that came down to an attention function; UnsupportedAttention if anything would be ignored."""
     if not isinstance(plan, kind):
         raise UnsupportedAttention("the model does not hand its keyword arguments to its attention")
     if mask is not None:

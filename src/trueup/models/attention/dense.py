@@ -18,7 +18,6 @@ class DensePlan:
     seen_TT: Tensor
     """[T, T] bool, True where the query (row) may see the key (column), sliding windows apart."""
     position_T: Tensor
-    """[T] int64."""
 
 
 def plan_dense(stream: Stream) -> DensePlan:
@@ -57,14 +56,12 @@ def dense_attention(
     seen_TT = plan.seen_TT
     if sliding_window is not None:
         seen_TT = seen_TT & (plan.position_T[:, None] - plan.position_T < sliding_window)
-    weights = scores.masked_fill(~seen_TT, -torch.inf).softmax(
-        -1, dtype=torch.promote_types(scores.dtype, torch.float32)
-    )
+    exact = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.masked_fill(~seen_TT, -torch.inf).softmax(-1, dtype=exact)
     return (weights.to(value.dtype) @ value).transpose(1, 2), None
 
 
 def inputs(stream: Stream) -> Inputs:
-    """The stream as one row of tokens, and its mask."""
     return as_one_row(stream, plan_dense(stream))
 
 

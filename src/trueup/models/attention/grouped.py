@@ -238,7 +238,6 @@ def _attend(
 
 
 def inputs(stream: Stream) -> Inputs:
-    """The stream as one row of tokens, and its plan."""
     return as_one_row(stream, plan_attention(stream))
 
 

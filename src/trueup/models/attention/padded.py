@@ -36,11 +36,5 @@ def inputs(stream: Stream) -> Inputs:
     return Inputs(keywords, source_S)
 
 
-BACKEND = Backend(
-    "padded",
-    None,
-    inputs,
-    "the padded layout",
-    instead="prompts are repeated for every response instead",
-    order=100,
-)
+INSTEAD = "prompts are repeated for every response instead"
+BACKEND = Backend("padded", None, inputs, "the padded layout", INSTEAD, order=100)

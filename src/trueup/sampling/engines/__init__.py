@@ -25,17 +25,7 @@ def make_sampler(
     name: str,
     trust_remote_code: bool = False,
 ) -> Sampler:
-    """A sampler that writes with the policy, and with `settings.models` beside it.
-
-    Args:
-        model: the policy; further models go to its device and compute in its precision.
-        encoder: the policy's.
-        name: of the policy, for `Sampled.source`; further models go by their paths.
-        trust_remote_code: whether further models may bring code of their own.
-
-    Raises:
-        InputError: a further model cannot be loaded, or the server cannot do what is asked of it.
-    """
+    """A sampler that writes with the policy, and with `settings.models` beside it."""
     policy = make_engine(settings, model, encoder, name=name)
     if not settings.models:
         return policy
@@ -59,16 +49,7 @@ def make_sampler(
 def make_engine(
     settings: SamplerSettings, model: CausalModel | None, encoder: Encoder | None, *, name: str
 ) -> Sampler:
-    """A sampler of one model, made by the file here that settings name.
-
-    Args:
-        model: None where a server has it and it is not trained.
-        encoder: the model's; None where a server has it and nothing else is known of it.
-        name: of the model, for `Sampled.source`.
-
-    Raises:
-        InputError: the server's key cannot be used.
-    """
+    """A sampler of one model, made by the file here that settings name; a server may have model and encoder alone."""
     module = import_module(f"{__name__}.{settings.engine.replace('-', '_')}")
     sampler: Sampler = module.make(settings, model, encoder, name=name)
     return sampler
@@ -76,24 +57,14 @@ def make_engine(
 
 class SeveralSamplers:
     """Asks each, and puts the policy's responses first, as RRHF samples from several models (Yuan et al., 2023,
-    https://arxiv.org/abs/2304.05302).
-
-    Args:
-        policy: the only one that is refreshed and saved.
-        encoder: the policy's.
-        others: further models, each with its encoder; they stay as they are.
-    """
+    https://arxiv.org/abs/2304.05302). The policy alone is refreshed and saved."""
 
     def __init__(self, policy: Sampler, encoder: Encoder, others: Sequence[tuple[Sampler, Encoder]]) -> None:
         self.policy, self.weights, self.served = policy, policy.weights, policy.served
         self.others = [(sampler, _same_tokens(other, encoder)) for sampler, other in others]
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
-        """As many responses of each model; see `trueup.sampling.sampler.Sampler`.
-
-        Token ids of a further model are kept where the policy has the same tokens, log-probabilities never: they are
-        not the policy's.
-        """
+        """As many responses of each model; token ids where the policy has the same, log-probabilities never."""
         found = self.policy.sample(prompts, responses, seed=seed)
         for number, (sampler, same) in enumerate(self.others, start=1):
             written = sampler.sample(prompts, responses, seed=another_seed(seed, number))

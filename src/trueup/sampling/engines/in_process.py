@@ -1,16 +1,19 @@
 """Responses from a model in this process, reproducible by a seed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from trueup import stop
 from trueup.batch.encode import Encoder
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling import sampler
-from trueup.sampling.beam import beam_search
-from trueup.sampling.decoding import BATCH_SIZE, Decoder, Watch, generate
+from trueup.sampling.decoding import BATCH_SIZE, CachedBatch, Decoder, Watch, generate
 from trueup.sampling.sampler import Completion, EncodedPrompt, Sampled
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -20,16 +23,8 @@ BATCH_TOKENS = 32_768
 
 class InProcessSampler:
     """Writes with a model of this process: draws, the most likely token each time, or (diverse) beam search.
-
     What is written to a prompt is a function of the weights, the seed and the prompt, up to rounding: it does not
-    matter which prompts are asked together or in which order.
-
-    Args:
-        settings: of which the number of responses is not read: `sample` is told.
-        model: the policy; it is sampled from with its library's own attention and without dropout.
-        encoder: writes the prompts as the policy is asked them.
-        name: of the policy, for `Sampled.source`.
-    """
+    matter which prompts are asked together or in which order."""
 
     def __init__(self, settings: SamplerSettings, model: CausalModel, encoder: Encoder, *, name: str) -> None:
         self.model, self.encoder, self.settings, self.name = model, encoder, settings, name
@@ -40,7 +35,6 @@ class InProcessSampler:
         self.weights = sampler.SamplingWeights(model, keeps=settings.resync > 1)
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
-        """See `trueup.sampling.sampler.Sampler`."""
         positions, longest = sampler.positions_of(self.model), self.settings.max_new_tokens
         encoded = [
             sampler.encode_prompt(prompt, self.encoder, positions=positions, max_new_tokens=longest)
@@ -95,4 +89,139 @@ class InProcessSampler:
 
 
 make = InProcessSampler
-"""See `trueup.sampling.engines.make_engine`."""
+
+
+class Beam(NamedTuple):
+    """A response that is being written."""
+
+    row: int
+    """Its place in the batch before its last token was added."""
+    score: float
+    """Sum of its log-probabilities, less penalties; minus infinity for one that only fills its place."""
+    ids: tuple[int, ...] = ()
+    log_probs: tuple[float, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        return self.score / len(self.ids)
+
+
+@dataclass(eq=False)
+class BeamGroup:
+    """Beams of one prompt that compete with each other."""
+
+    room: int
+    beams: list[Beam]
+    kept: list[Beam] = field(default_factory=list)
+    """The best finished responses so far, best first; at most as many as beams."""
+    taken: list[int] = field(default_factory=list)
+    """The tokens that its beams took at this step."""
+    done: bool = False
+
+    def take(self, found: Sequence[Beam], ends: frozenset[int]) -> None:
+        """Go on after a step with candidates of one length, best first."""
+        width = len(self.beams)
+        over = [len(one.ids) == self.room or one.ids[-1] in ends for one in found]
+        running = [one for one, ended in zip(found, over, strict=True) if not ended][:width]
+        self.taken = [one.ids[-1] for one in running or found[:width]]
+        leading = zip(found[:width], over[:width], strict=True)
+        self.kept += [one for one, ended in leading if ended]
+        self.kept = sorted(self.kept, key=lambda one: -one.mean)[:width]
+        full = len(self.kept) == width
+        self.done = not running or (full and running[0].mean <= self.kept[-1].mean)
+        if not self.done:
+            filling = running[0]._replace(score=-torch.inf)
+            self.beams = running + [filling] * (width - len(running))
+
+
+def beam_search(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    *,
+    beams: int,
+    groups: int,
+    penalty: float,
+    rooms: Sequence[int],
+) -> list[list[Completion]]:
+    """The `beams` best responses to each prompt, best first; of diverse beam search the best of each group.
+    `penalty` nats are taken off a token for every beam of an earlier group that took it."""
+    assert beams % groups == 0, f"{beams} beams in {groups} groups"
+    width = beams // groups
+    found: list[list[Completion]] = [[] for _ in prompts]
+    for places, batch in decoder.batches(prompts, beams):
+        rows = count()
+        searched = [
+            [
+                BeamGroup(rooms[place], [Beam(next(rows), 0.0 if first else -torch.inf) for first in firsts])
+                for firsts in [[True] + [False] * (width - 1)] * groups
+            ]
+            for place in places
+        ]
+        _search(decoder, batch, searched, penalty)
+        for place, several in zip(places, searched, strict=True):
+            best = several[0].kept if groups == 1 else [group.kept[0] for group in several]
+            found[place] = [Completion.of(one.ids, one.log_probs, decoder.end_ids) for one in best]
+    return found
+
+
+def _search(
+    decoder: Decoder, batch: CachedBatch, searched: Sequence[Sequence[BeamGroup]], penalty: float
+) -> None:
+    """Run the groups of all prompts to their end."""
+    ends = frozenset(decoder.end_ids)
+    while True:
+        stop.check()
+        log_prob_NV = batch.logits_NV.log_softmax(-1)[:, : decoder.vocabulary]
+        for number in range(len(searched[0])):
+            for several in searched:
+                several[number].taken = []
+            going = [several for several in searched if not several[number].done]
+            if going:
+                _step(log_prob_NV, going, number, penalty, ends)
+        running = [group for several in searched for group in several if not group.done]
+        if not running:
+            return
+        beams = [beam for group in running for beam in group.beams]
+        batch.select([beam.row for beam in beams])
+        rows = count()
+        for group in running:
+            group.beams = [beam._replace(row=next(rows)) for beam in group.beams]
+        batch.advance(torch.tensor([beam.ids[-1] for beam in beams], device=log_prob_NV.device))
+
+
+def _step(
+    log_prob_NV: Tensor,
+    going: Sequence[Sequence[BeamGroup]],
+    number: int,
+    penalty: float,
+    ends: frozenset[int],
+) -> None:
+    """Take group `number` of each prompt one token further."""
+    device, vocabulary = log_prob_NV.device, log_prob_NV.shape[-1]
+    beams_PB = [several[number].beams for several in going]
+    row_PB = torch.tensor([[beam.row for beam in beams] for beams in beams_PB], device=device)
+    score_PB = torch.tensor([[beam.score for beam in beams] for beams in beams_PB], device=device)
+    own_PBV = log_prob_NV[row_PB]
+    less_PBV = own_PBV - penalty * _taken(going, number, own_PBV) if number else own_PBV
+    total_PBV = score_PB[:, :, None] + less_PBV
+    width = row_PB.shape[1]
+    total_PC, at_PC = total_PBV.flatten(1).topk(min((1 + max(1, len(ends))) * width, width * vocabulary))
+    own_PC = own_PBV.flatten(1).gather(1, at_PC)
+    lists = (total_PC.tolist(), at_PC.tolist(), own_PC.tolist())
+    for several, beams, totals, ats, owns in zip(going, beams_PB, *lists, strict=True):
+        found = []
+        for total, at, own in zip(totals, ats, owns, strict=True):
+            beam, token = beams[at // vocabulary], at % vocabulary
+            if total > -torch.inf:
+                found.append(Beam(beam.row, total, (*beam.ids, token), (*beam.log_probs, own)))
+        several[number].take(found, ends)
+
+
+def _taken(going: Sequence[Sequence[BeamGroup]], number: int, like_PBV: Tensor) -> Tensor:
+    """[P, 1, V] how many beams of earlier groups took each token at this step."""
+    taken = torch.zeros_like(like_PBV[:, :1])
+    for place, several in enumerate(going):
+        for group in several[:number]:
+            for token in group.taken:
+                taken[place, 0, token] += 1
+    return taken

@@ -7,16 +7,14 @@ from functools import partial
 from typing import Any
 
 from trueup.batch.encode import Encoder
+from trueup.endpoints import key, parameters
 from trueup.endpoints.client import Endpoint, Refused
-from trueup.endpoints.key import Key
-from trueup.endpoints.parameters import Parameters
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling import server_api
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
-from trueup.sampling.server_api import VLLM, SamplingRequest, Server, ServerKind, identify, request_for
-from trueup.sampling.vllm import ServedPolicy
+from trueup.sampling.server_api import VLLM, SamplingRequest, Server, ServerKind
 from trueup.settings.gathering_settings import SamplerSettings
 
 logger = logging.getLogger(__name__)
@@ -24,7 +22,6 @@ SERVED = True
 PATIENCE = 600.0
 """Seconds over which a request that fails is sent again, or twice the timeout if that is more."""
 TIMES = 2
-"""How often a server is asked before a response that cannot be read is left out."""
 ALONE = 3
 """Requests at most that are sent one by one at first, so that what a server refuses is learned from few."""
 START = 60.0
@@ -35,16 +32,8 @@ CUT = frozenset({"length", "max_tokens"})
 
 class ServerSampler:
     """Asks a server for one response a request. Nothing is sent before the first prompt.
-
     What is drawn is a function of the weights, the seed and the prompt as far as the server keeps to its seeds.
-
-    Args:
-        settings: of which the number of responses is not read: `sample` is told.
-        model: the policy; other weights to write with go to the server when it is next asked.
-        encoder: writes the prompts as the policy is asked them, and knows its tokens. Without one prompts go out as
-            they are, a conversation to /chat/completions, and token ids are not known.
-        name: of the model, for `Sampled.source`.
-    """
+    Without an encoder a conversation goes to /chat/completions, and token ids are not known."""
 
     def __init__(
         self, settings: SamplerSettings, model: CausalModel | None, encoder: Encoder | None, *, name: str
@@ -52,7 +41,7 @@ class ServerSampler:
         assert settings.base_url is not None
         self.settings, self.encoder, self.name = settings, encoder, name
         self._model = model
-        self._key = Key.from_environment(settings.key_variable)
+        self._key = key.Key.from_environment(settings.key_variable)
         self._endpoint = self._connect(settings.base_url, settings.concurrency)
         self.base_url = self._endpoint.base_url
         self._stops = StopTexts(settings.stop, encoder.text if encoder else str) if settings.stop else None
@@ -60,35 +49,29 @@ class ServerSampler:
         self.weights = SamplingWeights(model, keeps=settings.resync > 1)
         self._given = 0
         """Which of the changes of the weights the server has."""
-        self._served: ServedPolicy | None = None
+        self._served: server_api.ServedPolicy | None = None
         self._server: Server | None = None
         self._said = False
-        self._parameters = Parameters()
+        self._parameters = parameters.Parameters()
         self._alone = ALONE
         self._alike: tuple[str, ...] = ()
         """Addresses of the servers that answered at first."""
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
-        """See `trueup.sampling.sampler.Sampler`. A response that cannot be read is asked for again, then left out.
-
-        Raises:
-            InputError: also where the server cannot do what is asked of it.
-            AnnotatorError: also where all responses are empty or cannot be read.
-            Stopped: the user asked to stop.
-        """
+        """See `trueup.sampling.sampler.Sampler`. A response that cannot be read is asked for again, then left out."""
         server = self._ready()
         known = [one for one in (positions_of(self._model), server.positions) if one is not None]
         positions = min(known, default=None)
-        requests = [request_for(prompt, self.encoder, self.settings, server, positions) for prompt in prompts]
+        requests = [
+            server_api.request_for(one, self.encoder, self.settings, server, positions) for one in prompts
+        ]
         if not self._said and any(one is not None and not one.exact for one in requests):
             self._said = True
             logger.warning(
                 f"{self.base_url}: some prompts cannot be written as a text that this server reads as the policy's own "
                 "tokens, a beginning of sequence too many or too few for instance; vLLM takes the tokens themselves"
             )
-        copies = (
-            responses if self.settings.decode == "sample" else 1
-        )  # what is not drawn is the same each time
+        copies = responses if self.settings.decode == "sample" else 1  # else it is the same each time
         written = self._written(requests, copies, server, seed)
         return [tuple(several) * (responses // copies) for several in written]
 
@@ -106,6 +89,11 @@ class ServerSampler:
             returns=self._model is None,
         )
 
+    def _both(self, base_url: str, deadline: float | None) -> tuple[Endpoint, Endpoint]:
+        """A server as it is asked, and above `/v1`, where servers keep what is not OpenAI's."""
+        root = self._connect(base_url.removesuffix("/v1"), 1, deadline=deadline)
+        return self._connect(base_url, 1, deadline=deadline), root
+
     def _ready(self) -> Server:
         """The server as it is to be asked now: with the weights that are to write."""
         if self._server is None:
@@ -114,16 +102,9 @@ class ServerSampler:
             if self._served is None:
                 vllm = self._server.kind is VLLM
                 patience = self.settings.timeout if len(self._alike) > 1 else None
-                servers = [
-                    (
-                        self._connect(one, 1, deadline=patience),
-                        self._connect(root_of(one), 1, deadline=patience),
-                    )
-                    for one in self._alike
-                ]
-                self._served = ServedPolicy(
-                    servers, self._model, self._server.model, self._endpoint.addresses, vllm=vllm
-                )
+                servers = [self._both(one, patience) for one in self._alike]
+                name, addresses = self._server.model, self._endpoint.addresses
+                self._served = server_api.ServedPolicy(servers, self._model, name, addresses, vllm=vllm)
             with self.weights.in_place():
                 name = self._served.put(self._model, self.weights.version)
             self._server = Server(self._server.kind, name, self._server.positions)
@@ -135,9 +116,8 @@ class ServerSampler:
         patience = START if len(self._endpoint.base_urls) > 1 else None
         found: dict[str, Server] = {}
         for one in self._endpoint.base_urls:
-            endpoint, root = (self._connect(url, 1, deadline=patience) for url in (one, root_of(one)))
             try:
-                found[one] = identify(endpoint, root, self.settings.server_model)
+                found[one] = server_api.identify(*self._both(one, patience), self.settings.server_model)
             except AnnotatorError as error:
                 if not self._endpoint.addresses.lose(one, error):
                     raise
@@ -199,10 +179,7 @@ class ServerSampler:
         ]
 
     def _replies(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Any]]:
-        """Every answer or refusal, with the number of its request; see `Endpoint.each`.
-
-        What servers of a known kind take is known.
-        """
+        """Every answer or refusal, with the number of its request; see `Endpoint.each`."""
         if self._server is not None and self._server.kind is not server_api.OPENAI:
             yield from self._endpoint.each(path, bodies)
             return
@@ -222,11 +199,7 @@ class ServerSampler:
             yield first + number, reply
 
     def _learns(self, body: Mapping[str, Any], refusal: Refused) -> bool:
-        """Whether the request is to be sent with other parameters, which mean the same, from now on.
-
-        Raises:
-            InputError: with what the server takes, responses would be drawn otherwise.
-        """
+        """Whether the request is to be sent with other parameters, which mean the same, from now on."""
         better = self._parameters.learned(self._parameters.body(body), refusal)
         if better is None or better.room:
             return False
@@ -242,11 +215,7 @@ class ServerSampler:
         return True
 
     def read(self, reply: Mapping[str, Any], room: int, kind: ServerKind) -> Sampled | str:
-        """The response in a server's answer, or why there is none: a short phrase.
-
-        Args:
-            room: longest response, in tokens.
-        """
+        """The response in a server's answer, or why there is none: a short phrase."""
         encoder, stops = self.encoder, self._stops
         made = partial(Sampled, source=self.name, version=self.weights.version)
         choices = reply.get("choices")
@@ -297,13 +266,7 @@ class ServerSampler:
             logger.warning(f"{self.base_url}: {missing} of {total} responses left out ({reasons})")
 
 
-def root_of(base_url: str) -> str:
-    """The server above `/v1`, where servers keep what is not OpenAI's."""
-    return base_url.removesuffix("/v1")
-
-
 make = ServerSampler
-"""See `trueup.sampling.engines.make_engine`."""
 
 
 def _given(

@@ -1,0 +1,397 @@
+"""Feedback written in another form, with an account of what it holds and what not: canonical rows, or TRL's plain ones.
+
+What an example becomes is said in smaller examples, each of which one row holds. What the example states and they do
+not is dropped, and named with its reason and its row:
+
+    dropped 6 scores: 2 because a file of pairs holds no scores (a.jsonl:1), 4 with their response
+
+In canonical rows, what a view finds is put in the words of that view: pairs as comparisons, a ranking as scores, points
+as labels. Reading the output again, the view finds exactly what it found in the input. TRL's rows are a pair, a
+labelled completion or a demonstration each. https://huggingface.co/docs/trl
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from trueup.errors import InputError
+from trueup.feedback import records, turns, views
+from trueup.feedback.canonical import content_json, example_to_row, prompt_json
+from trueup.feedback.layouts import layout, trl
+from trueup.feedback.records import Comparison, Discarded, Example, Origin, Response, View
+from trueup.words import counted
+
+R = TypeVar("R")
+
+NOUNS = {
+    "example": "examples",
+    "response": "responses",
+    "score": "scores",
+    "label": "labels",
+    "demonstration mark": "demonstration marks",
+    "source": "sources",
+    "list of token ids": "lists of token ids",
+    "comparison": "comparisons",
+    "probability": "probabilities",
+    "vote": "votes",
+}
+"""Kinds of parts, and several of each. A probability is one that is not 1: a comparison that is not sure."""
+ALONG = "with their "
+
+Because = Callable[[Example, int], str]
+"""Why nothing of the output has the response, or the comparison, at a position of an example, as a clause."""
+RowContent = tuple[Example, tuple[int, ...]]
+"""What one row of the output says, as an example, and where its responses stand in the one that it comes from."""
+RowContents = tuple[RowContent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to convert to."""
+
+    name: str
+    take: Callable[[Example], RowContents | Discarded]
+    row: Callable[[Example], dict[str, object]]
+    """A piece as a JSON-ready object; what reads files makes the same piece of it."""
+    dropped: Mapping[str, str | Because] = field(default_factory=dict)
+    """Kind -> why one of it is not in the output, where that is not because the output holds none of the kind."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What became of the parts of all examples that were converted so far."""
+
+    read: Counter[str] = field(default_factory=Counter)
+    made: Counter[str] = field(default_factory=Counter)
+    """Kind -> how many parts of the output the input does not state as such."""
+    dropped: dict[str, dict[str, list[Origin | None]]] = field(default_factory=dict)
+    """Kind -> reason -> where each part that is not in the output comes from."""
+
+    def lost(self, kind: str) -> int:
+        return sum(len(where) for where in self.dropped.get(kind, {}).values())
+
+    def add(self, example: Example, taken: RowContents | Discarded, target: Target) -> None:
+        stated = parts(everything(example))
+        self.read.update(kind for kind, _ in stated)
+        written = {} if isinstance(taken, Discarded) else parts(taken)
+        self.made.update(kind for kind, at in written if stated.get((kind, at)) != written[kind, at])
+        for (kind, at), value in stated.items():
+            if written.get((kind, at)) == value:
+                continue
+            if isinstance(taken, Discarded):
+                reason = taken.reason if kind == "example" else ALONG + "example"
+            else:
+                reason = why(kind, at, example, written, target)
+            self.dropped.setdefault(kind, {}).setdefault(reason, []).append(example.origin)
+
+    def lines(self) -> list[str]:
+        """The account for people, one line for each kind of which something was dropped or made."""
+        lines = []
+        for kind in NOUNS:
+            if number := self.lost(kind):
+                found = sorted(self.dropped[kind].items(), key=lambda one: one[0].startswith(ALONG))
+                reasons = ", ".join(told(kind, reason, where) for reason, where in found)
+                lines.append(f"dropped {several(number, kind)}: {reasons}")
+        made = (several(number, kind) for kind in NOUNS if (number := self.made[kind]))
+        return [*lines, *(f"made {one} from what else is said of the responses" for one in made)]
+
+
+def parts(pieces: RowContents) -> dict[tuple[str, Any], object]:
+    """Everything that the pieces of an example state, with its value, by the positions of the responses in it."""
+    stated: dict[tuple[str, Any], object] = {("example", 0): True}
+    seen: Counter[object] = Counter()
+    for example, positions in pieces:
+        for at, response in zip(positions, example.responses, strict=True):
+            said = {
+                "response": True,
+                "score": response.score,
+                "label": response.label,
+                "demonstration mark": response.demonstration or None,
+                "source": response.source,
+                "list of token ids": response.tokens,
+            }
+            stated |= {(kind, at): value for kind, value in said.items() if value is not None}
+        for one in example.comparisons:
+            ends = (positions[one.better], positions[one.worse])
+            seen[ends] += 1
+            stated["comparison", (ends, seen[ends])] = True
+            if one.probability != 1:
+                stated["probability", (ends, seen[ends])] = one.probability
+        for number, vote in enumerate(example.votes):
+            stated["vote", number] = vote
+    return stated
+
+
+def why(kind: str, at: Any, example: Example, written: Mapping[Any, object], target: Target) -> str:
+    """Why the output has not this part of an example of which it has something, as a clause."""
+    holder = "comparison" if kind == "probability" else "response"
+    if kind not in ("response", "comparison", "vote") and (holder, at) not in written:
+        return ALONG + holder
+    unit = "row" if target.name.startswith("TRL") else "file"
+    reason = target.dropped.get(kind) or f"a {unit} of {target.name} holds no {NOUNS[kind]}"
+    if isinstance(reason, str):
+        return reason
+    if isinstance(at, int):
+        return reason(example, at)
+    ends = [(one.better, one.worse) for one in example.comparisons]
+    return reason(example, next(place for place, one in enumerate(ends) if one == at[0]))
+
+
+def several(number: int, kind: str) -> str:
+    return f"{number} {kind if number == 1 else NOUNS[kind]}"
+
+
+def told(kind: str, reason: str, where: Sequence[Origin | None]) -> str:
+    if reason.startswith(ALONG):
+        return f"{len(where)} {reason}"
+    joined = "for" if kind == "example" else "because"
+    return f"{len(where)} {joined} {reason}{views.places(dict.fromkeys(where))}"
+
+
+def look_at(view: View[R], example: Example) -> tuple[R, tuple[int, ...]] | Discarded:
+    """The relation that a view finds in an example, and where the responses that it relates stand there."""
+    marked = (replace(one, tokens=(position,)) for position, one in enumerate(example.responses))
+    group = view(replace(example, responses=tuple(marked)))
+    if isinstance(group, Discarded):
+        return group
+    return group.relation, tuple(ids[0] for ids in group.tokens if ids is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """The rows to write, JSON-ready, the account, and what else to know of the output."""
+
+    rows: tuple[dict[str, object], ...]
+    account: Account
+    notes: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        return [*self.account.lines(), *self.notes]
+
+
+def convert(examples: Sequence[Example], target: Target) -> Conversion:
+    """Write examples as rows of the target's form, in order; InputError where it finds nothing to write."""
+    account = Account()
+    rows = []
+    kinds = Counter[bool]()
+    for example in examples:
+        taken = target.take(example)
+        account.add(example, taken, target)
+        if not isinstance(taken, Discarded):
+            rows += [target.row(one) for one, _ in taken]
+            kinds[isinstance(example.prompt.content, str)] += len(taken)
+    if not rows:
+        reasons = account.dropped.get("example", {}).items()
+        raise InputError(
+            f"no {target.name} can be made of {counted(len(examples), 'example')} with "
+            f"{records.count(examples).words()} (dropped: {', '.join(told('example', *one) for one in reasons)}); "
+            "convert to another form"
+        )
+    notes = []
+    if "messages" in rows[0]:
+        notes.append(
+            "note: TRL trains on every turn of `messages`; its setting assistant_only_loss leaves out those of others"
+        )
+    if target.name.startswith("TRL") and len(kinds) > 1:
+        held = f"{counted(kinds[True], 'row')} of text and {counted(kinds[False], 'row')} of messages"
+        notes.append(f"note: there are {held}; TRL wants one kind in a file")
+    return Conversion(tuple(rows), account, tuple(notes))
+
+
+REPEATS = "both responses begin with the prompt, which would be taken off them"
+GRADED = "its label is neither true nor false (--threshold makes it one of them)"
+NO_PAIR, NO_LABEL = "no pair uses it", "nothing labels it"
+
+
+Pieces = Callable[[Example, R, tuple[int, ...]], RowContents | Discarded]
+"""Example, what a view found in it, and the positions of the responses that this relates -> what the output says."""
+
+
+def seen_by(
+    view: View[R], make: Pieces[R], *, answered: bool = True
+) -> Callable[[Example], RowContents | Discarded]:
+    """What is made of what a view finds; `answered`: a row can hold a prompt that ends with an answer."""
+
+    def take(example: Example) -> RowContents | Discarded:
+        if not answered and turns.ends_with_assistant(example.prompt.content):
+            return Discarded(layout.PROMPT_ANSWERED, example.origin)
+        found = look_at(view, example)
+        return found if isinstance(found, Discarded) else make(example, *found)
+
+    return take
+
+
+def everything(example: Example) -> RowContents:
+    return ((example, tuple(range(len(example.responses)))),)
+
+
+def as_pairs(example: Example, relation: records.PairRelation, positions: tuple[int, ...]) -> RowContents:
+    compared = tuple(Comparison(*one) for one in relation.pairs)
+    return (piece(example, positions, [unjudged(example, at) for at in positions], compared),)
+
+
+def as_rankings(example: Example, relation: records.RankRelation, positions: tuple[int, ...]) -> RowContents:
+    ranked = zip(positions, relation.scores, strict=True)
+    return (piece(example, positions, [unjudged(example, at, score=score) for at, score in ranked]),)
+
+
+def as_points(example: Example, relation: records.PointRelation, positions: tuple[int, ...]) -> RowContents:
+    """The responses that have a label or are marked as demonstrations; nothing else is a label by itself."""
+    labelled = []
+    for at, label, marked in zip(positions, relation.labels, relation.demonstrations, strict=True):
+        # A demonstration goes without a label: it is taken for 1 again.
+        unsaid = marked and example.responses[at].label is None
+        labelled.append(unjudged(example, at, label=None if unsaid else label, demonstration=marked))
+    return (piece(example, positions, labelled),)
+
+
+def unjudged(example: Example, at: int, **said: Any) -> Response:
+    return replace(example.responses[at], **{"score": None, "label": None, "demonstration": False, **said})
+
+
+def piece(
+    example: Example,
+    positions: tuple[int, ...],
+    responses: Sequence[Response],
+    comparisons: tuple[Comparison, ...] = (),
+) -> RowContent:
+    return Example(example.prompt, tuple(responses), comparisons), positions
+
+
+def no_pair(example: Example, position: int) -> str:
+    one = example.comparisons[position]
+    same = example.responses[one.better].content == example.responses[one.worse].content
+    return "its two responses are identical" if same else views.CONTRADICTING
+
+
+CANONICAL = Target("canonical", everything, example_to_row)
+PAIRS = Target(
+    "pairs", seen_by(views.pairs, as_pairs), example_to_row, {"response": NO_PAIR, "comparison": no_pair}
+)
+RANKINGS = Target(
+    "rankings", seen_by(views.rankings, as_rankings), example_to_row, {"response": "it has no rank"}
+)
+POINTS = Target(
+    "points", seen_by(views.points_with_demonstrations, as_points), example_to_row, {"response": NO_LABEL}
+)
+OWN = {target.name: target for target in (CANONICAL, PAIRS, RANKINGS, POINTS)}
+
+
+def trl_pairs(
+    example: Example, relation: records.PairRelation, positions: tuple[int, ...]
+) -> RowContents | Discarded:
+    """A row for each pair, with the scores of its sides, and their source where it is the same."""
+    pieces = []
+    for better, worse, _ in relation.pairs:
+        at = (positions[better], positions[worse])
+        chosen, rejected = (example.responses[position] for position in at)
+        if trl.repeated_prompt(example.prompt.content, chosen.content, rejected.content):
+            continue
+        source = chosen.source if chosen.source == rejected.source else None
+        sides = [Response(one.content, score=one.score, source=source) for one in (chosen, rejected)]
+        pieces.append(piece(example, at, sides, (Comparison(0, 1),)))
+    return tuple(pieces) or Discarded(REPEATS, example.origin)
+
+
+def no_trl_pair(example: Example, position: int) -> str:
+    one = example.comparisons[position]
+    sides = (example.responses[one.better].content, example.responses[one.worse].content)
+    repeated = sides[0] != sides[1] and trl.repeated_prompt(example.prompt.content, *sides)
+    return REPEATS if repeated else no_pair(example, position)
+
+
+def trl_points(
+    example: Example, relation: records.PointRelation, positions: tuple[int, ...], *, threshold: float | None
+) -> RowContents | Discarded:
+    """A row for each response that has a label; those at or above the threshold are true."""
+    pieces = []
+    for at, given in zip(positions, relation.labels, strict=True):
+        label = given if threshold is None else float(given >= threshold)
+        if label in (0, 1):
+            pieces.append(piece(example, (at,), [unjudged(example, at, label=label, tokens=None)]))
+    return tuple(pieces) or Discarded("no label is true or false", example.origin)
+
+
+def no_trl_point(example: Example, position: int) -> str:
+    found = look_at(views.points, example)
+    return GRADED if not isinstance(found, Discarded) and position in found[1] else NO_LABEL
+
+
+def trl_demonstrations(
+    example: Example, relation: records.DemonstrationRelation, positions: tuple[int, ...]
+) -> RowContents:
+    shown = ((at, unjudged(example, at, demonstration=True, tokens=None)) for at in positions)
+    return tuple(piece(example, (at,), [response]) for at, response in shown)
+
+
+def pair_row(piece: Example) -> dict[str, object]:
+    """`{"prompt": ..., "chosen": ..., "rejected": ..., "score_chosen": ..., "score_rejected": ...}`."""
+    chosen, rejected = piece.responses
+    sides = {"chosen": content_json(chosen.content), "rejected": content_json(rejected.content)}
+    return trl_row(piece, **sides, score_chosen=chosen.score, score_rejected=rejected.score)
+
+
+def completion_row(piece: Example) -> dict[str, object]:
+    """`{"prompt": ..., "completion": ...}`, with `"label": true` or `false` where the response has a label."""
+    (response,) = piece.responses
+    label = None if response.label is None else response.label == 1
+    return trl_row(piece, completion=content_json(response.content), label=label)
+
+
+def trl_row(piece: Example, **said: object) -> dict[str, object]:
+    """A row that says what is not None, who wrote the response, and what belongs to the prompt."""
+    prompt = prompt_json(piece.prompt)
+    row = {"prompt": prompt.pop("prompt"), **said, "source": piece.responses[0].source, **prompt}
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def conversation_row(piece: Example) -> dict[str, object] | None:
+    """`{"messages": ...}`; None where prompt and response, put together, do not come apart at the same place."""
+    prompt, response = piece.prompt.content, piece.responses[0].content
+    if isinstance(prompt, str) or isinstance(response, str):
+        return None
+    if turns.split_at_last_request(prompt + response) != (prompt, response):
+        return None
+    return trl_row(piece, prompt=None, messages=content_json(prompt + response))
+
+
+TRL_PAIRS = Target(
+    "TRL's pairs",
+    seen_by(views.pairs, trl_pairs, answered=False),
+    pair_row,
+    {
+        "response": NO_PAIR,
+        "comparison": no_trl_pair,
+        "probability": "a row of TRL's pairs is a plain preference",
+        "source": "a row of TRL's pairs has two sides with one source",
+    },
+)
+
+
+def trl_points_target(threshold: float | None) -> Target:
+    take = seen_by(views.points, partial(trl_points, threshold=threshold), answered=False)
+    why: dict[str, str | Because] = {"response": no_trl_point, "label": "the threshold made another of it"}
+    return Target("TRL's points", take, completion_row, why)
+
+
+def trl_demonstrations_target(examples: Sequence[Example]) -> Target:
+    """Rows of messages if every demonstration comes apart again, else prompts and completions: one layout a file."""
+    take = seen_by(views.demonstrations, trl_demonstrations, answered=False)
+    made = [one for one in map(take, examples) if not isinstance(one, Discarded)]
+    comes_apart = all(conversation_row(one) for pieces in made for one, _ in pieces)
+
+    def row(piece: Example) -> dict[str, object]:
+        return (conversation_row(piece) if comes_apart else None) or completion_row(piece)
+
+    dropped = {"response": "nothing says that it is to be imitated"}
+    return Target("TRL's demonstrations", take, row, dropped)
+
+
+def usual_kind(examples: Sequence[Example]) -> str:
+    """Pairs if there are comparisons, or scores alone, which rank; else points, else demonstrations."""
+    found = records.count(examples)
+    if found.comparisons:
+        return "pairs"
+    return "points" if found.labelled else "demonstrations" if found.demonstrations else "pairs"
