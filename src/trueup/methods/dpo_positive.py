@@ -10,7 +10,6 @@ from trueup.methods import kinds
     paper="Pal et al., 2024, https://arxiv.org/abs/2402.13228",
     feedback=kinds.PAIRS,
     defaults={"learning_rate": 1e-6},
-    aliases=("dpop",),
     least_responses=2,
 )
 def dpo_positive(
