@@ -1,6 +1,8 @@
 """A policy ready to train."""
 
 import json
+import platform
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,18 @@ def test_an_adapter_that_trains_what_is_not_its_own_is_refused(
 def test_devices_and_precisions_by_name() -> None:
     assert pick_device("cpu") == CPU
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of another system")
+def test_a_buffer_that_is_made_again_has_no_fresh_pages() -> None:
+    """64 MiB are 16,384 pages, each of which is a fault where the last buffer was given back."""
+    pick_device("cpu")
+    faults = []
+    for _ in range(6):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.empty(2**24).fill_(1)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert faults[-1] < 1_000
     assert pick_autocast("auto", CPU) is None
     assert pick_autocast("bf16", CPU) is torch.bfloat16
     assert pick_autocast("fp32", CPU) is None
