@@ -1,8 +1,8 @@
 """How long does a DPO step take, and how much memory, beside TRL's DPOTrainer on the same model and rows?
 
-Both train in processes of their own, with a live reference, AdamW and clipping, and take turns step by step: A B A B. The
-figure of a step is its CPU time, that of a pair of steps their ratio. Losses and norms of gradients of every step are
-compared, so that both are known to do the same work.
+Both train in processes of their own, with a live reference, AdamW and clipping, and take turns step by step: A B A B.
+The figure of a step is its CPU time, that of a pair of steps their ratio. Losses and norms of gradients of every step
+are compared, so that both are known to do the same work.
 
     python benchmarks/against_trl.py --data hh.jsonl.gz --output benchmarks/against_trl.json
 
@@ -29,7 +29,11 @@ import numpy as np
 import typer
 
 VOCABULARY, PAIRS = 16_000, 16
-TUNED = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "67108864"}
+TUNED = {
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "67108864",
+}
 """Of glibc's allocator, so that it does not give memory back between operations."""
 GOALS = {"shipped": 16.0, "tuned": 12.0, "memory": 8.0}
 
@@ -41,11 +45,12 @@ def rows(data: list[Path], count: int, seed: int) -> list[dict[str, str]]:
         ranges = {"prompt": (64, 192), "chosen": (32, 128), "rejected": (32, 128)}
         lengths = [{key: int(random.integers(*span)) for key, span in ranges.items()} for _ in range(count)]
         return [
-            {key: words(random.integers(3, VOCABULARY, length)) for key, length in one.items()} for one in lengths
+            {key: words(random.integers(3, VOCABULARY, length)) for key, length in one.items()}
+            for one in lengths
         ]
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    given = [json.loads(line) for path in data for line in gzip.open(path, "rt", encoding="utf-8")]
+    given = [json.loads(line) for path in data for line in gzip.decompress(path.read_bytes()).splitlines()]
     tokenizer: Any = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
     tokenizer.train_from_iterator(
@@ -57,7 +62,11 @@ def rows(data: list[Path], count: int, seed: int) -> list[dict[str, str]]:
         cut = chosen.rfind("\n\nAssistant:") + len("\n\nAssistant:")
         texts = {"prompt": chosen[:cut], "chosen": chosen[cut:], "rejected": rejected[cut:]}
         ids = {key: np.array(tokenizer.encode(text).ids) + 3 for key, text in texts.items()}
-        if chosen[:cut] == rejected[:cut] and all(map(len, ids.values())) and sum(map(len, ids.values())) < 1_000:
+        if (
+            chosen[:cut] == rejected[:cut]
+            and all(map(len, ids.values()))
+            and sum(map(len, ids.values())) < 1_000
+        ):
             found.append({key: words(value) for key, value in ids.items()})
         if len(found) == count:
             break
@@ -103,7 +112,13 @@ def turns() -> Any:
         cpu, wall = time.process_time(), time.perf_counter()
         loss, norm = work()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        said(cpu=time.process_time() - cpu, wall=time.perf_counter() - wall, loss=loss, grad_norm=norm, peak=peak)
+        said(
+            cpu=time.process_time() - cpu,
+            wall=time.perf_counter() - wall,
+            loss=loss,
+            grad_norm=norm,
+            peak=peak,
+        )
 
     with contextlib.redirect_stdout(sys.stderr):
         yield step
@@ -142,12 +157,11 @@ def run_trl(folder: Path, steps: int, threads: int) -> None:
     from trl import DPOConfig, DPOTrainer
 
     torch.set_num_threads(threads)
-    with turns() as turn:
-
-        class Trainer(DPOTrainer):  # type: ignore[misc]
-            """Takes a step when it is told to: what lies between two callbacks is timed."""
+    with turns():
 
         class Callback(TrainerCallback):  # type: ignore[misc]
+            """Takes a step when it is told to: what lies between two of its calls is timed."""
+
             began: tuple[float, float]
 
             def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
@@ -173,7 +187,7 @@ def run_trl(folder: Path, steps: int, threads: int) -> None:
             report_to="none", bf16=False, use_cpu=True, gradient_checkpointing=False, disable_tqdm=True,
             seed=0, model_init_kwargs={"dtype": "float32"},
         )  # fmt: skip
-        Trainer(
+        DPOTrainer(
             model=str(folder / "model"),
             args=config,
             train_dataset=load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train"),
@@ -185,10 +199,13 @@ def run_trl(folder: Path, steps: int, threads: int) -> None:
 class Child:
     """One of the two in a process of its own."""
 
-    def __init__(self, kind: str, folder: Path, steps: int, threads: int, environment: dict[str, str]) -> None:
+    def __init__(
+        self, kind: str, folder: Path, steps: int, threads: int, environment: dict[str, str]
+    ) -> None:
         self.kind, self.log = kind, folder / f"{kind}.log"
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--child", kind, "--folder", folder, "--steps", str(steps), "--threads", str(threads)],
+            [sys.executable, __file__, "--child", kind, "--folder", folder, "--steps", str(steps), "--threads",
+             str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True,
             env={**os.environ, **environment, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
@@ -211,7 +228,10 @@ def compare(given: list[dict[str, str]], steps: int, threads: int, tuned: bool) 
         make_model(folder / "model")
         (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in given))
         environment = TUNED if tuned else {}
-        both = [Child(kind, folder, steps, threads, environment if kind == "trl" else {}) for kind in ("trueup", "trl")]
+        both = [
+            Child(kind, folder, steps, threads, environment if kind == "trl" else {})
+            for kind in ("trueup", "trl")
+        ]
         taken = [[child.step() for child in both] for _ in range(steps)]
         for child in both:
             child.process.communicate()
@@ -220,7 +240,8 @@ def compare(given: list[dict[str, str]], steps: int, threads: int, tuned: bool) 
         assert abs(ours["grad_norm"] / theirs["grad_norm"] - 1) < 1e-4, (ours, theirs)
     timed = taken[1:]
     median = {
-        kind: {key: statistics.median(pair[k][key] for pair in timed) for key in ("cpu", "wall")} | {"peak": taken[-1][k]["peak"]}
+        kind: {key: statistics.median(pair[k][key] for pair in timed) for key in ("cpu", "wall")}
+        | {"peak": taken[-1][k]["peak"]}
         for k, kind in enumerate(("trueup", "trl"))
     }  # fmt: skip
     ratios = {key: [pair[1][key] / pair[0][key] for pair in timed] for key in ("cpu", "wall")}
