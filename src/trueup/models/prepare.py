@@ -48,7 +48,11 @@ def keep_freed_memory() -> None:
     """
     with suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)
-        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**26)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+        for option, value in (
+            (-4, 0),
+            (-1, 2**31 - 1),
+            (-2, 2**26),
+        ):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
             libc.mallopt(option, value)
 
 
