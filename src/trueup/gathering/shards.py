@@ -17,8 +17,7 @@ from gzip import open as unpacked
 from pathlib import Path
 
 from trueup.errors import InputError
-from trueup.feedback import canonical
-from trueup.feedback.records import Example
+from trueup.feedback import canonical, records
 from trueup.gathering.resumable import DAY, SUFFIX, Work, check_place, differing
 from trueup.words import counted, listed, reason
 
@@ -62,7 +61,7 @@ def rows_of(shard: str | None, total: int) -> range:
 
 
 def write(
-    output: Path, examples: Sequence[Example], work: Work, shard: str | None, rows: range, total: int
+    output: Path, examples: Sequence[records.Example], work: Work, shard: str | None, rows: range, total: int
 ) -> int:
     """Write what came of the work, with a shard's head where it is one; says how many examples.
 

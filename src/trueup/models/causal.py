@@ -56,6 +56,8 @@ class StreamModel(nn.Module, Generic[Read]):
         super().__init__()
         self.network = network
         self.autocast = autocast
+        self.products = autocast
+        """What products are computed in, by autocast or by the engine that shards the model."""
         self.apart = rows_apart(self.inner.config)
         for module in self.inner.modules():
             if getattr(module, "rope_type", None) == "dynamic":
@@ -112,6 +114,10 @@ class StreamModel(nn.Module, Generic[Read]):
     def forward(self, stream: Stream, parts: Collection[Part] = ()) -> Read:
         """What objectives read of the model, differentiable in its parameters; see `outputs`."""
         raise NotImplementedError
+
+    def by_library(self, **row: Any) -> Any:
+        """The library's own forward pass; through the root, as a model that is sharded has to be called."""
+        return self.network(**row)
 
     def outputs(self, stream: Stream, parts: Collection[Part] = ()) -> Read:
         """Call the module: log-probabilities or scores of the stream's responses, and the parts wanted beside."""
@@ -243,7 +249,7 @@ def identity_of(named: Iterable[tuple[str, Tensor]]) -> str:
 def model_identity(network: Any) -> str:
     """Identity of every parameter and persistent buffer of a model, and of what its configuration does with them."""
     told = json.dumps(configuration(network), sort_keys=True, default=str)
-    weights = identity_of(network.state_dict().items())
+    weights = identity_of(network.state_dict(keep_vars=True).items())
     return hashlib.sha256(f"{weights} {told}".encode()).hexdigest()[:16]
 
 

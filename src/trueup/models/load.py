@@ -16,6 +16,7 @@ from trueup.feedback.condition import Condition
 from trueup.model_folder import base_folder, is_adapter, scores_text
 from trueup.models import lora
 from trueup.models.tokenizer import LoadedTokenizer, check_patterns, load_tokenizer, reading
+from trueup.parallel.slices import is_unread, unread
 from trueup.words import listed
 
 
@@ -44,10 +45,13 @@ def load(
     eos_token: str | None = None,
     chat_template: str | None = None,
     quantize: Mapping[str, Any] | None = None,
+    later: bool = False,
 ) -> Loaded:
     """Read a model, or an adapter on its base model, from a folder in Hugging Face or PEFT format.
     Parameters are held in `dtype`: float32 for anything that will be trained. `eos_token` and `chat_template`, a
-    file, are for tokenizers without. InputError: the folder is incomplete, or weights and tokenizer do not fit."""
+    file, are for tokenizers without. `later` reads weights when the model is sharded
+    (`trueup.parallel.slices`), where that can be. InputError: the folder is incomplete, or weights and tokenizer do
+    not fit."""
     from transformers import AutoModelForCausalLM
 
     base = base_folder(path)
@@ -61,10 +65,11 @@ def load(
     )
     check_patterns(path, base)
     what = "a causal language model that can be loaded"
-    network, report = read_network(
-        AutoModelForCausalLM, base, what, dtype, trust_remote_code, **(quantize or {})
-    )
+    options = {"device_map": {"": "meta"}} if later else quantize or {}
+    network, report = read_network(AutoModelForCausalLM, base, what, dtype, trust_remote_code, **options)
     refuse_incomplete(base, network, report)
+    if later and not unread(network, base):
+        network, _ = read_network(AutoModelForCausalLM, base, what, dtype, trust_remote_code)
     return put_together(path, network, read, device)
 
 
@@ -132,9 +137,8 @@ def put_together(path: str, network: Any, read: LoadedTokenizer, device: torch.d
         )
     if adapted := is_adapter(path):
         network = load_adapter(network, path)
-    return Loaded(
-        network.to(device), read.tokenizer, read.end_ids, adapted, base_folder(path), read.condition
-    )
+    network = network if is_unread(network) else network.to(device)
+    return Loaded(network, read.tokenizer, read.end_ids, adapted, base_folder(path), read.condition)
 
 
 def read_network(

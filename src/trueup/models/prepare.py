@@ -13,6 +13,7 @@ from torch import nn
 from trueup.errors import InputError
 from trueup.models import causal, lora, reward, tokenizer
 from trueup.models.load import Loaded, in_4_bits, load
+from trueup.parallel.slices import is_unread
 from trueup.settings.run_settings import LoraSettings
 from trueup.words import listed
 
@@ -86,6 +87,7 @@ def _trainable(
     gradient_checkpointing: bool = False,
     quantize: str | None = None,
     head: str | None = None,
+    later: bool = False,
     **options: Any,
 ) -> tuple[Any, Loaded, torch.dtype | None]:
     """The network with the fresh adapter asked for, or as it is; and what its products are computed in."""
@@ -99,6 +101,8 @@ def _trainable(
     half = plain and autocast is not None and device.type == "cuda"
     dtype = autocast if half and autocast else torch.float32
     skipped = [*(adapter.modules_to_save if adapter else ()), *([head] if head else ())]
+    if later and quantize is None and (adapter is None or plain):
+        options["later"] = True
     options["quantize"] = in_4_bits(quantize, device, autocast or dtype, skipped)
     loaded = read(path, device=device, dtype=dtype, **options)
     network: Any = loaded.network
@@ -115,7 +119,8 @@ def _trainable(
             targets=adapter.targets, base=loaded.base_path, head=head, saved=adapter.modules_to_save,
             ranks=_numbers(adapter.rank_pattern), alphas=_numbers(adapter.alpha_pattern),
             rslora=adapter.rslora, dora=adapter.dora,
-        ).to(device)  # fmt: skip
+        )  # fmt: skip
+        network = network if is_unread(network) else network.to(device)
     if gradient_checkpointing:
         with tokenizer.quiet_library():  # newer versions of the library deprecate the name
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -53,9 +53,11 @@ def at_last_tokens(stream: Stream, pad: int | None) -> Stream:
 
 def naive_scores(model: RewardModel, stream: Stream) -> Tensor:
     """[N] the library's own forward pass of each row by itself, at the model's own precision."""
-    with model.plain() as network:
+    with model.plain():
         scores = [
-            network(input_ids=stream.token_T[place_L[place_L >= 0]][None], use_cache=False).logits[0, 0]
+            model.by_library(input_ids=stream.token_T[place_L[place_L >= 0]][None], use_cache=False).logits[
+                0, 0
+            ]
             for place_L in row_places(stream)
         ]
     return torch.stack(scores).float()

@@ -25,6 +25,7 @@ from trueup.model_folder import context_length
 from trueup.models import head, reward
 from trueup.models.attention import Backend, UnsupportedAttention, automatic, backend, padded
 from trueup.models.causal import CausalModel, StreamModel, evaluation_mode
+from trueup.parallel.processes import every
 
 Numbers = Callable[[Stream], torch.Tensor]
 
@@ -153,11 +154,11 @@ def naive_log_probs(model: CausalModel, stream: Stream) -> torch.Tensor:
     """[S] the library's own forward pass of each row by itself and log-softmax, at the model's own precision."""
     found = []
     keeps = "logits_to_keep" in signature(model.inner.forward).parameters
-    with model.plain() as network:
+    with model.plain():
         sources = stream.position_T[stream.source_S].split(stream.length_N.tolist())
         for place_L, source in zip(padded.row_places(stream), sources, strict=True):
             row = {"input_ids": stream.token_T[place_L[place_L >= 0]][None], "use_cache": False}
-            output: Any = network(**row, **({"logits_to_keep": source} if keeps else {}))
+            output: Any = model.by_library(**row, **({"logits_to_keep": source} if keeps else {}))
             found.append(output.logits[0] if keeps else output.logits[0].index_select(0, source))
     log_prob_SV: torch.Tensor = (torch.cat(found).float() / model.temperature).log_softmax(-1)
     return log_prob_SV.gather(-1, stream.target_S[:, None])[:, 0]
@@ -165,7 +166,9 @@ def naive_log_probs(model: CausalModel, stream: Stream) -> torch.Tensor:
 
 def rounding(model: StreamModel) -> float:
     """What two ways to compute a log-probability may differ by at the precision of a model's weights."""
-    dtype = next(model.network.parameters()).dtype
+    # The engine that shards a model has it compute in the precision that it was sharded for.
+    sharded = model.products if model.autocast is None else None
+    dtype = sharded or next(model.network.parameters()).dtype
     return 1e-3 if dtype == torch.float32 else 32 * torch.finfo(dtype).eps
 
 
@@ -250,4 +253,4 @@ def _difference(
         model.autocast = autocast
         model.set_attention(before)
     gap = float((got - expected).abs().max())
-    return None if gap <= tolerance else f"{what} are off by up to {gap:.2g}"
+    return None if every(gap <= tolerance) else f"{what} are off by up to {gap:.2g}"

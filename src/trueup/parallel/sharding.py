@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trueup.parallel import slices
 from trueup.parallel.processes import gather, owns, rank, size
 
 
@@ -29,38 +30,49 @@ def _mesh(device: str, inside: int) -> Any:
     return init_device_mesh(device, (size() // inside, inside), mesh_dim_names=("replicate", "shard"))
 
 
-def shard(model: Any, *, inside: int, frozen: bool) -> None:
+def shard(model: Any, *, device: torch.device, inside: int, frozen: bool) -> None:
     """Shard a model over the processes: each decoder layer by itself, and the rest with the root.
 
     Args:
-        model: a `StreamModel` that is the same in every process.
+        model: a `StreamModel` that is the same in every process; what is unread of it is read.
+        device: where it is to be.
         inside: processes that one copy of the weights is sharded over.
         frozen: it is only ever read, and no shard stays gathered after a forward pass.
     """
-    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+    from torch.distributed import fsdp
 
-    options: dict[str, Any] = {"mesh": _mesh(model.device.type, inside)}
+    options: dict[str, Any] = {"mesh": _mesh(device.type, inside)}
     if frozen:
         options["reshard_after_forward"] = True
     if model.autocast is not None:
-        options["mp_policy"] = MixedPrecisionPolicy(param_dtype=model.autocast, reduce_dtype=torch.float32)
-        model.autocast = None
-    named = list(model.named_parameters())
-    adapted = any(".lora_" in name for name, _ in named)
-    options["ignored_params"] = {
+        options["mp_policy"] = fsdp.MixedPrecisionPolicy(
+            param_dtype=model.autocast, reduce_dtype=torch.float32
+        )
+        model.products, model.autocast = model.autocast, None
+    adapted = any(".lora_" in name for name, _ in model.named_parameters())
+    ignored = {
         value
-        for name, value in named
+        for name, value in model.named_parameters()  # and holds none of them while they are sharded
         if ".lora_" in name or name.startswith("value_head.") or (adapted and value.requires_grad)
-    } or None
+    }
+    for value in ignored:
+        value.data = value.data.to(device)
+    options["ignored_params"] = ignored or None
     kinds = set(getattr(model.inner, "_no_split_modules", None) or ())
-    for module in model.inner.modules():
-        if type(module).__name__ in kinds:
-            fully_shard(module, **options)
-    fully_shard(model, **options)
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)
+    for module in (*(one for one in model.inner.modules() if type(one).__name__ in kinds), model):
+        slices.fill(module.parameters(), inside)
+        fsdp.fully_shard(module, **options)
+    fsdp.register_fsdp_forward_method(model, "by_library")
+    for unit in _units(model):
+        unit.set_gradient_divide_factor(1.0)
+        unit.set_force_sum_reduction_for_comms(True)
+
+
+def _units(model: Any) -> list[Any]:
+    """What of a model is gathered by itself."""
+    from torch.distributed.fsdp import FSDPModule
+
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
 @contextmanager
@@ -73,9 +85,7 @@ def unsharded(model: Any) -> Iterator[None]:
     if size() == 1:
         yield
         return
-    from torch.distributed.fsdp import FSDPModule
-
-    parts: list[Any] = [] if model is None else [m for m in model.modules() if isinstance(m, FSDPModule)]
+    parts = [] if model is None else _units(model)
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
@@ -89,12 +99,8 @@ def unsharded(model: Any) -> Iterator[None]:
 
 def resharded(model: Any) -> Any:
     """A model whose parameters are its shards again: a forward pass without gradients leaves some of them gathered."""
-    if size() > 1:
-        from torch.distributed.fsdp import FSDPModule
-
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+    for unit in _units(model) if size() > 1 else ():
+        unit.reshard()
     return model
 
 
@@ -119,7 +125,7 @@ def local(tensor: Tensor) -> Tensor:
 def full(tensor: Tensor) -> Tensor:
     """All of a tensor, in every process; no gradient goes through it."""
     if not is_sharded(tensor):
-        return tensor
+        return slices.whole(tensor)
     from torch.distributed.tensor import Partial
 
     sharded: Any = tensor.detach()
@@ -131,10 +137,8 @@ def like(part: Tensor, model: Tensor) -> Tensor:
     """Numbers of the shape of a tensor, of which this process has those for its own part."""
     if not is_sharded(model) or part.shape != local(model).shape:
         return part
-    from torch.distributed.tensor import DTensor
-
     sharded: Any = model
-    return DTensor.from_local(
+    made: Tensor = sharded.from_local(
         part,
         sharded.device_mesh,
         sharded.placements,
@@ -142,6 +146,7 @@ def like(part: Tensor, model: Tensor) -> Tensor:
         stride=model.stride(),
         run_check=False,
     )
+    return made
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 And those that hold weights: a second model, or an adapter.
 """
 
-import copy
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from trueup.errors import InputError, NumericsError
 from trueup.files import cache_folder
 from trueup.models import lora
 from trueup.models.causal import CausalModel, StreamModel, identity_of, model_identity, moved_identity
-from trueup.parallel.sharding import fill, local, resharded
+from trueup.parallel import sharding, slices
 from trueup.references import choices, reference
 
 logger = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ class ModelCopy(reference.Reference):
     @property
     def model(self) -> CausalModel:
         if self._model is None:
-            network = copy.deepcopy(self.policy.network).requires_grad_(False)
+            network = slices.copied(self.policy.network).requires_grad_(False)
             self._model = CausalModel(network, attention=self.policy.attention, autocast=self.policy.autocast)
         return self._model
 
@@ -96,8 +95,8 @@ class ModelCopy(reference.Reference):
     def update(self, step: int, source: reference.BatchSource) -> bool:
         if self.region is None or not self.region.due(step):
             return False
-        own, policy = self.model.network.parameters(), resharded(self.policy).network.parameters()
-        interpolate_(list(own), list(policy), self.region.alpha)
+        policy = sharding.resharded(self.policy).network.parameters()
+        interpolate_(list(self.model.network.parameters()), list(policy), self.region.alpha)
         self.identity = moved_identity(self.identity, step)
         return True
 
@@ -108,7 +107,7 @@ class ModelCopy(reference.Reference):
     def restore(self, state: reference.State) -> None:
         copied = dict(self.model.network.named_parameters())
         if state.tensors:  # a frozen one stays the copy of the policy as the run began
-            fill(copied, state.tensors)
+            sharding.fill(copied, state.tensors)
         self.identity = str(state.metadata["identity"])
 
 
@@ -117,9 +116,11 @@ def interpolate_(reference: Sequence[Tensor], policy: Sequence[Tensor], alpha: f
     """theta_ref <- alpha theta + (1 - alpha) theta_ref, in place and in float32; alpha = 1 copies."""
     if alpha == 1:
         for old, new in zip(reference, policy, strict=True):
-            local(old).copy_(local(new))
+            sharding.local(old).copy_(sharding.local(new))
         return
-    torch._foreach_lerp_(list(map(local, reference)), [local(tensor.detach()) for tensor in policy], alpha)
+    torch._foreach_lerp_(
+        list(map(sharding.local, reference)), [sharding.local(tensor.detach()) for tensor in policy], alpha
+    )
 
 
 class DisabledAdapter(reference.Reference):

@@ -3,7 +3,7 @@
 import logging
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,8 +20,7 @@ from trueup.metrics import Metrics
 from trueup.models import lora, prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
 from trueup.models.load import Loaded
-from trueup.parallel.processes import inside, rank, size
-from trueup.parallel.sharding import shard
+from trueup.parallel import processes, sharding, slices
 from trueup.references.build import build, check_first_batch
 from trueup.references.choices import Frozen
 from trueup.references.reference import NullReference, Reference
@@ -97,7 +96,7 @@ def load_parts(
         loaded = replace(loaded, condition=seal.condition_as_begun(folder.path, loaded.condition))
     identities = {
         "data_fingerprints": dict(fingerprints),
-        "model_identity": model_identity(policy.network),
+        "model_identity": processes.owned(lambda: model_identity(policy.network)),
         "tokenizer_identity": seal.tokenizer_files(settings, loaded.base_path),
         "end_ids": list(loaded.end_ids),
         "other_files": seal.other_files(settings, loaded.base_path) | code_of(resolved.info),
@@ -134,9 +133,20 @@ def make_run(
     if resume:
         before = str(saved.metadata.get("sealed")) if saved else None
         seal.refuse_changed(folder, content, settings, before)
+    beside = parts.sampled.start if parts.sampled and parts.sampled.start is not parts.reference else None
+    several = [one for one in (parts.reference, beside) if one is not None] if processes.size() > 1 else []
+    references = [
+        model for one in several for model in one.models()
+    ]  # copies of a policy that is in one piece
+    if later := slices.is_unread(parts.policy.network):
+        shard_model(parts.policy, settings)
     choose_attention(parts, source)
-    if size() > 1:
-        shard_parts(parts)
+    if processes.size() > 1:
+        shard_references(references, parts.policy, settings)
+        if not later:
+            shard_model(parts.policy, settings)
+        sharding.resharded(parts.policy)  # where a check has just called it
+        torch.manual_seed(settings.seed + processes.rank())  # each draws numbers of its own
     run = _assemble(parts, source, saved.step if saved else 0, seal.seal_of(content))
     _check_room(run)
     if saved is not None:
@@ -178,19 +188,19 @@ def choose_attention(parts: Parts, source: Source) -> None:
         )
 
 
-def shard_parts(parts: Parts) -> None:
-    """Shard the policy and what its reference holds over the processes, and let each draw numbers of its own."""
-    together = inside(parts.settings.parallel.shard, parts.settings.parallel.replicate)
-    beside = (
-        parts.sampled.start.models() if parts.sampled and parts.sampled.start is not parts.reference else ()
-    )
-    for model in (
-        *parts.reference.models(),
-        *beside,
-    ):  # a copy of the policy has to be made while that is in one piece
-        shard(model, inside=together, frozen=True)
-    shard(parts.policy, inside=together, frozen=False)
-    torch.manual_seed(parts.settings.seed + rank())
+def shard_model(model: StreamModel, settings: RunSettings, *, frozen: bool = False) -> None:
+    """Shard a model over the processes; what is unread of it is read."""
+    together = processes.inside(settings.parallel.shard, settings.parallel.replicate)
+    sharding.shard(model, device=prepare.pick_device(settings.device), inside=together, frozen=frozen)
+
+
+def shard_references(models: Sequence[StreamModel], policy: StreamModel, settings: RunSettings) -> None:
+    """Shard what references hold, each of which computes as the policy does."""
+    for model in models:
+        model.set_attention(policy.attention)
+        for own, module in zip(policy.network.modules(), model.network.modules(), strict=True):
+            module.training = own.training
+        shard_model(model, settings, frozen=True)
 
 
 def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> loop.Run:
@@ -328,15 +338,17 @@ def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loa
     if method.output == "scores":
         policy, loaded = prepare.load_reward_policy(path, seed=settings.seed, **options)
     else:
-        policy, loaded = prepare.load_policy(path, **options)
+        # What is to be sampled from before the first step has to be whole.
+        later = processes.size() > 1 and not settings.prompts and not settings.eval_prompts
+        policy, loaded = prepare.load_policy(path, later=later, **options)
         if "values" in method.parts:
             policy.add_value_head()
         if method.temperature != 1:
             policy.set_temperature(method.temperature)
-    size = prepare.num_parameters(policy.network)
+    count = prepare.num_parameters(policy.network)
     trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
     logger.info(
-        f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {trained:,} of {size:,} weights trained"
+        f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {trained:,} of {count:,} weights trained"
         + (", products in bfloat16" if policy.autocast else "")
     )
     return policy, loaded
