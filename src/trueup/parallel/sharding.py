@@ -125,7 +125,7 @@ def local(tensor: Tensor) -> Tensor:
 def full(tensor: Tensor) -> Tensor:
     """All of a tensor, in every process; no gradient goes through it."""
     if not is_sharded(tensor):
-        return slices.whole(tensor)
+        return slices.values_of(tensor)
     from torch.distributed.tensor import Partial
 
     sharded: Any = tensor.detach()

@@ -87,7 +87,7 @@ def is_unread(network: nn.Module) -> bool:
     return any(hasattr(value, WHERE) for value in network.parameters())
 
 
-def whole(tensor: Tensor) -> Tensor:
+def values_of(tensor: Tensor) -> Tensor:
     """All values of a tensor, those of an unread one from its file."""
     where = getattr(tensor, WHERE, None)
     return tensor if where is None else _read(where).to(tensor.dtype)
