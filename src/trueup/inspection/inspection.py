@@ -257,8 +257,11 @@ def _named(part: Collected, name: str) -> Example:
     file, _, row = name.rpartition(":")
     if not re.fullmatch("[0-9]+", row):
         raise InputError(f"--row {name}: give the number of a row, or FILE:NUMBER")
-    called = {one: (one.path, origin_of(one.path)) for one in part.files}
-    files = [one for one, paths in called.items() if file in ("", *paths) or one.path.endswith(f"/{file}")]
+    files = [
+        one
+        for one in part.files
+        if file in ("", one.path, origin_of(one.path)) or one.path.endswith(f"/{file}")
+    ]
     if not files:
         raise InputError(f"--row {name}: no such file among {', '.join(one.path for one in part.files)}")
     if len(files) > 1:
