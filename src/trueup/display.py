@@ -1,8 +1,7 @@
 """What the user sees on standard error: what is logged under `trueup`, and how far the work has come.
 
-A module says something with `logging.getLogger(__name__).info(line)`, and shows progress with `track` or `bar`. Both
-reach the terminal inside `shown`, which the command opens; elsewhere, progress is silent and messages are any
-library's.
+A module says something with `trueup.words.logger`, and shows progress with `track` or `bar`. Both reach the terminal
+inside `shown`, which the command opens; elsewhere, progress is silent and messages are any library's.
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ from rich.table import Table
 
 from trueup.errors import Stopped, TrueupError
 from trueup.parallel.processes import owns
-from trueup.words import one_line, reason, spelled
+from trueup.words import logger, one_line, reason, spelled
 
 T = TypeVar("T")
 
-logger = logging.getLogger("trueup")
 data_logger = logging.getLogger("trueup.data")
 """For what the model card tells of the data: what each source was taken for, and what became of it."""
 

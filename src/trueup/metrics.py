@@ -8,7 +8,6 @@ A tracker is one entry of `TRACKERS`, whose package is imported where it is used
 import importlib
 import importlib.util
 import json
-import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,9 +17,7 @@ from typing import Any
 from trueup.errors import InputError
 from trueup.files import Journal, of_run, replaced_file
 from trueup.parallel.processes import owns
-from trueup.words import counted, numbered, reason
-
-logger = logging.getLogger(__name__)
+from trueup.words import counted, logger, numbered, reason
 
 WANDB = "wandb.id"
 

@@ -4,7 +4,6 @@ The library falls back on whatever copy its cache holds when anything goes wrong
 what is read is what was asked for, or it is said that it is a copy, or an error says why there is none.
 """
 
-import logging
 import os
 import re
 import sys
@@ -17,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.errors import InputError
-from trueup.words import one_line
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger, one_line
 
 PREFIX = "hub:"
 ID = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}/)?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,9 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from trueup.errors import InputError
-from trueup.words import reason
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger, reason
 
 PATIENCE = 60.0
 AT_ONCE = 500

@@ -38,7 +38,7 @@ def test_at_the_start_every_log_ratio_is_exactly_zero(
         batches = training.source.step(step).batches
         ours, theirs = (token_log_probs(one, batches) for one in (training.policy, training.reference))
         assert torch.equal(ours, theirs)
-    with caplog.at_level("INFO", logger="trueup.references.build"):
+    with caplog.at_level("INFO", logger="trueup"):
         check_first_batch(training.policy, training.reference, training.source.step(1).batches[0])
     agrees = f"reference {training.reference.identity}: first batch agrees with the policy exactly"
     assert caplog.messages == [agrees]

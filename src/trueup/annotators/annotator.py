@@ -16,11 +16,8 @@ from typing import Any, ClassVar, Protocol
 
 from trueup import python_objects
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback.containers import read_bytes
-from trueup.feedback.records import Content, Discarded, Example
-from trueup.feedback.turns import message_json
-from trueup.settings.annotator_kinds import FunctionAnnotator
-from trueup.settings.annotator_settings import is_function
+from trueup.feedback import containers, records, turns
+from trueup.settings import annotator_kinds, annotator_settings
 from trueup.words import did_you_mean, one_line, printable, shortened
 
 FEWEST = 20
@@ -35,21 +32,21 @@ NO_TEXT = "a response of several turns is no one text to score"
 class Annotated:
     """What an annotator made of examples."""
 
-    examples: tuple[Example | Discarded, ...]
+    examples: tuple[records.Example | records.Discarded, ...]
     """In the order given: the example with scores on its responses or with comparisons; or why it has neither. An
     example of which only some verdicts could be read keeps those."""
     totals: Mapping[str, float] = field(default_factory=dict)
     """What it took, as sums: `verdicts` asked for, `unreadable`, `cached`, `requests`, `tokens`, `cost`, ..."""
 
     @property
-    def kept(self) -> tuple[Example, ...]:
+    def kept(self) -> tuple[records.Example, ...]:
         """The examples that were judged."""
-        return tuple(one for one in self.examples if isinstance(one, Example))
+        return tuple(one for one in self.examples if isinstance(one, records.Example))
 
     @property
-    def dropped(self) -> tuple[Discarded, ...]:
+    def dropped(self) -> tuple[records.Discarded, ...]:
         """Those that were not, and why."""
-        return tuple(one for one in self.examples if isinstance(one, Discarded))
+        return tuple(one for one in self.examples if isinstance(one, records.Discarded))
 
 
 class Annotator(Protocol):
@@ -67,7 +64,7 @@ class Annotator(Protocol):
     def gives(self) -> str:
         """`scores` or `comparisons`."""
 
-    def annotate(self, examples: Sequence[Example]) -> Annotated:
+    def annotate(self, examples: Sequence[records.Example]) -> Annotated:
         """Judge the responses of each example; what was said of them before is replaced.
 
         Raises:
@@ -78,14 +75,7 @@ class Annotator(Protocol):
 
 
 class Unusable:
-    """Counts answers that cannot be used, and stops where they are too many.
-
-    Args:
-        most: share of all that may be.
-        what: are counted: `verdicts`.
-        use: that cannot be made of them: `read`.
-        instead: what to choose where they are too many.
-    """
+    """Counts answers that cannot be used, and stops where their share is above `most`; the rest words its message."""
 
     def __init__(self, most: float, what: str, use: str, instead: str) -> None:
         self._most, self._what, self._use, self._instead = most, what, use, instead
@@ -93,15 +83,7 @@ class Unusable:
         self._reasons: Counter[str] = Counter()
 
     def add(self, name: str, reasons: Sequence[str | None]) -> None:
-        """Count some more.
-
-        Args:
-            name: of who gave them.
-            reasons: why each cannot be used; None where it can.
-
-        Raises:
-            AnnotatorError: too many of all so far cannot.
-        """
+        """Count some more of one judge's: why each cannot be used, None where it can."""
         self._all += len(reasons)
         self._reasons.update(one for one in reasons if one is not None)
         bad = self._reasons.total()
@@ -125,7 +107,7 @@ def summed(totals: Iterable[Mapping[str, float]]) -> dict[str, float]:
 class Scorer(Protocol):
     """Says in one number how good a response is; higher is better, on one scale for all prompts."""
 
-    def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
+    def __call__(self, prompts: Sequence[records.Content], responses: Sequence[str]) -> list[float]:
         """One finite number for each response.
 
         Args:
@@ -145,7 +127,7 @@ class ScoringAnnotator:
     name: str
     gives: ClassVar[str] = "scores"
 
-    def annotate(self, examples: Sequence[Example]) -> Annotated:
+    def annotate(self, examples: Sequence[records.Example]) -> Annotated:
         """Score every response of each example.
 
         Raises:
@@ -155,11 +137,11 @@ class ScoringAnnotator:
         made = Annotated(tuple(map(self._scored, examples)))
         return replace(made, totals={"scores": float(sum(len(one.responses) for one in made.kept))})
 
-    def _scored(self, example: Example) -> Example | Discarded:
+    def _scored(self, example: records.Example) -> records.Example | records.Discarded:
         texts = [single_text(one.content) for one in example.responses]
         known = [text for text in texts if text is not None]
         if len(known) < len(texts):
-            return Discarded(NO_TEXT, example.origin)
+            return records.Discarded(NO_TEXT, example.origin)
         try:
             scores = self.scorer([example.prompt.content] * len(known), known)
         except InputError as error:
@@ -167,16 +149,8 @@ class ScoringAnnotator:
         return with_scores(example, scores, self.name)
 
 
-def with_scores(example: Example, scores: Sequence[float], name: str) -> Example:
-    """The example with these scores; what was said of its responses before goes, but for marks of demonstrations.
-
-    Args:
-        scores: one for each response.
-        name: of who scored them, for messages.
-
-    Raises:
-        AnnotatorError: a score is not a finite number.
-    """
+def with_scores(example: records.Example, scores: Sequence[float], name: str) -> records.Example:
+    """The example with these finite scores; what was said of its responses goes, but for marks of demonstrations."""
     for number, score in enumerate(scores, start=1):
         if not math.isfinite(score):
             where = f"{example.origin}: " if example.origin else ""
@@ -191,7 +165,7 @@ def with_scores(example: Example, scores: Sequence[float], name: str) -> Example
     return replace(example, responses=responses, comparisons=(), votes=())
 
 
-def single_text(response: Content) -> str | None:
+def single_text(response: records.Content) -> str | None:
     """A response as one text; None where it has several turns, or calls a tool."""
     if isinstance(response, str):
         return response
@@ -201,31 +175,24 @@ def single_text(response: Content) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class FunctionScorer:
-    """Scores each response by a call of `function(prompt, response)`; `called` asks any function of texts for a number.
-
-    A prompt that is a conversation is handed over as a list of `{"role": ..., "content": ...}`.
-    """
+    """Scores each response by a call of `function(prompt, response)`, a conversation being a list of messages."""
 
     name: str
     """As it was given, for messages."""
     file: str
     function: Callable[[Any, str], Any]
 
-    def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
+    def __call__(self, prompts: Sequence[records.Content], responses: Sequence[str]) -> list[float]:
         return [
             self.called(prompt, response, where=f"prompt {number}, ")
             for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), start=1)
         ]
 
-    def called(self, prompt: Content, *responses: str, where: str = "", share: bool = False) -> float:
-        """What the function says of a prompt and responses: a finite number, or a share.
-
-        Raises:
-            InputError: it fails, or returns something else.
-        """
+    def called(self, prompt: records.Content, *responses: str, where: str = "", share: bool = False) -> float:
+        """What the function says of a prompt and responses: a finite number, or a share."""
         said = prompt if isinstance(prompt, str) else prompt[-1].content if prompt else ""
         where = f"{self.name}: {where}{shortened(said)}"
-        given = prompt if isinstance(prompt, str) else [message_json(message) for message in prompt]
+        given = prompt if isinstance(prompt, str) else [turns.message_json(message) for message in prompt]
         try:
             found = self.function(given, *responses)
         except Exception as error:  # the function is the user's and may raise anything
@@ -242,27 +209,17 @@ class FunctionScorer:
         return value
 
 
-def load_function_annotator(choice: FunctionAnnotator) -> ScoringAnnotator:
-    """The annotator that a choice describes.
-
-    Raises:
-        InputError: as of `load_scorer`.
-    """
+def load_function_annotator(choice: annotator_kinds.FunctionAnnotator) -> ScoringAnnotator:
+    """The annotator that a choice describes; see `load_scorer`."""
     return ScoringAnnotator(load_scorer(choice.function), choice.function)
 
 
 def load_scorer(name: str, arguments: Sequence[str] = ARGUMENTS) -> FunctionScorer:
     """The scorer that a name stands for: `rewards.py:brevity`, `python:brevity`.
 
-    Its file is run as Python runs a script, and may import what lies beside it.
-
-    Args:
-        arguments: `ARGUMENTS`, or `COMPARED` of a function that compares.
-
-    Raises:
-        InputError: the name is of another form, the file is absent or fails, or has no function of such arguments.
+    Its file is run as Python runs a script, and may import what lies beside it. `arguments` are those it is to have.
     """
-    if not is_function(name):
+    if not annotator_settings.is_function(name):
         raise InputError(f"{name!r} names no function; give {FORM}")
     if name.startswith(python_objects.PREFIX):
         found = python_objects.held(name)
@@ -311,7 +268,7 @@ def _check_arguments(name: str, function: Callable[..., Any], arguments: Sequenc
 
 def _run(file: str) -> ModuleType:
     """The module that a file makes."""
-    source = read_bytes(Path(file))
+    source = containers.read_bytes(Path(file))
     module = ModuleType(f"trueup_scorer_{Path(file).stem}")
     module.__file__ = file
     sys.modules[module.__name__] = module  # dataclasses and the like look themselves up there

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +22,7 @@ from trueup.errors import AnnotatorError, InputError
 from trueup.files import cache_folder
 from trueup.record_cache import RecordCache
 from trueup.settings.annotator_kinds import EndpointAnnotator
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger
 
 T = TypeVar("T")
 RequestFields = Mapping[str, Any]
@@ -76,14 +74,7 @@ Reply = Answer | NoAnswer | Refused
 
 
 class Asker:
-    """Sends requests to one model, several at a time.
-
-    Args:
-        name: of the model, for messages.
-        budget: what it may be used for.
-        cache: None keeps nothing.
-        form: the first of `FORMS` to try, for requests that hold a `response_format`.
-    """
+    """Sends requests to one model, several at a time, in the first of `FORMS` that it takes."""
 
     def __init__(
         self,
@@ -105,11 +96,7 @@ class Asker:
         """Stands in the cache for that there are answers; and whether it is there."""
 
     def refuse_dead(self) -> None:
-        """Look for the server before it is needed; that it is gone is a warning where answers of it are kept.
-
-        Raises:
-            AnnotatorError: nobody answers there.
-        """
+        """Look for the server before it is needed; that it is gone is a warning where answers of it are kept."""
         try:
             refuse_dead("annotator.base_url", self.endpoint.base_urls)
         except AnnotatorError as error:
@@ -128,11 +115,7 @@ class Asker:
         return self._known
 
     def recall(self, request: RequestFields, labels: tuple[str, str] = ("", "")) -> dict[str, Any] | None:
-        """What `keep` has kept of an earlier answer to a request, in this process or another.
-
-        Args:
-            labels: the answers that the request asks for, where it asks for one of two.
-        """
+        """What `keep` has kept of an earlier answer to a request, in this process or another."""
         return self._from_cache(self.parameters.body(request), labels)
 
     def keep(
@@ -164,11 +147,6 @@ class Asker:
 
         Returns:
             What `read` made of each, in the order of the requests; and what they took.
-
-        Raises:
-            AnnotatorError: the endpoint cannot be reached or does not let us in, or the budget does not allow for
-                another request.
-            Stopped: the user asked to stop.
         """
         made: dict[int, T] = {}
         used = Usage()
@@ -231,11 +209,7 @@ class Asker:
                 self.cache.put(judgement_key(place, request, labels), answer)
 
     def totals(self, used: Usage, counts: Mapping[str, float]) -> dict[str, float]:
-        """What requests took, as sums by name.
-
-        Args:
-            counts: further ones.
-        """
+        """What requests took, as sums by name, with further counts."""
         cost = {"cost": used.cost} if self.budget.priced else {}
         return {
             "requests": used.requests, **counts, "tokens": used.tokens, "estimated": used.estimated, **cost
@@ -260,11 +234,6 @@ def make_asker(choice: EndpointAnnotator, *, cached: str, usage_file: Path | Non
     Args:
         cached: what is cached, the name of its folder and file.
         usage_file: keeps what is used over all sittings of a run; None counts this process alone.
-
-    Raises:
-        InputError: the environment variable of the key is not set, and the endpoint is not on this machine; or the
-            budget or the cache cannot be used.
-        CheckpointError: what was used cannot be read.
     """
     budget = Budget(
         choice.max_requests, choice.max_tokens, choice.max_cost, choice.input_price, choice.output_price,
@@ -379,21 +348,11 @@ def _at(value: object, key: str) -> Any:
 
 
 def judgement_key(place: str, request: Mapping[str, Any], labels: tuple[str, str]) -> str:
-    """SHA-256 of all that an answer depends on: the endpoint, the whole request, the labels and the format.
-
-    Args:
-        place: the endpoint without what could be secret: host, port and path.
-        request: with the name of the model, the question as it is asked, temperature and how the answer is read.
-        labels: the answers that the request asks for; empty where it asks for text.
-    """
+    """SHA-256 of all that an answer depends on: the endpoint without secrets, the request, the labels, the format."""
     content = json.dumps([FORMAT, place, request, labels], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(content.encode("ascii")).hexdigest()
 
 
 def judgement_cache(path: Path) -> RecordCache:
-    """The answers in a file.
-
-    Raises:
-        InputError: there can be no such file.
-    """
+    """The answers in a file."""
     return RecordCache(path, table=TABLE, noun="judgements", without="give annotator.cache false")

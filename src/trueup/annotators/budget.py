@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 
 from trueup.errors import AnnotatorError, CheckpointError
 from trueup.files import of_run, replaced_file
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger
 
 BYTES_A_TOKEN = 3
 """Of a text in UTF-8, before the endpoint has said how many tokens it counts; ordinary English has more than four."""
@@ -73,18 +71,11 @@ class Budget:
         *,
         file: Path | None = None,
     ) -> None:
-        """
+        """Limits on answered requests, on tokens and on cost, of which prices are a million tokens'.
+
         Args:
-            max_requests: requests that are answered.
-            max_tokens: tokens of questions and answers together.
-            max_cost: in the currency of the prices, which go with it.
-            input_price: of a million tokens of questions.
-            output_price: of a million tokens of answers.
             file: keeps what was used, and what it says already counts. It is written after every request that was
                 answered, so that a process that is killed forgets only what was under way.
-
-        Raises:
-            CheckpointError: the file is damaged or cannot be read.
         """
         self._limits = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
         self.priced = input_price is not None and output_price is not None
@@ -103,15 +94,7 @@ class Budget:
             return self._used
 
     def reserve(self, question: str, answer_tokens: int) -> Reservation:
-        """Hold what a request may take, before it is sent.
-
-        Args:
-            question: all the text that is sent.
-            answer_tokens: longest answer.
-
-        Raises:
-            AnnotatorError: with this request a limit would be passed; nothing is held for it.
-        """
+        """Hold what a request may take before it is sent, unless a limit would be passed."""
         with self._lock:
             reservation = self._estimate(question, answer_tokens)
             after = self._used + self._reserved + reservation.expected
@@ -127,17 +110,7 @@ class Budget:
         return reservation
 
     def settle(self, reservation: Reservation, usage: Usage | None) -> Usage:
-        """Replace what was held by what the request took; without `usage`, by its estimate.
-
-        Args:
-            usage: of this one request, without its cost.
-
-        Returns:
-            The same with its cost.
-
-        Raises:
-            CheckpointError: the file of what was used cannot be written.
-        """
+        """Replace what was held by what the request took, its cost added; without `usage`, by its estimate."""
         with self._lock:
             self._reserved -= reservation.expected
             if usage is None:
@@ -168,14 +141,7 @@ class Budget:
 
 
 def keep_at_least(file: Path, known: Usage) -> None:
-    """Have a file of what was used count no less than is known otherwise, as where it was removed.
-
-    Args:
-        known: tokens all of them as those of questions.
-
-    Raises:
-        CheckpointError: the file is damaged, or cannot be read or written.
-    """
+    """Have a file count no less than is known otherwise, as where it was removed; all as tokens of questions."""
     kept = _read(file) if file.exists() else Usage()
     if kept.requests >= known.requests:
         return

@@ -74,8 +74,7 @@ def calibrate(
     Args:
         apart: r(chosen) - r(rejected) of each pair.
         probabilities: how sure the feedback is of each pair's order, in (0.5, 1].
-        prompts: a number for each pair, the same for pairs of one prompt.
-        seed: of the resampling of prompts that gives the standard errors.
+        prompts: a number for each pair, the same for pairs of one prompt, which are resampled together.
     """
     apart_P, p_P = np.array(apart, np.float64), np.array(probabilities, np.float64)
     said_P = _sigmoid(np.abs(apart_P))

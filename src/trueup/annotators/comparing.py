@@ -37,15 +37,6 @@ class ComparingAnnotator:
     Its totals: `verdicts` asked for, `unreadable` ones among them, `first`, the probability of the response
     shown first, over the readable ones (half of them, where no place is liked better); `pairs` compared, and of these
     the `dropped` ones, `ties`, and those `flipped`, where the orders prefer different responses; and the judge's own.
-
-    Args:
-        judge: who is asked.
-        template: what it is asked.
-        instruction: what to prefer, in words; None leaves that to the template.
-        max_unreadable: share of verdicts that may be unreadable, of all that this object has asked for.
-
-    Raises:
-        InputError: there is an instruction, and the template has no place for one.
     """
 
     gives = "comparisons"
@@ -73,11 +64,7 @@ class ComparingAnnotator:
     def pair_verdicts(
         self, examples: Sequence[Example], pairs: Sequence[Sequence[Positions]]
     ) -> tuple[list[list[PairVerdict]], Mapping[str, float]]:
-        """What the judge says of given pairs of responses of each example, and the totals.
-
-        Raises:
-            AnnotatorError: as `annotate`.
-        """
+        """What the judge says of given pairs of responses of each example, and the totals."""
         posed = [
             [(self._posed(example, one, other), self._posed(example, other, one)) for one, other in wanted]
             for example, wanted in zip(examples, pairs, strict=True)
@@ -95,15 +82,9 @@ class ComparingAnnotator:
 
         It is asked with the labels for yes and no in both orders, so that a liking for one of them cancels.
 
-        Args:
-            criteria: of each example, what a response has to be, in sentences.
-
         Returns:
             Of each example, of each criterion, of each response, the mean of both orders in [0, 1]; None where one
             cannot be read.
-
-        Raises:
-            AnnotatorError: as `annotate`.
         """
         template = load_template(RATING, setting="rate", known=(RATING,), variables=RATED, texts={})
 
@@ -192,11 +173,7 @@ class FunctionComparisons:
 
 
 def load_comparing_function(choice: ComparingFunction) -> FunctionComparisons:
-    """The annotator that a choice describes.
-
-    Raises:
-        InputError: as of `load_scorer`.
-    """
+    """The annotator that a choice describes; see `load_scorer`."""
     return FunctionComparisons(annotator.load_scorer(choice.function, annotator.COMPARED), choice.function)
 
 
@@ -217,12 +194,7 @@ def _sound(verdict: Verdict | Unreadable) -> Verdict | Unreadable:
 def compared(
     example: Example, pairs: Sequence[Positions], firsts: Sequence[float | None], why: str = UNREAD
 ) -> Example | Discarded:
-    """The example with comparisons in place of all that was said of it before.
-
-    Args:
-        firsts: of each pair, how likely its first response is the better one; None where that is not known.
-        why: it is not known of any.
-    """
+    """The example with new comparisons: how likely the first of each pair is the better, None where it is unknown."""
     comparisons: list[Comparison] = []
     for (one, other), first in zip(pairs, firsts, strict=True):
         if first is not None and first != 0.5:

@@ -1,23 +1,19 @@
 """A language model behind an OpenAI-compatible endpoint as a judge."""
 
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trueup.annotators import budget, comparing
 from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply, make_asker
-from trueup.annotators.budget import Usage
-from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict, by_log_probs, by_words
 from trueup.annotators.template import load_question
-from trueup.endpoints.client import Refused
-from trueup.endpoints.parameters import schema_of
+from trueup.endpoints import client, parameters
 from trueup.errors import AnnotatorError
 from trueup.settings.annotator_kinds import EndpointAnnotator
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger
 
 REMINDER = "Answer with one label alone, {} or {}, and nothing else."
 SENTENCE = re.compile(r"(?<=[.!?])\s")
@@ -61,11 +57,7 @@ class EndpointJudge:
     """Asks each question in a request of its own, several at a time.
 
     An answer of which the verdict could be read is in the cache as soon as it is there; what could not be read is not
-    kept, so that another run asks for it again. Which verdict a question gets depends on nothing but the question and
-    the endpoint.
-
-    Args:
-        choice: model, how verdicts are read, how often a question is asked.
+    kept, so that another run asks for it again.
     """
 
     def __init__(self, asker: Asker, choice: EndpointAnnotator) -> None:
@@ -78,19 +70,11 @@ class EndpointJudge:
         self._told = False
 
     def ask(self, questions: Sequence[Question]) -> Judgements:
-        """See `trueup.annotators.judge.Judge`.
-
-        Raises:
-            AnnotatorError: the endpoint cannot be reached, does not let us in, or gives no log-probabilities where
-                they alone are to be read; or the budget does not allow for another request. Verdicts up to then are
-                in the cache.
-            InputError: the cache cannot be read or written.
-            Stopped: the user asked to stop.
-        """
+        """See `trueup.annotators.judge.Judge`; verdicts up to an error are in the cache."""
         once = list(dict.fromkeys(questions))
         found: dict[Question, Verdict | Unreadable] = {}
         found.update({question: known for question in once if (known := self._recalled(question))})
-        cached, repeated, used = len(found), 0, Usage()
+        cached, repeated, used = len(found), 0, budget.Usage()
         open_ = [question for question in once if question not in found]
         for attempt in range(self._choice.asks):
             repeated += len(open_) if attempt else 0
@@ -115,13 +99,10 @@ class EndpointJudge:
                     return verdict
         return None
 
-    def _attempt(self, questions: list[Question], attempt: int) -> tuple[dict[Question, Read], Usage]:
-        """Ask each question once, by the first reading that the endpoint can answer.
-
-        Where nothing is known of the endpoint yet, one question alone finds out what it gives.
-        """
+    def _attempt(self, questions: list[Question], attempt: int) -> tuple[dict[Question, Read], budget.Usage]:
+        """Ask each question once; of an endpoint not yet known, one alone finds out what it gives."""
         outcomes: dict[Question, Read] = {}
-        used = Usage()
+        used = budget.Usage()
         alone = 0 if self._known else 1
         for part in (questions[:alone], questions[alone:]):
             open_ = part
@@ -155,13 +136,13 @@ class EndpointJudge:
 
     def _exchange(
         self, questions: Sequence[Question], reading: Reading, attempt: int
-    ) -> tuple[list[Read], Usage]:
+    ) -> tuple[list[Read], budget.Usage]:
         """Ask questions by one reading; each verdict is kept as soon as it is there."""
         requests = [self._request(question, reading, attempt) for question in questions]
 
         def read(number: int, reply: Reply) -> Read:
             labels = questions[number].labels
-            if isinstance(reply, Refused):
+            if isinstance(reply, client.Refused):
                 if reading is LOG_PROBS and "logprob" in reply.reason.lower():
                     return None
                 first, *_ = SENTENCE.split(reply.reason)  # what follows often counts this question's tokens
@@ -184,7 +165,7 @@ class EndpointJudge:
         """What is said; after an answer that could not be read, with what an answer is to look like."""
         text = f"{question.text}\n\n{REMINDER.format(*question.labels)}" if attempt else question.text
         plain = {"model": self.name, "messages": [{"role": "user", "content": text}], "temperature": 0}
-        form = {"response_format": schema_of(question.labels)} if reading is WORDS else {}
+        form = {"response_format": parameters.schema_of(question.labels)} if reading is WORDS else {}
         longest = self._choice.max_answer_tokens or reading.max_tokens
         return {**plain, "max_tokens": longest, **form, **reading.fields}
 
@@ -197,23 +178,16 @@ def _kept(answer: Answer, redact: Callable[[str], str]) -> dict[str, Any]:
 
 def load_endpoint_annotator(
     choice: EndpointAnnotator, *, usage_file: Path | None = None, new: bool = False
-) -> ComparingAnnotator:
-    """The annotator that a choice describes; nothing is asked before there is something to judge.
+) -> comparing.ComparingAnnotator:
+    """The annotator that a choice describes; only `new` ones look for their server at once.
 
-    Args:
-        usage_file: keeps what it takes over all sittings of a run; None counts those of this process alone.
-        new: see at once that there is a server.
-
-    Raises:
-        AnnotatorError: there is none.
-        InputError: the template, the budget, the key's environment variable or the folder of the cache cannot be used.
-        CheckpointError: what was used cannot be read.
+    What it takes is kept in `usage_file` over all sittings of a run; None counts those of this process alone.
     """
     template = load_question(choice.template)
     asker = make_asker(choice, cached="judgements", usage_file=usage_file)
     if new:
         asker.refuse_dead()
-    return ComparingAnnotator(
+    return comparing.ComparingAnnotator(
         EndpointJudge(asker, choice),
         template,
         instruction=choice.instruction,

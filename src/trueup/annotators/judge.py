@@ -56,8 +56,7 @@ class PairVerdict:
     def first(self) -> float | None:
         """How likely the first of the two is the better one, the mean of both orders; None where one is unreadable.
 
-        Exchanging the two gives exactly 1 minus it, to the last bit, and a judge that goes by the place alone gives
-        exactly 0.5.
+        Exchanging the two gives exactly 1 minus it, and a judge that goes by the place alone gives exactly 0.5.
         """
         if isinstance(self.forward, Unreadable) or isinstance(self.backward, Unreadable):
             return None
@@ -124,14 +123,10 @@ WRAPPED = ("{}", "{}.", "({})", '"{}"', "'{}'", "`{}`")
 
 
 def by_words(text: str | None, labels: tuple[str, str]) -> Verdict | Unreadable:
-    """Which label an answer is.
+    """Which label an answer is; the first stands for the response shown first.
 
     A label may stand in quotation marks, in parentheses or before a full stop, in a code block, or alone in an object:
     `1`, `1.`, `(1)`, `"1"`, `{"preferred": 1}`.
-
-    Args:
-        text: the whole answer; None where there is none.
-        labels: the two answers; the first stands for the response shown first.
     """
     trimmed = (text or "").strip(WHITE)
     if not trimmed:
@@ -149,12 +144,9 @@ def by_words(text: str | None, labels: tuple[str, str]) -> Verdict | Unreadable:
 def by_log_probs(top: Sequence[tuple[str, float]], labels: tuple[str, str]) -> Verdict | Unreadable:
     """The first label's share of the probability of both, P(1) / (P(1) + P(2)) (Lee et al. 2023, arXiv 2309.00267).
 
-    Tokens that are a label but for spaces count together. A label that is not among the tokens given has at most the
-    probability of the least likely of them, and at most what all of them leave; where that is next to nothing
-    it counts as nothing.
-
-    Args:
-        top: the likeliest tokens with their log-probabilities in nats.
+    Tokens that are a label but for spaces count together. A label that is not among the likeliest tokens given has at
+    most the probability of the least likely of them, and at most what all of them leave; where that is next to
+    nothing it counts as nothing.
     """
     if not all(value <= 1e-3 for _, value in top):  # NaN, or a certainty that is more than rounded
         return NOT_NUMBERS

@@ -14,15 +14,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trueup.annotators import comparing
+from trueup.annotators import comparing, judge
 from trueup.annotators.annotator import Annotated, Annotator, summed
-from trueup.annotators.judge import PairVerdict, Unreadable, Verdict
 from trueup.errors import InputError
 from trueup.estimates import wilson
 from trueup.feedback import read, records, views
 from trueup.settings import annotator_kinds, annotator_settings
 
-Heard = Sequence[Sequence[PairVerdict]]
+Heard = Sequence[Sequence[judge.PairVerdict]]
 """Of each example, of each of its pairs, what one judge says."""
 
 
@@ -220,12 +219,12 @@ def _verdicts(
     ], annotated.totals
 
 
-def _by_scores(scored: records.Example | records.Discarded, one: int, other: int) -> PairVerdict:
+def _by_scores(scored: records.Example | records.Discarded, one: int, other: int) -> judge.PairVerdict:
     if isinstance(scored, records.Discarded):
-        return PairVerdict(Unreadable(scored.reason), Unreadable(scored.reason))
+        return judge.PairVerdict(judge.Unreadable(scored.reason), judge.Unreadable(scored.reason))
     first, second = (scored.responses[place].score or 0.0 for place in (one, other))
     side = _side(0.5 + (first > second) / 2 - (first < second) / 2)
-    return PairVerdict(Verdict(side), Verdict(1 - side))
+    return judge.PairVerdict(judge.Verdict(side), judge.Verdict(1 - side))
 
 
 def quality(totals: Mapping[str, float]) -> dict[str, Any]:
@@ -282,11 +281,7 @@ def jury_lines(totals: Mapping[str, float]) -> Iterator[str]:
 
 
 def gold_pairs(file: str) -> tuple[records.Example, ...]:
-    """Pairs of a file of feedback, the better response first.
-
-    Raises:
-        InputError: it cannot be read, or says of no two responses which is better.
-    """
+    """Pairs of a file of feedback, the better response first."""
     found = [
         records.Example(
             one.prompt, (one.responses[better], one.responses[worse]), (records.Comparison(0, 1),)
@@ -307,15 +302,7 @@ def load_jury(
     make: Callable[[annotator_settings.AnnotatorChoice, Path | None], Annotator],
     usage_file: Path | None = None,
 ) -> Jury:
-    """The annotator that a choice describes.
-
-    Args:
-        make: makes one of the judges, which keeps what it takes in the file given.
-        usage_file: beside which each judge has such a file of its own.
-
-    Raises:
-        InputError: a judge or the gold pairs cannot be used.
-    """
+    """The annotator that a choice describes; each judge keeps what it takes in a file beside `usage_file`."""
     gold = gold_pairs(choice.gold) if choice.gold else ()
     return Jury(judges_of(choice, make, usage_file), choice.agreement, gold, choice.gold_share)
 

@@ -21,11 +21,10 @@ from trueup.annotators.annotator import Annotated, with_scores
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.template import load_question, pose
-from trueup.batch.chat_template import today, writes_date
+from trueup.batch import chat_template, tokens
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
 from trueup.batch.stream import Stream, build_stream, cut
-from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import DemonstrationRelation, Discarded, Example, Group, Message, Prompt
@@ -54,8 +53,8 @@ Model = causal.CausalModel | reward.RewardModel
 
 
 def read_groups(
-    model: Model, read: Read, parts: Iterable[Sequence[TokenGroup[int]]]
-) -> list[tuple[TokenGroup[int], list[float]]]:
+    model: Model, read: Read, parts: Iterable[Sequence[tokens.TokenGroup[int]]]
+) -> list[tuple[tokens.TokenGroup[int], list[float]]]:
     """Every group with what is read of its responses, one part after the other."""
     found = []
     with torch.no_grad(), model.without_dropout():
@@ -75,12 +74,6 @@ class LocalJudge:
 
     Its totals: `label_mass`, the probability that the model gives to the two labels together. Where the mean
     over the readable verdicts is far below 1, the model would rather say something else, and its verdicts say little.
-
-    Args:
-        model: the judge.
-        encoder: its own, with as many tokens as it has positions as `max_length`.
-        name: for messages and records.
-        batch_tokens: tokens computed at a time; a longer question is computed by itself.
     """
 
     def __init__(
@@ -90,11 +83,7 @@ class LocalJudge:
         self.name, self.batch_tokens = name, batch_tokens
 
     def ask(self, questions: Sequence[Question]) -> Judgements:
-        """See `trueup.annotators.judge.Judge`.
-
-        Raises:
-            InputError: the labels are not tokens of this model.
-        """
+        """See `trueup.annotators.judge.Judge`."""
         longest = self.encoder.limits.max_length
         too_long = Unreadable(f"the question is longer than the {longest} tokens that the model can read")
         verdicts: list[Verdict | Unreadable] = [too_long] * len(questions)
@@ -108,16 +97,12 @@ class LocalJudge:
             mass += share
         return Judgements(tuple(verdicts), {"label_mass": mass})
 
-    def groups(self, questions: Sequence[Question]) -> list[TokenGroup[int]]:
-        """Each question as a prompt, and its answers, those of the first label before those of the second.
-
-        Raises:
-            InputError: the labels are not tokens of this model.
-        """
+    def groups(self, questions: Sequence[Question]) -> list[tokens.TokenGroup[int]]:
+        """Each question as a prompt, and its answers, those of the first label before those of the second."""
         known = {question.labels for question in questions}
         rows = {
             labels: tuple(
-                TokenRow(np.array([token], np.int32), np.ones(1, np.bool_))
+                tokens.TokenRow(np.array([token], np.int32), np.ones(1, np.bool_))
                 for token in sum(answer_tokens(self.encoder.pieces, labels), ())
             )
             for labels in known
@@ -126,7 +111,7 @@ class LocalJudge:
             quiet_library()
         ):  # the library speaks up where a text is long, and here that has a verdict of its own
             return [
-                TokenGroup(np.array(self._ids(question.text), np.int32), rows[question.labels], number)
+                tokens.TokenGroup(np.array(self._ids(question.text), np.int32), rows[question.labels], number)
                 for number, question in enumerate(questions)
             ]
 
@@ -142,13 +127,7 @@ class LocalJudge:
 
 
 def answer_tokens(pieces: PieceEncoder, labels: tuple[str, str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Ids of the tokens that are each label, alone or behind a space.
-
-    Both labels get as many, spelled alike, so that neither is favoured; all of them differ.
-
-    Raises:
-        InputError: the tokenizer writes a label in several tokens, or both in the same.
-    """
+    """Ids of the tokens that are each label, alone or behind a space: as many of both, all different."""
     kept: list[list[int]] = []
     for lead in LEADS:
         pair = [token for label in labels if (token := _single(pieces, lead, label)) is not None]
@@ -171,11 +150,7 @@ def _single(pieces: PieceEncoder, lead: str, label: str) -> int | None:
 
 
 def _read(log_probs: Sequence[float]) -> tuple[Verdict | Unreadable, float]:
-    """The verdict, and the probability of the two labels together.
-
-    Args:
-        log_probs: in nats, of the tokens of the first label and of as many of the second.
-    """
+    """The verdict, and the probability of both labels, of as many log-probabilities each, the first label's first."""
     label_L = torch.tensor(log_probs, dtype=torch.float64).view(2, -1).logsumexp(1)
     if not label_L.isfinite().all():
         return NOT_FINITE, 0.0
@@ -189,10 +164,7 @@ class ModelAnnotator:
     begins a sequence; its totals count those (`prompts_cut`) and the responses scored (`scores`).
 
     Args:
-        model: on its device, its layout chosen.
         read: a stream -> [N] one number for each of its responses.
-        encoder: the model's own; its `max_length` is what the model has positions for.
-        name: for messages and records.
         batch_tokens: tokens computed at a time. None, the default on a CPU, takes one example at a time, so that a
             score depends on nothing else to the last bit.
     """
@@ -206,14 +178,9 @@ class ModelAnnotator:
         self.name, self.batch_tokens = name, batch_tokens
 
     def annotate(self, examples: Sequence[Example]) -> Annotated:
-        """Score every response of each example by its text.
-
-        Raises:
-            InputError: the model's tokenizer or chat template cannot express an example; it is named.
-            AnnotatorError: a score is not finite; its example is named.
-        """
+        """Score every response of each example by its text."""
         made: list[Example | Discarded] = []
-        groups: list[TokenGroup[int]] = []
+        groups: list[tokens.TokenGroup[int]] = []
         prompts_cut = 0
         for place, example in enumerate(examples):
             stop.check()
@@ -264,17 +231,9 @@ def load_local_annotator(
     *,
     device: str = "auto",
     trust_remote_code: bool = False,
-    day: Callable[[], str] = today,
+    day: Callable[[], str] = chat_template.today,
 ) -> ComparingAnnotator:
-    """The annotator that a choice describes, with its model loaded and tried out.
-
-    Args:
-        day: what a chat template writes for today; called where it does.
-
-    Raises:
-        InputError: the template or the model's folder cannot be used, the labels are not tokens of the model, or its
-            log-probabilities cannot be reproduced.
-    """
+    """The annotator that a choice describes, with its model loaded and tried out; `day` is what a template writes."""
     template = load_question(choice.template)
     loaded = _loaded(load.load, choice.model, device, trust_remote_code)
     model = causal.CausalModel(loaded.network)
@@ -296,13 +255,9 @@ def load_reward_annotator(
     *,
     device: str = "auto",
     trust_remote_code: bool = False,
-    day: Callable[[], str] = today,
+    day: Callable[[], str] = chat_template.today,
 ) -> ModelAnnotator:
-    """The annotator that a reward model is, loaded and tried out; `day` as of `load_local_annotator`.
-
-    Raises:
-        InputError: the folder cannot be used, holds a causal language model, or one whose scores cannot be reproduced.
-    """
+    """The annotator that a reward model is, loaded and tried out; `day` as of `load_local_annotator`."""
     loaded = _loaded(reward.load_reward, choice.model, device, trust_remote_code)
     model = reward.RewardModel(loaded.network)
     return _scoring(
@@ -315,16 +270,13 @@ def load_likelihood_annotator(
     *,
     device: str = "auto",
     trust_remote_code: bool = False,
-    day: Callable[[], str] = today,
+    day: Callable[[], str] = chat_template.today,
 ) -> ModelAnnotator:
     """The annotator that a language model's own log-likelihood per token is; `day` as of `load_local_annotator`.
 
     The score is (1 / |y|) log pi(y | x) in nats, over the response and the token that ends it. A model that was trained
     to be asked with a condition is asked with it. RRHF's policy is read as a reward model in this way: Yuan et al.,
     2023, https://arxiv.org/abs/2304.05302, Table 5.
-
-    Raises:
-        InputError: the folder cannot be used, or the model's log-probabilities cannot be reproduced.
     """
     loaded = _loaded(load.load, choice.model, device, trust_remote_code)
     model = causal.CausalModel(loaded.network)
@@ -349,11 +301,11 @@ def _encoder(
 ) -> Encoder:
     """A model's own, with as many tokens as it has positions."""
     limits = Limits(context_length(model.inner.config) or sys.maxsize)
-    dated = day() if writes_date(loaded.tokenizer) else None
+    dated = day() if chat_template.writes_date(loaded.tokenizer) else None
     return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition, date=dated)
 
 
-def _choose_attention(model: Model, groups: Sequence[TokenGroup[Any]], encoder: Encoder) -> None:
+def _choose_attention(model: Model, groups: Sequence[tokens.TokenGroup[Any]], encoder: Encoder) -> None:
     """Take the fastest layout that is exact, also for rows longer than the model's windows."""
     longest = min(encoder.limits.max_length, LONGEST_CHECKED)
     model.set_attention(selfcheck.check_attention(model, groups, None, longest).attention)
@@ -362,12 +314,7 @@ def _choose_attention(model: Model, groups: Sequence[TokenGroup[Any]], encoder: 
 def _scoring(
     model: Model, read: Read, loaded: load.Loaded, name: str, day: Callable[[], str]
 ) -> ModelAnnotator:
-    """The annotator of a model that was just loaded, tried out and in the fastest layout that is exact.
-
-    Raises:
-        InputError: what is read of the model cannot be reproduced.
-        AnnotatorError: it is not finite.
-    """
+    """The annotator of a model that was just loaded, tried out and in the fastest layout that is exact."""
     encoder = _encoder(model, loaded, loaded.condition, day)
     tried = [encoder.encode(Group(Prompt(prompt), pair, DemonstrationRelation())) for prompt, pair in TRIED]
     groups = [one.tokens for one in tried if not isinstance(one, Discarded)]

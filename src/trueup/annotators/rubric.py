@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from trueup.annotators.annotator import Annotated, Annotator, with_scores
-from trueup.annotators.comparing import UNREAD
-from trueup.annotators.jury import Jury, judges_of
+from trueup.annotators import annotator, comparing, jury
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example
 from trueup.files import no_device
@@ -31,7 +29,7 @@ class RubricScores:
     Its totals: those of its judges, `scores`, and, of each criterion of the data set, `met: CRITERION`, the sum of p_i.
     """
 
-    judges: Jury
+    judges: jury.Jury
     criteria: Criteria
     gives: ClassVar[str] = "scores"
 
@@ -39,7 +37,7 @@ class RubricScores:
     def name(self) -> str:
         return f"rubric of {', '.join(one.name for one in self.judges.judges)}"
 
-    def annotate(self, examples: Sequence[Example]) -> Annotated:
+    def annotate(self, examples: Sequence[Example]) -> annotator.Annotated:
         """See `trueup.annotators.annotator.Annotator`."""
         rubrics = [(*self.criteria, *one.prompt.rubric) for one in examples]
         sentences = [[annotator_settings.CRITERIA.get(text, text) for text, _ in own] for own in rubrics]
@@ -49,43 +47,36 @@ class RubricScores:
         for example, rubric, rows in zip(examples, rubrics, rated, strict=True):
             known = [[one for one in row if one is not None] for row in rows]
             if not rubric or (any(map(len, rows)) and known != rows):
-                made.append(Discarded(UNREAD if rubric else NO_CRITERION, example.origin))
+                made.append(Discarded(comparing.UNREAD if rubric else NO_CRITERION, example.origin))
                 continue
             most = sum(abs(weight) for _, weight in rubric)
             sums = [
                 sum(weight * row[place] for (_, weight), row in zip(rubric, known, strict=True)) / most
                 for place in range(len(example.responses))
             ]
-            made.append(with_scores(example, sums, self.name))
+            made.append(annotator.with_scores(example, sums, self.name))
             for (text, _), row in zip(self.criteria, known, strict=False):
                 counts[f"met: {text}"] += sum(row)
         scores = sum(len(one.responses) for one in made if isinstance(one, Example))
-        return Annotated(tuple(made), {**totals, **counts, "scores": float(scores)})
+        return annotator.Annotated(tuple(made), {**totals, **counts, "scores": float(scores)})
 
 
 def load_rubric(
     choice: annotator_settings.RubricAnnotator,
     *,
-    make: Callable[[annotator_settings.AnnotatorChoice, Path | None], Annotator],
+    make: Callable[[annotator_settings.AnnotatorChoice, Path | None], annotator.Annotator],
     usage_file: Path | None = None,
 ) -> RubricScores:
-    """The annotator that a choice describes; see `trueup.annotators.jury.load_jury`.
-
-    Raises:
-        InputError: a judge or the file of criteria cannot be used.
-    """
+    """The annotator that a choice describes; see `trueup.annotators.jury.load_jury`."""
     given = [*choice.criteria, *(lines_of(choice.file) if choice.file else ())]
     return RubricScores(
-        Jury(judges_of(choice, make, usage_file)), tuple(map(annotator_settings.criterion_of, given))
+        jury.Jury(jury.judges_of(choice, make, usage_file)),
+        tuple(map(annotator_settings.criterion_of, given)),
     )
 
 
 def lines_of(file: str) -> list[str]:
-    """The criteria in a file, one on each line that is not empty.
-
-    Raises:
-        InputError: it is not text, or has none.
-    """
+    """The criteria in a file, one on each line that is not empty."""
     try:
         text = no_device(file).read_text(encoding="utf-8-sig")
     except (OSError, ValueError):

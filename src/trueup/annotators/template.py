@@ -77,11 +77,7 @@ class Template:
     compiled: jinja2.Template = field(repr=False, compare=False)
 
     def check(self, instruction: str | None) -> None:
-        """Refuse an instruction that it has no place for.
-
-        Raises:
-            InputError: there is one, and the template does not show it.
-        """
+        """Refuse an instruction that it has no place for."""
         if instruction is not None and "instruction" not in self.used:
             raise InputError(
                 f"{self.name}: the template has no place for the instruction; write {{{{ instruction }}}} where it "
@@ -94,17 +90,12 @@ class Template:
         """Fill it in.
 
         Args:
-            texts: what others wrote, by name, to be put between marks with nothing hidden in it; None where there is
-                none.
-            instruction: in the user's words; None leaves that to the template.
+            texts: what others wrote, by name, to be put between marks with nothing hidden in it.
             values: what else it may show, by name.
 
         Returns:
             The text, without white space around it; and each of the given texts with its marks. What the marks hold is
             there as `boundary`.
-
-        Raises:
-            InputError: the template fails.
         """
         plain = {name: revealed(text) for name, text in texts.items() if text is not None}
         boundary = boundary_of(tuple(plain.values()))
@@ -120,17 +111,12 @@ class Template:
 def load_template(
     name: str, *, setting: str, known: Sequence[str], variables: Sequence[str], texts: Mapping[str, str]
 ) -> Template:
-    """A template that comes with trueup, or one in a file, which is tried out.
+    """A template that comes with trueup, or one in a file, which is tried out on made-up texts.
 
     Args:
         setting: that gives the name, for messages.
         known: the names to choose from.
         variables: what a template may use.
-        texts: made-up ones, with which it is tried out.
-
-    Raises:
-        InputError: there is none, it cannot be read, uses what there is not, or does not come to an end; the message
-            names the line where there is one.
     """
     if name in known:
         return _read(name, template_source(name), variables)
@@ -168,11 +154,7 @@ def try_template(name: str, source: str, variables: Sequence[str], texts: Mappin
 
 
 def template_source(name: str) -> str:
-    """The text of a template that comes with trueup, to be copied.
-
-    Raises:
-        InputError: there is none of this name.
-    """
+    """The text of a template that comes with trueup, to be copied."""
     if name not in NAMES:
         raise InputError(
             f"there is no template {name!r}{did_you_mean(name, NAMES, quoted=True)}; there are {', '.join(NAMES)}"
@@ -246,12 +228,7 @@ def _failed(where: str, error: Exception) -> InputError:
 
 
 def load_question(name: str) -> Template:
-    """A template of questions, by name or by file, tried out on made-up texts.
-
-    Raises:
-        InputError: there is none, it cannot be read, uses what there is not, leaves out a response, shows them in the
-            wrong order, or does not come to an end; the message names the line where there is one.
-    """
+    """A template of questions, by name or by file, tried out on made-up texts."""
     template = load_template(name, setting="template", known=TEMPLATES, variables=VARIABLES, texts=SAMPLE)
     for needed in ("first", "second"):
         if needed not in template.used:
@@ -282,12 +259,6 @@ def pose(
 
     What others wrote stands between marks that it cannot hold, with nothing hidden in it; it is the same for the same
     texts, so that an answer can be kept.
-
-    Args:
-        instruction: what to prefer; None leaves that to the template.
-
-    Raises:
-        InputError: the template fails, or does not show both responses between their marks.
     """
     texts = {
         "prompt": transcript(prompt), "first": answered(first), "second": answered(second),

@@ -5,15 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trueup.annotators.annotator import load_scorer
-from trueup.annotators.template import template_source
+from trueup.annotators import annotator, template
 from trueup.cli.app import COMMANDS
 from trueup.cli.options import Arguments, Command, of_settings, print_help
 from trueup.display import shown
 from trueup.errors import InputError
-from trueup.feedback import canonical, conversion
+from trueup.feedback import canonical, columns, conversion
 from trueup.feedback import condition as conditions
-from trueup.feedback.columns import table_of
 from trueup.feedback.records import Example, count
 from trueup.inspection import findings, inspection, screen
 from trueup.model_folder import check_model
@@ -100,7 +98,7 @@ def annotate(arguments: Sequence[str]) -> None:
     command = of_settings("trueup annotate", AnnotateSettings, more=MERGE | SHOW_TEMPLATE)
     given = _read(command, arguments, *ANNOTATING)
     if given and (name := given.more.get("show_template")):
-        print(template_source(name), end="")
+        print(template.template_source(name), end="")
     elif given and not _merged(given, command.name):
         settings = command.typed(AnnotateSettings, given)
         from trueup.gathering import annotating
@@ -133,7 +131,7 @@ def inspect(arguments: Sequence[str]) -> None:
         found = inspection.inspect(
             settings.data,
             settings.eval_data,
-            table=table_of(settings),
+            table=columns.table_of(settings),
             min_characters=settings.min_visible,
             coding=coding,
             show=settings.show,
@@ -197,7 +195,7 @@ def condition(arguments: Sequence[str]) -> None:
     settings = command.typed(command_settings.ConditionSettings, given)
     now = _condition_of(settings.model)
     reward = settings.reward
-    scorer = world_scorer(reward) if reward.startswith(WORLD_PREFIX) else load_scorer(reward)
+    scorer = world_scorer(reward) if reward.startswith(WORLD_PREFIX) else annotator.load_scorer(reward)
     with shown():
         prompts = prompts_named(settings.prompts, settings).prompts[: settings.count]
     from trueup.evaluate import condition_sweep

@@ -11,8 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from trueup.cli.app import Row, print_boxes
-from trueup.config.annotator_names import expanded, expanded_apart
-from trueup.config.layers import nest
+from trueup.config import annotator_names, layers
 from trueup.errors import InputError
 from trueup.settings.schema import Setting, settings_in, unescaped
 from trueup.settings.validation import Model, SettingProblem, SettingsError, convert, validate
@@ -66,11 +65,7 @@ class Command:
     """What to say of a name that is no option."""
 
     def read(self, arguments: Sequence[str]) -> Arguments:
-        """Sort arguments by option.
-
-        Raises:
-            InputError: an option does not exist, or lacks its value; or a file stands where none is taken.
-        """
+        """Sort arguments by option."""
         given = Arguments()
         files: list[str] = []
         left = list(arguments)
@@ -125,21 +120,14 @@ class Command:
         return layer
 
     def typed(self, model: type[Model], given: Arguments, *, short: str = "") -> Model:
-        """Return what was given as the typed settings of the command.
-
-        Args:
-            short: settings below this one are options without its name.
-
-        Raises:
-            SettingsError: a value does not fit, in the names that the command line knows.
-        """
+        """What was given as typed settings; what does not fit is named as the command line knows it."""
         layer = self.layer(given)
         if "annotator" in model.model_fields:
-            layer = expanded(layer)
+            layer = annotator_names.expanded(layer)
         elif "judge" in model.model_fields:
-            layer = expanded_apart(layer)
+            layer = annotator_names.expanded_apart(layer)
         try:
-            return validate(model, nest(layer), where=self.name)
+            return validate(model, layers.nest(layer), where=self.name)
         except SettingsError as found:
             if not short:
                 raise
@@ -176,13 +164,7 @@ def of_settings(
     without: Sequence[str] = (),
     more: Mapping[str, tuple[str, str]] | None = None,
 ) -> Command:
-    """The command that is made of the settings of a type.
-
-    Args:
-        short: settings below this one are options without its name.
-        without: settings that are no options.
-        more: options that are no settings.
-    """
+    """The command made of a type of settings; those below `short` are options without its name."""
     found = [one for one in settings_in(model) if one.path not in without]
     return Command(name, {one.path.removeprefix(f"{short}."): one for one in found}, files, more or {})
 
@@ -199,11 +181,9 @@ def print_help(
     """Print a command's usage, what it is about and its options, in boxes by their headings.
 
     Args:
-        about: paragraphs.
         every: show every setting with all that is said of it, or the common ones in a sentence each.
         shown: which settings are of use here.
         own: heading that keeps a box of its own where only the common settings are shown.
-        notes: lines below it all.
     """
     listed = [
         (name, one)

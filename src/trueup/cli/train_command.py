@@ -11,10 +11,9 @@ from rich.console import Console
 
 from trueup.cli.app import COMMANDS, print_boxes
 from trueup.cli.options import Arguments, Command, in_words, print_help
+from trueup.config import layers, trust
 from trueup.config.annotator_names import run_settings
-from trueup.config.layers import read_yaml
 from trueup.config.resolve import Resolved, find_method, load_run, names_of_trl, resolve, unknown
-from trueup.config.trust import refuse_config, refuse_run
 from trueup.display import duration, shown
 from trueup.errors import InputError, NumericsError
 from trueup.methods import METHODS, MethodInfo
@@ -94,11 +93,11 @@ def _request(verb: str, arguments: Sequence[str]) -> tuple[Arguments, Callable[[
 
     def read() -> Resolved:
         if config is not None:
-            refuse_config(config, info, layer, trusted=trusted)
+            trust.refuse_config(config, info, layer, trusted=trusted)
         if run is None:
             return resolve(info.name, config_file=config, overrides=layer)
         resolved = load_run(run, layer, method_name=info.name, config_file=config)
-        refuse_run(run, info, layer, trusted=trusted)
+        trust.refuse_run(run, info, layer, trusted=trusted)
         return resolved
 
     return given, read
@@ -108,7 +107,7 @@ def _method_in_file(arguments: Sequence[str]) -> str:
     """The `method` of the file after `--config`; empty where there is none."""
     words = [word for one in arguments for word in one.split("=", 1)]
     files = [after for word, after in pairwise(words) if word == "--config"]
-    method = read_yaml(files[-1])[0].get("method") if files else ""
+    method = layers.read_yaml(files[-1])[0].get("method") if files else ""
     return method if isinstance(method, str) else ""
 
 
@@ -195,12 +194,7 @@ def _feedback(words: str) -> int:
 
 
 def describe(info: MethodInfo) -> dict[str, Any]:
-    """Return a method as plain values.
-
-    `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes from its sources,
-    `none` where it needs none, `sources` where its examples may come from (`source` of a run), `package`
-    what adds it.
-    """
+    """A method as plain values: its own `settings`, the run's `defaults` that differ, kinds of `reference`."""
     told = ("name", "title", "aliases", "formula", "paper", "feedback", "sources", "defaults")
     settings = {one.path: one.default for one in settings_in(info.settings) if not one.variants}
     kinds = {info_of.kind: info_of for info_of in get_args(get_args(AnyReference)[0])}

@@ -4,7 +4,6 @@ Everything wrong with them is found here, before torch is imported. A run's own 
 it starts, read when it resumes.
 """
 
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,9 +24,7 @@ from trueup.settings.annotator_settings import decisive
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.settings.validation import Model, SettingProblem, SettingsError, validate
-from trueup.words import did_you_mean, named
-
-logger = logging.getLogger(__name__)
+from trueup.words import did_you_mean, logger, named
 
 SHORT_NAMES = {
     "lr": "learning_rate",

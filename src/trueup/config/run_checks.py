@@ -4,7 +4,6 @@ Of files and folders only names, sizes and JSON headers are read; rows of feedba
 used.
 """
 
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,9 +22,7 @@ from trueup.references.choices import TrustRegion
 from trueup.settings import data_settings, gathering_settings
 from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, Several, is_function
 from trueup.settings.run_settings import RunSettings, WatchSettings
-from trueup.words import as_given, did_you_mean
-
-logger = logging.getLogger(__name__)
+from trueup.words import as_given, did_you_mean, logger
 
 INSTEAD = {
     "offline": "give source offline with data",

@@ -7,7 +7,6 @@ another user or machine made; so is what decides its result. See docs/security.m
 import hashlib
 import hmac
 import json
-import logging
 import os
 import secrets
 from collections.abc import Mapping
@@ -23,8 +22,7 @@ from trueup.errors import InputError
 from trueup.files import cache_folder, config_folder, replaced_file
 from trueup.methods import MethodInfo
 from trueup.settings import annotator_kinds, gathering_settings
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger
 
 SEALED_FILE = "sealed.json"
 SIGNED = "signed"

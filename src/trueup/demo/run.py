@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +18,7 @@ from trueup.display import duration, shown
 from trueup.errors import InputError
 from trueup.estimates import Mean, mean
 from trueup.evaluate.likelihoods import log_probs, log_ratios
-from trueup.feedback.canonical import write_examples
-from trueup.feedback.records import Example, Prompt, Response, scores_of
+from trueup.feedback import canonical, records
 from trueup.files import replaced_file
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
@@ -28,11 +26,10 @@ from trueup.references.choices import TrustRegion
 from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.training.api import train
+from trueup.words import logger
 from trueup.world.generate import examples, prompts
 from trueup.world.language import gold
 from trueup.world.model import MAX_LENGTH, world_model_path, written_by
-
-logger = logging.getLogger(__name__)
 
 PROMPTS = 2048
 """Prompts that the model answers for feedback."""
@@ -111,23 +108,23 @@ class Policy:
             loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(MAX_LENGTH), condition=loaded.condition
         )
 
-    def judge(self, prompts: Sequence[str], seed: int) -> list[Example]:
+    def judge(self, prompts: Sequence[str], seed: int) -> list[records.Example]:
         """An answer to each prompt, with its gold reward as score."""
         with self.model.plain() as network:
             completions = draw(
                 Decoder(network, self.loaded.end_ids),
-                [self.encoder.prompt_ids(Prompt(prompt)) for prompt in prompts],
+                [self.encoder.prompt_ids(records.Prompt(prompt)) for prompt in prompts],
                 settings=SamplerSettings(max_new_tokens=MAX_NEW_TOKENS),
                 generator=torch.Generator().manual_seed(seed),
             )
         judged = []
         for prompt, one in zip(prompts, completions, strict=True):
             text = self.encoder.text(one.written)
-            response = Response(text, score=gold(prompt, text), tokens=one.written)
-            judged.append(Example(Prompt(prompt), (response,)))
+            response = records.Response(text, score=gold(prompt, text), tokens=one.written)
+            judged.append(records.Example(records.Prompt(prompt), (response,)))
         return judged
 
-    def kl_from(self, start: "Policy", judged: Sequence[Example]) -> Mean:
+    def kl_from(self, start: "Policy", judged: Sequence[records.Example]) -> Mean:
         """KL(this || start) in nats an answer, on this policy's own; each is asked in its own words."""
         ours, theirs = (log_probs(one.model, one.encoder, judged) for one in (self, start))
         return mean([ratio for row in log_ratios(ours, theirs) for ratio in row or ()])
@@ -156,7 +153,7 @@ def write_feedback(folder: Path, start: Policy, seed: int = 1) -> dict[str, Path
     folder.mkdir(parents=True, exist_ok=True)
     paths = {kind: folder / f"{kind}.jsonl" for kind in made}
     for kind, content in made.items():
-        write_examples(paths[kind], content)
+        canonical.write_examples(paths[kind], content)
     return paths
 
 
@@ -179,12 +176,8 @@ def run(
     """Run the demo and print its table.
 
     Args:
-        output: folder for feedback, runs and results.json; it must not exist. None takes runs/demo, or the first
-            of runs/demo-2, runs/demo-3, ... that is free.
+        output: folder that must not exist; None takes runs/demo, or the first of runs/demo-2, ... that is free.
         names: which rows of the table to make; SFT must come first.
-
-    Raises:
-        InputError: the folder exists.
     """
     began = time.monotonic()
     folder = Path(output) if output is not None else _free_folder()
@@ -197,7 +190,7 @@ def run(
         logger.info(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
         feedback = write_feedback(folder / "feedback", start)
         held_out = prompts(HELD_OUT, TEST_SEED)
-        before = mean(scores_of(start.judge(held_out, seed=0)))
+        before = mean(records.scores_of(start.judge(held_out, seed=0)))
         rows: list[MethodRow] = []
         sft: list[float] = []
         for number, name in enumerate(names, 1):
@@ -214,7 +207,7 @@ def run(
             seconds = time.monotonic() - started
             policy = Policy(result.model)
             judged = policy.judge(held_out, seed=1)
-            golds = scores_of(judged)
+            golds = records.scores_of(judged)
             sft = sft or golds
             won = [
                 float(ours > theirs) + (ours == theirs) / 2 for ours, theirs in zip(golds, sft, strict=True)

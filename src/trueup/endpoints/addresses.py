@@ -1,7 +1,6 @@
 """The addresses of an endpoint, which is asked next and which is left out as it failed; and what answers mean."""
 
 import json
-import logging
 import math
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +14,7 @@ from urllib.request import getproxies
 import httpx2
 
 from trueup.errors import AnnotatorError
-from trueup.words import reason
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger, reason
 
 CONNECTING = 5.0
 """Seconds within which a server that is there takes a connection."""

@@ -6,7 +6,6 @@ Exponential backoff and jitter, https://aws.amazon.com/blogs/architecture/expone
 """
 
 import json
-import logging
 import queue
 import random
 import ssl
@@ -26,9 +25,7 @@ from trueup.endpoints.addresses import Refused as Refused
 from trueup.endpoints.addresses import Sent, Transient
 from trueup.endpoints.key import Key, redact
 from trueup.errors import AnnotatorError, Stopped
-from trueup.words import counted
-
-logger = logging.getLogger(__name__)
+from trueup.words import counted, logger
 
 STOP_SECONDS = 0.1
 """How often it is looked whether the user asked to stop."""

@@ -4,7 +4,6 @@ The same prompts and the same seed for each; the published code of Hu et al., 20
 asks for +5 standard deviations without a trial.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +24,11 @@ from trueup.feedback.condition import FILE, Condition
 from trueup.feedback.records import Prompt
 from trueup.files import replaced_file
 from trueup.model_folder import context_length
-from trueup.models.causal import CausalModel
+from trueup.models import causal, prepare
 from trueup.models.load import Loaded, load
-from trueup.models.prepare import pick_device, set_threads
-from trueup.sampling.decoding import Decoder, draw
-from trueup.sampling.sampler import encode_prompt, longest_response
+from trueup.sampling import decoding, sampler
 from trueup.settings.gathering_settings import SamplerSettings
-from trueup.words import reason
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger, reason
 
 BATCH_SIZE = 64
 """Prompts answered together."""
@@ -82,18 +77,11 @@ class Sweep:
 
     @property
     def reliable(self) -> bool:
-        """Whether the best is better than what is asked for now by more than twice the standard error of that.
-
-        It is the best of several on these very prompts, and a smaller gain is likely to be chance.
-        """
+        """Whether it gains more than twice the standard error: the best of several may be chance."""
         return self.gain.value > 2 * self.gain.error  # never for a single prompt, whose error is not a number
 
     def verdict(self, model: str, *, keep: bool) -> str:
-        """What came of it, in words.
-
-        Args:
-            keep: whether the model is to ask for the best from now on, if that is reliable.
-        """
+        """What came of it, in words; `keep`: a reliable best is what the model asks for from now on."""
         best, now = self.best.condition.reward, self.trials[0].condition.reward
         if self.best == self.trials[0]:
             return f"the model asks for the best already: {now:.4g}"
@@ -173,17 +161,8 @@ def sweep_model(
     seed: int,
     max_new_tokens: int | None,
 ) -> Sweep:
-    """Load a model, settle what to try, and try it (see `sweep`).
-
-    Args:
-        model: its folder.
-        now: what it asks for now.
-        rewards: None takes the usual ones, of which those that the tokenizer cannot write are left out.
-
-    Raises:
-        InputError: the tokenizer cannot write a reward that was given; and as `sweep`.
-    """
-    loaded = load(model, device=pick_device("auto"))
+    """Load a model and try rewards; None takes the usual ones, but for those that its tokenizer cannot write."""
+    loaded = load(model, device=prepare.pick_device("auto"))
     tried = []
     for one in conditions(now, usual_rewards(now) if rewards is None else rewards):
         unknown = unknown_words(one.words(), loaded.tokenizer)
@@ -194,7 +173,7 @@ def sweep_model(
                 f"--candidates: {one.reward:g} is written {one.words()!r}, and the model's tokenizer has only its "
                 f"unknown token for {', '.join(map(repr, unknown))}; leave it out"
             )
-    set_threads(loaded.network, len(prompts))
+    prepare.set_threads(loaded.network, len(prompts))
     swept = sweep(loaded, prompts, scorer, tried, seed=seed, max_new_tokens=max_new_tokens)
     if swept.left_out:
         logger.warning(
@@ -212,18 +191,9 @@ def sweep(
     seed: int = 0,
     max_new_tokens: int | None = None,
 ) -> Sweep:
-    """One answer to each prompt under each condition, and its score.
-
-    Args:
-        tried: see `conditions`.
-        seed: of the draws; the same for every condition.
-        max_new_tokens: longest answer, as of `longest_response`.
-
-    Raises:
-        InputError: a prompt cannot be expressed or scored, or all are too long for the model.
-    """
+    """One answer to each prompt under each condition, all drawn with one seed, and its score."""
     positions = context_length(loaded.network.config) or 10**9
-    longest = longest_response(max_new_tokens, positions)
+    longest = sampler.longest_response(max_new_tokens, positions)
     if longest >= positions:
         raise InputError(
             f"max_new_tokens {longest} leaves no room for a prompt: the model was made for {positions} positions. "
@@ -237,7 +207,7 @@ def sweep(
             loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(positions), condition=condition, date=day
         )
         encoded.append(
-            [encode_prompt(one, encoder, positions=None, max_new_tokens=longest) for one in prompts]
+            [sampler.encode_prompt(one, encoder, positions=None, max_new_tokens=longest) for one in prompts]
         )
     fitting = [
         at
@@ -249,12 +219,12 @@ def sweep(
             f"all {len(prompts)} prompts are longer than the {positions - longest} tokens that are left of the model's "
             f"{positions} beside {longest} for the answer. Give a smaller --max-new-tokens, or shorter prompts"
         )
-    model = CausalModel(loaded.network)
+    model = causal.CausalModel(loaded.network)
     trials: list[Trial] = []
     for condition, row in display.track(zip(tried, encoded, strict=True), "asking", len(tried)):
         with model.plain() as network:
-            completions = draw(
-                Decoder(network, loaded.end_ids, len(loaded.tokenizer), BATCH_SIZE),
+            completions = decoding.draw(
+                decoding.Decoder(network, loaded.end_ids, len(loaded.tokenizer), BATCH_SIZE),
                 [one.ids for at in fitting if (one := row[at])],
                 settings=SamplerSettings(max_new_tokens=longest),
                 generator=torch.Generator().manual_seed(seed),
@@ -268,11 +238,7 @@ def sweep(
 
 
 def keep(folder: Path, before: Condition, after: Condition) -> None:
-    """Write what a model asks for from now on into its folder, and into its model card where that says it.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
+    """Write what a model asks for from now on into its folder, and into its model card where that says it."""
     try:
         after.save(folder)
         _mend_card(folder / CARD, before, after)

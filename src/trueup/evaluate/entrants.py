@@ -1,6 +1,5 @@
 """What the names given to `trueup evaluate` stand for, and the responses of all to the same prompts."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,9 +15,7 @@ from trueup.sampling.sampler import MAX_NEW_TOKENS
 from trueup.settings import annotator_settings, evaluate_settings, gathering_settings
 from trueup.sources.by_name import examples_named, model_folders, prompts_named
 from trueup.training import checkpoint, publish
-from trueup.words import counted
-
-logger = logging.getLogger(__name__)
+from trueup.words import counted, logger
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +46,7 @@ def sampling_of(settings: evaluate_settings.EvaluateSettings) -> gathering_setti
 
 
 def entrants_of(settings: evaluate_settings.EvaluateSettings) -> list[Entrant]:
-    """What is to be looked at, in the order given; no model is loaded.
-
-    Raises:
-        InputError: a name stands for nothing, or for a reward model; or a run has no checkpoint yet.
-    """
+    """What is to be looked at, in the order given; no model is loaded."""
     found: list[Entrant] = []
     for name in settings.models:
         if (
@@ -69,11 +62,7 @@ def entrants_of(settings: evaluate_settings.EvaluateSettings) -> list[Entrant]:
 
 
 def model_of(name: str, settings: evaluate_settings.EvaluateSettings) -> Entrant:
-    """The model that a name stands for.
-
-    Raises:
-        InputError: there is none, or it is a reward model.
-    """
+    """The model that a name stands for, which must not be a reward model."""
     place = publish.locate(name)
     folder, step = place.run, place.step
     run = None if folder is None else resolve.load_run(folder.path)
@@ -105,11 +94,7 @@ def model_of(name: str, settings: evaluate_settings.EvaluateSettings) -> Entrant
 
 
 def reference_of(model: Entrant, settings: evaluate_settings.EvaluateSettings) -> Entrant | None:
-    """What divergence from is measured: the model given for it, or that the run began with; None without.
-
-    Raises:
-        InputError: the model given is none.
-    """
+    """What divergence from is measured: the model given for it, or that the run began with; None without."""
     if settings.reference is not None:
         return model_of(settings.reference, settings)
     if model.run is None:

@@ -7,7 +7,6 @@ Each of E entrants has R responses to each of P prompts: [E][P] examples of R re
 """
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -28,8 +27,7 @@ from trueup.files import replaced_file
 from trueup.gathering import judging, resumable
 from trueup.settings import annotator_settings, evaluate_settings
 from trueup.sources.by_name import examples_named
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger
 
 RESULTS, RESPONSES, UNDECIDED = "evaluation.json", "responses.jsonl", "undecided.jsonl"
 OWN_SAMPLES = {"decode": "sample", "temperature": 1.0, "top_p": 1.0, "top_k": 0, "stop": ()}
@@ -38,11 +36,7 @@ NOT_ITS_OWN = "it takes what the policy draws by itself: temperature 1, top-p 1,
 
 
 class Judged:
-    """A judge or a scorer: what it says is kept under a hash of itself and of what it is asked about.
-
-    Args:
-        setting: which it is given by.
-    """
+    """A judge or a scorer; what it says is kept under a hash of itself and of what it is asked about."""
 
     def __init__(
         self,

@@ -33,12 +33,7 @@ Row = Sequence[LogProb] | None
 def log_probs_of(
     entrant: Entrant, examples: Sequence[records.Example], settings: EvaluateSettings, work: resumable.Work
 ) -> list[Row]:
-    """log p(y | x) of the responses of each example, under a model that is asked in its own words.
-
-    Raises:
-        InputError: the model cannot be loaded, or its tokenizer or chat template cannot express an example.
-        Stopped: the user asked to stop.
-    """
+    """log p(y | x) of the responses of each example, under a model that is asked in its own words."""
     assert entrant.read is not None
     sampling, read = sampling_of(settings), entrant.read
 
@@ -97,10 +92,6 @@ def sequence_kl(ours: Sequence[Row], theirs: Sequence[Row]) -> Mean | str:
 
     The mean over prompts of log pi(y | x) - log pi_ref(y | x). Being unbiased, it may come out slightly negative.
     Of responses that ran out of tokens it is the divergence as far as they go.
-
-    Args:
-        ours: log-probabilities under the policy, by prompt.
-        theirs: under the reference.
     """
     both = [(one, other) for one, other in zip(ours, theirs, strict=True) if one and other]
     if any(a[1] != b[1] for one, other in both for a, b in zip(one, other, strict=True)):
@@ -119,14 +110,10 @@ def perplexity(rows: Sequence[Row]) -> float | None:
 def reward_measures(
     examples: Sequence[records.Example], rewards: Sequence[Sequence[float] | None], *, scale: float = 1.0
 ) -> dict[str, Any]:
-    """How right rewards are on held-out feedback, and how sure.
+    """How right rewards, of each response of each example, are on held-out feedback, and how sure.
 
     Pairs as training by pairs would use them; of more than two responses also how often the best is found; of labels
-    the probability sigmoid(reward) that a response is desirable.
-
-    Args:
-        rewards: of each example, of each response; None where they are not known.
-        scale: what rewards are multiplied by before they are read as log-odds: beta of an implicit reward.
+    the probability sigmoid(reward) that a response is desirable. Rewards times `scale` are log-odds.
     """
     pairs, points, best = [], [], []
     for at, (example, own) in enumerate(zip(examples, rewards, strict=True)):

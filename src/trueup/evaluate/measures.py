@@ -44,12 +44,7 @@ def style(response: str) -> tuple[float, ...]:
 
 
 def text_measures(responses: Sequence[Sequence[str]], *, seed: int = 0) -> dict[str, Any]:
-    """Measures of one model's responses by name.
-
-    Args:
-        responses: those to each prompt, at least one to each of at least one prompt.
-        seed: of the resamples of prompts.
-    """
+    """Measures of one model's responses to each prompt, by name; the seed is of resamples of prompts."""
     flat = [text for several in responses for text in several]
     return {
         "words": mean([fmean(len(text.split()) for text in several) for several in responses]),
@@ -90,12 +85,7 @@ def self_bleu(responses: Sequence[str]) -> float | None:
 def _bleu(
     length: int, other: int, counts: Sequence[Counter[Any]], most: Sequence[dict[Any, tuple[int, int]]]
 ) -> float:
-    """BLEU of a response of `length` words, whose n-grams are counted by size.
-
-    Args:
-        other: words of the reference of the nearest length.
-        most: of each n-gram the two highest counts of it in any response, this one among them.
-    """
+    """BLEU of a response whose n-grams are counted by size, `other` being the nearest length of another."""
     if not length:
         return 0.0
     logs = []
@@ -122,11 +112,7 @@ def _two_highest(counts: Sequence[Counter[Any]]) -> dict[Any, tuple[int, int]]:
 
 
 def _nearest_other(length: int, lengths: Sequence[int]) -> int:
-    """The length nearest to this one among the others, the shorter of two.
-
-    Args:
-        lengths: of all, sorted, this one among them.
-    """
+    """The length nearest to this one among the others, the shorter of two; `lengths` are sorted, with this one."""
     at = bisect_left(lengths, length)
     beside = [*lengths[max(0, at - 1) : at], *lengths[at + 1 : at + 2]]
     return min(beside, key=lambda other: (abs(other - length), other))

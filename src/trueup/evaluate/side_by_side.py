@@ -3,7 +3,6 @@
 Shapes: E models; M responses of each, R to each of P prompts, prompt by prompt; F features of style.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +14,7 @@ from rich.table import Table
 from trueup.estimates import bootstrap, holm, sign_flip_test
 from trueup.evaluate import measures, strengths
 from trueup.report import evaluation_tables as tables
-from trueup.words import spelled
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger, spelled
 
 APART = 0.1
 """How far a win rate may lie from the length-controlled one before it is said."""
@@ -41,7 +38,6 @@ def judged(
         firsts: of each pair, [M] how likely the first one's response is the better one; NaN where it is not known.
         style_EMF: how much each response has of the features of `STYLE`.
         responses: to each prompt.
-        seed: of what is resampled.
     """
     rows: list[strengths.Row] = []
     games: list[tuple[Any, ...]] = []
@@ -93,11 +89,7 @@ def _won(
 def higher(
     models: Sequence[str], score_EP: strengths.Array, pairs: Sequence[Pair], *, seed: int
 ) -> list[strengths.Row]:
-    """By how much the responses of one model score higher than another's, prompt by prompt, and how often.
-
-    Args:
-        score_EP: mean over the responses to a prompt; NaN where there is none.
-    """
+    """By how much one model's responses score higher, prompt by prompt, and how often; NaN is no score."""
     rows = []
     for one, other in pairs:
         apart_P = score_EP[one] - score_EP[other]

@@ -125,17 +125,8 @@ def bradley_terry(matches: Matches, models: Sequence[str], style: Sequence[str])
 def _fitted(design_MP: Array, share_M3: Array, prompt_M: Numbers, *, ties: bool) -> tuple[Array, Array]:
     """The most likely coefficients of win : tie : loss = exp(eta / 2) : nu : exp(-eta / 2), and their covariance.
 
-    Without ties that is the logistic regression of win against loss. The log-likelihood is concave.
-
-    Args:
-        design_MP: eta = design times coefficients.
-        share_M3: how much of each comparison was a win, a tie and a loss.
-
-    Returns:
-        [P] coefficients, and behind them log nu where there are ties; [P, P] by prompts (Huber, White).
-
-    Raises:
-        Undetermined: there are none.
+    eta_M = design_MP @ coefficients; without ties it is logistic regression. log nu stands behind the coefficients
+    where there are ties; the covariance is by prompts (Huber, White).
     """
     value_P = np.zeros(design_MP.shape[1] + ties)
     for _ in range(STEPS):

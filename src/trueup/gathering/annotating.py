@@ -6,7 +6,6 @@ and keep the rejected ones as points with the label 0. The model is asked throug
 demonstration is paid for twice.
 """
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -31,9 +30,7 @@ from trueup.gathering.resumable import Work, check_place, of_annotating, resumab
 from trueup.settings.annotator_kinds import IMPROVE
 from trueup.settings.gathering_settings import AnnotateSettings
 from trueup.sources.by_name import examples_named
-from trueup.words import counted, shortened
-
-logger = logging.getLogger(__name__)
+from trueup.words import counted, logger, shortened
 
 Messages = list[dict[str, Any]]
 
@@ -99,10 +96,7 @@ class ChosenAndRejected:
         return len(self.example.responses) - 1 - len(self.rejected)
 
     def rewritten(self, text: str, source: str) -> Example:
-        """The example with a demonstration in place of the chosen response, and the rejected ones as points.
-
-        A demonstration begins with the same white space as the response it replaces.
-        """
+        """A demonstration for the chosen response, behind the same white space; rejected ones as points."""
         before = plain_text(self.chosen.content)
         lead = before[: len(before) - len(before.lstrip())]
         plain = isinstance(self.example.prompt.content, str)
@@ -140,15 +134,7 @@ Ask = Callable[[ChosenAndRejected], Messages]
 
 
 def make_asking(template: str, instruction: str | None) -> Ask:
-    """How a pair is put to the model.
-
-    Args:
-        template: `answer`, `improve`, or a file with a Jinja template.
-        instruction: what the demonstrations should be like, in words.
-
-    Raises:
-        InputError: there is no such template, or it cannot be used.
-    """
+    """How a pair is put to the model: by the template `answer`, `improve` or a file's, and what it should be like."""
     if template == ANSWER:
         return lambda pair: request_messages(pair, instruction)
     texts = {"prompt": "p" * 99, "chosen": "c" * 999}
@@ -170,10 +156,7 @@ def make_asking(template: str, instruction: str | None) -> Ask:
 
 
 def request_messages(pair: ChosenAndRejected, instruction: str | None) -> Messages:
-    """The prompt as the messages of a conversation; raw text in HH's form is taken apart, any other is one request.
-
-    An instruction goes before it all, behind what a system prompt says already.
-    """
+    """The prompt as the messages of a conversation, with an instruction behind what its system prompt says."""
     prompt = pair.example.prompt.content
     messages = _turns(prompt) if isinstance(prompt, str) else [turns.message_json(one) for one in prompt]
     if instruction is None:
@@ -199,26 +182,14 @@ def _turns(text: str) -> Messages:
 
 
 class Demonstrator:
-    """Writes a demonstration for each pair.
-
-    Args:
-        ask: puts a pair to the model.
-        drawing: what else a request says, such as `max_tokens` and `temperature`.
-        max_unusable: share of demonstrations that may be unusable before the work stops.
-    """
+    """Writes a demonstration for each pair; too large a share of unusable ones is an error."""
 
     def __init__(self, asker: Asker, ask: Ask, drawing: Mapping[str, Any], *, max_unusable: float) -> None:
         self.asker, self.ask, self.drawing = asker, ask, drawing
         self.unusable = Unusable(max_unusable, "demonstrations", "used", "another model")
 
     def write(self, pairs: Sequence[ChosenAndRejected]) -> tuple[list[str | Discarded], dict[str, float]]:
-        """A demonstration for each pair, or why there is none; and what it took, as sums.
-
-        Raises:
-            AnnotatorError: the endpoint fails, the budget does not allow for another request, or too many
-                demonstrations are unusable.
-            Stopped: the user asked to stop.
-        """
+        """A demonstration for each pair, or why there is none; and what it took, as sums."""
         requests = [{"model": self.asker.name, "messages": self.ask(pair), **self.drawing} for pair in pairs]
         once = [request for place, request in enumerate(requests) if request not in requests[:place]]
         recalled = [self.asker.recall(request) for request in once]
@@ -243,11 +214,7 @@ class Demonstrator:
 
 
 def make_demonstrator(settings: AnnotateSettings) -> Demonstrator:
-    """Who writes demonstrations; nothing is sent yet.
-
-    Raises:
-        InputError: the template, the budget, the key's environment variable or the folder of the cache cannot be used.
-    """
+    """Who writes demonstrations; nothing is sent yet."""
     choice: Any = settings.annotator
     temperature = settings.rewrite_temperature
     ask = make_asking(settings.rewrite_template, choice.instruction)
@@ -275,13 +242,7 @@ def usable(found: str | Discarded, pair: ChosenAndRejected) -> str | Discarded:
 
 
 def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work) -> tuple[Example, ...]:
-    """Put a demonstration in place of the chosen response of every pair, keep the rejected ones as points, and say so.
-
-    Raises:
-        AnnotatorError: the endpoint fails, or too many demonstrations are unusable.
-        Stopped: the user asked to stop.
-        InputError: no example was rewritten, or what is done cannot be kept.
-    """
+    """Put a demonstration in place of the chosen response of every pair, and say so."""
     model = demonstrator.asker.name
     found = [pair_of(example) for example in examples]
     pairs = [one for one in found if isinstance(one, ChosenAndRejected)]

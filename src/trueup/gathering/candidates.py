@@ -6,7 +6,6 @@ Models write one after the other, and each piece is kept as soon as it is there.
 import gc
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -33,13 +32,11 @@ from trueup.sampling.engines import make_engine
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.settings.gathering_settings import SampleSettings
 from trueup.sources.by_name import model_named, prompts_named
-from trueup.words import counted, numbered
+from trueup.words import counted, logger, numbered
 
 CHUNK = 32
 """Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
 UNLIMITED = 10**9
-
-logger = logging.getLogger(__name__)
 
 Read = Callable[[torch.device], load.Loaded]
 """Reads a model onto a device."""
@@ -110,11 +107,7 @@ def sample(settings: SampleSettings) -> Path:
 
 
 def _checked(settings: SampleSettings) -> SampleSettings:
-    """The settings, each model of the hub with its commit; what can be told before anything is loaded is right.
-
-    Raises:
-        InputError: something is not.
-    """
+    """The settings, each model of the hub with its commit, found right before anything is loaded."""
     check_place(settings.output, overwrite=settings.overwrite)
     server, trust_remote_code = settings.sampler.served, settings.trust_remote_code
     models = tuple(
@@ -168,7 +161,6 @@ def put_together(
     """One example of each prompt, in their order; of equal responses the first is kept, and no empty one.
 
     Args:
-        written: by each model, in the order of the prompts.
         also: feedback on these prompts; its responses come first, with all that is said of them.
         with_tokens: keep the token ids that the models wrote.
     """
@@ -232,10 +224,9 @@ def best_of_each(examples: Sequence[Example]) -> tuple[Example, ...]:
 
 
 def best_of(example: Example) -> Example | Discarded:
-    """The example with its best response alone, which keeps its score; of equals the first.
+    """The example with its best response alone; of equals the first.
 
-    Where there are comparisons instead of scores, the score is the mean probability of being preferred to each of the
-    other responses, 1/2 where two were not told apart.
+    Without scores it is the one with the highest mean probability of being preferred, 1/2 where that is unknown.
     """
     found = list(orders.scores(example)) or _preferred(example)
     if not found:
@@ -258,15 +249,7 @@ def _preferred(example: Example) -> list[orders.Value]:
 def write_responses(
     prompts: Sequence[Prompt], writers: Sequence[Writer], work: Work, *, responses: int, seed: int
 ) -> list[Written]:
-    """`responses` responses of each writer to each prompt, of which it is told; what is kept is not written again.
-
-    Each piece of the work has a seed of its own, made of `seed` and its place.
-
-    Raises:
-        AnnotatorError: a model writes nothing but empty responses.
-        Stopped: the user asked to stop.
-        InputError: a prompt cannot be expressed, a model cannot be loaded, or what is done cannot be kept.
-    """
+    """Responses of each writer to each prompt, each piece with its own seed; what is kept is not written again."""
     found = [_written(place, writer, prompts, work, responses, seed) for place, writer in enumerate(writers)]
     for written in found:
         logger.info(written.line)
@@ -302,12 +285,7 @@ def _sampled(kept: dict[str, Any]) -> Sampled:
 
 
 def make_writers(settings: SampleSettings, prompts: int, day: Callable[[], str]) -> list[Writer]:
-    """A writer for each model of the settings, or for their server; nothing is loaded yet.
-
-    Args:
-        prompts: how many are asked, which decides on threads.
-        day: what a chat template writes for today.
-    """
+    """A writer for each model of the settings, or for their server; nothing is loaded yet."""
     if settings.sampler.served:
         name = settings.sampler.server_model or (settings.model[0] if settings.model else "server")
         return [Writer(name, partial(_server, settings, name, day))]
@@ -333,13 +311,7 @@ def model_in(settings: SampleSettings, name: str) -> Read:
 def in_process(
     settings: SampleSettings, name: str, day: Callable[[], str], prompts: int, read: Read
 ) -> Iterator[Sampler]:
-    """A sampler with a model of this process.
-
-    Args:
-        name: of the model, for what it writes.
-        day, prompts: as of `make_writers`.
-        read: reads it.
-    """
+    """A sampler with a model of this process, whose memory is free afterwards."""
     model, encoder = running(settings, day, prompts, read)
     try:
         yield make_engine(settings.sampler, model, encoder, name=name)

@@ -1,6 +1,5 @@
 """Examples judged a few at a time, each piece kept as soon as it is there, and what the judgements amount to."""
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,7 +20,7 @@ from trueup.gathering.resumable import Work
 from trueup.settings.annotator_settings import AnnotatorChoice, annotators_in
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.sources.by_name import make_annotator
-from trueup.words import counted
+from trueup.words import counted, logger
 
 CHUNK = 64
 """Examples judged before their judgements are kept."""
@@ -60,17 +59,12 @@ Day = Callable[[], str]
 Load = Callable[[Day], Annotator]
 """Makes an annotator."""
 
-logger = logging.getLogger(__name__)
-
 
 def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: AnnotatorChoice) -> Load:
     """What loads an annotator that was checked (`check_annotator`).
 
     One that has no weights is made at once: a function's file is the user's and is run only once, and an endpoint is
     asked nothing yet.
-
-    Raises:
-        InputError: a file, a folder, a template, a function, an instruction or a price is not as it should be.
     """
 
     def make(day: Day) -> Annotator:
@@ -91,16 +85,7 @@ def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: Annota
 def judge(examples: Sequence[Example | None], load: Load, work: Work) -> Annotated:
     """Have every example judged, and say what came of it; what is kept already is not asked for again.
 
-    What it took counts what earlier processes asked for, too.
-
-    Args:
-        examples: None keeps the place of one that there is none of.
-        load: the annotator; called only where something is left to judge.
-
-    Raises:
-        AnnotatorError: it cannot be reached or afforded, or too many of its verdicts cannot be read.
-        Stopped: the user asked to stop.
-        InputError: an example cannot be judged, none was, or what is done cannot be kept.
+    None among the examples keeps a place. Totals count what earlier processes asked for, too.
     """
     judged = judged_in_parts(examples, load, work)
     for line in summary([one for one in examples if one], judged):
@@ -133,12 +118,7 @@ def judged_in_parts(
     name: str = "judge",
     label: str = "judging",
 ) -> Annotated:
-    """The same, silently, and whatever came of it.
-
-    Args:
-        name: of this part of the work.
-        label: for people.
-    """
+    """The same, silently, and whatever came of it."""
     parts = work.in_parts(name, label, examples, CHUNK, lambda: nullcontext(load(work.day)), _judged)
     rows = [row for part in parts for row in part["rows"]]
     return Annotated(
@@ -174,11 +154,7 @@ def left_out(dropped: Sequence[Discarded]) -> str | None:
 
 
 def summary(before: Sequence[Example], judged: Annotated) -> list[str]:
-    """Lines on the judgements of some examples.
-
-    Args:
-        before: the examples as they were given, each with what was said of it before.
-    """
+    """Lines on the judgements of examples, `before` being these as they were given."""
     lines = [
         *_scores(judged.kept),
         *_comparisons(judged),
@@ -253,11 +229,7 @@ def _number(value: float) -> str:
 
 
 def agreement(judged: Sequence[tuple[Example, Example]]) -> list[str]:
-    """How often new judgements order two responses as those before did; nothing where there were none.
-
-    Args:
-        judged: each example as it was and as it is now.
-    """
+    """How often new judgements order two responses as those before did; nothing where there were none."""
     same: list[float] = []
     undecided = 0
     for old, new in judged:

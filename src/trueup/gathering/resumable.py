@@ -11,7 +11,6 @@ are kept as hashes: enough to tell which one differs, and nothing of an address 
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
@@ -24,15 +23,14 @@ from trueup import display, stop
 from trueup.batch.chat_template import today
 from trueup.config.layers import flatten
 from trueup.errors import AnnotatorError, InputError, Stopped
-from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, example_to_row, prompt_parts
-from trueup.feedback.records import Example, Prompt
+from trueup.feedback import canonical, records
 from trueup.files import Journal, file_hash
 from trueup.model_folder import model_content
 from trueup.settings.annotator_settings import AnnotatorChoice, decisive
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in
 from trueup.sources.by_name import judging_content, model_folders
-from trueup.words import listed, reason
+from trueup.words import listed, logger, reason
 
 SUFFIX = ".part"
 DAY = "day"
@@ -40,20 +38,15 @@ DAY = "day"
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
-logger = logging.getLogger(__name__)
 
 
 def check_place(name: str, *, overwrite: bool) -> None:
-    """Refuse what cannot or must not be written, before anything is read.
-
-    Raises:
-        InputError: the name has another suffix, its folder is absent, or the file is there.
-    """
-    if name == STANDARD_OUTPUT:
+    """Refuse what cannot or must not be written, before anything is read."""
+    if name == canonical.STANDARD_OUTPUT:
         raise InputError(
             "output: give a file, as work that is stopped goes on beside it; not the standard output"
         )
-    check_output(name, force=True)
+    canonical.check_output(name, force=True)
     if Path(name).exists() and not overwrite:
         raise InputError(
             f"{name}: the file is there already; give another output, or --overwrite to replace it"
@@ -65,12 +58,8 @@ class Work:
 
     Args:
         output: the file that the command writes in the end; this one is beside it, with `.part` after its name.
-        of: the command.
         settings: name -> whatever the work depends on, JSON-ready.
-        first: items that come before its own and are the work of other processes; see `trueup.gathering.shards`.
-
-    Raises:
-        InputError: another process is at it, the file is of other settings, or it cannot be written.
+        first: items before its own, of other processes; see `trueup.gathering.shards`.
     """
 
     def __init__(self, output: Path, of: str, settings: Mapping[str, object], first: int = 0) -> None:
@@ -108,16 +97,7 @@ class Work:
         """What `make` makes of every `size` items, in order; of parts that are kept, as they were kept.
 
         Items are always cut in the same way, so that it does not matter where an earlier process was stopped.
-
-        Args:
-            name: of this work within the command; that of a part is this and its number.
-            label: for people.
-            load: what the work is done with; entered only where something is left to do.
-            make: (what was loaded, name of the part, its items) -> something JSON-ready.
-
-        Raises:
-            Stopped: the user asked to stop.
-            InputError: what is done cannot be kept.
+        `load` is entered only where something is left to do; `make` is given that, the part's name and its items.
         """
         parts = {
             f"{name} {(self.first + at) // size}": items[at : at + size] for at in range(0, len(items), size)
@@ -135,18 +115,13 @@ class Work:
         return [self.parts[part] for part in parts]
 
     def keep(self, name: str, value: Any) -> None:
-        """Keep a finished part, JSON-ready; from here on it is as it will be read by another process.
-
-        Raises:
-            InputError: it cannot be written.
-        """
+        """Keep a finished part, JSON-ready; from here on it is as it will be read by another process."""
         line = json.dumps({"part": name, "value": value}, ensure_ascii=True, allow_nan=False)
         self._append(line)
         self.parts[name] = json.loads(line)["value"]
 
     def day(self) -> str:
-        """The day on which the work began, in ISO's form: what a chat template writes in all of it, however often it
-        is gone on with."""
+        """The day on which the work began, in ISO's form: what a chat template writes in all of it."""
         if DAY not in self.parts:
             self.keep(DAY, today())
             logger.info(f"the chat template writes the date: in all of this work it is {self.parts[DAY]}")
@@ -221,14 +196,7 @@ class Work:
 
 @contextmanager
 def resumable(output: Path, of: str, settings: Mapping[str, object], first: int = 0) -> Iterator[Work]:
-    """What a command does its work in; a stop, and a fault of an annotator, say that nothing done is lost.
-
-    Args: as of `Work`.
-
-    Raises:
-        InputError: as `Work` does.
-        Stopped: a signal came.
-    """
+    """What a command does its work in; a stop, and a fault of an annotator, say that nothing done is lost."""
     with closing(Work(output, of, settings, first)) as work:
         try:
             with stop.on_signals():
@@ -246,11 +214,11 @@ def resumable(output: Path, of: str, settings: Mapping[str, object], first: int 
 
 
 def of_sampling(
-    settings: SampleSettings, prompts: Iterable[Prompt], also: Iterable[Example]
+    settings: SampleSettings, prompts: Iterable[records.Prompt], also: Iterable[records.Example]
 ) -> dict[str, object]:
     """Name -> what the work of `trueup sample` depends on; JSON-ready."""
     found = deciding(settings) | files_of(settings.annotator)
-    found["data"] = digest([prompt_parts(one) for one in prompts])
+    found["data"] = digest([canonical.prompt_parts(one) for one in prompts])
     found["data with feedback"] = digest_of_examples(also)
     found["files of the model"] = [
         model_content(folder)
@@ -261,7 +229,7 @@ def of_sampling(
     return found | ({"shard": settings.shard} if settings.shard else {})
 
 
-def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> dict[str, object]:
+def of_annotating(settings: AnnotateSettings, examples: Iterable[records.Example]) -> dict[str, object]:
     """Name -> what the work of `trueup annotate` depends on; JSON-ready."""
     found = deciding(settings) | files_of(settings.annotator)
     if settings.rewrite:
@@ -279,11 +247,7 @@ def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
 
 
 def deciding(settings: BaseModel) -> dict[str, object]:
-    """The settings that change the result, a sampler's without its name in front.
-
-    One address is a text and an annotator's form is left out where it is chosen by itself, as earlier versions had
-    them, so that their work is gone on with.
-    """
+    """The settings that change the result, as earlier versions wrote them, so that their work is gone on with."""
     names = {one.path for one in settings_in(type(settings)) if one.role.affects == "result"}
     given = flatten(settings.model_dump(mode="json"))
     for name in given.keys() & {"annotator.base_url", "sampler.base_url"}:
@@ -308,9 +272,9 @@ def _content(file: str | None) -> str | None:
     return file_hash(path) if file and path.is_file() else None
 
 
-def digest_of_examples(examples: Iterable[Example]) -> str:
+def digest_of_examples(examples: Iterable[records.Example]) -> str:
     """A hash of examples with all that is said of them."""
-    return digest([example_to_row(one) for one in examples])
+    return digest([canonical.example_to_row(one) for one in examples])
 
 
 def digest(value: object) -> str:

@@ -10,7 +10,6 @@ process. Its file has a line on what it is before its examples.
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from gzip import open as unpacked
@@ -19,12 +18,10 @@ from pathlib import Path
 from trueup.errors import InputError
 from trueup.feedback import canonical, records
 from trueup.gathering.resumable import DAY, SUFFIX, Work, check_place, differing
-from trueup.words import counted, listed, reason
+from trueup.words import counted, listed, logger, reason
 
 UNIT = 64
 """Rows that are never apart; a multiple of the pieces that sampling and judging are done in."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +60,7 @@ def rows_of(shard: str | None, total: int) -> range:
 def write(
     output: Path, examples: Sequence[records.Example], work: Work, shard: str | None, rows: range, total: int
 ) -> int:
-    """Write what came of the work, with a shard's head where it is one; says how many examples.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Write what came of the work, with a shard's head where it is one; says how many examples."""
     if shard is None:
         return canonical.write_examples(output, examples)
     lines = list(canonical.lines_of(output, examples))

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,9 +23,7 @@ from trueup.gathering import candidates
 from trueup.sampling import sampler
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.settings.evaluate_settings import ChatSettings, EvaluateSettings
-from trueup.words import reason, spelled
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger, reason, spelled
 
 HELP = "/new begins another conversation, /undo takes back the last turn, /quit ends; // begins a line with a slash"
 CHOICES = {
@@ -96,12 +93,7 @@ def _kept(path: Path) -> Journal:
 
 
 class Conversation:
-    """What was said so far, and who says what comes next.
-
-    Args:
-        models: one, or two whose answers are shown in random order.
-        kept: where preferences are added.
-    """
+    """What was said so far, and who says what comes next: one model, or two in random order."""
 
     def __init__(
         self, settings: ChatSettings, models: Sequence[InProcessSampler], kept: Journal | None

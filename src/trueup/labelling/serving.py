@@ -1,7 +1,6 @@
 """`trueup label`: a page on this machine where people compare pairs, and the file of feedback that comes of it."""
 
 import json
-import logging
 import secrets
 import socket
 from contextlib import closing
@@ -14,15 +13,11 @@ from starlette import applications, requests, responses, routing
 
 from trueup import stop
 from trueup.errors import InputError
-from trueup.feedback import canonical
-from trueup.feedback.records import VERDICTS, Content
+from trueup.feedback import canonical, records
 from trueup.labelling import votes
-from trueup.settings.annotator_settings import CRITERIA
-from trueup.settings.command_settings import LabelSettings
+from trueup.settings import annotator_settings, command_settings
 from trueup.sources.by_name import examples_named
-from trueup.words import counted, reason, shortened, spelled
-
-logger = logging.getLogger(__name__)
+from trueup.words import counted, logger, reason, shortened, spelled
 
 HOST = "127.0.0.1"
 LONGEST_NAME = 80
@@ -34,10 +29,10 @@ form-action 'none'; frame-ancestors 'none'"
 )
 MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
 MARKDOWN.disable(["link", "image", "autolink", "reference", "html_block", "html_inline", "entity"])
-ANSWERS = {*VERDICTS, votes.SKIP, votes.UNDO}
+ANSWERS = {*records.VERDICTS, votes.SKIP, votes.UNDO}
 
 
-def label(settings: LabelSettings) -> None:
+def label(settings: command_settings.LabelSettings) -> None:
     """Show the page until it is ended, and write the output.
 
     Raises:
@@ -51,7 +46,7 @@ def label(settings: LabelSettings) -> None:
         write(clicks)
 
 
-def opened(settings: LabelSettings) -> votes.Clicks:
+def opened(settings: command_settings.LabelSettings) -> votes.Clicks:
     """The pairs of the files, and what was said of them so far; see `label`."""
     examples = examples_named(settings.data, settings, skip_bad=settings.skip_bad).examples
     gold = examples_named(settings.gold, settings).examples if settings.gold else ()
@@ -84,7 +79,7 @@ def write(clicks: votes.Clicks) -> str:
     return line
 
 
-def rendered(content: Content) -> str:
+def rendered(content: records.Content) -> str:
     """Text or messages as safe HTML: what would be HTML, a link or an image stays text, and what hides is spelled."""
     if isinstance(content, str):
         return str(MARKDOWN.render(spelled(content)))
@@ -100,7 +95,7 @@ def rendered(content: Content) -> str:
 def shown_pair(clicks: votes.Clicks, person: str) -> dict[str, Any]:
     """What the page shows a person now, JSON-ready: nothing of it tells who wrote a response, or whether it is gold."""
     found, settings = clicks.next(person), clicks.settings
-    criterion = CRITERIA.get(settings.criterion, settings.criterion)
+    criterion = annotator_settings.CRITERIA.get(settings.criterion, settings.criterion)
     said: dict[str, Any] = {
         "number": clicks.counts[person],
         "criterion": criterion,
@@ -182,7 +177,7 @@ def application(clicks: votes.Clicks, token: str, port: int) -> applications.Sta
     return applications.Starlette(routes=routes)
 
 
-def _serve(clicks: votes.Clicks, settings: LabelSettings) -> None:
+def _serve(clicks: votes.Clicks, settings: command_settings.LabelSettings) -> None:
     """Serve the page until SIGINT or SIGTERM comes."""
     listening = socket.socket()
     with closing(listening):

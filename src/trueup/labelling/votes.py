@@ -120,11 +120,7 @@ def _draw(*parts: object) -> float:
 
 
 class Clicks:
-    """The rows of one file, and what they say.
-
-    Raises:
-        InputError: the file cannot be read or written, or it holds clicks on pairs that are not in the data.
-    """
+    """The rows of one file, and what they say."""
 
     def __init__(
         self, path: Path, data: Sequence[Example], gold: Sequence[Example], settings: LabelSettings
@@ -161,11 +157,7 @@ class Clicks:
         self.rows.close()
 
     def add(self, person: str, number: int, verdict: str) -> bool:
-        """Keep a click on what the person sees, which is their click of this number; False where it is not any more.
-
-        Raises:
-            InputError: it cannot be written; then it does not count.
-        """
+        """Keep a click on what the person sees, their click of this number; False where it is not any more."""
         shown = self.next(person)
         if number != self.counts[person] or (shown is None and verdict != UNDO):
             return False

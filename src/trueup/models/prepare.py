@@ -1,7 +1,6 @@
 """A policy ready to train: loaded, adapted, in the right precision and on the right device."""
 
 import ctypes
-import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,9 +14,7 @@ from trueup.models import causal, lora, reward, tokenizer
 from trueup.models.load import Loaded, in_4_bits, load
 from trueup.parallel.slices import is_unread
 from trueup.settings.run_settings import LoraSettings
-from trueup.words import listed
-
-logger = logging.getLogger(__name__)
+from trueup.words import listed, logger
 
 NOISE = re.compile(r"drop|jitter|noise")
 """Numbers of a module that say how much of something random there is in training."""

@@ -36,11 +36,7 @@ def rank() -> int:
 
 
 def inside(shard: int | None, replicate: int | None) -> int:
-    """How many processes one copy of the weights is sharded over.
-
-    Raises:
-        InputError: there are not as many processes as that takes.
-    """
+    """How many processes one copy of the weights is sharded over."""
     found = shard or size() // (replicate or 1)
     if found * (replicate or max(1, size() // found)) != size():
         raise InputError(

@@ -33,11 +33,7 @@ def _mesh(device: str, inside: int) -> Any:
 def shard(model: Any, *, device: torch.device, inside: int, frozen: bool) -> None:
     """Shard a model over the processes: each decoder layer by itself, and the rest with the root.
 
-    Args:
-        model: a `StreamModel` that is the same in every process; what is unread of it is read.
-        device: where it is to be.
-        inside: processes that one copy of the weights is sharded over.
-        frozen: it is only ever read, and no shard stays gathered after a forward pass.
+    Of a model that is only ever read (`frozen`) no shard stays gathered after a forward pass.
     """
     from torch.distributed import fsdp
 
@@ -77,11 +73,7 @@ def _units(model: Any) -> list[Any]:
 
 @contextmanager
 def unsharded(model: Any) -> Iterator[None]:
-    """A model with all of its weights in every process, each of which may call it as often as it likes.
-
-    Args:
-        model: a `StreamModel`; None, and one that is not sharded, stay as they are.
-    """
+    """A model with all of its weights in every process, each of which may call it as often as it likes."""
     if size() == 1:
         yield
         return
@@ -192,11 +184,7 @@ def copies(tensors: Iterable[Tensor]) -> int:
 
 
 class Shards(Mapping[str, Tensor]):
-    """Tensors that several processes wrote, each its own parts; each is read in full when it is asked for.
-
-    Args:
-        folder: of safetensors files.
-    """
+    """Tensors that several processes wrote, each its own parts; each is read in full when it is asked for."""
 
     def __init__(self, folder: Path) -> None:
         from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -217,22 +205,14 @@ class Shards(Mapping[str, Tensor]):
         return len(self.known)
 
     def fill(self, targets: Mapping[str, Tensor], *, alone: bool) -> None:
-        """Read tensors, or of a sharded one this process's part.
-
-        Args:
-            alone: not in all processes at once.
-        """
+        """Read tensors, or of a sharded one this process's part; `alone`: not in all processes at once."""
         from torch.distributed.checkpoint.state_dict_loader import load
 
         load(dict(targets), storage_reader=self.reader, no_dist=alone)
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor]) -> list[Path]:
-    """Write tensors that are sharded, each process its own parts, as safetensors.
-
-    Returns:
-        The files that this process wrote.
-    """
+    """Write tensors that are sharded, each process its own parts, as safetensors; returns this process's files."""
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 

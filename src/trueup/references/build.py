@@ -3,7 +3,6 @@
 And those that hold weights: a second model, or an adapter.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,8 +16,7 @@ from trueup.models import lora
 from trueup.models.causal import CausalModel, StreamModel, identity_of, model_identity, moved_identity
 from trueup.parallel import sharding, slices
 from trueup.references import choices, reference
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger
 
 ADAPTED = (".lora_", ".modules_to_save.")
 """What the names of an adapter's weights hold."""

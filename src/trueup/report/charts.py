@@ -47,14 +47,7 @@ class Series:
 def plot(
     title: str, series: Sequence[Series], *, x: str = "step", named: bool = False, note: str = ""
 ) -> Markup:
-    """A figure with its legend.
-
-    Args:
-        series: those without points are left out.
-        x: what is from left to right.
-        named: write names beside last points.
-        note: a sentence below the title.
-    """
+    """A figure with its legend, of the series that have points; `named` writes names beside last points."""
     shown = [one for one in series if one.points]
     if not shown:
         return Markup("")

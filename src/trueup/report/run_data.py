@@ -56,15 +56,7 @@ class Sample:
 
 
 class RunData:
-    """Of one run.
-
-    Args:
-        folder: of the run.
-        status: what status.json says.
-
-    Raises:
-        InputError: it is no run, or its run.yaml is damaged.
-    """
+    """Of one run, whose status.json says `status`."""
 
     def __init__(self, folder: Path, status: Mapping[str, Any]) -> None:
         self.folder, self.status, self.record = folder, status, read_run(folder)

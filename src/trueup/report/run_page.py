@@ -1,6 +1,5 @@
 """The report of a run: one file that says what was trained on what, how it went, and what came of it."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,7 @@ from trueup.display import duration, figure
 from trueup.methods import METHODS
 from trueup.report import charts, page
 from trueup.report.run_data import HELD_OUT, RunData, Sample, known
-from trueup.words import listed, reason
-
-logger = logging.getLogger(__name__)
+from trueup.words import listed, logger, reason
 
 REPORT = "report.html"
 MEANINGS = {

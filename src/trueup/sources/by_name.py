@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,12 +20,10 @@ from trueup.feedback import canonical, columns, turns
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.settings import annotator_settings, data_settings
-from trueup.words import counted, listed
+from trueup.words import counted, listed, logger
 
 if TYPE_CHECKING:
     from trueup.annotators.annotator import Annotator
-
-logger = logging.getLogger(__name__)
 
 WORLD_PREFIX = "world:"
 T = TypeVar("T")

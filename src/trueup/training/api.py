@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,20 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from trueup import display, python_objects, stop
 from trueup.annotators.annotator import ARGUMENTS, COMPARED, unfit
+from trueup.config import run_checks, trust
 from trueup.config.resolve import Resolved, dump, going_on, load_run, of_this_process, resolve
-from trueup.config.run_checks import check_inputs
-from trueup.config.trust import refuse_run
 from trueup.errors import InputError, Stopped
 from trueup.feedback.containers import hold_rows, is_dataset
 from trueup.metrics import read_lines
 from trueup.parallel.processes import alike, inside, joined, owned
 from trueup.training.folder import RunFolder
-from trueup.words import as_given, listed
+from trueup.words import as_given, listed, logger
 
 if TYPE_CHECKING:
     from trueup.methods.method import Method
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +88,7 @@ def train(
 
 
 def named_objects(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings whose objects stand under names from now on (`trueup.python_objects`).
-
-    Raises:
-        InputError: one is of a kind that cannot be taken.
-    """
+    """Settings whose objects stand under names from now on (`trueup.python_objects`)."""
     given = dict(settings)
     for setting in ("data", "eval_data", "prompts"):
         if given.get(setting) is not None:
@@ -144,7 +136,7 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
         CheckpointError, NumericsError, Stopped: as for `train`.
     """
     with joined(), display.shown(quiet=quiet):
-        resolved = replace(resolved, settings=alike(lambda: check_inputs(resolved.settings)))
+        resolved = replace(resolved, settings=alike(lambda: run_checks.check_inputs(resolved.settings)))
         folder = RunFolder(Path(resolved.settings.output))
         with folder.locked():
             try:
@@ -183,7 +175,7 @@ def resume(
     """
     given = {**(overrides or {}), **named_objects(settings)}
     resolved = load_run(path, given)
-    refuse_run(path, resolved.info, given, trusted=trust_run)
+    trust.refuse_run(path, resolved.info, given, trusted=trust_run)
     return go_on(resolved, quiet=quiet)
 
 

@@ -46,10 +46,7 @@ class Best:
         return self.patience is not None and self.stale >= self.patience
 
     def see(self, step: int, values: Mapping[str, float]) -> bool:
-        """Look at what was measured of the weights after a step; whether they are the best so far.
-
-        Values without the metric, and those of a step that was looked at before, change nothing.
-        """
+        """Whether the weights after a step are the best so far, by what was measured of them; a step counts once."""
         value = values.get(self.metric)
         if value is None or step <= self.last:
             return False

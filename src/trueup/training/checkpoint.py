@@ -7,7 +7,6 @@ nothing is ever unpickled.
 """
 
 import json
-import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,11 +21,8 @@ from torch import Tensor
 from trueup.errors import CheckpointError, InputError
 from trueup.files import file_hash, replaced_folder
 from trueup.model_folder import check_safetensors
-from trueup.parallel.processes import gather, owned, owns
-from trueup.parallel.sharding import Shards, is_sharded, write
-from trueup.words import listed, one_line, reason
-
-logger = logging.getLogger(__name__)
+from trueup.parallel import processes, sharding
+from trueup.words import listed, logger, one_line, reason
 
 FORMAT = 1
 PREFIX = "step-"
@@ -52,16 +48,13 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int, best: int | None = 
     """Write a checkpoint and remove the oldest beyond `keep`; never the only whole one, or that of step `best`.
 
     A whole one of the same step is left as it is: a run that stops where it was resumed has nothing to add.
-
-    Raises:
-        CheckpointError: it could not be written; what was there before is untouched.
     """
     final = folder / name_of(checkpoint.step)
     try:
-        if owned(lambda: not final.is_dir() or verify(final) is not None):
+        if processes.owned(lambda: not final.is_dir() or verify(final) is not None):
             with _shared_folder(final) as part:
                 _write(part, checkpoint)
-        if not owns():
+        if not processes.owns():
             return final
         # Those of later steps are damaged ones that the run went back behind, and comes to again.
         for old in sorted(one for one in _folders(folder) if one.name <= final.name)[:-keep]:
@@ -86,15 +79,12 @@ def keep_only(folder: Path, step: int) -> None:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint; a damaged one is named and passed over.
-
-    Returns:
-        None when there has never been one.
+    """The newest whole checkpoint, None without one; a damaged one is named and passed over.
 
     Raises:
         CheckpointError: every checkpoint is damaged, or one was written by a newer version.
     """
-    newest = owned(lambda: _newest(folder))
+    newest = processes.owned(lambda: _newest(folder))
     return None if newest is None else _read(newest)
 
 
@@ -118,12 +108,7 @@ def _newest(folder: Path) -> Path | None:
 
 
 def load_step(folder: Path, step: int) -> Checkpoint:
-    """The checkpoint of a step.
-
-    Raises:
-        InputError: there is none; those that there are are named.
-        CheckpointError: it is damaged, or was written by a newer version.
-    """
+    """The checkpoint of a step, which is there and whole."""
     path = folder / name_of(step)
     if not path.is_dir():
         steps = [str(int(one.name.removeprefix(PREFIX))) for one in sorted(_folders(folder))]
@@ -172,25 +157,25 @@ def verify(path: Path) -> str | None:
 def _shared_folder(target: Path) -> Iterator[Path]:
     """As `replaced_folder`, a folder that all processes fill."""
     with ExitStack() as opened:
-        yield owned(lambda: opened.enter_context(replaced_folder(target)))
-    gather(None)
+        yield processes.owned(lambda: opened.enter_context(replaced_folder(target)))
+    processes.gather(None)
 
 
 def _write(part: Path, checkpoint: Checkpoint) -> None:
     digests: dict[str, str] = {}
     for name, tensors in checkpoint.parts.items():
-        if any(map(is_sharded, tensors.values())):
+        if any(map(sharding.is_sharded, tensors.values())):
             (part / name).mkdir(exist_ok=True)
-            written = write(part / name, tensors)
+            written = sharding.write(part / name, tensors)
             digests |= {f"{name}/{file.name}": file_hash(file) for file in written}
-        elif owns():
+        elif processes.owns():
             file = part / f"{name}.safetensors"
             # With what transformers writes, so that the last policy and the finished model may be one file.
             plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
             save_file(plain, file, metadata={"format": "pt"})
             digests[file.name] = file_hash(file)
-    digests = {name: digest for every in gather(digests) for name, digest in every.items()}
-    if not owns():
+    digests = {name: digest for every in processes.gather(digests) for name, digest in every.items()}
+    if not processes.owns():
         return
     metadata = {"format": FORMAT, "step": checkpoint.step, **checkpoint.metadata}
     (part / "facts.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
@@ -204,7 +189,7 @@ def _read(path: Path) -> Checkpoint:
     for name in sorted(_manifest(path)):
         folder, _, file = name.rpartition("/")
         if folder and folder not in parts:
-            parts[folder] = Shards(path / folder)
+            parts[folder] = sharding.Shards(path / folder)
         elif file.endswith(".safetensors") and not folder:
             with safe_open(path / name, framework="pt") as opened:
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118

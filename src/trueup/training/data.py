@@ -16,15 +16,13 @@ from trueup.batch.encode import Encoder, Limits, check_condition
 from trueup.batch.tokenizing import TokenCache, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError
+from trueup.feedback import turns, views
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Comparison, Discarded, Example, Group, Prompt, Response, scores_of
 from trueup.feedback.transforms.transform import Fitted, fit_all
-from trueup.feedback.turns import turns_in_loss
-from trueup.feedback.views import apply, look
 from trueup.methods.method import Method
 from trueup.model_folder import context_length
-from trueup.models.causal import StreamModel
-from trueup.models.load import Loaded
+from trueup.models import causal, load
 from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import NamedExamples, check_overlap, examples_named, mixed, split
@@ -48,13 +46,7 @@ def examples_of(settings: RunSettings, names: Sequence[str]) -> NamedExamples:
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """A method's way from examples to groups, with its transforms fitted.
-
-    Args:
-        settings: the run's.
-        fitted: the method's transforms.
-        prompts: a few of the prompts they were fitted on, as they were given.
-    """
+    """A method's way from examples to groups, its transforms fitted; `prompts` are a few that they were fitted on."""
 
     method: Method
     settings: RunSettings
@@ -63,29 +55,17 @@ class Preprocessing:
 
     @classmethod
     def fit(cls, method: Method, settings: RunSettings, examples: Sequence[Example]) -> "Preprocessing":
-        """Fit the transforms of a method to training examples.
-
-        Raises:
-            InputError: the examples do not hold what a transform needs.
-        """
+        """Fit the transforms of a method to training examples."""
         fitted = fit_all(method.transforms, examples)
         return cls(method, settings, fitted, [example.prompt for example in examples[:SHOWN_TO_CHECK]])
 
     def rewrite(self, examples: Sequence[Example], *, tell: bool = False) -> tuple[Example, ...]:
-        """Examples, training or held out, as the view is shown them.
-
-        Args:
-            tell: say which turns are learned.
-        """
+        """Examples, training or held out, as the view is shown them; `tell` says which turns are learned."""
         # The turns come after the transforms: two conversations that only begin alike are not one prompt.
-        return turns_in_loss(self.fitted.rewrite(examples), self.settings.turns, tell=tell)
+        return turns.turns_in_loss(self.fitted.rewrite(examples), self.settings.turns, tell=tell)
 
-    def encoder(self, loaded: Loaded) -> Encoder:
-        """What makes tokens of the groups; prompts get the model's own condition unless the method wrote another.
-
-        Raises:
-            InputError: a condition would be cut off, or read differently than it was written.
-        """
+    def encoder(self, loaded: load.Loaded) -> Encoder:
+        """What makes tokens of the groups; prompts get the model's own condition unless the method wrote another."""
         written = self.fitted.condition
         refuse_hidden(written or loaded.condition, self.settings)
         if written is not None:
@@ -94,12 +74,8 @@ class Preprocessing:
         return asking_encoder(loaded, self.settings)
 
 
-def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
-    """As the model is asked: with its own condition, if it has one, and no longer than it was made for.
-
-    Raises:
-        InputError: longer sequences were asked for than the model was made for.
-    """
+def asking_encoder(loaded: load.Loaded, settings: RunSettings) -> Encoder:
+    """As the model is asked: with its own condition, if it has one, and no longer than it was made for."""
     length, most = settings.max_length, context_length(loaded.network.config)
     if most is not None and length > most:
         if "max_length" in settings.model_fields_set:
@@ -123,11 +99,7 @@ def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
 
 
 def refuse_annotator(settings: RunSettings, method: Method) -> None:
-    """Refuse an annotator of whose judgements the method can use none, tried out on an example.
-
-    Raises:
-        InputError: it would leave out every example of the kind.
-    """
+    """Refuse an annotator of whose judgements the method can use none, tried out on an example."""
     if settings.annotator is None:
         return
     reasons = [_reason(example, method) for example in as_judged(settings.annotator.gives)]
@@ -165,7 +137,7 @@ def encode_round(
     examples = judged(examples)
     if not examples:
         return [], {}
-    viewed = look(method.view, Preprocessing.fit(method, settings, examples).rewrite(examples))
+    viewed = views.look(method.view, Preprocessing.fit(method, settings, examples).rewrite(examples))
     made = tokenize(viewed.groups, encoder)
     lost = {
         "online/not_used": sum(map(len, viewed.discarded.values())),
@@ -187,11 +159,7 @@ def written_for(method: Method, settings: RunSettings, examples: Sequence[Exampl
 
 
 def refuse_hidden(condition: Condition | None, settings: RunSettings) -> None:
-    """Refuse a condition that training would not show where it stands when the model is asked.
-
-    Raises:
-        InputError: earlier turns are learned without it, or it is cut off.
-    """
+    """Refuse a condition that training would not show where it stands when the model is asked."""
     if condition and condition.position == "end" and settings.turns == "all":
         raise InputError(
             f"turns is all, but the model is asked with the condition {condition.words()!r} after the last message, "
@@ -210,8 +178,8 @@ class Parts:
 
     settings: RunSettings
     method: Method
-    policy: StreamModel
-    loaded: Loaded
+    policy: causal.StreamModel
+    loaded: load.Loaded
     reference: Reference
     folder: RunFolder
     configuration: Mapping[str, Any]
@@ -253,11 +221,7 @@ def view_all(
 ) -> ViewedFeedback:
     """View examples as the method does, a part of them or other data held out, and say what became of them.
 
-    Args:
-        weights: of the sources of a mixture, see `mixed`; what is held out has none.
-
-    Raises:
-        InputError: they hold nothing the method can use; or the evaluation data cannot be read or used.
+    The weights are of the sources of a mixture, see `mixed`; what is held out has none.
     """
     training, held_out = split(examples, settings.eval_fraction, settings.seed)
     fingerprints: Mapping[str, str] = {}
@@ -270,7 +234,7 @@ def view_all(
     rewritten = preprocessing.rewrite(training, tell=True)
     for check in method.checks:
         check(rewritten)
-    viewed = apply(method.view, rewritten)
+    viewed = views.apply(method.view, rewritten)
     for line in viewed.lines():
         display.data_logger.info(line)
     files = (group.origin.file if group.origin else "" for group in viewed.groups)
@@ -281,11 +245,7 @@ def view_all(
 
 
 def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> Sequence[Group[Any]]:
-    """The groups to evaluate on, of examples that nothing is fitted to; and how many there are, told.
-
-    Raises:
-        InputError: none of them can be used.
-    """
+    """The groups to evaluate on, of examples that nothing is fitted to; and how many there are, told."""
     if not examples:
         return ()
     rewritten = preprocessing.rewrite(examples)
@@ -295,7 +255,7 @@ def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> 
             "measured by. Give evaluation data of the same kind"
         )
     try:
-        viewed = apply(preprocessing.method.view, rewritten)
+        viewed = views.apply(preprocessing.method.view, rewritten)
     except InputError as error:
         raise InputError(f"evaluation data: {error}") from error
     made = f", {viewed.responses} responses" if len(rewritten) != len(examples) else ""
@@ -305,11 +265,7 @@ def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> 
 
 
 def offline_source(texts: ViewedFeedback, parts: Parts) -> OfflineSource:
-    """Turn groups into tokens and lay out the run's batches.
-
-    Raises:
-        InputError: a group cannot be expressed by the tokenizer, or none is left within the limits.
-    """
+    """Turn groups into tokens and lay out the run's batches."""
     settings = parts.settings
     encoder = texts.preprocessing.encoder(parts.loaded)
     cache = TokenCache(encoder) if settings.token_cache and len(texts.training) >= CACHED_FROM else None
@@ -326,16 +282,7 @@ def source_of(
     *,
     known: Sequence[TokenGroup[Any]] = (),
 ) -> OfflineSource:
-    """Lay out a run's batches.
-
-    Args:
-        groups: the training data.
-        held_out_groups: the evaluation data, to be made tokens of.
-        known: see `OfflineSource`.
-
-    Raises:
-        InputError: an evaluation group cannot be expressed by the tokenizer, or there is one prompt alone.
-    """
+    """Lay out a run's batches; the groups held out are yet to be made tokens of. For `known` see `OfflineSource`."""
     settings, method = parts.settings, parts.method
     if encoder.condition is not None:
         display.data_logger.info(

@@ -5,7 +5,6 @@ Beside a reward model stands what it says: level and spread of its scores, how r
 
 import filecmp
 import json
-import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -35,9 +34,7 @@ from trueup.models import causal, lora
 from trueup.models.tokenizer import quiet_library
 from trueup.parallel import processes, sharding
 from trueup.training.loop import Run
-from trueup.words import listed, reason
-
-logger = logging.getLogger(__name__)
+from trueup.words import listed, logger, reason
 
 REWARD = "reward.json"
 """Beside the weights: mean and standard deviation of the scores. Nothing reads it unasked."""
@@ -61,12 +58,8 @@ def export(
     Args:
         network: a transformers model, written in `dtype`; or a `PeftModel`, whose adapter alone is written.
         card: values of the model card's template; None writes none.
-        condition: what the model is to be asked with, kept beside its weights.
         beside: further files to keep there, name -> text.
         same: a file of weights. Where that of the model has the same bytes, both are one file on the disk.
-
-    Raises:
-        CheckpointError: it could not be written.
     """
     weights = {} if lora.is_adapted(network) else sharding.full_state(network)
     if not processes.owns():
@@ -115,14 +108,7 @@ def _save_model(network: Any, weights: Mapping[str, torch.Tensor], folder: Path,
 
 
 def refuse_other_weights(folder: Path, expected: Mapping[str, torch.Tensor]) -> None:
-    """See that the files of a folder hold the weights that were to be written, one tensor at a time.
-
-    Args:
-        expected: by the names in the files; written in another precision perhaps.
-
-    Raises:
-        CheckpointError: they do not.
-    """
+    """See that a folder holds the weights that were to be written, by name, perhaps in another precision."""
     wrong, names = [], set[str]()
     for file in folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as opened:
@@ -146,13 +132,7 @@ def _share(folder: Path, same: Path) -> None:
 
 
 def card_of(resolved: Resolved, base: str, *, name: str, step: int, **more: Any) -> dict[str, Any]:
-    """Values of the model card's template.
-
-    Args:
-        base: folder of the full model that was trained.
-        step: after which the weights are as they are written.
-        more: what is known of the run at its end.
-    """
+    """Values of the model card's template; `base` is the full model that was trained, `more` what its end told."""
     info = resolved.info
     return {
         "name": name,
@@ -258,9 +238,6 @@ def reward_report(run: Run) -> RewardReport:
     """Measure the finished model on everything held out, or on some of the training pairs where nothing is.
 
     What held-out pairs say of it is written to the run's calibration.json.
-
-    Raises:
-        CheckpointError: the file cannot be written.
     """
     held_out = run.source.has_held_out
     every = run.source.held_out().batches if held_out else run.source.everything() or ()

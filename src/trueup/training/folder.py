@@ -1,7 +1,6 @@
 """A run is a folder: one process at a time, and files that are whole or absent."""
 
 import json
-import logging
 import os
 import shutil
 import socket
@@ -14,18 +13,14 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from trueup.config import trust
-from trueup.config.layers import flatten
-from trueup.config.run_checks import check_output
+from trueup.config import layers, run_checks, trust
 from trueup.errors import CheckpointError, InputError
 from trueup.files import of_run, replaced_file
 from trueup.metrics import WANDB
 from trueup.parallel.processes import owned, owns
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.log import EXAMPLES, ROUNDS
-from trueup.words import reason
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger, reason
 
 
 class RunFolder:
@@ -58,11 +53,7 @@ class RunFolder:
         return any((self.path / name).exists() for name in (EXAMPLES, ROUNDS, self.usage.name))
 
     def lock(self) -> FileLock:
-        """Take the folder for this process; the system gives it back when the process ends, however it ends.
-
-        Raises:
-            InputError: another process has it, or it cannot be made.
-        """
+        """Take the folder for this process; the system gives it back when the process ends, however it ends."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
@@ -99,15 +90,11 @@ class RunFolder:
 
     def write_sealed(self, content: Mapping[str, Any], settings: RunSettings) -> None:
         """Write sealed.json whole, signed by this user."""
-        signed = trust.signature(content, flatten(settings.model_dump(mode="json")))
+        signed = trust.signature(content, layers.flatten(settings.model_dump(mode="json")))
         self._write(self.sealed, json.dumps({**content, trust.SIGNED: signed}, indent=1) + "\n")
 
     def read_sealed(self) -> dict[str, Any]:
-        """What sealed.json holds, without its signature.
-
-        Raises:
-            InputError: it is missing or damaged.
-        """
+        """What sealed.json holds, without its signature."""
         content = trust.sealed_content(self.path)
         if not content:
             raise InputError(
@@ -117,11 +104,7 @@ class RunFolder:
         return {name: value for name, value in content.items() if name != trust.SIGNED}
 
     def write_status(self, state: str, step: int, total: int, warnings: Sequence[str] = ()) -> None:
-        """Write status.json whole; of a run that goes on with the process that has the folder.
-
-        Args:
-            warnings: what is wrong with the model of a run that is done.
-        """
+        """Write status.json whole, with what is wrong with the model of a run that is done."""
         content: dict[str, Any] = {"state": state, "step": step, "steps": total}
         if warnings:
             content["warnings"] = list(warnings)
@@ -131,11 +114,7 @@ class RunFolder:
 
     @contextmanager
     def sitting(self, before: Mapping[str, Any]) -> Iterator[None]:
-        """Around a run that goes on: `running` from its first moment, and as before where it cannot go on at all.
-
-        Args:
-            before: the status that was read before the folder was taken.
-        """
+        """Around a run that goes on: `running` from its first moment, or as `before` where it cannot go on at all."""
         written = self.status.read_text(encoding="utf-8") if before else ""
         if before.get("state") == "killed":
             process = f"process {before.get('pid')} on {before.get('host')}, begun {before.get('since')}"
@@ -177,16 +156,8 @@ class RunFolder:
         return True
 
     def check_fresh(self, *, gathers: bool = False) -> None:
-        """Refuse a folder with a run, which may have begun since it was last looked at, or with checkpoints but no run:
-        a new one, once stopped, would go on from them.
-
-        Args:
-            gathers: feedback is gathered by the run, so that it must find none either.
-
-        Raises:
-            InputError: there are some.
-        """
-        check_output(str(self.path))
+        """Refuse a folder with a run, or with checkpoints alone, from which a new one would go on once stopped."""
+        run_checks.check_output(str(self.path))
         if gathers and self.gathered:
             raise InputError(
                 f"{self.path} holds what another run gathered ({EXAMPLES}, {ROUNDS} or {self.usage.name}), but no "

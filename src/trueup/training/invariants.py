@@ -18,14 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup import display, python_objects
+from trueup import python_objects
 from trueup.batch.stream import Batch, build_stream, collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.config import layers, resolve, run_checks
 from trueup.errors import InputError, TrueupError
 from trueup.feedback.canonical import prompt_json, write_rows
-from trueup.models import selfcheck
-from trueup.models.causal import CausalModel
+from trueup.models import causal, selfcheck
 from trueup.references import build, reference
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import EncodedPrompt
@@ -36,7 +35,7 @@ from trueup.training import checkpoint, data, export, loop, reloaded, setup
 from trueup.training.folder import RunFolder
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import Rows, Sums, forward, objective_of, train_step
-from trueup.words import one_line
+from trueup.words import logger, one_line
 
 STEPS, CUT = 4, 2
 """Steps of the run that is tried, and after how many it is interrupted."""
@@ -67,11 +66,7 @@ class Finding:
 
 
 def run_selfcheck(resolved: resolve.Resolved) -> Iterator[Finding]:
-    """Try a configuration; one finding after the other.
-
-    Raises:
-        InputError: the configuration cannot be set up at all.
-    """
+    """Try a configuration; one finding after the other."""
     settings = run_checks.check_inputs(resolved.settings)
     with ExitStack() as kept:
         kept.callback(torch.set_num_threads, torch.get_num_threads())
@@ -127,20 +122,16 @@ def _found(check: str, make: Callable[[], tuple[bool | None, str]]) -> Finding:
 @contextmanager
 def _silent() -> Iterator[None]:
     """What is set up a second time says nothing again."""
-    before = display.logger.level
-    display.logger.setLevel(logging.ERROR)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        display.logger.setLevel(before)
+        logger.setLevel(before)
 
 
 def reduced(resolved: resolve.Resolved, place: Path) -> resolve.Resolved:
-    """The same run with few and small steps, nothing held out, nobody asked who is paid, and no tracker told.
-
-    Args:
-        place: folder in which it may write.
-    """
+    """The same run in a folder: few small steps, nothing held out, nobody asked who is paid, no tracker told."""
     settings, method_settings = resolved.settings, resolved.method_settings
     batch_size = min(settings.batch_size, EXAMPLES)
     more: dict[str, Any] = {
@@ -245,7 +236,7 @@ class _Alone(reference.BatchSource):
 
 def _cached(parts: data.Parts, step: Step, place: Path) -> tuple[bool | None, str]:
     policy, live = parts.policy, parts.reference
-    if isinstance(live, reference.NullReference) or not isinstance(policy, CausalModel):
+    if isinstance(live, reference.NullReference) or not isinstance(policy, causal.CausalModel):
         return None, f"does not apply: {parts.method.name} measures the policy against no reference"
     for _ in range(2):  # written, and read again by another
         cached = reference.CachedReference(policy, place / "references" / "log_probs.sqlite")
@@ -270,7 +261,7 @@ def _cached(parts: data.Parts, step: Step, place: Path) -> tuple[bool | None, st
 
 def _sampler(parts: data.Parts, step: Step) -> tuple[bool | None, str]:
     policy, settings = parts.policy, parts.settings
-    if not isinstance(policy, CausalModel):
+    if not isinstance(policy, causal.CausalModel):
         return None, f"does not apply: {parts.method.name} trains a model that scores and writes nothing"
     more = {
         "decode": "sample",

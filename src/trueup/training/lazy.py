@@ -12,23 +12,18 @@ from itertools import accumulate, chain, repeat
 from pathlib import Path
 from typing import Any
 
-from trueup.batch.encode import Encoder
+from trueup.batch import encode, tokens
 from trueup.batch.tokenizing import TokenCache, Tokenized, tokenize, tokens_of
-from trueup.batch.tokens import TokenGroup
 from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback.columns import Table, table_of
-from trueup.feedback.containers import LineFile, line_file
+from trueup.feedback import columns, containers, orders, turns
 from trueup.feedback.layouts.known import recognise
 from trueup.feedback.layouts.layout import Layout
-from trueup.feedback.orders import unusable_because
 from trueup.feedback.records import Discarded, Example, Group, Origin
-from trueup.feedback.turns import as_chat
 from trueup.methods.method import Method
 from trueup.settings.data_settings import Part, part_of
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import WORLD_PREFIX, check_overlap, mixed
-from trueup.sources.source import OfflineSource
+from trueup.sources import by_name, source
 from trueup.training import data
 from trueup.words import counted, listed
 
@@ -43,11 +38,7 @@ RECENT = 4096
 
 
 def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
-    """What a run learns from, where its rows are read when a step needs them; None where all are read first.
-
-    Raises:
-        InputError: they were to be read so and cannot be; a file cannot be read; or its first rows are not in order.
-    """
+    """What a run learns from, where its rows are read when a step needs them; None where all are read first."""
     if settings.lazy is False:
         return None
     parts = [part_of(name) for name in settings.data]
@@ -58,8 +49,8 @@ def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
     paths = [Path(part.name) for part in parts]
     if not settings.lazy and sum(one.stat().st_size for one in paths if one.is_file()) < ALL_FIRST * SHORTEST:
         return None
-    table = table_of(settings)
-    files = [LazyFile(line_file(part.name, table), table, part) for part in parts]
+    table = columns.table_of(settings)
+    files = [LazyFile(containers.line_file(part.name, table), table, part) for part in parts]
     if not settings.lazy and sum(map(len, files)) <= ALL_FIRST:
         return None
     preprocessing = data.Preprocessing.fit(method, settings, ())
@@ -74,7 +65,7 @@ def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
 def _why_all_first(settings: RunSettings, method: Method, parts: Sequence[Part]) -> str:
     """What has to see all examples before the first step; empty where nothing has."""
     names = [part.name for part in parts]
-    others = [name for name in names if name.startswith(WORLD_PREFIX) or Path(name).is_fifo()]
+    others = [name for name in names if name.startswith(by_name.WORLD_PREFIX) or Path(name).is_fifo()]
     reasons = (
         (method.transforms, "the method rewrites examples by what it finds in all of them"),
         (method.checks or method.stratum, "the method needs to know the kinds of all examples"),
@@ -90,8 +81,8 @@ def _why_all_first(settings: RunSettings, method: Method, parts: Sequence[Part])
 class LazyFile:
     """A file, what is taken of it, and the layout of its first sound row."""
 
-    lines: LineFile
-    table: Table
+    lines: containers.LineFile
+    table: columns.Table
     part: Part
     layout: Layout | None = None
 
@@ -99,11 +90,7 @@ class LazyFile:
         return min(len(self.lines), self.part.limit or len(self.lines))
 
     def example(self, index: int) -> Example | Discarded:
-        """What a row says.
-
-        Raises:
-            InputError: the row is malformed.
-        """
+        """What a row says."""
         row = self.lines.row(index)
         if self.layout is None and not row.error:
             self.table.check(row, self.lines.path)
@@ -113,22 +100,13 @@ class LazyFile:
         origin = Origin(self.lines.path, row.number)
         self.layout = self.layout or recognise(row.value, origin, row.empty)
         made = self.layout.example(row.value, origin)
-        if isinstance(made, Example) and (reason := unusable_because(made)):
+        if isinstance(made, Example) and (reason := orders.unusable_because(made)):
             return Discarded(reason, origin)
         return made
 
 
 class LazyRows:
-    """The rows of several files, one after the other, as often as their weights say, as groups of text.
-
-    Args:
-        files: with at least one row each.
-        preprocessing: which was fitted to nothing.
-        evaluation: what is held out; its prompts are not to be trained on.
-
-    Raises:
-        InputError: a weight leaves nothing of a file.
-    """
+    """The rows of several files, one after the other, as often as their weights say, as groups of text."""
 
     def __init__(
         self, files: Sequence[LazyFile], preprocessing: data.Preprocessing, evaluation: Sequence[Example]
@@ -138,17 +116,13 @@ class LazyRows:
         self._ends = list(accumulate(map(len, files)))
         weights = {file.lines.path: file.part.weight for file in files if file.part.weight != 1}
         paths = chain.from_iterable(repeat(file.lines.path, len(file)) for file in files)
-        self._rows = mixed(range(self._ends[-1]), paths, weights, preprocessing.settings.seed)
+        self._rows = by_name.mixed(range(self._ends[-1]), paths, weights, preprocessing.settings.seed)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def group(self, place: int) -> Group[Any] | Discarded:
-        """What the method uses of the row at a place.
-
-        Raises:
-            InputError: the row is malformed, or its prompt is held out.
-        """
+        """What the method uses of the row at a place."""
         row = self._rows[place]
         number = bisect(self._ends, row)
         return self._group(self.files[number], row - self._ends[number] + len(self.files[number]))
@@ -157,20 +131,16 @@ class LazyRows:
         made, settings = file.example(index), self.preprocessing.settings
         if isinstance(made, Discarded):
             return made
-        example = as_chat(made) if settings.chat else made
+        example = turns.as_chat(made) if settings.chat else made
         if example.prompt.key in self._held_out:
-            check_overlap(
+            by_name.check_overlap(
                 [example.prompt], [self._held_out[example.prompt.key]], allowed=settings.allow_overlap
             )
             self._held_out = {}  # where it is allowed, one warning is enough
         return self.preprocessing.method.view(self.preprocessing.rewrite([example])[0])
 
     def look(self) -> None:
-        """Read the first rows of every file, and say what they are.
-
-        Raises:
-            InputError: one is malformed, or none holds what the method uses.
-        """
+        """Read the first rows of every file, and say what they are."""
         for file in self.files:
             made = [self._group(file, index) for index in range(min(LOOKED_AT, len(file)))]
             left_out = [one.reason for one in made if isinstance(one, Discarded)]
@@ -189,7 +159,7 @@ class LazyRows:
 class LazyTokens:
     """The groups of rows as tokens; None where a row holds nothing of use, whose reason is told once."""
 
-    def __init__(self, rows: LazyRows, encoder: Encoder, cache: TokenCache | None) -> None:
+    def __init__(self, rows: LazyRows, encoder: encode.Encoder, cache: TokenCache | None) -> None:
         self.rows, self.encoder, self.cache = rows, encoder, cache
         self._told: set[str] = set()
         self._recent = lru_cache(RECENT)(self._made)
@@ -197,10 +167,10 @@ class LazyTokens:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> TokenGroup[Any] | None:
+    def __getitem__(self, index: int) -> tokens.TokenGroup[Any] | None:
         return self._recent(index)
 
-    def _made(self, index: int) -> TokenGroup[Any] | None:
+    def _made(self, index: int) -> tokens.TokenGroup[Any] | None:
         found = self.rows.group(index)
         if isinstance(found, Discarded):
             made = Tokenized(dropped={found.reason: [found.origin]})
@@ -214,12 +184,8 @@ class LazyTokens:
         return made.groups[0] if made.groups else None
 
 
-def _source(rows: LazyRows, held_out: Sequence[Group[Any]], parts: data.Parts) -> OfflineSource:
-    """Lay out the run's batches.
-
-    Raises:
-        InputError: the tokenizer cannot express a group of the first rows, or none is left within the limits.
-    """
+def _source(rows: LazyRows, held_out: Sequence[Group[Any]], parts: data.Parts) -> source.OfflineSource:
+    """Lay out the run's batches."""
     encoder = rows.preprocessing.encoder(parts.loaded)
     cache = TokenCache(encoder) if parts.settings.token_cache else None
     first = [one for one in map(rows.group, range(min(LOOKED_AT, len(rows)))) if isinstance(one, Group)]

@@ -1,6 +1,5 @@
 """The loop: steps, evaluations, checkpoints. It knows no method and no kind of feedback."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,8 +11,7 @@ from trueup import stop
 from trueup.display import figure
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped
 from trueup.metrics import Metrics, label
-from trueup.parallel.processes import agreed, gather, rank
-from trueup.parallel.sharding import fill
+from trueup.parallel import processes, sharding
 from trueup.references.reference import NullReference, Reference, State
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
@@ -22,8 +20,7 @@ from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import evaluate, train_step
 from trueup.training.watch import Watch
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger
 
 SHOWN = ("online/score", "score", "wins", "sequence_kl", "words")
 """Beside the method's own figures."""
@@ -85,18 +82,11 @@ class Run:
 
 
 def train(run: Run, *, advance: Callable[[int, Mapping[str, float]], None]) -> dict[str, float]:
-    """Take the run from where it is to its end.
-
-    Args:
-        advance: shows progress.
-
-    Returns:
-        The last values of every metric.
+    """Take the run from where it is to its end; returns the last values of every metric.
 
     Raises:
         Stopped: after a checkpoint was written from which the run goes on bit for bit.
         AnnotatorError, InputError: the same; the feedback for the next step cannot be had.
-        NumericsError, CheckpointError: as its parts raise them.
     """
     run.latest = dict(run.metrics.latest)
     run.random_state = random_state()
@@ -110,7 +100,7 @@ def train(run: Run, *, advance: Callable[[int, Mapping[str, float]], None]) -> d
             if _evaluation_due(run):
                 _evaluate(run)
         except (Stopped, AnnotatorError, InputError) as error:
-            if not agreed(error):
+            if not processes.agreed(error):
                 raise
             ended = error  # the cause lies outside the run, which can be resumed
         due = _due(run.save_every, run) or run.step == run.total or run.over
@@ -208,7 +198,7 @@ def save_run(run: Run) -> None:
 def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
     """Put a run back to a checkpoint."""
     run.parts.reference.restore(State(saved.parts["reference"], saved.metadata["reference"]))
-    fill(run.optimizer.parameters, saved.parts["policy"])
+    sharding.fill(run.optimizer.parameters, saved.parts["policy"])
     run.optimizer.restore(saved.parts["optimizer"])
     run.source.restore(State(saved.parts.get("source", {}), saved.metadata.get("source", {})))
     _restore_random_state(saved.parts["random"])
@@ -233,7 +223,7 @@ def take_best(run: Run) -> tuple[int, Mapping[str, float]]:
     except (InputError, CheckpointError) as error:
         logger.warning(f"the model is that of the last step, as the best one is lost: {error}")
         return last
-    fill(run.optimizer.parameters, saved.parts["policy"])
+    sharding.fill(run.optimizer.parameters, saved.parts["policy"])
     logger.info(f"the finished model is that of step {best.step}: {best.told()}")
     return best.step, best.values
 
@@ -293,7 +283,7 @@ def random_state() -> dict[str, torch.Tensor]:
 
 def _of_all(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Random states of all processes; those of the first under plain names."""
-    every = gather(dict(state))
+    every = processes.gather(dict(state))
     return {
         f"{number}.{key}" if number else key: value
         for number, one in enumerate(every)
@@ -302,7 +292,7 @@ def _of_all(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _restore_random_state(state: Mapping[str, torch.Tensor]) -> None:
-    own = f"{rank()}." if rank() else ""
+    own = f"{processes.rank()}." if processes.rank() else ""
     torch.set_rng_state(state.get(f"{own}cpu", state["cpu"]))
     if "cuda" not in state:
         return

@@ -18,9 +18,7 @@ class Optimizer:
 
     Parameters in a lower precision than float32 are refused: at the learning rates of preference training
     (1e-6) an update of a bfloat16 weight rounds to nothing. Matrices decay; vectors (norms, biases) do not.
-
-    Args:
-        max_grad_norm: 0 turns clipping off.
+    A `max_grad_norm` of 0 turns clipping off.
     """
 
     def __init__(
@@ -54,10 +52,7 @@ class Optimizer:
             parameter.grad = None
 
     def grad_norm(self) -> Tensor | None:
-        """Norm of the gradients as they have been summed, on their device; None where no parameter has any.
-
-        Those of parameters that several processes hold in full are summed over them first.
-        """
+        """Norm of the summed gradients, over all processes, on their device; None where no parameter has any."""
         grads = [p.grad for p in self.parameters.values() if p.grad is not None]
         if not grads:
             return None
@@ -73,13 +68,7 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, *, divide_by: float, grad_norm: float, learning_rate: float) -> None:
-        """Scale the accumulated gradients, clip them, and move.
-
-        Args:
-            divide_by: weight of the whole batch.
-            grad_norm: norm of the gradients once divided; finite.
-            learning_rate: of this step.
-        """
+        """Divide the summed gradients by the weight of the whole batch, clip them by their finite norm, and move."""
         clip = min(1.0, self.max_grad_norm / (grad_norm + 1e-6)) if self.max_grad_norm else 1.0
         for name, parameter in self.parameters.items():
             self._moved[name].grad = None if parameter.grad is None else local(parameter.grad)
@@ -98,11 +87,7 @@ class Optimizer:
         }
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Go back to a saved state.
-
-        Raises:
-            CheckpointError: the state belongs to other parameters.
-        """
+        """Go back to a saved state, which must be of these parameters."""
         targets: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in saved]

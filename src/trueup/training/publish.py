@@ -1,6 +1,5 @@
 """A model for other programs: of a run, of one of its checkpoints or of any folder; merged, cast, put on the hub."""
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +19,7 @@ from trueup.settings.command_settings import ExportSettings
 from trueup.training import checkpoint, setup
 from trueup.training.export import card_of, export, refuse_other_weights
 from trueup.training.folder import RunFolder
-from trueup.words import one_line
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger, one_line
 
 CPU = torch.device("cpu")
 KEPT = ("README.md", "reward.json")
@@ -47,12 +44,7 @@ class Found:
 
 
 def publish(settings: ExportSettings) -> None:
-    """Write the folder, compare what was written with what was to be, and say how it is used.
-
-    Raises:
-        InputError: there is no such model, run or checkpoint; something cannot be as asked; or the hub refuses it.
-        CheckpointError: a checkpoint is damaged, or the folder cannot be written.
-    """
+    """Write the folder, compare what was written with what was to be, and say how it is used."""
     folder = Path(settings.output)
     if folder.exists():
         raise InputError(f"{folder}: the folder is there already; give another --output")
@@ -114,11 +106,7 @@ def publish(settings: ExportSettings) -> None:
 
 
 def commands(folder: Path, adapter: Any) -> Sequence[str]:
-    """How other programs take a model.
-
-    Args:
-        adapter: configuration of an adapter; None for a full model.
-    """
+    """How other programs take a model, or an adapter of this configuration."""
     name = folder.resolve().name
     if adapter is not None:
         revision = f" --revision {adapter.revision}" if adapter.revision else ""
@@ -154,14 +142,7 @@ class Place:
 
 
 def locate(name: str, step: int | None = None) -> Place:
-    """Where the model is that is named by the folder of a run, of one of its checkpoints, or by its own.
-
-    Args:
-        step: of a run, the checkpoint to take.
-
-    Raises:
-        InputError: a step is given of what is no run, or of a checkpoint.
-    """
+    """Where the model is that is named by the folder of a run, of one of its checkpoints, or by its own."""
     source = Path(name)
     run = source
     if source.parent.name == "checkpoints" and source.name.startswith(checkpoint.PREFIX):
@@ -209,15 +190,9 @@ def _stored(folder: Path) -> torch.dtype:
 def restored(
     folder: RunFolder, step: int | None, *, trust_remote_code: bool, device: torch.device = CPU
 ) -> tuple[load.Loaded, Resolved, int]:
-    """The policy of a run as it was at a step, the run's settings, and the step.
+    """The policy of a run at a step, the run's settings, and the step; None takes the newest whole checkpoint.
 
-    Args:
-        step: None takes the newest whole checkpoint.
-        trust_remote_code: whether whoever asks trusts the code in the model's folder, whatever the run's settings say.
-
-    Raises:
-        InputError: there is no such checkpoint, or the model that the run began with cannot be loaded.
-        CheckpointError: it is damaged.
+    Whether the model's code is trusted is said by who asks, whatever the run's settings say.
     """
     resolved = load_run(folder.path)
     settings = resolved.settings
@@ -256,11 +231,7 @@ def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bo
 
 
 def _push(folder: Path, name: str, *, private: bool) -> None:
-    """Put a folder on the hub, as one commit.
-
-    Raises:
-        InputError: the hub cannot be reached, or refuses it.
-    """
+    """Put a folder on the hub, as one commit."""
     from huggingface_hub import HfApi
 
     try:

@@ -23,18 +23,12 @@ AGAIN = "again"
 @torch.no_grad()
 def verify(run: loop.Run, folder: Path) -> str:
     """Read the finished model again, and see that it is the policy: its weights to the bit, and what it says of a few
-    rows of the run's data, which its configuration decides as well.
+    rows of the run's data, which its configuration decides as well. Says what was found.
 
     A full model is read beside the policy; the gradients, which took as much, are given up first. An adapter is put on
     the policy's own base under another name. So no more memory is taken than training took. Several processes hold no
     whole model: they compare the weights in the files alone. Where the files are in a lower precision the policy is
     rounded to it for good, so that nothing but an error is left between the two, whatever the precision.
-
-    Returns:
-        What was found, in words.
-
-    Raises:
-        CheckpointError: it is another model, or cannot be read.
     """
     policy, network, settings = run.parts.policy, run.parts.policy.network, run.parts.settings
     run.optimizer.zero_grad()

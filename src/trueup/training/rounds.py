@@ -7,7 +7,6 @@ policies, scored, ranked).
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -41,19 +40,14 @@ from trueup.sources.rollouts import Advantages, KLPenalty, LogProbGap
 from trueup.sources.source import Source
 from trueup.training import data, seal
 from trueup.training.folder import RunFolder
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger
 
 CHUNK = 64
 """Prompts sampled and judged before they are written: what a run that is killed may have to do again."""
 
 
 def sampled_first(settings: RunSettings, method: Method) -> data.Data:
-    """Prompts whose responses are sampled and judged before training, with the feedback whose responses join them.
-
-    Raises:
-        InputError: a file cannot be read, or the method cannot use what is gathered.
-    """
+    """Prompts whose responses are sampled and judged before training, with the feedback whose responses join them."""
     data.refuse_annotator(settings, method)
     if method.output == "scores":
         raise InputError(
@@ -77,11 +71,7 @@ def sampled_first(settings: RunSettings, method: Method) -> data.Data:
 
 
 def online(settings: RunSettings, method: Method) -> data.Data:
-    """Prompts whose responses are sampled and judged round by round, while training.
-
-    Raises:
-        InputError: a file cannot be read, or the method cannot use what is gathered.
-    """
+    """Prompts whose responses are sampled and judged round by round, while training."""
     data.refuse_annotator(settings, method)
     annotator = _judge_first(settings)
     read, fingerprints = _read_prompts(settings)
@@ -107,11 +97,7 @@ def online(settings: RunSettings, method: Method) -> data.Data:
 
 
 def replay(settings: RunSettings, method: Method) -> data.Data:
-    """The log of an online run: the same rounds in the same order, nothing sampled and nothing judged.
-
-    Raises:
-        InputError: it cannot be read, is not a log, or is one of several files.
-    """
+    """The log of an online run: the same rounds in the same order, nothing sampled and nothing judged."""
     if len(settings.data) > 1:
         raise InputError(
             f"source replay reads one log, but data names {len(settings.data)} files; give one examples.jsonl"
@@ -143,9 +129,6 @@ def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt])
 
     A method that measures something over all examples takes no rounds, so that there is nothing to find but what kind
     of feedback is given.
-
-    Args:
-        prompts: some that will be asked.
     """
     assert settings.annotator is not None
     problem: InputError | None = None
@@ -161,11 +144,7 @@ def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt])
 def _held_out(
     preprocessing: data.Preprocessing, prompts: Sequence[Prompt]
 ) -> tuple[Sequence[Group[Any]], Mapping[str, str]]:
-    """The groups to evaluate on, and fingerprints of their files; nothing where none are asked for.
-
-    Args:
-        prompts: trained on.
-    """
+    """The groups to evaluate on, and fingerprints of their files; nothing where none are asked for."""
     settings = preprocessing.settings
     if not settings.eval_data:
         return (), {}
@@ -208,11 +187,7 @@ def _plan_of_log(settings: RunSettings, log: ReplayedLog) -> RoundPlan:
 
 
 def with_room(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt], list[TokenGroup[Any]]]:
-    """The prompts that leave room for a response, as token groups whose response is its end alone.
-
-    Raises:
-        InputError: a prompt cannot be expressed, or none leaves room.
-    """
+    """The prompts that leave room for a response, as token groups whose response is its end alone."""
     kept: list[Prompt] = []
     groups: list[TokenGroup[Any]] = []
     end = TokenRow(np.array(encoder.end_ids[:1], np.int32), np.ones(1, np.bool_))
@@ -236,13 +211,7 @@ def with_room(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt]
 
 
 def _judge_first(settings: RunSettings) -> Annotator | None:
-    """What judges a new run, so that a function that cannot be used is found before the policy is loaded, and a server
-    that is not there too; None where it is a model, or the run goes on.
-
-    Raises:
-        InputError: as of `make_annotator`.
-        AnnotatorError: nobody answers at an address.
-    """
+    """What judges a new run, unless it is a model: what cannot be used is found before the policy is loaded."""
     folder, choice = RunFolder(Path(settings.output)), settings.annotator
     if choice is None or folder.settings.exists():
         return None
@@ -274,16 +243,7 @@ def _collector(
     annotator: Annotator | None,
     penalise: KLPenalty | None = None,
 ) -> Collector:
-    """Load what samples and judges.
-
-    Args:
-        log: what it has gathered so far.
-        annotator: what judges, where that is known already.
-
-    Raises:
-        InputError: a model of theirs cannot be loaded, or a file is not what it should be.
-        CheckpointError: what earlier sittings of the run used cannot be read.
-    """
+    """Load what samples, and what judges where that is not known already."""
     settings, policy = parts.settings, parts.policy
     assert isinstance(policy, CausalModel)
     assert settings.annotator is not None
@@ -350,11 +310,7 @@ def _source_of_rounds(
 def _collect(
     parts: data.Parts, prompts: Sequence[Prompt], also: Sequence[Example], annotator: Annotator | None
 ) -> list[Example]:
-    """Have prompts answered and judged, as far as the run's log does not hold it already.
-
-    Raises:
-        InputError: nothing came of it.
-    """
+    """Have prompts answered and judged, as far as the run's log does not hold it already."""
     log = RoundLog(parts.folder.path)
     chunks = [prompts[start : start + CHUNK] for start in range(0, len(prompts), CHUNK)]
     missing = [number for number in range(1, len(chunks) + 1) if log.known(number) is None]

@@ -5,7 +5,6 @@ run that is resumed measures what one that was not interrupted does.
 """
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,6 @@ from trueup.settings.run_settings import RunSettings
 from trueup.sources import by_name, online, rollouts
 from trueup.training import data, rounds
 
-logger = logging.getLogger(__name__)
-
 START = "start_responses.jsonl"
 """What the start model wrote, in the run's folder."""
 NUMBER = 7
@@ -39,16 +36,7 @@ NUMBER = 7
 
 @dataclass(frozen=True)
 class SampledEvaluation:
-    """Measures the policy as it is.
-
-    Args:
-        collector: samples one response to each prompt.
-        annotator: scores or compares; None measures divergence and length alone.
-        encoder: as responses are sampled.
-        start: the model that the run began with.
-        file: keeps what that model wrote.
-        budget: most stream tokens of a forward pass.
-    """
+    """Measures the policy as it is: one response to each prompt, against the start model."""
 
     collector: online.Collector
     annotator: annotator.Annotator | None
@@ -60,12 +48,7 @@ class SampledEvaluation:
     budget: int
 
     def measure(self, step: int) -> dict[str, float]:
-        """Metrics of the policy after a step; `eval_wins` counts a tie by half and leaves out what is not known.
-
-        Raises:
-            AnnotatorError, InputError: as the annotator raises them.
-            CheckpointError: what the start model wrote is gone or cannot be written.
-        """
+        """Metrics of the policy after a step; `eval_wins` counts a tie by half and leaves out what is not known."""
         self.collector.sampler.weights.refresh(step)
         made = self._written(step)
         words = [len(str(one.responses[0].content).split()) for one in made]
@@ -167,11 +150,7 @@ class SampledEvaluation:
 
 
 def read_eval_prompts(settings: RunSettings) -> tuple[records.Prompt, ...]:
-    """The prompts to measure on, and who judges is seen to be there; before a model is loaded.
-
-    Raises:
-        InputError: a file or a judge cannot be used.
-    """
+    """The prompts to measure on, and who judges is seen to be there; before a model is loaded."""
     if not settings.eval_prompts:
         return ()
     for name in settings.eval_prompts:
@@ -186,11 +165,7 @@ def read_eval_prompts(settings: RunSettings) -> tuple[records.Prompt, ...]:
 
 
 def make_sampled(parts: data.Parts, prompts: Sequence[records.Prompt]) -> SampledEvaluation:
-    """What measures a run's policy on prompts; the policy is as the run begins with it.
-
-    Raises:
-        InputError: the judge cannot be used, or no prompt leaves room.
-    """
+    """What measures a run's policy on prompts; the policy is as the run begins with it."""
     settings, policy = parts.settings, parts.policy
     if not isinstance(policy, CausalModel):
         raise InputError(

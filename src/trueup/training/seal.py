@@ -6,7 +6,6 @@ name, whose hash every checkpoint holds.
 
 import hashlib
 import json
-import logging
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,9 +28,7 @@ from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.sources.by_name import judging_content, model_folders
 from trueup.training.folder import RunFolder
-from trueup.words import listed
-
-logger = logging.getLogger(__name__)
+from trueup.words import listed, logger
 
 KINDS = {
     "model_identity": "the weights or the configuration of the model",
@@ -54,12 +51,7 @@ PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
 def record_of(identities: Mapping[str, Any], condition: Condition | None) -> dict[str, Any]:
-    """What run.yaml holds beside the settings; `tokens_identity` joins it once the tokens are known.
-
-    Args:
-        identities: of all that the run is made of, by kind.
-        condition: what the model is asked with.
-    """
+    """What run.yaml holds beside the settings; `tokens_identity` joins it once the tokens are known."""
     return {
         "versions": {
             "trueup": __version__,
@@ -81,12 +73,7 @@ def condition_as_begun(folder: Path, now: Condition | None) -> Condition | None:
 
 
 def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that decides how a run ends, by name; JSON-ready.
-
-    Args:
-        record: what run.yaml holds beside the settings, as far as it is known.
-        configured: how the policy computes with its weights.
-    """
+    """Everything that decides how a run ends, by name; JSON-ready."""
     plain = dump(resolved)
     settings = flatten(plain["method_settings"]) | flatten(plain["settings"])
     free = {*RESUME_MAY_CHANGE, "output"} - ({"eval_every"} if resolved.settings.best_by else set())
@@ -111,16 +98,10 @@ def seal_of(content: Mapping[str, Any]) -> str:
 def refuse_changed(
     folder: RunFolder, now: dict[str, Any], settings: RunSettings, seal: str | None = None
 ) -> None:
-    """Refuse to go on where anything that decides the result is not what the run began with.
+    """Refuse to go on where anything that decides the result is not what the run began with; each is named.
 
-    Args:
-        now: see `sealed`; what is not known yet may be missing.
-        settings: by `accept_changed` files and models that judge and sample may have changed, which is warned of and
-            sealed anew.
-        seal: of the checkpoint that the run goes on from.
-
-    Raises:
-        InputError: something has changed; each is named, with what it was and is.
+    By `accept_changed` files and models that judge and sample may have changed, which is warned of and sealed anew.
+    What is not known yet may be missing now; `seal` is of the checkpoint that the run goes on from.
     """
     before, accept = folder.read_sealed(), settings.accept_changed
     # The tokens are known last, be it when a run begins or when it goes on.
@@ -151,11 +132,7 @@ def _is_beside(name: str) -> bool:
 
 
 def tokenizer_files(settings: RunSettings, base: str) -> str:
-    """Hash of the files that the tokenizer and its chat template are read from.
-
-    Args:
-        base: folder of the full model.
-    """
+    """Hash of the files that the tokenizer of a full model's folder and its chat template are read from."""
     folder = Path(tokenizer_folder(folder_of(settings.model), base))
     files = sorted({file for form in TOKENIZER for file in folder.glob(form)})
     told = [(file.name, content_identity(file)) for file in files]
@@ -165,11 +142,7 @@ def tokenizer_files(settings: RunSettings, base: str) -> str:
 
 
 def other_files(settings: RunSettings, base: str) -> dict[str, str]:
-    """Hashes of the files and models that judge and sample beside the policy, and of code in its folder, by name.
-
-    Args:
-        base: folder of the full model.
-    """
+    """Hashes of the files and models that judge and sample beside the policy, and of code in its folder, by name."""
     judging = judging_content(settings.annotator) if settings.annotator is not None else {}
     found: dict[str, Path] = {}
     for name in settings.sampler.models:

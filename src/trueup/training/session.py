@@ -1,6 +1,5 @@
 """One sitting of a run: read, build, train, write."""
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,8 +8,7 @@ from dataclasses import replace
 import torch
 
 from trueup import display, stop
-from trueup.config.annotator_names import weak_reward
-from trueup.config.resolve import Resolved, dump, going_on
+from trueup.config import annotator_names, resolve
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
@@ -20,19 +18,13 @@ from trueup.settings.annotator_settings import annotators_in
 from trueup.sources.log import EXAMPLES
 from trueup.training import checkpoint, export, loop, reloaded, seal, setup, summary, watch
 from trueup.training.folder import RunFolder
-
-logger = logging.getLogger(__name__)
+from trueup.words import logger
 
 
 class Session:
-    """Carries one run from its settings to its model.
+    """Carries one run from its settings to its model, in a folder that this process has locked."""
 
-    Args:
-        resolved: what was asked for.
-        folder: the run's, locked by this process.
-    """
-
-    def __init__(self, resolved: Resolved, folder: RunFolder) -> None:
+    def __init__(self, resolved: resolve.Resolved, folder: RunFolder) -> None:
         self.resolved, self.settings, self.folder = resolved, resolved.settings, folder
         self.method: Method = resolved.info.configure(resolved.method_settings)
 
@@ -56,13 +48,13 @@ class Session:
                     # What is gathered from here on is not gathered again once the run is resumed.
                     content = seal.sealed(self.resolved, record, parts.configuration)
                     self.folder.write_sealed(content, parts.settings)
-                    self.folder.write_settings(dump(self.resolved) | record)
+                    self.folder.write_settings(resolve.dump(self.resolved) | record)
                     self.folder.write_status("running", 0, 0)
                 source = data.source(parts)
             run = setup.make_run(self.resolved, parts, source, record, resume=resume)
             # Opened once the run has begun, so that one that cannot begin leaves nothing there.
             run.metrics.trackers = open_trackers(
-                settings.trackers, self.folder.path, self.name, dump(self.resolved), run.step
+                settings.trackers, self.folder.path, self.name, resolve.dump(self.resolved), run.step
             )
             try:
                 with self._stating(run, resume), display.bar(self.resolved.info.name, run.total) as advance:
@@ -81,10 +73,7 @@ class Session:
     def _stating(self, run: loop.Run | None, resume: bool) -> Iterator[None]:
         """Around what may break off: status.json then tells how the run stands, and the user how it can go on.
 
-        Nothing is left of a run that is new and has gathered nothing to go on from.
-
-        Args:
-            run: None before it is built, while its source is made, which may gather all of its feedback.
+        Nothing is left of a run that is new and has gathered nothing to go on from. Before it is built, `run` is None.
         """
         try:
             yield
@@ -102,7 +91,8 @@ class Session:
             return
         if recoverable:
             logger.info(
-                f"what was judged is kept; once that is mended, go on with: {going_on(self.resolved, self.folder.path)}"
+                "what was judged is kept; once that is mended, go on with: "
+                f"{resolve.going_on(self.resolved, self.folder.path)}"
                 f"{' --accept-changed true' if self._may_mend() else ''}"
             )
             if isinstance(error, InputError) and (examples := self.folder.path / EXAMPLES).exists():
@@ -121,12 +111,7 @@ class Session:
         )
 
     def _finish(self, run: loop.Run, told: Sequence[str], lines: Sequence[str]) -> None:
-        """Write the model and its card, and say what became of the run.
-
-        Args:
-            told: what was said of the data.
-            lines: of the summary.
-        """
+        """Write the model and its card, and say what became of the run."""
         loaded = run.parts.loaded
         step, values = loop.take_best(run)
         report = export.reward_report(run) if self.method.output == "scores" else None
@@ -173,7 +158,7 @@ class Session:
 
     def _troubles(self, run: loop.Run, report: export.RewardReport | None) -> Iterator[watch.Trouble]:
         """What is wrong with the finished model, by the run's figures."""
-        limits, weak = self.settings.watch, weak_reward(self.settings)
+        limits, weak = self.settings.watch, annotator_names.weak_reward(self.settings)
         yield from run.watch.troubles()
         if unmoved := run.watch.unmoved(setup.first_values(run)):
             yield unmoved

@@ -1,6 +1,5 @@
 """What a run is made of before its first step: policy, reference, optimizer, and what an earlier sitting saved."""
 
-import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,7 @@ from typing import Any
 
 import torch
 
-from trueup.batch.chat_template import today, writes_date
-from trueup.batch.rows import Demonstrations, Scores
-from trueup.batch.stream import collate_batch, cut
+from trueup.batch import chat_template, rows, stream
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import CheckpointError, InputError
 from trueup.methods.method import METHODS, Method, code_of
@@ -30,9 +27,7 @@ from trueup.sources.source import Source, passes
 from trueup.training import best, checkpoint, lazy, loop, optimizer, rounds, sampled, seal, watch
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
 from trueup.training.folder import RunFolder
-from trueup.words import listed, one_line
-
-logger = logging.getLogger(__name__)
+from trueup.words import listed, logger, one_line
 
 PAPERS, SMALL = 7e9, 1e9
 """Weights of the models that papers give learning rates for, and from where on down another is suggested."""
@@ -43,11 +38,7 @@ HIGHEST_RATE = 1e-3
 
 
 def read_data(settings: RunSettings, method: Method) -> Data:
-    """Read what a run's examples are, or will be made of, and say what it was taken for.
-
-    Raises:
-        InputError: it cannot be read, or the method cannot use it.
-    """
+    """Read what a run's examples are, or will be made of, and say what it was taken for."""
     if settings.turns == "all" and settings.source != "offline":
         raise InputError(
             f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
@@ -73,22 +64,16 @@ def load_parts(
     *,
     resume: bool,
 ) -> tuple[Parts, dict[str, Any]]:
-    """Load the models of a run; and what its run.yaml holds beside the settings.
-
-    Args:
-        fingerprints: of its data.
-
-    Raises:
-        InputError: a model cannot be loaded or adapted as asked; or, resumed, it is another than the run began with.
-    """
+    """Load the models of a run; and what its run.yaml holds beside the settings."""
     settings = resolved.settings
     held_out = sampled.read_eval_prompts(settings)
     policy, loaded = make_policy(settings, method)
     day = settings.template_date
-    if writes_date(loaded.tokenizer) or seal.others_write_date(settings):
-        day = day if day or resume else today()
+    if chat_template.writes_date(loaded.tokenizer) or seal.others_write_date(settings):
+        day = day if day or resume else chat_template.today()
         logger.info(
-            f"the chat template writes the date: in all of this run it is {day or today()} (template_date)"
+            f"the chat template writes the date: in all of this run it is {day or chat_template.today()} "
+            "(template_date)"
         )
     loaded = replace(loaded, template_date=day)
     settings = settings.model_copy(update={"template_date": day})
@@ -116,16 +101,7 @@ def load_parts(
 def make_run(
     resolved: Resolved, parts: Parts, source: Source, record: dict[str, Any], *, resume: bool
 ) -> loop.Run:
-    """A run at its beginning, or where its newest whole checkpoint left it.
-
-    Args:
-        record: what run.yaml holds beside the settings, to which the source's tokens are added.
-
-    Raises:
-        InputError: resumed, its tokens are other than it began with; or no attention backend is exact for the model.
-        CheckpointError: every checkpoint is damaged, or nothing can be written.
-        NumericsError: the policy is not its reference before the first step.
-    """
+    """A run at its beginning, or where its newest whole checkpoint left it; its tokens are added to the record."""
     settings, folder = parts.settings, parts.folder
     record["tokens_identity"] = source.identity()
     content = seal.sealed(resolved, record, parts.configuration)
@@ -169,11 +145,7 @@ def make_run(
 
 
 def choose_attention(parts: Parts, source: Source) -> None:
-    """Take the fastest attention backend that is exact for the policy, unless one was asked for; set the threads.
-
-    Raises:
-        InputError: none is exact.
-    """
+    """Take the fastest attention backend that is exact for the policy, unless one was asked for; set the threads."""
     settings, policy, groups = parts.settings, parts.policy, source.first_groups()
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     wanted = None if settings.attention == "auto" else settings.attention
@@ -231,11 +203,7 @@ def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> loop.Run:
 
 
 def _check_room(run: loop.Run) -> None:
-    """Say what the run needs on disk at most: checkpoints, one more while it is written, and the model.
-
-    Raises:
-        InputError: there is less.
-    """
+    """See that there is room on disk for the most it needs: checkpoints, one more being written, and the model."""
     parts, folder = run.parts, run.parts.folder
     trained = sum(parameter.nbytes for parameter in run.optimizer.parameters.values())
     copies = (
@@ -273,7 +241,7 @@ def _start(run: loop.Run) -> None:
         )
     parts.reference.start(run.source)
     first, _ = passes(run.source.first_groups(), parts.settings.micro_batch_tokens)[0]
-    check_first_batch(parts.policy, parts.reference, collate_batch(first, Demonstrations.collate))
+    check_first_batch(parts.policy, parts.reference, stream.collate_batch(first, rows.Demonstrations.collate))
     run.watch.begun = first_values(run)
     rate, info = parts.settings.learning_rate, METHODS.get(parts.method.name)
     if rate is not None and info and rate == info.defaults.get("learning_rate"):
@@ -283,11 +251,11 @@ def _start(run: loop.Run) -> None:
 @torch.no_grad()
 def first_values(run: loop.Run) -> list[float]:
     """What the policy as it is says of the responses of the first micro-batch: log-probabilities, or scores."""
-    first = next(cut(run.source.first_groups(), run.parts.settings.micro_batch_tokens))
-    batch = collate_batch(first, Demonstrations.collate).to(run.parts.policy.device)
+    first = next(stream.cut(run.source.first_groups(), run.parts.settings.micro_batch_tokens))
+    batch = stream.collate_batch(first, rows.Demonstrations.collate).to(run.parts.policy.device)
     with run.parts.policy.without_dropout():
         outputs = run.parts.policy.outputs(batch.stream)
-    values: list[float] = (outputs.score_N if isinstance(outputs, Scores) else outputs.sum).tolist()
+    values: list[float] = (outputs.score_N if isinstance(outputs, rows.Scores) else outputs.sum).tolist()
     return values
 
 
@@ -316,11 +284,7 @@ def suggest_rate(policy: StreamModel, default: float) -> None:
 
 
 def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loaded]:
-    """Load what is to be trained, seeded, and say how large it is.
-
-    Raises:
-        InputError: the model cannot be loaded or adapted as asked, or the device is not there.
-    """
+    """Load what is to be trained, seeded, and say how large it is."""
     torch.manual_seed(settings.seed)
     device = prepare.pick_device(settings.device)
     options: dict[str, Any] = {

@@ -19,8 +19,7 @@ from trueup.errors import NumericsError
 from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
 from trueup.objectives.loss import Loss, StepObjective, drift, total_of
-from trueup.parallel.processes import size, together
-from trueup.parallel.sharding import concatenated
+from trueup.parallel import processes, sharding
 from trueup.references.reference import Reference
 from trueup.sources.source import Step
 from trueup.training.optimizer import Optimizer
@@ -74,17 +73,9 @@ class Sums:
         self.finite.append(values.isfinite().all())
 
     def fetch(self, step: int, *more: Tensor) -> tuple[dict[str, float], dict[str, float], list[float]]:
-        """Bring everything over in one transfer.
+        """Bring everything over in one transfer: the mean and the count of every metric that there is, and `more`.
 
-        Args:
-            step: number of the step, for messages.
-            more: further numbers to bring along, without dimensions.
-
-        Returns:
-            The mean of every metric, leaving out those of which there was none; the count of each; and the numbers.
-
-        Raises:
-            NumericsError: something that was expected to be finite is not; only then is it looked at again.
+        What should be finite and is not is looked at again only then, and refused.
         """
         finite = torch.stack(self.finite).all() if self.finite else torch.tensor(True)
         names, parts = list(self.totals), [finite, *self.totals.values(), *self.counts.values(), *more]
@@ -98,7 +89,7 @@ class Sums:
             totals = dict(zip(names, numbers[1:stop_totals], strict=True))
             return totals, dict(zip(names, numbers[stop_totals:stop_counts], strict=True))
 
-        every = together(own)
+        every = processes.together(own)
         totals, counts = (_added([one[kind] for one in every]) for kind in (0, 1))
         means = {name: total / counts[name] for name, total in totals.items() if counts[name]}
         return means, counts, numbers[stop_counts:]
@@ -113,17 +104,7 @@ def _added(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int, what: str) -> None:
-    """Refuse values that are not finite.
-
-    Args:
-        values: one for each row of the batch, or for each of `rows`.
-        rows: whose values they are, where it is not simply each row's.
-        step: number of the step, for the message.
-        what: names the values in the message.
-
-    Raises:
-        NumericsError: the rows are named by file and number.
-    """
+    """Refuse values, one for each row of the batch or for each of `rows`, that are not finite; names their files."""
     bad = ~values.isfinite()
     if not bad.any():
         return
@@ -140,9 +121,7 @@ def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: i
 class Rows:
     """The rows of all micro-batches of a step, without gradients and dropout; computed where an objective asks.
 
-    Args:
-        sums: told what has to be finite. What is measured goes into the loss of every row, of other micro-batches as
-            well, so that it comes before them in what is looked at.
+    What is measured goes into the loss of every row, also of other micro-batches, so that `sums` has it first.
     """
 
     policy: StreamModel
@@ -170,7 +149,7 @@ class Rows:
                 yield both
 
     def joined(self, lines: Sequence[Tensor]) -> Tensor:
-        return concatenated(lines)
+        return sharding.concatenated(lines)
 
     @torch.no_grad()
     def _both(self, batch: Batch[Any]) -> tuple[LogProbs, LogProbs | None]:
@@ -213,7 +192,7 @@ def forward(
     loss = objective(outputs, reference_log_probs, there.index)
     if batch.idle:
         loss = replace(loss, per_example=loss.per_example * 0.0)
-    if size() > 1 and torch.is_grad_enabled() and not loss.per_example.requires_grad:
+    if processes.size() > 1 and torch.is_grad_enabled() and not loss.per_example.requires_grad:
         read = outputs.token_S if isinstance(outputs, LogProbs) else outputs.score_N
         loss = replace(loss, per_example=loss.per_example + 0.0 * read.sum())  # a pass back as in the others
     if batch.idle:
@@ -236,11 +215,7 @@ def train_step(
 ) -> dict[str, float]:
     """Sum the micro-batches' gradients, divide once by the whole batch's weight, clip, and step.
 
-    Args:
-        data: the step's micro-batches; the result does not depend on how the batch was cut.
-        step: number of this step, for messages.
-        learning_rate: of this step.
-        memory: what the run remembers of the steps before, which this one adds to.
+    The result does not depend on how the batch was cut. `memory` is what the run remembers, which this step adds to.
 
     Returns:
         Means of the metrics over the whole batch, and `grad_norm` before clipping.
@@ -287,16 +262,7 @@ def evaluate(
     step: int,
     memory: Mapping[str, Tensor] | None = None,
 ) -> dict[str, float]:
-    """Means of loss and metrics over held-out feedback, all of it taken as one batch, under `eval_` names.
-
-    Args:
-        step: number of the step after which it is taken, for messages.
-        memory: what the run remembers; nothing is added to it.
-
-    Raises:
-        NumericsError: something is not finite.
-        Stopped: the user asked to stop.
-    """
+    """Means of loss and metrics over held-out feedback, all of it taken as one batch, under `eval_` names."""
     sums = Sums()
     objective = objective_of(method, Rows(policy, reference, data, sums, dict(memory or {}), learns=False))
     for batch in data.batches:

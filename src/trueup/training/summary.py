@@ -20,12 +20,7 @@ SAMPLES, LONGEST = 3, 400
 
 
 def summary(run: Run, seconds: float, *, resumed: bool) -> Iterator[str]:
-    """Lines for people.
-
-    Args:
-        seconds: that this sitting took.
-        resumed: whether there were others before it.
-    """
+    """Lines for people, after so many seconds of this sitting."""
     sitting = " in this sitting" if resumed else ""
     yield f"{run.parts.method.name}: {run.step} of {run.total} steps, {duration(seconds)}{sitting}"
     evaluated = [line for line in read_lines(run.parts.folder.metrics) if "eval_loss" in line]

@@ -5,7 +5,6 @@ tokens, D model width.
 """
 
 import hashlib
-import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,9 +25,8 @@ from trueup.errors import InputError
 from trueup.models.tokenizer import quiet_library
 from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
+from trueup.words import logger
 from trueup.world import language, people
-
-logger = logging.getLogger(__name__)
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 MAX_LENGTH = 128

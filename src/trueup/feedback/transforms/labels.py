@@ -3,7 +3,6 @@
 Which responses count as demonstrations is said here too.
 """
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +14,7 @@ from trueup.feedback import orders, views
 from trueup.feedback.records import Discarded, Example
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import Fitted
-from trueup.words import counted
-
-logger = logging.getLogger(__name__)
+from trueup.words import counted, logger
 
 Scale = Literal["none", "min-max", "range", "sigmoid"]
 

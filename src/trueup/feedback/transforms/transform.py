@@ -5,7 +5,6 @@ new into them (standardised rewards, a condition in the prompt, examples of one 
 and comes first. It is fitted on the training examples alone and then rewrites those held out in the same way.
 """
 
-import logging
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,7 @@ from typing import Protocol
 from trueup.display import data_logger
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Comparison, Example, Response, content_key
-from trueup.words import counted
-
-logger = logging.getLogger(__name__)
+from trueup.words import counted, logger
 
 Rewrite = Callable[[Sequence[Example]], Sequence[Example]]
 

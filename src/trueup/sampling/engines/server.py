@@ -1,6 +1,5 @@
 """Responses from an OpenAI-compatible server."""
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -16,8 +15,8 @@ from trueup.sampling import server_api
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
 from trueup.sampling.server_api import VLLM, SamplingRequest, Server, ServerKind
 from trueup.settings.gathering_settings import SamplerSettings
+from trueup.words import logger
 
-logger = logging.getLogger(__name__)
 SERVED = True
 PATIENCE = 600.0
 """Seconds over which a request that fails is sent again, or twice the timeout if that is more."""
