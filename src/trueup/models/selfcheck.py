@@ -26,6 +26,7 @@ from trueup.models import head, reward
 from trueup.models.attention import Backend, UnsupportedAttention, automatic, backend, padded
 from trueup.models.causal import CausalModel, StreamModel, evaluation_mode
 from trueup.parallel.processes import every
+from trueup.words import one_line
 
 Numbers = Callable[[Stream], torch.Tensor]
 
@@ -59,7 +60,7 @@ def check_attention(
         expected = naive(stream)
         refused: list[tuple[Backend, str]] = []
         for one in automatic(model.device) if wanted is None else [backend(wanted)]:
-            reason = _difference(model, stream, one, read, expected, what)
+            reason = _difference(model, stream, one, (read, naive), expected, what)
             if reason is None:
                 other, why = refused[0] if refused else (one, "")
                 told = f"{other.title} does not fit this model ({why}); {one.instead}" if refused else ""
@@ -238,17 +239,31 @@ def _row(model: StreamModel, network: Any, prompt: np.ndarray, row: TokenRow) ->
 
 
 def _difference(
-    model: StreamModel, stream: Stream, tried: Backend, read: Numbers, expected: torch.Tensor, what: str
+    model: StreamModel,
+    stream: Stream,
+    tried: Backend,
+    both: tuple[Numbers, Numbers],
+    expected: torch.Tensor,
+    what: str,
 ) -> str | None:
-    """Why a backend is not exact, or None."""
-    before, autocast = model.attention, model.autocast
+    """Why a backend is not exact, or None. One that computes in half precision may be off by twice what the library
+    itself is in that precision, or by the rounding of one log-probability."""
+    before, autocast, (read, naive) = model.attention, model.autocast, both
     parameter, tolerance = next(model.network.parameters()), rounding(model)
+    half = tried.half and tried.supports(model.device) and parameter.dtype == torch.float32
+    failures = (
+        (RuntimeError, ValueError, ImportError) if tried.half else ()
+    )  # a kernel that is not there, or not for it
     try:
+        if half and autocast is not None:
+            with torch.autocast(model.device.type, dtype=autocast):
+                own = float((naive(stream) - expected).abs().max())
+            tolerance = max(2 * own, 32 * torch.finfo(autocast).eps)
         model.set_attention(tried.name)
-        model.autocast = None if parameter.dtype == torch.float32 else autocast
+        model.autocast = None if parameter.dtype == torch.float32 and not half else autocast
         got = read(stream)
-    except (UnsupportedAttention, head.UnsupportedHead) as error:
-        return str(error)
+    except (UnsupportedAttention, head.UnsupportedHead, *failures) as error:
+        return one_line(error)
     finally:
         model.autocast = autocast
         model.set_attention(before)

@@ -45,6 +45,8 @@ class Backend:
     order: int | None = None
     """When it is tried if the user asks for none, the lowest first; None is never tried unasked."""
     supports: Callable[[torch.device], bool] = lambda device: True
+    half: bool = False
+    """Whether it computes in half precision alone on a GPU."""
 
 
 class UnsupportedAttention(Exception):
