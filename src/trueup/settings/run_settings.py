@@ -235,8 +235,7 @@ class RunSettings(BaseModel):
     threads: Count | None = None
     """CPU threads. Left out: 1 where a step is very small, else as torch chooses."""
     attention: Attention = "auto"
-    """How shared prompts are computed. auto takes varlen on GPUs that have it, else grouped, or padded where
-    the architecture needs it."""
+    """How shared prompts are computed. auto takes the fastest that the device has and that is exact for the model."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     parallel: ParallelSettings = ParallelSettings()
