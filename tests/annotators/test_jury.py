@@ -16,12 +16,14 @@ from trueup.annotators.annotator import Annotated, ScoringAnnotator
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.jury import Judge, Jury, decide, gold_pairs, jury_lines, quality
-from trueup.annotators.rubric import RubricScores
+from trueup.annotators.rubric import RubricScores, WeightedScores
 from trueup.annotators.template import load_question
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_from_row, example_to_row
-from trueup.feedback.records import Comparison, Discarded, Example, Origin, Prompt, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Message, Origin, Prompt, Response
 from trueup.settings.annotator_settings import JuryAnnotator, annotators_in, criterion_of
+from trueup.settings.gathering_settings import AnnotateSettings
+from trueup.settings.validation import validate
 
 BROKEN = Unreadable("the answer is neither label")
 
@@ -276,6 +278,40 @@ def test_what_has_no_criterion_or_no_readable_rating_is_left_out() -> None:
     )
     assert [one.reason for one in made.dropped] == [comparing.UNREAD, "no criterion to score it by"]
     assert made.totals["scores"] == 0
+
+
+def test_scores_of_several_add_up_by_their_weights() -> None:
+    """By hand: 1 * 4 - 0.5 * 2 and 1 * 1 - 0.5 * 3; an example that one cannot score is left out."""
+    scorers = tuple(
+        Judge(name, ScoringAnnotator(lambda _, texts, at=at: [float(one[at]) for one in texts], name), False)
+        for at, name in enumerate(("helpful", "long"))
+    )
+    both = (Response("42", label=1.0), Response("13"))
+    turns = (Response((Message("assistant", "4"), Message("assistant", "2"))),)
+    made = WeightedScores(scorers, (1.0, -0.5)).annotate(
+        [Example(Prompt("p"), both), Example(Prompt("q"), turns)]
+    )
+    assert [one.score for one in made.kept[0].responses] == [3.0, -0.5] and len(made.dropped) == 1
+    assert made.totals == {"scores": 2.0, "score of helpful": 5.0, "score of long": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"weights": [1]}, "weights are 1 and of names 2; give one weight for each"),
+        ({"weights": [1, 0]}, "weights hold a 0, with which a score says nothing"),
+        ({"weights": [1, "nan"]}, "must be a finite number"),
+        ({"of": ["world:gold", "world:gold"]}, "of names 'gold' twice with the same settings"),
+        ({"of": ["world:gold", "openai?base_url=http://h/v1&model=J"]}, "openai, which compares and gives no score"),
+        ({"of": []}, "at least"),
+    ],
+)  # fmt: skip
+def test_weights_that_add_nothing_up_are_refused(given: Mapping[str, object], message: str) -> None:
+    layer = {"kind": "weighted", "of": ["world:gold", "world:proxy"], **given}
+    with pytest.raises(InputError, match=message):
+        validate(
+            AnnotateSettings, {"data": ["a"], "output": "b", "annotator": layer}, where="trueup annotate"
+        )
 
 
 def test_criteria_and_their_weights_are_read_and_written() -> None:

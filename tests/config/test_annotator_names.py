@@ -16,7 +16,8 @@ from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
 
 REWARD_FORMS = (
-    r"give rubric, a reward model's FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE\.py:FUNCTION"
+    r"give rubric, weighted, a reward model's FOLDER, "
+    r"likelihood:FOLDER, world:gold, world:proxy or FILE\.py:FUNCTION"
 )
 
 
@@ -46,7 +47,7 @@ def test_a_name_stands_for_settings(name: str, layer: dict[str, str]) -> None:
     [
         (
             "opneai",
-            r"^annotator 'opneai' is not known; give openai, jury, rubric, local:FOLDER, .*; did you mean",
+            r"^annotator 'opneai' is not known; give openai, jury, rubric, weighted, local:FOLDER, .*; did you mean",
         ),
         ("rewrad:runs/rm", r"did you mean reward\?$"),
         ("runs/rm/model", r"FILE\.py:FUNCTION; did you mean reward:runs/rm/model\?$"),
@@ -130,9 +131,9 @@ class TestExpanded:
             ({"reward": "world:gold", "annotator.noise": 0.1}, r"^reward and annotator\.noise are both"),
             (
                 {"reward": ["a", "b"]},
-                r"^reward must be rubric, a reward model's FOLDER, .*; got \['a', 'b'\]$",
+                r"^reward must be rubric, weighted, a reward model's FOLDER, .*; got \['a', 'b'\]$",
             ),
-            ({"reward": 3}, r"^reward must be rubric, a reward model's FOLDER, .*; got 3$"),
+            ({"reward": 3}, r"^reward must be rubric, weighted, a reward model's FOLDER, .*; got 3$"),
         ],
     )
     def test_two_that_differ(self, given: dict[str, Any], message: str) -> None:

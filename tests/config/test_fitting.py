@@ -23,8 +23,8 @@ EVALUATED = {"eval_fraction": 0.2, "eval_every": 2}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "scored", ONLINE | OPENAI,
-        r"^annotator openai compares responses, and method scored needs their scores: give as reward rubric, a "
-        r"reward model's FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE\.py:FUNCTION$",
+        r"^annotator openai compares responses, and method scored needs their scores: give as reward rubric, "
+        r"weighted, a reward model's FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE\.py:FUNCTION$",
     ),
     ("scored", ONLINE | LOCAL, "^annotator local compares"),
     ("scored", {"prompts": "p"} | LOCAL, "^annotator local compares"),

@@ -342,7 +342,7 @@ class TestAnnotator:
     def test_folders_that_are_not_there(self, online: dict[str, Any], model: Path) -> None:
         refuses(
             online,
-            r"^reward model rm is not a folder; give rubric, a reward model's FOLDER",
+            r"^reward model rm is not a folder; give rubric, weighted, a reward model's FOLDER",
             annotator=RewardAnnotator("rm"),
         )
         message = r"^annotator\.kind local: org/judge: no such folder, and the hub is switched off"

@@ -90,6 +90,15 @@ def translated(method: str = "dpo", **values: Any) -> Translated:
         ("ppo", {"num_iterations": 2, "top_p": 0.9}, {"round_passes": 2, "sampler.top_p": 0.9}),
         ("ppo", {"judge": "openai"}, {"annotator": "openai"}),
         ("ppo", {"reward_funcs": ["rewards.py:f"], "reward_weights": [1.0]}, {"reward": "rewards.py:f"}),
+        (
+            "ppo", {"reward_funcs": ["runs/rm", "rewards.py:f"], "reward_weights": [1, 0.2]},
+            {
+                "annotator": "weighted", "annotator.weights": [1, 0.2],
+                "annotator.of": [
+                    {"kind": "reward", "model": "runs/rm"}, {"kind": "function", "function": "rewards.py:f"},
+                ],
+            },
+        ),
         ("ppo", {"use_vllm": False, "vllm_mode": "server"}, {}),
         (
             "ppo", {"use_vllm": "true", "vllm_mode": "server", "vllm_server_base_url": "http://h:1/v1/"},
@@ -166,8 +175,7 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("dpo", {"push_to_hub": True, "fsdp": "full_shard"}, "training runs in one process; push_to_hub True is"),
         ("ppo", {"use_vllm": True}, r"^use_vllm with vllm_mode colocate is not offered: start vllm serve, and"),
         ("ppo", {"use_vllm": True, "vllm_mode": "sever"}, r"^vllm_mode must be one of server, colocate; got"),
-        ("ppo", {"reward_funcs": ["a", "b"]}, r"^reward_funcs \['a', 'b'\] is not offered: give one; a function"),
-        ("ppo", {"reward_weights": [1, 2]}, r"^reward_weights \[1, 2\] is not offered: give one reward"),
+        ("ppo", {"reward_funcs": ["a", "openai"]}, r"^reward 'openai' is refused, as it compares responses"),
         ("ppo", {"max_new_tokens": 3, "response_length": 4}, r"max_new_tokens and response_length contradict each"),
         ("ppo", {"num_mini_batches": 4}, r"^num_mini_batches 4 is not offered: give round_prompts, .* and"),
         ("ppo", {"total_episodes": 1000}, r"^total_episodes 1000 is not offered: give epochs, or steps$"),

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from support import small_runs
 from support.online_runs import online, replay, reward_calls, write_reward
 
-from trueup.errors import AnnotatorError, NumericsError, Stopped
+from trueup.errors import AnnotatorError, InputError, NumericsError, Stopped
 from trueup.feedback.read import read_feedback
 from trueup.methods import METHODS
 from trueup.objectives.rollout import KLControl
@@ -176,6 +176,31 @@ def test_a_penalty_is_taken_off_the_score(tiny_model: Path, tmp_path: Path) -> N
     told = {one["round"]: one["facts"]["objective/kl"] for one in rounds(tmp_path / "run")}
     for number, several in gaps.items():
         assert told[number] == pytest.approx(sum(several) / len(several) / 0.5, abs=1e-6)
+
+
+def test_several_rewards_are_added_up_and_each_is_told(tiny_model: Path, tmp_path: Path) -> None:
+    """Through a break, too; other weights are another run."""
+    variety = write_reward(tmp_path)
+    (tmp_path / "length.py").write_text("def length(prompt, response):\n    return len(response)\n")
+    several = {
+        "annotator.kind": "weighted", "annotator.of": [variety, f"{tmp_path / 'length.py'}:length"],
+        "annotator.weights": [1.0, -0.25],
+    }  # fmt: skip
+    for output, run in (
+        ("whole", small_runs.run_here),
+        ("broken", partial(small_runs.break_off, before_step=4)),
+    ):
+        values = online(tiny_model, tmp_path, tmp_path / output, **several)
+        del values["annotator.function"]
+        run("rloo", values)
+    with pytest.raises(InputError, match="annotator"):
+        api.resume(tmp_path / "broken", {"annotator.weights": [1.0, -0.5]}, quiet=True)
+    api.resume(tmp_path / "broken", quiet=True)
+    assert rounds(tmp_path / "broken") == rounds(tmp_path / "whole")
+    assert small_runs.model_bytes(tmp_path / "broken") == small_runs.model_bytes(tmp_path / "whole")
+    for facts in (one["facts"] for one in rounds(tmp_path / "whole")):
+        each = [facts[f"online/score/{one}"] for one in several["annotator.of"]]
+        assert facts["online/score"] == pytest.approx(each[0] - 0.25 * each[1]) and each[1] > 1
 
 
 def test_every_round_goes_on_from_what_the_one_before_it_left(tiny_model: Path, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ FEWEST = 20
 ARGUMENTS, COMPARED = ("prompt", "response"), ("prompt", "first", "second")
 """What a function is called with that scores, and one that compares."""
 FORM = "FILE.py:FUNCTION, e.g. rewards.py:brevity"
+SCORE_OF = "score of "
+"""Begins the names of totals that are sums of the scores of one of several annotators."""
 NO_TEXT = "a response of several turns is no one text to score"
 
 

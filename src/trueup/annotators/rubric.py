@@ -1,9 +1,10 @@
-"""Scores by a rubric: each criterion is asked by itself, and what is found is added up by weights.
+"""Scores added up by weights: of a rubric, each criterion of which is asked by itself, or of several annotators.
 
 As in HealthBench (Arora et al., 2025, https://arxiv.org/abs/2505.08775) and rubrics as rewards (Gunjal et al., 2025,
 https://arxiv.org/abs/2507.17746). Criteria are those of the data set, and those that a prompt has of its own.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import ClassVar
 
 from trueup.annotators import annotator, comparing, jury
 from trueup.errors import InputError
-from trueup.feedback.records import Discarded, Example
+from trueup.feedback.records import Discarded, Example, scores_of
 from trueup.files import no_device
 from trueup.settings import annotator_settings
 
@@ -87,3 +88,51 @@ def lines_of(file: str) -> list[str]:
             f"annotator.file {file}: it is empty; give a criterion on each line, as in It is short.=2"
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedScores:
+    """Scores each response by sum_i w_i s_i, s_i being what annotator i gives it.
+
+    An example that one of them cannot score is left out. Its totals: those of all together, `scores`, and of each
+    `score of NAME`, the sum of s_i.
+    """
+
+    scorers: tuple[jury.Judge, ...]
+    weights: tuple[float, ...]
+    gives: ClassVar[str] = "scores"
+
+    @property
+    def name(self) -> str:
+        return f"weighted sum of {', '.join(one.name for one in self.scorers)}"
+
+    def annotate(self, examples: Sequence[Example]) -> annotator.Annotated:
+        """See `trueup.annotators.annotator.Annotator`."""
+        heard = [one.annotator.annotate(examples) for one in self.scorers]
+        made: list[Example | Discarded] = []
+        given = dict.fromkeys((f"{annotator.SCORE_OF}{one.name}" for one in self.scorers), 0.0)
+        for several in zip(*(one.examples for one in heard), strict=True):
+            known = [one for one in several if isinstance(one, Example)]
+            if len(known) < len(several):
+                made.append(next(one for one in several if isinstance(one, Discarded)))
+                continue
+            rows = [scores_of([one]) for one in known]
+            weighed = [map(weight.__mul__, row) for weight, row in zip(self.weights, rows, strict=True)]
+            made.append(
+                annotator.with_scores(known[0], list(map(math.fsum, zip(*weighed, strict=True))), self.name)
+            )
+            for name, row in zip(given, rows, strict=True):
+                given[name] += math.fsum(row)
+        scores = {"scores": float(len(scores_of(one for one in made if isinstance(one, Example))))}
+        return annotator.Annotated(
+            tuple(made), {**annotator.summed(one.totals for one in heard), **given, **scores}
+        )
+
+
+def load_weighted(
+    choice: annotator_settings.WeightedAnnotator,
+    *,
+    make: Callable[[annotator_settings.AnnotatorChoice, Path | None], annotator.Annotator],
+) -> WeightedScores:
+    """The annotator that a choice describes; see `trueup.annotators.jury.load_jury`."""
+    return WeightedScores(jury.judges_of(choice, make, None), choice.weights or (1.0,) * len(choice.of))

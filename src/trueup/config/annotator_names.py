@@ -72,7 +72,8 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     reward = rest.pop("reward", None)
     if reward is not None:
-        if beside := [name for name in rest if name.partition(".")[0] == "annotator"]:
+        beside = [name for name in rest if name.partition(".")[0] == "annotator"]
+        if beside and (reward not in KINDS or "annotator" in rest):
             raise InputError(
                 f"reward and {beside[0]} are both given, and a reward is short for an annotator that scores; give one"
             )

@@ -8,6 +8,7 @@ loss has another default there. `trl_names.toml` holds the names that need no ru
 from collections.abc import Callable
 from typing import Any, get_args
 
+from trueup.config.annotator_names import reward_layer
 from trueup.config.trl_rows import NAMES, Row, Rule, Translated, Values, flag, plain_rows, term
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
@@ -245,11 +246,16 @@ def _best(given: Values, method: MethodInfo) -> Translated:
     return Translated(inner) if inner else _idle(given, "load_best_model_at_end: true")
 
 
-@_rule("reward_funcs")
+@_rule("reward_funcs reward_weights")
 def _reward(given: Values, method: MethodInfo) -> Translated:
-    """`reward`, if it is one"""
-    instead = "give one; a function FILE.py:FUNCTION may add several up"
-    return Translated({"reward": _sole("reward_funcs", given, instead)})
+    """`reward`; of several `annotator: weighted`, with `annotator.of` and `annotator.weights`"""
+    if "reward_funcs" not in given:
+        return _idle(given, "reward_funcs")
+    names, weights = _several(given["reward_funcs"]), _several(given.get("reward_weights", 1))
+    if len(names) == 1 and convert(float, "reward_weights", weights[0]) == 1:
+        return Translated({"reward": names[0]})
+    made = {"annotator": "weighted", "annotator.of": [reward_layer(str(name)) for name in names]}
+    return Translated(made | ({"annotator.weights": weights} if "reward_weights" in given else {}))
 
 
 @_rule("reward_clip_range")

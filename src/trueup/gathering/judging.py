@@ -10,7 +10,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from trueup.annotators import comparing, jury
-from trueup.annotators.annotator import Annotated, Annotator, summed
+from trueup.annotators.annotator import SCORE_OF, Annotated, Annotator, summed
 from trueup.batch.chat_template import today
 from trueup.errors import InputError
 from trueup.estimates import mean
@@ -195,6 +195,9 @@ def _comparisons(judged: Annotated) -> Iterator[str]:
 def verdict_lines(totals: Mapping[str, float]) -> Iterator[str]:
     """How the verdicts could be read, what being shown first was worth, and how several judges did."""
     yield from jury.jury_lines(totals)
+    for name, value in totals.items():
+        if name.startswith(SCORE_OF) and totals["scores"]:
+            yield f"{name}: mean {value / totals['scores']:.4g}"
     verdicts, unreadable = totals.get("verdicts", 0), totals.get("unreadable", 0)
     if not verdicts:
         return
@@ -219,7 +222,7 @@ def usage_lines(totals: Mapping[str, float]) -> Iterator[str]:
     if more := {
         name: value
         for name, value in sorted(totals.items())
-        if not (name in READ or "/" in name or name.startswith("met: "))
+        if not (name in READ or "/" in name or name.startswith(("met: ", SCORE_OF)))
     }:
         yield f"annotator: {', '.join(f'{name} {_number(value)}' for name, value in more.items())}"
 

@@ -125,7 +125,38 @@ class RubricAnnotator:
         return self
 
 
-Several = JuryAnnotator | RubricAnnotator
+@dataclass(frozen=True, config=STRICT_DATACLASS)
+class WeightedAnnotator:
+    """Several annotators that score, added up by weights; one score a response."""
+
+    of: Annotated[tuple[Member, ...], BeforeValidator(schema.one_or_several), Field(min_length=1)]
+    """Who scores: names of annotators, as for a jury, such as reward:FOLDER and rewards.py:brevity."""
+    kind: Literal["weighted"] = "weighted"
+    gives: ClassVar[Gives] = "scores"
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.annotators.rubric:load_weighted", "of", ("weighted",)
+    )
+    weights: schema.Numbers = ()
+    """What each score is multiplied by, in the order of their names; below 0 for what is to be small.
+    Left out: 1 each."""
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        _refuse_twice(self.of)
+        if odd := [one.kind for one in self.of if one.gives != "scores"]:
+            raise ValueError(
+                f"of names {odd[0]}, which compares and gives no score; give annotators that score, or a jury"
+            )
+        if self.weights and len(self.weights) != len(self.of):
+            raise ValueError(
+                f"weights are {len(self.weights)} and of names {len(self.of)}; give one weight for each, in their order"
+            )
+        if 0 in self.weights:
+            raise ValueError("weights hold a 0, with which a score says nothing; leave that annotator out")
+        return self
+
+
+Several = JuryAnnotator | RubricAnnotator | WeightedAnnotator
 """Those that others judge for."""
 
 
@@ -134,12 +165,12 @@ def _refuse_twice(judges: tuple[Any, ...]) -> None:
         if one in judges[:place]:
             name = as_given(str(vars(one)[one.about.main]))
             raise ValueError(
-                f"of names {name} twice with the same settings, which counts as two who agree; name each judge once"
+                f"of names {name} twice with the same settings, which counts it double; name each once"
             )
 
 
 Judges = Comparing | JuryAnnotator
-Scorers = Scoring | RubricAnnotator
+Scorers = Scoring | RubricAnnotator | WeightedAnnotator
 AnnotatorChoice = Annotated[Judges | Scorers, Field(discriminator="kind")]
 JudgeChoice = Annotated[Judges, Field(discriminator="kind")]
 """One that compares."""

@@ -46,6 +46,9 @@ def modules_of(*package: str) -> tuple[str, ...]:
 Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Text = Annotated[Plain, Field(min_length=1)]
 Texts = Annotated[tuple[Plain, ...], BeforeValidator(one_or_several)]
+Numbers = Annotated[
+    tuple[float, ...], BeforeValidator(lambda one: one if isinstance(one, list | tuple) else (one,))
+]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trueup.annotators.annotator import Annotator
+from trueup.annotators.annotator import SCORE_OF, Annotator
 from trueup.annotators.comparing import UNDECIDED
 from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.errors import AnnotatorError, NumericsError
@@ -121,7 +121,11 @@ class Collector:
         alone = [one for one in examples if len(one.responses) < 2] if compares else []
         compared = [one for one in examples if len(one.responses) > 1] if compares else examples
         judged = owned(lambda: self.annotator.annotate(compared))
-        metrics |= {f"annotator/{name}": float(value) for name, value in judged.totals.items()}
+        for name, value in judged.totals.items():
+            if not name.startswith(SCORE_OF):
+                metrics[f"annotator/{name}"] = float(value)
+            elif count := judged.totals["scores"]:
+                metrics[f"online/score/{name.removeprefix(SCORE_OF)}"] = value / count
         made: Sequence[Example] = judged.kept
         undecided = [
             one
