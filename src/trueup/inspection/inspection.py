@@ -1,12 +1,14 @@
 """The whole inspection: everything is read, no malformed row stops it, and all that is wrong is found."""
 
+from __future__ import annotations
+
 import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trueup import display, words
 from trueup.errors import InputError
@@ -15,10 +17,13 @@ from trueup.feedback.read import FileReport, read_source
 from trueup.feedback.records import Discarded, Example, Origin, count, scores_of
 from trueup.feedback.turns import as_chat, turns_in_loss, what_turns_did
 from trueup.feedback.views import judged_pairs
-from trueup.inspection import encoded, findings, statistics
+from trueup.inspection import findings, statistics
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
 from trueup.settings.data_settings import part_of
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
+
+if TYPE_CHECKING:
+    from trueup.inspection import encoded
 
 FOR_PEOPLE = ("training", "evaluation", "coding", "turns")
 
@@ -137,6 +142,7 @@ def inspect(
     shown: tuple[Shown, ...] = ()
     turns: list[str] = []
     if coding is not None:
+        from trueup.inspection.encoded import EncodedFeedback  # which needs numpy
         from trueup.models.tokenizer import quiet_library
 
         learned = turns_in_loss(examples, coding.turns)
@@ -145,7 +151,7 @@ def inspect(
         chosen = choose(replace(training, examples=learned), rows, show) if training.files else []
         with quiet_library():  # the library warns of long texts, which are counted here
             everything = display.track([*learned, *held_out], "tokenizing")
-            tokenized = encoded.EncodedFeedback(everything, coding, training=len(learned))
+            tokenized = EncodedFeedback(everything, coding, training=len(learned))
             shown = tuple(show_example(one, coding) for one in chosen)
         problems += tokenized.problems
         tokens = tokenized.counts
@@ -234,10 +240,11 @@ def choose(part: Collected, rows: Sequence[str], count: int) -> list[Example]:
 
 
 def show_example(example: Example, coding: encoded.Coding) -> Shown:
+    from trueup.inspection.encoded import all_responses
+
     origin = str(example.origin)
     try:
-        made = coding.encoder.encode(encoded.all_responses(example))
-        uncut = coding.uncut.encode(encoded.all_responses(example))
+        made, uncut = (one.encode(all_responses(example)) for one in (coding.encoder, coding.uncut))
     except InputError as error:
         return Shown(origin, str(error))
     if isinstance(made, Discarded) or isinstance(uncut, Discarded):
