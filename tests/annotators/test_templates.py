@@ -212,6 +212,8 @@ def test_what_stands_outside_the_marks_is_the_template_alone(name: str, canary: 
         return outside(text).replace(blocks[0][0], "MARK")
 
     plain = rest("a prompt", "one", "other")
+    weighed = Prompt("p", rubric=(("It says why.", 1.0), ("It flatters.", -2.0)))
+    assert "- It says why.\n- It flatters. (weight -2)\n" in outside(pose(template, weighed, "a", "b").text)
     assert plain.count("()") == 3 and "MARK" in plain
     for texts in (("p", canary, "b"), ("p", "a", canary), (canary, "a", "b"), (canary, canary, canary)):
         assert rest(*texts) == plain

@@ -78,12 +78,35 @@ def test_a_function_scores_every_response(folder: Path, capsys: Captured) -> Non
     assert sorted(path.name for path in folder.glob("*out*")) == ["out.jsonl"]
 
 
+def test_what_a_jury_leaves_undecided_is_for_people(folder: Path, capsys: Captured) -> None:
+    """Whole examples, of which nothing was decided, and single pairs; even where no example has a comparison."""
+    texts = {"q": ("a b c", "long", "very long one"), "r": ("some words", "one")}
+    rows = [{"prompt": key, "responses": [{"content": one} for one in own]} for key, own in texts.items()]
+    write(folder / "three.jsonl", rows)
+    jury = ("--annotator.of", "rewards.py:words", "--annotator.of", "comparing:rewards.py:shorter")
+    assert judge(*jury, "--annotator.agreement", "1", data="three.jsonl", by="jury") == 2
+    assert "2 examples that the judges do not agree on written to out.undecided" in capsys.readouterr().err
+    assert [len(one.responses) for one in read("out.undecided.jsonl")] == [3, 2]
+    jury += ("--annotator.of", "rewards.py:letter", "--annotator.agreement", "0.6")
+    (folder / "rewards.py").write_text(
+        f"{FUNCTIONS}def letter(prompt, response):\n    return 'v' in response\n"
+    )
+    assert judge(*jury, data="three.jsonl", by="jury", output="more.jsonl") == 0
+    (decided,) = read("more.jsonl")
+    assert [(one.better, one.worse) for one in decided.comparisons] == [(2, 1)]
+    left = [[said.content for said in one.responses] for one in read("more.undecided.jsonl")]
+    assert left == [["a b c", "long"], ["a b c", "very long one"], ["some words", "one"]]
+
+
 def test_a_function_compares_in_both_orders(folder: Path, capsys: Captured) -> None:
     assert judge(by="comparing:rewards.py:shorter") == 0
     found = [[(one.better, one.worse, one.probability) for one in made.comparisons] for made in read()]
     assert [one[:2] for made in found for one in made] == [(1, 0), (0, 1)]
     assert [one[2] for made in found for one in made] == pytest.approx([0.8, 0.8])
     assert "1 for fewer than two different responses (pairs.jsonl:3)" in capsys.readouterr().err
+    (folder / "first.py").write_text("def first(prompt, one, other):\n    return 1\n")
+    assert judge(by="comparing:first.py:first", output="first.jsonl") == 2
+    assert "on 2 of 2 pairs the place decides, not the response" in capsys.readouterr().err
     for by, message in {
         "comparing:rewards.py:much": "'p1': the function returned 2; it must return a number from 0 to 1",
         "comparing:rewards.py:words": "a prompt and two responses: too many positional arguments. Define "

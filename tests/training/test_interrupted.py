@@ -19,7 +19,7 @@ from trueup.errors import CheckpointError
 from trueup.metrics import Metrics
 from trueup.models.causal import CausalModel
 from trueup.references.build import ModelCopy
-from trueup.training import checkpoint, loop, session
+from trueup.training import checkpoint, export, loop
 from trueup.training.checkpoint import load_newest
 from trueup.training.folder import RunFolder
 from trueup.training.optimizer import Optimizer
@@ -84,7 +84,7 @@ def test_a_signal_while_the_finished_model_is_written_does_not_stop_it(
     output = tmp_path / "run"
 
     def body() -> int:
-        with signalled(session, "export", 1, signal.SIGTERM):
+        with signalled(export, "export", 1, signal.SIGTERM):
             return train({**uninterrupted[0], "output": str(output)})
 
     assert in_child(body) == 0

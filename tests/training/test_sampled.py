@@ -68,7 +68,11 @@ def test_a_run_that_was_broken_off_measures_the_same(
     small_runs.run_here("dpo", values)
     broken = values | {"output": str(tmp_path / "broken"), "save_every": 2}
     small_runs.break_off("dpo", broken, before_step=before)
+    started = tmp_path / "broken" / "start_responses.jsonl"
+    written = started.read_bytes()
+    started.unlink()  # it is made again
     assert small_runs.command("train", "dpo", "--resume", tmp_path / "broken") == 0
+    assert started.read_bytes() == written
     assert lines(tmp_path / "broken") == lines(tmp_path / "run")
     assert small_runs.model_bytes(tmp_path / "broken") == small_runs.model_bytes(tmp_path / "run")
 

@@ -51,7 +51,7 @@ UNNAMED = ("<template>", "<unknown>")
 """What Jinja calls the file of a template that was given as text."""
 TOLD = tuple(one.name for one in fields(Prompt) if one.name not in ("content", "tools", "origin", "rubric"))
 """Texts that may belong to a prompt beside what is asked; a template shows them under these names."""
-VARIABLES = ("prompt", "first", "second", *TOLD, "instruction", "boundary", "labels")
+VARIABLES = ("prompt", "first", "second", *TOLD, "rubric", "instruction", "boundary", "labels")
 LABELS = ("1", "2")
 SPEAKERS = {
     "user": "Human",
@@ -264,7 +264,8 @@ def pose(
         "prompt": transcript(prompt), "first": answered(first), "second": answered(second),
         **{name: getattr(prompt, name) for name in TOLD},
     }  # fmt: skip
-    text, marked = template.render(texts, instruction=instruction, labels=LABELS)
+    rubric = [f"- {text}{'' if weight == 1 else f' (weight {weight:g})'}" for text, weight in prompt.rubric]
+    text, marked = template.render(texts, instruction=instruction, labels=LABELS, rubric="\n".join(rubric))
     for name in ("first", "second"):
         if marked[name] not in text:
             raise InputError(

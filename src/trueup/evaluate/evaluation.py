@@ -191,7 +191,7 @@ class Evaluation:
         if self.firsts and all(np.isnan(first_M).all() for first_M in self.firsts.values()):
             raise AnnotatorError(
                 "judge: no comparison could be read, or judges agree on none. Look at what it answers, and choose "
-                "another model, template or agreement"
+                f"another model, template or agreement; pairs that judges differ on are in {UNDECIDED}, for people"
             )
         style_EMF = np.array(
             [[measures.style(text) for row in texts for text in row] for texts in self.texts]
@@ -309,12 +309,14 @@ def evaluate(settings: evaluate_settings.EvaluateSettings, *, dry_run: bool = Fa
                 found.add_rewards(Judged("reward", settings.reward, settings, work), held_out)
         if settings.judge is not None:
             with annotator_names.called("judge"):
-                found.add_judgements(Judged("judge", settings.judge, settings, work))
+                try:
+                    found.add_judgements(Judged("judge", settings.judge, settings, work))
+                finally:  # where the judges agree on nothing, too
+                    if found.undecided:
+                        canonical.write_examples(folder / UNDECIDED, found.undecided)
         requested = settings.model_dump(mode="json", exclude={"overwrite"})
         results: strengths.Row = calibration.finite(found.results | {"settings": requested})
         canonical.write_examples(folder / RESPONSES, found.merged())
-        if found.undecided:
-            canonical.write_examples(folder / UNDECIDED, found.undecided)
         with replaced_file(folder / RESULTS) as file:
             file.write(json.dumps(results, indent=1).encode() + b"\n")
     for name, totals in results["cost"].items():

@@ -118,6 +118,8 @@ def print_results(results: strengths.Row) -> None:
         for name, values in table.rows:
             printed.add_row(spelled(name), *map(tables.cell, values))
         console.print(printed)
+    for why in dict.fromkeys(tables.refusals(results)):
+        console.print(f"refused: {spelled(why)}")
     console.print(tables.CAPTION)
 
 

@@ -133,7 +133,7 @@ def _fitted(design_MP: Array, share_M3: Array, prompt_M: Numbers, *, ties: bool)
         score_MP, hessian_PP = _derivatives(value_P, design_MP, share_M3, ties)
         if np.abs(value_P).max() > FARTHEST:
             raise Undetermined(
-                "it is decided without fail by what it is fitted on, so that no finite fit is the best"
+                "all is decided without fail by models, style or ties, so that no finite fit is the best"
             )
         if np.linalg.cond(hessian_PP) > SINGULAR:
             raise Undetermined("what it is fitted on does not determine it")

@@ -25,7 +25,7 @@ from trueup.feedback import turns, views
 from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
 from trueup.gathering import shards
-from trueup.gathering.judging import annotator_loader, judge, keep_undecided, left_out, usage_lines
+from trueup.gathering.judging import annotator_loader, judge, left_out, usage_lines
 from trueup.gathering.resumable import Work, check_place, of_annotating, resumable
 from trueup.settings.annotator_kinds import IMPROVE
 from trueup.settings.gathering_settings import AnnotateSettings
@@ -71,8 +71,7 @@ def annotate(settings: AnnotateSettings) -> Path:
         own = given[rows.start : rows.stop]
         examples = rewrite(own, demonstrator, work) if demonstrator else own
         if load is not None:
-            judged = judge(own, load, work)
-            keep_undecided(output.with_name(f"{output.name.partition('.')[0]}.undecided.jsonl"), own, judged)
+            judged = judge(own, load, work, output)
             examples = judged.kept
         number = shards.write(output, examples, work, settings.shard, rows, len(given))
         work.finish()

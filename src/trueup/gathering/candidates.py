@@ -96,7 +96,7 @@ def sample(settings: SampleSettings) -> Path:
         examples = _candidates(settings, own, work, total)
         if load is not None:
             by_prompt = {id(one.prompt): one for one in examples}
-            examples = judge([by_prompt.get(id(one)) for one in own.prompts], load, work).kept
+            examples = judge([by_prompt.get(id(one)) for one in own.prompts], load, work, output).kept
         if settings.best:
             examples = best_of_each(examples)
         number = shards.write(output, examples, work, settings.shard, rows, total)

@@ -82,33 +82,45 @@ def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: Annota
     return lambda _: ready
 
 
-def judge(examples: Sequence[Example | None], load: Load, work: Work) -> Annotated:
+def _keep_undecided(output: Path, given: Sequence[Example], judged: Annotated) -> None:
+    """Write what a jury left undecided, for people to decide: examples as they were given, and of those of which it
+    decided some pairs the other pairs, each by itself. No file without any."""
+    path = output.with_name(f"{output.name.partition('.')[0]}.undecided.jsonl")
+    undecided = []
+    for one, said in zip(given, judged.examples, strict=True):
+        if isinstance(said, Example) and judged.totals.get("undecided"):
+            known = {frozenset((each.better, each.worse)) for each in said.comparisons}
+            left = [both for both in combinations(comparing.distinct(one), 2) if frozenset(both) not in known]
+            sides = [tuple(one.responses[at] for at in both) for both in left]
+            undecided += [replace(one, responses=both, votes=()) for both in sides]
+        elif isinstance(said, Discarded) and said.reason == comparing.UNDECIDED:
+            undecided.append(one)
+    undecided = [replace(one, comparisons=()) for one in undecided]
+    path.unlink(missing_ok=True)
+    if undecided:
+        number = canonical.write_examples(path, undecided)
+        logger.info(f"{counted(number, 'example')} that the judges do not agree on written to {path}")
+
+
+def judge(
+    examples: Sequence[Example | None], load: Load, work: Work, output: Path | None = None
+) -> Annotated:
     """Have every example judged, and say what came of it; what is kept already is not asked for again.
 
-    None among the examples keeps a place. Totals count what earlier processes asked for, too.
+    None among the examples keeps a place. What a jury leaves undecided goes beside the output.
+    Totals count what earlier processes asked for, too.
     """
     judged = judged_in_parts(examples, load, work)
     for line in summary([one for one in examples if one], judged):
         logger.info(line)
+    if output is not None:
+        _keep_undecided(output, [one for one in examples if one], judged)
     if not judged.kept and work.alone:
         raise InputError(
             f"none of {counted(len(examples), 'example')} was judged, for the reasons above; nothing was written. Give "
             "examples with several different responses to an annotator that compares, or another annotator"
         )
     return judged
-
-
-def keep_undecided(path: Path, given: Sequence[Example], judged: Annotated) -> None:
-    """Write examples that a jury left undecided, as they were given, for people to decide; no file without any."""
-    undecided = [
-        replace(one, comparisons=())
-        for one, said in zip(given, judged.examples, strict=True)
-        if isinstance(said, Discarded) and said.reason == comparing.UNDECIDED
-    ]
-    path.unlink(missing_ok=True)
-    if undecided:
-        number = canonical.write_examples(path, undecided)
-        logger.info(f"{counted(number, 'example')} that the judges do not agree on written to {path}")
 
 
 def judged_in_parts(
@@ -199,6 +211,12 @@ def verdict_lines(totals: Mapping[str, float]) -> Iterator[str]:
         if name.startswith(SCORE_OF) and totals["scores"]:
             yield f"{name}: mean {value / totals['scores']:.4g}"
     verdicts, unreadable = totals.get("verdicts", 0), totals.get("unreadable", 0)
+    pairs, flipped = totals.get("pairs", 0), totals.get("flipped", 0)
+    if flipped > pairs / 2:
+        yield (
+            f"warning: on {flipped:.0f} of {counted(round(pairs), 'pair')} the place decides, not the response: in the "
+            "other order the other one is preferred. Take another judge or template"
+        )
     if not verdicts:
         return
     yield f"{counted(round(verdicts), 'verdict')}, {round(unreadable)} of them unreadable"

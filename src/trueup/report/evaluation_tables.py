@@ -6,7 +6,7 @@ from typing import Any
 
 CAPTION = (
     "+- standard error, (to) 95 % interval, both over prompts; kl in nats a response; p corrected for all comparisons; "
-    "100 points win 64 of 100"
+    "100 points win 64 of 100; undecided and unreadable pairs count in no rate"
 )
 HIDDEN = ("name", "one", "other", "step", "p", "length", "probability", "unreadable")
 
@@ -39,8 +39,18 @@ def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
             yield Table(who, headings, cells)
     if scale := results.get("scale"):
         style = {f"({name})": one for name, one in scale.get("style", {}).items()}
-        points = {scale["refused"]: scale} if "refused" in scale else scale["points"] | style
+        points = {"scale": scale} if "refused" in scale else scale["points"] | style
         yield Table("all together", ["points"], [(name, [one]) for name, one in points.items()])
+
+
+def refusals(value: Any) -> Iterator[str]:
+    """Why values are refused, wherever they stand."""
+    if isinstance(value, Mapping):
+        if "refused" in value:
+            yield value["refused"]
+        value = list(value.values())
+    for one in value if isinstance(value, list | tuple) else ():
+        yield from refusals(one)
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

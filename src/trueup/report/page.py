@@ -36,6 +36,7 @@ def _environment() -> Environment:
     made.globals |= {
         "style": Markup(_part("page.css")), "script": Markup(script), "digest": digest, "version": __version__,
         "figure": figure, "cell": evaluation_tables.cell, "bar": _bar, "caption": evaluation_tables.CAPTION,
+        "refusals": evaluation_tables.refusals,
     }  # fmt: skip
     return made
 

@@ -211,10 +211,9 @@ def _happened(run: RunData) -> Iterator[str]:
     def first_of(name: str) -> list[charts.Point]:
         return run.points(f"{HELD_OUT}{name}") or run.points(name)
 
-    chosen, away = first_of("rewards/chosen"), first_of("drift/chosen")
-    if len(chosen) > 1 and away:  # without a reference a reward is a score, whose level means nothing
-        if _end(chosen) < 0:
-            yield BELOW.format(figure(-_end(away)), next(step for step, value in chosen if value < 0))
+    if len(away := first_of("drift/chosen")) > 1:
+        if _end(away) < 0:
+            yield BELOW.format(figure(-_end(away)), next(step for step, value in away if value < 0))
         else:
             yield "Chosen responses are at least as likely as under the reference, on average."
     for name in run.names:

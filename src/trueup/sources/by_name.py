@@ -189,8 +189,11 @@ def check_overlap(training: Iterable[Prompt], held_out: Sequence[Example], *, al
     shared = [example for example in held_out if example.prompt.key in known]
     if not shared:
         return
-    where = listed([str(example.origin) for example in shared if example.origin])
-    found = f"{len(shared)} of {len(held_out)} evaluation examples have a prompt that is also trained on ({where})"
+    places = [str(example.origin) for example in shared if example.origin]
+    where = f" ({listed(places)})" if places else ""
+    found = (
+        f"{len(shared)} of {len(held_out)} evaluation examples have a prompt that is also trained on{where}"
+    )
     if not allowed:
         raise InputError(
             f"{found}; what is measured on them says little of new prompts. Leave them out of one side, or allow it "

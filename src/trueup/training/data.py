@@ -200,6 +200,8 @@ class Data:
     Raises:
         InputError: what was read does not suit the model; or as sampler and annotator raise it.
     """
+    prompts: Sequence[Prompt] = ()
+    """Those that are trained on, where they are known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ def _set_up(
 ) -> tuple[data.Parts, dict[str, Any], Source]:
     method = small.info.configure(small.method_settings)
     examples = setup.read_data(small.settings, method)
-    parts, record = setup.load_parts(small, method, folder, examples.fingerprints, resume=resume)
+    parts, record = setup.load_parts(small, method, folder, examples, resume=resume)
     return parts, record, examples.source(parts)
 
 

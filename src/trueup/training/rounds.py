@@ -67,7 +67,7 @@ def sampled_first(settings: RunSettings, method: Method) -> data.Data:
         texts = data.view_all(settings, method, _collect(parts, prompts, also, annotator))
         return data.offline_source(texts, parts)
 
-    return data.Data(fingerprints, source)
+    return data.Data(fingerprints, source, prompts)
 
 
 def online(settings: RunSettings, method: Method) -> data.Data:
@@ -93,7 +93,7 @@ def online(settings: RunSettings, method: Method) -> data.Data:
         rounds = GatheredRounds(plan, log, prompts, collector, settings.sampler.resync)
         return _source_of_rounds(parts, plan, log, preprocessing, known, held_out, rounds)
 
-    return data.Data({**fingerprints, **more}, source)
+    return data.Data({**fingerprints, **more}, source, read.prompts)
 
 
 def replay(settings: RunSettings, method: Method) -> data.Data:

@@ -59,6 +59,12 @@ class SampledEvaluation:
         values |= self._divergence(made)
         return values if self.annotator is None else values | self._judged(made, self._started(step, made))
 
+    def keep_start(self) -> None:
+        """What the start model writes, again where the file is gone; the policy is still as the run began with it."""
+        if self.annotator is not None and not owned(self.file.exists):
+            self.collector.sampler.weights.refresh(0)
+            self._started(0, self._written(0))
+
     def _written(self, step: int) -> list[records.Example]:
         seed = another_seed(self.collector.seed, NUMBER) + step
         found = [
@@ -149,8 +155,11 @@ class SampledEvaluation:
         return {name: fmean(values) for name, values in found.items() if values}
 
 
-def read_eval_prompts(settings: RunSettings) -> tuple[records.Prompt, ...]:
-    """The prompts to measure on, and who judges is seen to be there; before a model is loaded."""
+def read_eval_prompts(
+    settings: RunSettings, training: Sequence[records.Prompt]
+) -> tuple[records.Prompt, ...]:
+    """The prompts to measure on, and who judges is seen to be there; before a model is loaded.
+    Those that are trained on, too, are warned of."""
     if not settings.eval_prompts:
         return ()
     for name in settings.eval_prompts:
@@ -161,6 +170,8 @@ def read_eval_prompts(settings: RunSettings) -> tuple[records.Prompt, ...]:
     found = by_name.prompts_named(settings.eval_prompts, settings, chat=settings.chat).prompts
     if not found:
         raise InputError(f"eval_prompts {', '.join(settings.eval_prompts)}: no prompt is there; give some")
+    asked = [records.Example(one, ()) for one in found]
+    by_name.check_overlap(training, asked, allowed=True)
     return tuple(found)
 
 

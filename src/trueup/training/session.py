@@ -39,9 +39,7 @@ class Session:
             stop.check()  # the imports have taken seconds
             check_installed(settings.trackers)
             data = setup.read_data(settings, self.method)
-            parts, record = setup.load_parts(
-                self.resolved, self.method, self.folder, data.fingerprints, resume=resume
-            )
+            parts, record = setup.load_parts(self.resolved, self.method, self.folder, data, resume=resume)
             self.resolved = replace(self.resolved, settings=parts.settings)
             with self._stating(None, resume):
                 if settings.prompts and settings.source == "offline" and not resume:

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -48,7 +48,8 @@ def read_data(settings: RunSettings, method: Method) -> Data:
             return lazily
         examples = examples_of(settings, settings.data)
         viewed = view_all(settings, method, examples.examples, examples.weights)
-        return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
+        files = {**examples.fingerprints, **viewed.fingerprints}
+        return Data(files, partial(offline_source, viewed), [one.prompt for one in examples.examples])
     if settings.source == "online":
         return rounds.online(settings, method)
     if settings.source == "replay":
@@ -60,13 +61,13 @@ def load_parts(
     resolved: Resolved,
     method: Method,
     folder: RunFolder,
-    fingerprints: Mapping[str, str],
+    data: Data,
     *,
     resume: bool,
 ) -> tuple[Parts, dict[str, Any]]:
     """Load the models of a run; and what its run.yaml holds beside the settings."""
     settings = resolved.settings
-    held_out = sampled.read_eval_prompts(settings)
+    held_out = sampled.read_eval_prompts(settings, data.prompts)
     policy, loaded = make_policy(settings, method)
     day = settings.template_date
     if chat_template.writes_date(loaded.tokenizer) or seal.others_write_date(settings):
@@ -80,7 +81,7 @@ def load_parts(
     if resume:
         loaded = replace(loaded, condition=seal.condition_as_begun(folder.path, loaded.condition))
     identities = {
-        "data_fingerprints": dict(fingerprints),
+        "data_fingerprints": dict(data.fingerprints),
         "model_identity": processes.owned(lambda: model_identity(policy.network)),
         "tokenizer_identity": seal.tokenizer_files(settings, loaded.base_path),
         "end_ids": list(loaded.end_ids),
@@ -126,6 +127,8 @@ def make_run(
     run = _assemble(parts, source, saved.step if saved else 0, seal.seal_of(content))
     _check_room(run)
     if saved is not None:
+        if parts.sampled is not None:
+            parts.sampled.keep_start()
         try:
             loop.restore_run(run, saved)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
