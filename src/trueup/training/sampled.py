@@ -170,8 +170,8 @@ def read_eval_prompts(
     found = by_name.prompts_named(settings.eval_prompts, settings, chat=settings.chat).prompts
     if not found:
         raise InputError(f"eval_prompts {', '.join(settings.eval_prompts)}: no prompt is there; give some")
-    asked = [records.Example(one, ()) for one in found]
-    by_name.check_overlap(training, asked, allowed=True)
+    examples = [records.Example(one, (records.Response(""),)) for one in found]
+    by_name.check_overlap(training, examples, allowed=True)
     return tuple(found)
 
 
