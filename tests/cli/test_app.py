@@ -88,7 +88,7 @@ class TestCommands:
                 "bco",
                 "rso",
             ),
-            *("oaif", "ppo", "reinforce", "rloo", "grpo"),
+            *("oaif", "ppo", "reinforce", "rloo", "grpo", "nash-md", "xpo"),
         }
         assert listed["dpo"]["sources"] == ["offline", "online", "replay"]
         assert listed["oaif"]["sources"] == ["online", "replay"] and "cached" not in kinds["oaif"]

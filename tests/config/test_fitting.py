@@ -49,6 +49,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ],
     ("oaif", ONE, r"^method oaif needs at least 2 responses to each prompt, and sampler\.responses is 1; give more$"),
     ("rloo", ONE, "^method rloo needs at least 2"),
+    ("xpo", {"sampler.responses": 2}, "^method xpo draws one response of the policy and one of its reference"),
+    ("nash-md", {"sampler.decode": "greedy"}, "^method nash-md draws one response of the policy and one of its"),
+    ("nash-md", {"sampler.engine": "server", "sampler.base_url": "http://h:1/v1"}, "in this process; leave sampler"),
     ("dpo", ONLINE | ONE, "^method dpo needs at least 2"),
     ("dpo", {"prompts": "p", "reward": "rm"} | ONE, "^method dpo needs at least 2"),
     (

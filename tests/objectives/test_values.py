@@ -30,6 +30,7 @@ from trueup.objectives.dpo_variants import (
 )
 from trueup.objectives.ipo import ipo
 from trueup.objectives.loss import Loss
+from trueup.objectives.opponents import nash_md, xpo
 from trueup.objectives.reference_free import cpo, orpo, simpo
 from trueup.objectives.rrhf import pro, rrhf, rrhf_padded
 from trueup.objectives.sft import beside_sft, sft
@@ -181,6 +182,8 @@ BY_HAND: dict[
         pro(POLICY, None, RANKED, sft_weight=0.05),
         soft(-1.5 + 5) + soft(-0.5 + 5) + 0.05 * 2**2 * 3,
     ),
+    "xpo": (xpo(POLICY, REFERENCE, pair(), beta=0.1, alpha=0.01), soft(0.2) - 0.01 * 5),
+    "nash-md": (nash_md(POLICY, REFERENCE, TURNED, beta=0.1), 0.5 * -3 + 0.05 * 1**2),
     "sppo": (sppo(POLICY, REFERENCE, pair(), beta=0.1), (1 - 5) ** 2 + (-1 + 5) ** 2),
 }
 

@@ -54,6 +54,7 @@ from trueup.objectives.grpo import grpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto
 from trueup.objectives.loss import Loss, Selected
+from trueup.objectives.opponents import nash_md, xpo
 from trueup.objectives.paired_kto import paired_kto
 from trueup.objectives.pointwise_dpo import pointwise_dpo
 from trueup.objectives.ppo import ppo
@@ -230,6 +231,15 @@ WEIGHTED = (
 )
 
 
+OPPOSED = (
+    Group((3, 2), PairRelation(((0, 1, 0.9),)), (0,)),
+    Group((2, 4), PairRelation(((1, 0, 1.0),)), (), (0,)),
+    Group((1, 2), PairRelation(((1, 0, 0.8),)), (), (0,)),
+    Group((4, 3), PairRelation(((0, 1, 1.0),)), (0,)),
+)
+"""Pairs whose earlier response alone is learned from."""
+
+
 def rollout(length: int, old: float, advantage: float) -> RolloutRow:
     """A response whose tokens are all alike but in what their values are to be."""
     whole = np.ones(length, np.float32)
@@ -283,6 +293,8 @@ CASES = [
     Case("apo-down", apo_down, Pairs.collate, LOWERED),
     Case("nca", nca, Pairs.collate, UNSURE),
     Case("sppo", sppo, Pairs.collate, UNSURE),
+    Case("xpo", xpo, Pairs.collate, UNSURE),
+    Case("nash-md", nash_md, Pairs.collate, OPPOSED),
     Case("ipo", ipo, Pairs.collate, PAIRS),
     Case("ipo per token unsure", partial(ipo, beta=0.5, per_token=True), Pairs.collate, UNSURE),
     Case("slic", slic, Pairs.collate, PAIRS),

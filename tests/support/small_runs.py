@@ -53,7 +53,7 @@ def write_feedback(folder: Path, count: int = 24, seed: int = 0, *, easy: bool =
 KIND = {
     **dict.fromkeys(("simpo", "cpo", "orpo", "dpo-positive", "ld-dpo", "f-dpo", "wpo", "exo"), "pairs"),
     **dict.fromkeys(("apo-zero", "apo-down", "nca", "sppo"), "pairs"), "bco": "points",
-    **dict.fromkeys(("grpo", "pro", "rso"), "rankings"),
+    **dict.fromkeys(("grpo", "pro", "rso"), "rankings"), **dict.fromkeys(("nash-md", "xpo"), "pairs"),
     "ca": "points", "dpo": "pairs", "fa": "rankings", "ipo": "pairs", "kto": "points", "oaif": "pairs",
     "paired-kto": "pairs", "pointwise-dpo": "points", "ppo": "rankings", "reinforce": "rankings",
     "reward-model": "pairs", "rloo": "rankings", "robust-dpo": "pairs", "rrhf": "rankings", "rwr": "points",

@@ -38,6 +38,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-lora-soft": ("ppo", {"sampler.responses": 2, **LORA, **SOFT}),
     "reinforce": ("reinforce", {"sampler.responses": 1}),
     "rloo": ("rloo", {}),
+    "xpo": ("xpo", {"sampler.responses": 1, "sampler.resync": 2, **SOFT}),
+    "nash-md-lora": ("nash-md", {"sampler.responses": 1, **LORA, **SOFT}),
     "grpo": ("grpo", {"round_prompts": 8, "round_passes": 2}),
 }
 """By name, a method and its settings: every method with a source of its own, every kind of reference, lagging
@@ -240,6 +242,7 @@ LEARNS: dict[str, dict[str, Any]] = {
     },
     "reinforce": {"sampler.responses": 4, "kl_coef": 0.01},
     "rloo": {"sampler.responses": 4, "kl_coef": 0.01},
+    "nash-md": {"sampler.responses": 1, "beta": 0.01},
 }
 
 

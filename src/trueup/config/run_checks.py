@@ -153,7 +153,12 @@ def _refuse_gathering(info: MethodInfo, settings: RunSettings) -> None:
         raise InputError(
             f"sampler.models is refused, as method {info.name} learns from what its own policy samples; leave it out"
         )
-    responses = sampler.responses * (1 + len(sampler.models))
+    if info.opponent and (sampler.served or sampler.responses > 1 or sampler.decode != "sample"):
+        raise InputError(
+            f"method {info.name} draws one response of the policy and one of its reference to each prompt, in this "
+            "process; leave sampler.engine, sampler.responses and sampler.decode out"
+        )
+    responses = sampler.responses * (1 + len(sampler.models) + info.opponent)
     if responses < info.least_responses:
         raise InputError(
             f"method {info.name} needs at least {info.least_responses} responses to each prompt, and sampler.responses "

@@ -19,6 +19,7 @@ from trueup.methods.method import METHODS as METHODS
 from trueup.methods.method import Method as Method
 from trueup.methods.method import MethodInfo as MethodInfo
 from trueup.methods.method import method as method
+from trueup.methods.nash_md import nash_md as nash_md
 from trueup.methods.nca import nca as nca
 from trueup.methods.oaif import oaif as oaif
 from trueup.methods.orpo import orpo as orpo
@@ -44,3 +45,4 @@ from trueup.methods.tr_kto import tr_kto as tr_kto
 from trueup.methods.ulma import ulma as ulma
 from trueup.methods.unlikelihood import unlikelihood as unlikelihood
 from trueup.methods.wpo import wpo as wpo
+from trueup.methods.xpo import xpo as xpo

@@ -39,6 +39,7 @@ PAIRS = "pairs, or anything that orders two responses to one prompt"
 THUMBS = "labelled responses (thumbs up and down); pairs count as one of each"
 REWARDS = "responses with scores; or with labels; or pairs, chosen 1 and rejected 0"
 REWARDED_PROMPTS = "prompts, and a reward that scores the policy's responses to them"
+JUDGED_PROMPTS = "prompts, and an annotator that compares or scores the policy's responses to them"
 GATHERED = ("online", "replay")
 """Sources of a method that learns from what the policy has just written."""
 
@@ -70,6 +71,7 @@ ClipRange = Annotated[float, Field(gt=0, lt=1)]
 WrongShare = Annotated[float, Field(ge=0, lt=0.5)]
 """Of pairs in the wrong order."""
 SomeShare = Annotated[float, Field(gt=0, lt=0.5)]
+SomeOrAll = Annotated[float, Field(gt=0, le=1)]
 Divergence = Literal["forward-kl", "js", "alpha"]
 Several = Annotated[int, Field(ge=2)]
 MarginLoss = Literal["hinge", "logistic"]
@@ -187,6 +189,7 @@ def pairwise(
     sft_weight: float = 0.0,
     *,
     parts: tuple[rows.Part, ...] = (),
+    mixture: float = 0.0,
 ) -> Method:
     """Learn which of two responses to a prompt is better, relative to a reference where there is one."""
     from trueup.batch.rows import Pairs
@@ -199,7 +202,7 @@ def pairwise(
         )
     elif sft_weight:
         loss = partial(beside_sft, loss, sft_weight)
-    return Method(views.pairs, Pairs.collate, loss, reference, parts=parts)
+    return Method(views.pairs, Pairs.collate, loss, reference, parts=parts, mixture=mixture)
 
 
 def pointwise(

@@ -82,6 +82,9 @@ class Method(Generic[R, Index, Ref]):
     """Logits are divided by it before log-probabilities are taken, the reference's too."""
     rollout: Rollout | None = None
     """How rows are made of a round's responses before they are learned from; None for plain feedback."""
+    mixture: float = 0.0
+    """Weight of the reference in the geometric mixture with the policy that writes a second response to each prompt; 0
+    where the policy alone writes."""
     name: str = ""
     """The registered name; filled in by `method`."""
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -127,6 +130,8 @@ class MethodInfo:
     """Whether comparisons alone are of no use to it."""
     least_responses: int = 1
     """How many responses to a prompt it needs at least."""
+    opponent: bool = False
+    """Whether its pairs are of a response of the policy and one the reference has a part in (`Method.mixture`)."""
     evaluates: bool = True
     """Whether held-out feedback says how well it does; not where it learns from the rewards of its own responses."""
     measures: Callable[[Any], str] = nothing

@@ -16,7 +16,7 @@ BETA = {"dpo": 0.1, "ipo": 1.0, "slic": 0.002}
     title="Online AI feedback",
     formula="DPO, IPO or SLiC on pairs of responses that the policy has just written and an annotator has compared",
     paper="Guo et al., 2024, https://arxiv.org/abs/2402.04792",
-    feedback="prompts, and an annotator that compares or scores the policy's responses to them",
+    feedback=kinds.JUDGED_PROMPTS,
     defaults={
         "source": "online",
         "learning_rate": 5e-7,

@@ -3,7 +3,8 @@
 And those that hold weights: a second model, or an adapter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -86,9 +87,8 @@ class ModelCopy(reference.Reference):
     def start(self, source: reference.BatchSource) -> None:
         self.identity = model_identity(self.model.network)
 
-    def log_probs(self, batch: stream.Batch[Any]) -> rows.LogProbs:
-        with torch.no_grad():
-            return self.model.log_probs(batch.stream)
+    def placed(self) -> AbstractContextManager[CausalModel]:
+        return nullcontext(self.model)
 
     def update(self, step: int, source: reference.BatchSource) -> bool:
         if self.region is None or not self.region.due(step):
@@ -130,9 +130,10 @@ class DisabledAdapter(reference.Reference):
     def start(self, source: reference.BatchSource) -> None:
         self.identity = base_identity(self.policy)
 
-    def log_probs(self, batch: stream.Batch[Any]) -> rows.LogProbs:
-        with torch.no_grad(), lora.adapter(self.policy.network, None):
-            return self.policy.log_probs(batch.stream)
+    @contextmanager
+    def placed(self) -> Iterator[CausalModel]:
+        with lora.adapter(self.policy.network, None):
+            yield self.policy
 
 
 class AdapterCopy(reference.Reference):
@@ -150,9 +151,10 @@ class AdapterCopy(reference.Reference):
         self._take(factors)
         self.identity = identity_of([base, *factors.items()])
 
-    def log_probs(self, batch: stream.Batch[Any]) -> rows.LogProbs:
-        with torch.no_grad(), lora.adapter(self.policy.network, lora.REFERENCE):
-            return self.policy.log_probs(batch.stream)
+    @contextmanager
+    def placed(self) -> Iterator[CausalModel]:
+        with lora.adapter(self.policy.network, lora.REFERENCE):
+            yield self.policy
 
     def update(self, step: int, source: reference.BatchSource) -> bool:
         if self.region is None or not self.region.due(step):

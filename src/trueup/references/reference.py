@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -64,8 +65,14 @@ class Reference(Protocol):
     def start(self, source: BatchSource) -> None:
         """Take the policy as it is now for the reference. Called once, before step 1 of a new run."""
 
+    def placed(self) -> AbstractContextManager[CausalModel]:
+        """The model with the reference's weights, to compute with while the block runs; of those that hold weights."""
+        raise TypeError(f"{type(self).__name__} holds no weights")
+
     def log_probs(self, batch: Batch[Any]) -> LogProbs | None:
         """Log-probabilities of a batch's rows under the reference."""
+        with torch.no_grad(), self.placed() as model:
+            return model.log_probs(batch.stream)
 
     def update(self, step: int, source: BatchSource) -> bool:
         """Called after every optimizer step, counted from 1; True when the reference moved."""

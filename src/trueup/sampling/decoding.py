@@ -6,7 +6,9 @@ Shape suffixes: N sequences, L tokens of the longest (padded on the left), V voc
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from trueup import stop
 from trueup.errors import InputError
-from trueup.models.causal import evaluation_mode
+from trueup.models.causal import CausalModel, evaluation_mode
 from trueup.sampling.sampler import Completion, StopTexts, longest_response, uniforms
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -247,3 +249,61 @@ def _inverted(weight_NV: Tensor, uniform_N: Tensor) -> Tensor:
     below_N = torch.nextafter(total_N, torch.zeros_like(total_N))
     target_N = torch.minimum(uniform_N.to(total_N.device) * total_N, below_N)
     return torch.searchsorted(sum_NV, target_N[:, None], right=True)[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """The geometric mixture of a policy and its reference, as a network to decode with.
+
+    Every token is drawn from p(v) proportional to pi(v)^(1 - a) pi_ref(v)^a, by which Munos et al. approximate the
+    mixture of whole responses (2023, https://arxiv.org/abs/2312.00886).
+    """
+
+    weight: float
+    """a; 1 is the reference alone."""
+    placed: Callable[[], AbstractContextManager[CausalModel]]
+    """The model with the reference's weights in place; see `trueup.references.reference.Reference`."""
+    apart: Sequence[CausalModel]
+    """Those that the reference holds beside the policy."""
+
+    @contextmanager
+    def over(self, network: Any) -> Iterator[Any]:
+        """The policy's network as one that computes the mixture."""
+        with ExitStack() as stack:
+            for model in self.apart:
+                stack.enter_context(model.plain())
+            yield _Mixed(network, self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Caches:
+    of: Sequence[Any]
+
+    def reorder_cache(self, index_N: Tensor) -> None:
+        for one in self.of:
+            one.reorder_cache(index_N)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mixed:
+    network: Any
+    mixture: Mixture
+
+    def parameters(self) -> Iterator[Tensor]:
+        parameters: Iterator[Tensor] = self.network.parameters()
+        return parameters
+
+    def __call__(self, *, past_key_values: _Caches | None, **given: Any) -> Any:
+        weight = self.mixture.weight
+        parts: list[tuple[float, AbstractContextManager[Any]]] = [(weight, self.mixture.placed())]
+        if weight < 1:
+            parts.append((1 - weight, nullcontext(SimpleNamespace(network=self.network))))
+        logits: Any = 0.0
+        caches = []
+        for place, (share, placed) in enumerate(parts):
+            with placed as model:
+                cache = past_key_values.of[place] if past_key_values else None
+                made = model.network(past_key_values=cache, **given)
+            logits = logits + share * made.logits.float()
+            caches.append(made.past_key_values)
+        return SimpleNamespace(logits=logits, past_key_values=_Caches(caches))

@@ -30,6 +30,8 @@ from trueup.feedback.records import Example, Group, Prompt
 from trueup.files import file_hash
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
+from trueup.parallel.processes import size
+from trueup.sampling.decoding import Mixture
 from trueup.sampling.engines import make_sampler
 from trueup.settings.annotator_settings import annotators_in
 from trueup.settings.run_settings import RunSettings
@@ -73,6 +75,10 @@ def sampled_first(settings: RunSettings, method: Method) -> data.Data:
 def online(settings: RunSettings, method: Method) -> data.Data:
     """Prompts whose responses are sampled and judged round by round, while training."""
     data.refuse_annotator(settings, method)
+    if method.mixture and size() > 1:
+        raise InputError(
+            f"method {method.name} samples from its reference, which one process does; start one"
+        )
     annotator = _judge_first(settings)
     read, fingerprints = _read_prompts(settings)
     preprocessing = _of_rounds(settings, method, read.prompts[:8])
@@ -247,6 +253,7 @@ def _collector(
     settings, policy = parts.settings, parts.policy
     assert isinstance(policy, CausalModel)
     assert settings.annotator is not None
+    share = parts.method.mixture
     for number, whose in enumerate(annotators_in(settings.annotator), start=1):
         prefix = f"annotator/{whose}/" if whose else "annotator/"
         requests, tokens, estimated, cost = (
@@ -264,6 +271,7 @@ def _collector(
         encoder,
         name=settings.run_name or settings.model,
         trust_remote_code=settings.trust_remote_code,
+        mixture=Mixture(share, parts.reference.placed, parts.reference.models()) if share else None,
     )
     return Collector(
         sampler,

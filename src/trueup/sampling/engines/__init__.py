@@ -13,6 +13,8 @@ from trueup.feedback.records import Prompt
 from trueup.model_folder import folder_of
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
+from trueup.sampling.decoding import Mixture
+from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled, Sampler, another_seed
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -24,9 +26,14 @@ def make_sampler(
     *,
     name: str,
     trust_remote_code: bool = False,
+    mixture: Mixture | None = None,
 ) -> Sampler:
-    """A sampler that writes with the policy, and with `settings.models` beside it."""
+    """A sampler that writes with the policy, and with `settings.models` or a mixture with its reference beside it."""
     policy = make_engine(settings, model, encoder, name=name)
+    if mixture is not None:
+        opponent = InProcessSampler(settings, model, encoder, name=f"{name} and its reference")
+        opponent.over, opponent.weights = mixture.over, policy.weights
+        return SeveralSamplers(policy, encoder, [(opponent, encoder)])
     if not settings.models:
         return policy
     alone = settings.model_copy(update={"engine": "in-process", "models": (), "resync": 1})

@@ -1,9 +1,10 @@
 """Responses from a model in this process, reproducible by a seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ class InProcessSampler:
         self.served = False
         self.watch: Watch | None = None
         """See `trueup.sampling.decoding.generate`."""
+        self.over: Callable[[Any], AbstractContextManager[Any]] = nullcontext
+        """Makes of the network the one to decode with; see `trueup.sampling.decoding.Mixture`."""
         self.weights = sampler.SamplingWeights(model, keeps=settings.resync > 1)
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
@@ -57,7 +60,8 @@ class InProcessSampler:
             torch.no_grad(),
             self.weights.in_place(),
             self.model.without_dropout(),
-            self.model.plain() as network,
+            self.model.plain() as plain,
+            self.over(plain) as network,
             torch.autocast(device.type, dtype, enabled=dtype is not None),
         ):
             return self._decoded(network, given, responses, seed)
