@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from trueup.evaluate import strengths
-from trueup.evaluate.strengths import ELO, Matches, bradley_terry, length_controlled
+from trueup.evaluate import side_by_side
+from trueup.evaluate.side_by_side import ELO, Matches, bradley_terry, length_controlled
 
 Chance = np.random.Generator
 
@@ -186,6 +186,6 @@ def test_it_is_refused_where_style_decides_or_cannot_be_told_apart() -> None:
 
 
 def test_a_fit_that_has_not_converged_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strengths, "STEPS", 2)
+    monkeypatch.setattr(side_by_side, "STEPS", 2)
     found = bradley_terry(played(5, games=200), NAMES, FEATURES)
     assert "not converged in 2 steps" in found["refused"]

@@ -14,7 +14,7 @@ from support.online_runs import online, write_reward
 from trueup.errors import InputError
 from trueup.settings.run_settings import RunSettings
 from trueup.training import api
-from trueup.training.best import Best
+from trueup.training.loop import Best
 
 HELD_OUT = {"eval_fraction": 0.25, "eval_every": 2, "keep_best": "eval_loss", "learning_rate": 0.1}
 """At this rate the held-out loss falls first, and then rises."""

@@ -21,7 +21,6 @@ from trueup.settings import annotator_kinds, annotator_settings
 from trueup.words import did_you_mean, one_line, printable, shortened
 
 FEWEST = 20
-"""Answers below which a share of them says nothing."""
 ARGUMENTS, COMPARED = ("prompt", "response"), ("prompt", "first", "second")
 """What a function is called with that scores, and one that compares."""
 FORM = "FILE.py:FUNCTION, e.g. rewards.py:brevity"
@@ -180,7 +179,6 @@ class FunctionScorer:
     """Scores each response by a call of `function(prompt, response)`, a conversation being a list of messages."""
 
     name: str
-    """As it was given, for messages."""
     file: str
     function: Callable[[Any, str], Any]
 
@@ -269,7 +267,6 @@ def _check_arguments(name: str, function: Callable[..., Any], arguments: Sequenc
 
 
 def _run(file: str) -> ModuleType:
-    """The module that a file makes."""
     source = containers.read_bytes(Path(file))
     module = ModuleType(f"trueup_scorer_{Path(file).stem}")
     module.__file__ = file

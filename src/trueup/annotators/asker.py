@@ -26,7 +26,6 @@ from trueup.words import logger
 
 T = TypeVar("T")
 RequestFields = Mapping[str, Any]
-"""The body of a request to /chat/completions, with `messages` and `max_tokens`."""
 TopTokens = tuple[tuple[str, float], ...]
 
 PATH = "/chat/completions"
@@ -56,7 +55,6 @@ class Answer:
     """Likeliest tokens at the answer's first position that is more than spaces, with their log-probabilities in nats;
     None where the endpoint gave none. An entry that is no such pair has NaN."""
     cut_off: bool = False
-    """Whether it ended only as it might not be longer."""
 
 
 class NoAnswer(StrEnum):
@@ -184,7 +182,6 @@ class Asker:
         return [made[number] for number in range(len(requests))], used
 
     def _learn(self, way: Parameters) -> None:
-        """Ask like this from here on, as it was answered."""
         before = self.parameters
         if way != before:
             self._known = way

@@ -25,7 +25,6 @@ class Usage:
     question_tokens: int = 0
     answer_tokens: int = 0
     cost: float = 0.0
-    """In the currency of the prices; 0 without them."""
     estimated: int = 0
     """Requests whose answer did not say how many tokens it took, so that they are estimates."""
 
@@ -79,7 +78,6 @@ class Budget:
         """
         self._limits = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
         self.priced = input_price is not None and output_price is not None
-        """Whether there are prices, so that a cost is known."""
         self._prices = (input_price or 0.0, output_price or 0.0)
         self._tokens_a_byte: float | None = None
         self._file = file
@@ -175,5 +173,4 @@ def _read(file: Path) -> Usage:
 
 
 def _is_amount(value: Any, fractions: bool) -> bool:
-    """Whether it is a number from 0 on, as JSON has it."""
     return type(value) in ((int, float) if fractions else (int,)) and 0 <= value < math.inf

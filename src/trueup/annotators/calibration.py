@@ -15,9 +15,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 BINS = 10
-"""Of equal width between a probability of 1/2 and one of 1."""
 DRAWS = 1000
-"""Resamples that standard errors are taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,6 @@ class Bin:
     seen: float
     """How often it is, by the feedback."""
     error: float
-    """Standard error of `seen`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,6 @@ class Calibration:
     """Mean over pairs of |said - seen| of their bin. Guo et al., 2017, https://arxiv.org/abs/1706.04599. Never below 0,
     and above it by chance also for a calibrated model."""
     bins: tuple[Bin, ...]
-    """The reliability table, without empty bins."""
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready; an error that cannot be estimated is null."""

@@ -21,10 +21,8 @@ BLOCK = 256
 """Questions asked before it is looked at how many of the answers could be read."""
 
 RATED = ("prompt", "response", "instruction", "boundary", "labels")
-"""What the template of ratings shows."""
 
 Positions = tuple[int, int]
-"""Positions of two responses of an example."""
 
 
 class ComparingAnnotator:
@@ -93,17 +91,12 @@ class ComparingAnnotator:
             texts = {"prompt": transcript(example.prompt), "response": response}
             return Question(template.render(texts, instruction=criterion, labels=labels)[0], LABELS)
 
-        rows = [
-            [
-                [
-                    (posed(one, at, text, LABELS), posed(one, at, text, LABELS[::-1]))
-                    for at in range(len(one.responses))
-                ]
-                for text in own
-            ]
-            for one, own in zip(examples, criteria, strict=True)
-        ]
-        flat = {question for own in rows for row in own for both in row for question in both}
+        def both(one: Example, text: str) -> list[tuple[Question, Question]]:
+            every = range(len(one.responses))
+            return [(posed(one, at, text, LABELS), posed(one, at, text, LABELS[::-1])) for at in every]
+
+        rows = [[both(one, text) for text in own] for one, own in zip(examples, criteria, strict=True)]
+        flat = {question for own in rows for row in own for orders in row for question in orders}
         answers, totals = self._verdicts(flat)
         return [
             [[PairVerdict(answers[yes], answers[no]).first for yes, no in row] for row in own] for own in rows

@@ -33,21 +33,20 @@ class Reading:
 
     name: str
     max_tokens: int
-    """Longest answer."""
     fields: Mapping[str, Any]
-    """What else the request says."""
     read: Callable[[Answer, tuple[str, str]], Read]
-
-
-def _read_log_probs(answer: Answer, labels: tuple[str, str]) -> Read:
-    return None if answer.top is None else by_log_probs(answer.top, labels)
 
 
 def _read_words(answer: Answer, labels: tuple[str, str]) -> Read:
     return Unreadable(NoAnswer.CUT_OFF.value + LONGER) if answer.cut_off else by_words(answer.text, labels)
 
 
-LOG_PROBS = Reading("log-probs", 1, {"logprobs": True, "top_logprobs": 20}, _read_log_probs)
+LOG_PROBS = Reading(
+    "log-probs",
+    1,
+    {"logprobs": True, "top_logprobs": 20},
+    lambda answer, labels: None if answer.top is None else by_log_probs(answer.top, labels),
+)
 WORDS = Reading("answer", 32, {}, _read_words)
 READINGS = {"auto": (LOG_PROBS, WORDS), "log-probs": (LOG_PROBS,), "answer": (WORDS,)}
 """`annotator.read` -> readings, the first of which is tried first."""
@@ -65,7 +64,6 @@ class EndpointJudge:
         self._choice = choice
         self._readings = READINGS[choice.read]
         self._known = self._readings == (WORDS,)
-        """Whether it is known which of them the endpoint can answer."""
         self._gave_log_probs = False
         self._told = False
 

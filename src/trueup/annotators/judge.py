@@ -48,9 +48,7 @@ class PairVerdict:
     """What a judge says of two responses, asked in both orders."""
 
     forward: Verdict | Unreadable
-    """With the first of the two shown first."""
     backward: Verdict | Unreadable
-    """With the second of the two shown first."""
 
     @property
     def first(self) -> float | None:
@@ -79,7 +77,6 @@ class Judgements:
     """What a judge said."""
 
     verdicts: tuple[Verdict | Unreadable, ...]
-    """In the order of the questions."""
     totals: Mapping[str, float] = field(default_factory=dict)
     """What it took, as sums: `requests`, `cached`, `tokens`, `cost`, ..."""
 

@@ -32,7 +32,6 @@ class Judge:
     name: str
     annotator: Annotator
     waits: bool
-    """Whether it waits for a server, beside which others can be asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,21 +34,16 @@ from trueup.models.tokenizer import quiet_library
 from trueup.settings.annotator_kinds import LikelihoodAnnotator, LocalAnnotator, RewardAnnotator
 
 JUDGE_TOKENS = 8192
-"""Tokens of questions computed at a time."""
 SCORE_TOKENS = 16_384
-"""Tokens that are scored at a time on a GPU."""
 TRIED = ("2 + 2 =", ("4", "5.")), ("Name a fruit.", ("A pear.", "No"))
 """Prompts and responses that a model is tried out on."""
 LONGEST_TRIED = 256
-"""Tokens of a question with which a judge is tried out."""
 LONGEST_CHECKED = 8192
-"""Tokens of a row up to which the layout of a model that judges is checked."""
 LEADS = ("", " ")
 """What a model may write before a label: it is the same answer."""
 NOT_FINITE = Unreadable("the model's log-probabilities are not finite")
 
 Read = Callable[[Stream], Tensor]
-"""A stream -> [N] one number for each of its responses."""
 Model = causal.CausalModel | reward.RewardModel
 
 
@@ -299,7 +294,6 @@ def _loaded(
 def _encoder(
     model: Model, loaded: load.Loaded, condition: Condition | None, day: Callable[[], str]
 ) -> Encoder:
-    """A model's own, with as many tokens as it has positions."""
     limits = Limits(context_length(model.inner.config) or sys.maxsize)
     dated = day() if chat_template.writes_date(loaded.tokenizer) else None
     return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition, date=dated)

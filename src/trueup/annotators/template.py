@@ -34,9 +34,7 @@ from trueup.words import did_you_mean, one_line, printable, reason
 NAMES = (*TEMPLATES, IMPROVE, RATING)
 """Those that come with trueup: for judges of pairs, for who writes demonstrations, and for ratings."""
 SECONDS = 10.0
-"""How long a user's template may take when it is tried out."""
 INSTRUCTION = "Prefer the shorter one."
-"""With which it is tried out."""
 DIGITS = 8
 """Hexadecimal digits of a boundary. It need not be long: what counts is that it occurs in no text."""
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -70,10 +68,8 @@ class Template:
     """A template that has been read; see `load_template`."""
 
     name: str
-    """Its name among those that come with trueup, or its file."""
     source: str = field(repr=False)
     used: frozenset[str] = field(repr=False)
-    """The variables it uses."""
     compiled: jinja2.Template = field(repr=False, compare=False)
 
     def check(self, instruction: str | None) -> None:

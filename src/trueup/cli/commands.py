@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trueup.annotators import annotator, template
 from trueup.cli.app import COMMANDS
@@ -19,6 +20,7 @@ from trueup.report import comparison, run_data, run_page
 from trueup.settings import command_settings
 from trueup.settings.evaluate_settings import NOT_HERE, ChatSettings, EvaluateSettings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
+from trueup.settings.validation import Model
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
 from trueup.training.folder import RunFolder
 from trueup.words import counted, spelled
@@ -39,15 +41,18 @@ EVALUATING = (
 LABELLING = "trueup label candidates.jsonl --output people.jsonl"
 CHATTING = "trueup chat runs/tr-dpo --against runs/dpo --keep preferences.jsonl"
 EXPORTING = "trueup export runs/tr-dpo --merge --dtype bfloat16 --output models/tr-dpo"
-SHOW_TEMPLATE = {
-    "show_template": (
-        "NAME",
-        "Print a template of an annotator, to be copied and changed, and do nothing else.",
-    )
-}
-
-
+TEMPLATE = "Print a template of an annotator, to be copied and changed, and do nothing else."
+SHOW_TEMPLATE = {"show_template": ("NAME", TEMPLATE)}
 MERGE = {"merge": ("", "Put the files that all shards wrote together: --merge PART... --output FILE.")}
+
+
+def _typed(
+    of: str, model: type[Model], arguments: Sequence[str], *examples: str, short: str = "", **options: Any
+) -> tuple[Model, Arguments] | None:
+    """The settings of a command, and all that was given; None where help was asked for, which is printed."""
+    command = of_settings(f"trueup {of}", model, short=short, **options)
+    given = _read(command, arguments, *examples)
+    return (command.typed(model, given, short=short), given) if given else None
 
 
 def _merged(given: Arguments, of: str) -> bool:
@@ -118,10 +123,9 @@ def demo(arguments: Sequence[str]) -> None:
 
 def inspect(arguments: Sequence[str]) -> None:
     """Look at feedback, and print what was found."""
-    command = of_settings("trueup inspect", command_settings.InspectSettings, more=JSON)
-    if not (given := _read(command, arguments)):
+    if not (got := _typed("inspect", command_settings.InspectSettings, arguments, more=JSON)):
         return
-    settings = command.typed(command_settings.InspectSettings, given)
+    settings, given = got
     coding = None
     if settings.model is not None:
         from trueup.inspection.encoded import load_coding
@@ -152,10 +156,9 @@ def inspect(arguments: Sequence[str]) -> None:
 
 def convert(arguments: Sequence[str]) -> None:
     """Write feedback in another form."""
-    command = of_settings("trueup convert", command_settings.ConvertSettings)
-    if not (given := _read(command, arguments)):
+    if not (found := _typed("convert", command_settings.ConvertSettings, arguments)):
         return
-    settings = command.typed(command_settings.ConvertSettings, given)
+    settings, _ = found
     canonical.check_output(settings.output, force=settings.force)
     with shown():
         examples = examples_named(settings.data, settings, skip_bad=settings.skip_bad).examples
@@ -189,10 +192,10 @@ def _target(settings: command_settings.ConvertSettings, examples: Sequence[Examp
 def condition(arguments: Sequence[str]) -> None:
     """Ask a model of conditional alignment for several rewards, and keep the best."""
     more = JSON | {"dry_run": ("", "Change nothing.")}
-    command = of_settings("trueup condition", command_settings.ConditionSettings, files="model", more=more)
-    if not (given := _read(command, arguments)):
+    chosen = command_settings.ConditionSettings
+    if not (found := _typed("condition", chosen, arguments, files="model", more=more)):
         return
-    settings = command.typed(command_settings.ConditionSettings, given)
+    settings, given = found
     now = _condition_of(settings.model)
     reward = settings.reward
     scorer = world_scorer(reward) if reward.startswith(WORLD_PREFIX) else annotator.load_scorer(reward)
@@ -225,11 +228,9 @@ def condition(arguments: Sequence[str]) -> None:
 def evaluate(arguments: Sequence[str]) -> None:
     """Measure models side by side."""
     more = JSON | {"dry_run": ("", "Say what it would take, and do nothing.")}
-    command = of_settings(
-        "trueup evaluate", EvaluateSettings, files="models", short="sampler", without=NOT_HERE, more=more
-    )
-    if given := _read(command, arguments, *EVALUATING):
-        settings = command.typed(EvaluateSettings, given, short="sampler")
+    options: dict[str, Any] = {"files": "models", "without": NOT_HERE, "more": more}
+    if found := _typed("evaluate", EvaluateSettings, arguments, *EVALUATING, short="sampler", **options):
+        settings, given = found
         from trueup.evaluate import evaluation, side_by_side
 
         with shown():
@@ -242,9 +243,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 def label(arguments: Sequence[str]) -> None:
     """Have people compare responses."""
-    command = of_settings("trueup label", command_settings.LabelSettings)
-    if given := _read(command, arguments, LABELLING):
-        settings = command.typed(command_settings.LabelSettings, given)
+    if found := _typed("label", command_settings.LabelSettings, arguments, LABELLING):
         try:
             from trueup.labelling import serving
         except ModuleNotFoundError as error:
@@ -252,14 +251,14 @@ def label(arguments: Sequence[str]) -> None:
                 f"the page needs {error.name}, which is not installed: pip install 'trueup[labelling]'"
             ) from error
         with shown():
-            serving.label(settings)
+            serving.label(found[0])
 
 
 def report(arguments: Sequence[str]) -> None:
     """Write the page of a run."""
-    command = of_settings("trueup report", command_settings.ReportSettings, files="run")
-    if given := _read(command, arguments, "trueup report runs/tr-dpo"):
-        settings = command.typed(command_settings.ReportSettings, given)
+    example = "trueup report runs/tr-dpo"
+    if found := _typed("report", command_settings.ReportSettings, arguments, example, files="run"):
+        settings, _ = found
         output = Path(settings.output) if settings.output else None
         folder = RunFolder(Path(settings.run))
         print(spelled(str(run_page.write_report(folder.path, folder.read_status(), output))))
@@ -267,9 +266,9 @@ def report(arguments: Sequence[str]) -> None:
 
 def compare(arguments: Sequence[str]) -> None:
     """Write a page about several runs."""
-    command = of_settings("trueup compare", command_settings.CompareSettings, files="runs")
-    if given := _read(command, arguments, "trueup compare runs/tr-dpo runs/dpo --output comparison.html"):
-        settings = command.typed(command_settings.CompareSettings, given)
+    example = "trueup compare runs/tr-dpo runs/dpo --output comparison.html"
+    if found := _typed("compare", command_settings.CompareSettings, arguments, example, files="runs"):
+        settings, _ = found
         folders = [RunFolder(Path(one)) for one in settings.runs]
         runs = [run_data.RunData(folder.path, folder.read_status()) for folder in folders]
         print(spelled(str(comparison.write_comparison(runs, settings.evaluation, Path(settings.output)))))
@@ -277,25 +276,21 @@ def compare(arguments: Sequence[str]) -> None:
 
 def chat(arguments: Sequence[str]) -> None:
     """Talk to a model, or to two."""
-    without = (*NOT_HERE, "sampler.responses")
-    command = of_settings("trueup chat", ChatSettings, files="model", short="sampler", without=without)
-    if given := _read(command, arguments, CHATTING):
-        settings = command.typed(ChatSettings, given, short="sampler")
+    options: dict[str, Any] = {"files": "model", "without": (*NOT_HERE, "sampler.responses")}
+    if found := _typed("chat", ChatSettings, arguments, CHATTING, short="sampler", **options):
         from trueup.labelling import conversation
 
         with shown():
-            conversation.chat(settings)
+            conversation.chat(found[0])
 
 
 def export(arguments: Sequence[str]) -> None:
     """Write a model for other programs."""
-    command = of_settings("trueup export", command_settings.ExportSettings, files="source")
-    if given := _read(command, arguments, EXPORTING):
-        settings = command.typed(command_settings.ExportSettings, given)
+    if found := _typed("export", command_settings.ExportSettings, arguments, EXPORTING, files="source"):
         with shown():
             from trueup.training import publish
 
-            publish.publish(settings)
+            publish.publish(found[0])
 
 
 def _condition_of(model: str) -> conditions.Condition:

@@ -20,7 +20,6 @@ from trueup.words import did_you_mean, named
 SWITCH = "true or false"
 METAVARS = {"name": "NAME", "number": "NUMBER", "whole number": "N", "text": "TEXT", SWITCH: "true|false"}
 WORDS = ("true", "false", "yes", "no", "on", "off", "1", "0")
-"""What may follow a switch."""
 WIDEST = 16
 """Characters of a list of choices that may stand beside an option's name in help."""
 PAIR = re.compile(r"(?!--)[^=:?/]+=")
@@ -40,7 +39,6 @@ class Arguments:
     more: dict[str, str] = field(default_factory=dict)
     """Options that are no settings."""
     help: str = ""
-    """`--help` or `--help-all` where that was given."""
 
     def on(self, name: str) -> bool:
         """Whether a switch was given, and not as false."""
@@ -52,17 +50,13 @@ class Command:
     """A command whose options are settings."""
 
     name: str
-    """As it is typed: `trueup sample`."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    """Option -> the setting it gives."""
     files: str = ""
-    """The option that arguments without one add to."""
     more: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Options that are no settings: name -> (what stands for a value in help, help). A switch has no value."""
     unseen: frozenset[str] = frozenset()
     """Names of another tool, which are taken as they are and are not in help."""
     unknown: Callable[[str], str] | None = None
-    """What to say of a name that is no option."""
 
     def read(self, arguments: Sequence[str]) -> Arguments:
         """Sort arguments by option."""

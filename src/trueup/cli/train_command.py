@@ -171,21 +171,16 @@ def methods(arguments: Sequence[str]) -> None:
             console.rule(f"of {named}", align="left", style="dim")
             console.print()
             before = place
-        defaults = {**entry["settings"], **entry["defaults"]}
         console.print(entry["name"], style="bold", end="  ")
         console.print(entry["title"])
-        if entry["aliases"]:
-            console.print(f"  also       {', '.join(entry['aliases'])}")
-        if entry["package"]:
-            console.print(f"  package    {entry['package']}")
-        console.print(f"  loss       {entry['formula']}")
-        console.print(f"  feedback   {entry['feedback']}")
-        console.print(f"  reference  {', '.join(entry['reference'])}")
-        console.print(f"  sources    {', '.join(entry['sources'])}")
-        if entry["paper"]:
-            console.print(f"  paper      {entry['paper']}")
+        defaults = {**entry["settings"], **entry["defaults"]}
         told = [f"{name} {in_words(value)}" for name, value in defaults.items() if value is not None]
-        console.print(f"  defaults   {', '.join(told)}\n")
+        shown = {"also": entry["aliases"], "loss": entry["formula"], "defaults": told}
+        for name in ("also", "package", "loss", "feedback", "reference", "sources", "paper", "defaults"):
+            value = shown[name] if name in shown else entry[name]
+            if value or name == "defaults":
+                console.print(f"  {name:<10} {value if isinstance(value, str) else ', '.join(value)}")
+        console.print()
 
 
 def _feedback(words: str) -> int:

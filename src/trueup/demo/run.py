@@ -32,16 +32,12 @@ from trueup.world.language import gold
 from trueup.world.model import MAX_LENGTH, world_model_path, written_by
 
 PROMPTS = 2048
-"""Prompts that the model answers for feedback."""
 RESPONSES = 4
-"""Answers to each."""
 DEMONSTRATIONS = 512
-"""Answers written by the expert."""
 NOISE = 0.05
 """Share of the annotator's judgements that are turned around."""
 MAX_NEW_TOKENS = 40
 HELD_OUT = 512
-"""Prompts that every policy is judged on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +162,6 @@ class MethodRow:
     after: Mean
     kl: Mean
     wins: Mean | None
-    """Against SFT; None for SFT itself."""
     seconds: float
 
 

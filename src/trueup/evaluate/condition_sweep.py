@@ -31,7 +31,6 @@ from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import logger, reason
 
 BATCH_SIZE = 64
-"""Prompts answered together."""
 CARD = "README.md"
 
 
@@ -40,7 +39,6 @@ class Trial:
     """A reward that was asked for, and what came of it."""
 
     condition: Condition
-    """What the model was asked with."""
     scores: tuple[float, ...]
     """Of the answers, in the order of the prompts."""
     lengths: tuple[int, ...]
@@ -63,7 +61,6 @@ class Sweep:
 
     trials: tuple[Trial, ...]
     left_out: int
-    """Prompts too long for the model."""
 
     @property
     def best(self) -> Trial:

@@ -25,11 +25,9 @@ class Entrant:
     name: str
     """As it was given; of a file with several writers, a colon and the writer behind it."""
     read: candidates.Read | None = None
-    """Reads the model; None for a file."""
     identity: Any = None
     """What tells the model's files from others, JSON-ready."""
     run: resolve.Resolved | None = None
-    """Settings of the run that it is of."""
     step: int | None = None
     """After which it was kept, where it is not finished."""
     written: Mapping[str, tuple[records.Prompt, list[records.Response]]] = field(default_factory=dict)
@@ -38,9 +36,7 @@ class Entrant:
 
 def sampling_of(settings: evaluate_settings.EvaluateSettings) -> gathering_settings.SampleSettings:
     """How models are asked."""
-    shared = set(gathering_settings.SampleSettings.model_fields) & set(
-        evaluate_settings.EvaluateSettings.model_fields
-    )
+    shared = gathering_settings.SampleSettings.model_fields.keys() & type(settings).model_fields.keys()
     given = {name: getattr(settings, name) for name in shared}
     return gathering_settings.SampleSettings(model=(model_folder.WORLD,), data=(model_folder.WORLD,), **given)
 
@@ -107,7 +103,6 @@ def reference_of(model: Entrant, settings: evaluate_settings.EvaluateSettings) -
 
 
 def _writers(name: str, settings: evaluate_settings.EvaluateSettings) -> list[Entrant]:
-    """The responses of a file, by who wrote them."""
     found: dict[str | None, dict[str, tuple[records.Prompt, list[records.Response]]]] = {}
     for example in examples_named([name], settings, skip_bad=settings.skip_bad, chat=settings.chat).examples:
         for one in example.responses:

@@ -21,7 +21,7 @@ from trueup import __version__, estimates
 from trueup.annotators import annotator, calibration, comparing, jury, template
 from trueup.config import annotator_names, run_checks
 from trueup.errors import AnnotatorError, InputError
-from trueup.evaluate import entrants, likelihoods, measures, side_by_side, strengths
+from trueup.evaluate import entrants, likelihoods, measures, side_by_side
 from trueup.feedback import canonical, records
 from trueup.files import replaced_file
 from trueup.gathering import judging, resumable
@@ -31,7 +31,6 @@ from trueup.words import logger
 
 RESULTS, RESPONSES, UNDECIDED = "evaluation.json", "responses.jsonl", "undecided.jsonl"
 OWN_SAMPLES = {"decode": "sample", "temperature": 1.0, "top_p": 1.0, "top_k": 0, "stop": ()}
-"""Settings of the sampler with which responses are the policy's own."""
 NOT_ITS_OWN = "it takes what the policy draws by itself: temperature 1, top-p 1, top-k 0 and no stop text"
 
 
@@ -48,11 +47,8 @@ class Judged:
         self.setting, self.work = setting, work
         self.totals: dict[str, float] = {}
         self.load = cache(judging.annotator_loader(entrants.sampling_of(settings), choice))
-        own = {
-            name: value
-            for name, value in resumable.deciding(settings).items()
-            if name.startswith(f"{setting}.")
-        }
+        every = resumable.deciding(settings)
+        own = {name: value for name, value in every.items() if name.startswith(f"{setting}.")}
         self._digest = resumable.digest([own, resumable.files_of(choice), settings.seed])
 
     def annotate(
@@ -64,7 +60,7 @@ class Judged:
         self.totals = annotator.summed((self.totals, made.totals))
         return made.examples
 
-    def rate(self, examples: Sequence[records.Example], criterion: str, label: str) -> strengths.Array:
+    def rate(self, examples: Sequence[records.Example], criterion: str, label: str) -> side_by_side.Array:
         """[P] how likely it finds that the responses to each prompt meet a criterion; NaN where that is not known."""
 
         def rated(judge: annotator.Annotator, _: str, chunk: Sequence[records.Example]) -> dict[str, Any]:
@@ -79,9 +75,9 @@ class Judged:
             name, label, examples, likelihoods.CHUNK, lambda: nullcontext(self.load(self.work.day)), rated
         )
         self.totals = annotator.summed((self.totals, *(part["totals"] for part in parts)))
-        rated_P: strengths.Array = np.array([row for part in parts for row in part["rows"]], np.float64).mean(
-            1
-        )
+        rated_P: side_by_side.Array = np.array(
+            [row for part in parts for row in part["rows"]], np.float64
+        ).mean(1)
         return rated_P
 
 
@@ -95,9 +91,8 @@ class Evaluation:
     answers: Sequence[Sequence[records.Example]]
     """[E][P]."""
     pairs: Sequence[side_by_side.Pair]
-    """Those of the entrants that are compared."""
-    score_EPR: strengths.Array | None = None
-    firsts: dict[side_by_side.Pair, strengths.Array] = field(default_factory=dict)
+    score_EPR: side_by_side.Array | None = None
+    firsts: dict[side_by_side.Pair, side_by_side.Array] = field(default_factory=dict)
     undecided: list[records.Example] = field(default_factory=list)
     """Pairs that a jury does not agree on."""
 
@@ -107,12 +102,12 @@ class Evaluation:
             [[template.answered(said.content) for said in one.responses] for one in own]
             for own in self.answers
         ]
-        self.models: list[strengths.Row] = [
+        self.models: list[side_by_side.Row] = [
             {"name": one.name, "step": one.step, **measures.text_measures(texts, seed=self.settings.seed)}
             for one, texts in zip(self.everyone, self.texts, strict=True)
         ]
         size = len(self.answers[0])
-        self.results: strengths.Row = {
+        self.results: side_by_side.Row = {
             "version": __version__, "prompts": size, "models": self.models, "cost": {}
         }  # fmt: skip
 
@@ -241,7 +236,7 @@ def _scores(judged: records.Example | records.Discarded) -> list[float] | None:
     return None if isinstance(judged, records.Discarded) else records.scores_of([judged])
 
 
-def _mean(value_P: strengths.Array) -> estimates.Mean | None:
+def _mean(value_P: side_by_side.Array) -> estimates.Mean | None:
     known = value_P[~np.isnan(value_P)].tolist()
     return estimates.mean(known) if known else None
 
@@ -254,7 +249,9 @@ def _first(said: records.Example | records.Discarded) -> float | None:
     return comparison.probability if comparison.better == 0 else 1 - comparison.probability
 
 
-def evaluate(settings: evaluate_settings.EvaluateSettings, *, dry_run: bool = False) -> strengths.Row | None:
+def evaluate(
+    settings: evaluate_settings.EvaluateSettings, *, dry_run: bool = False
+) -> side_by_side.Row | None:
     """Measure what settings ask for, and write it down; what an earlier call did is not done again.
 
     Args:
@@ -315,7 +312,7 @@ def evaluate(settings: evaluate_settings.EvaluateSettings, *, dry_run: bool = Fa
                     if found.undecided:
                         canonical.write_examples(folder / UNDECIDED, found.undecided)
         requested = settings.model_dump(mode="json", exclude={"overwrite"})
-        results: strengths.Row = calibration.finite(found.results | {"settings": requested})
+        results: side_by_side.Row = calibration.finite(found.results | {"settings": requested})
         canonical.write_examples(folder / RESPONSES, found.merged())
         with replaced_file(folder / RESULTS) as file:
             file.write(json.dumps(results, indent=1).encode() + b"\n")

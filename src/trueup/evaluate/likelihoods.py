@@ -20,9 +20,7 @@ from trueup.models import causal, selfcheck
 from trueup.settings.evaluate_settings import EvaluateSettings
 
 TOKENS = 8192
-"""Of a forward pass."""
 CHUNK = 32
-"""Examples read before what was found is kept."""
 
 LogProb = tuple[float, int]
 """log p(y | x) in nats of a response, and its tokens."""

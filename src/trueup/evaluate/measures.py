@@ -14,7 +14,6 @@ from typing import Any
 from trueup.estimates import bootstrap, mean
 
 LONGEST = 4
-"""Words of the longest n-grams that BLEU compares."""
 EPSILON = 0.1
 """Matches that count where there is none: Chen and Cherry's first smoothing (2014), as in NLTK."""
 STYLE = ("length", "lists", "headers")

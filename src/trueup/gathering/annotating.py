@@ -35,7 +35,6 @@ from trueup.words import counted, logger, shortened
 Messages = list[dict[str, Any]]
 
 CHUNK = 32
-"""Pairs rewritten before their demonstrations are kept."""
 ANSWER = "answer"
 """Asks the conversation itself; `improve` and a user's template ask to improve the response that was chosen."""
 VARIABLES = ("prompt", "chosen", "instruction", "boundary")
@@ -129,7 +128,6 @@ def plain_text(response: Content) -> str:
 
 
 Ask = Callable[[ChosenAndRejected], Messages]
-"""A pair -> the messages of a request."""
 
 
 def make_asking(template: str, instruction: str | None) -> Ask:

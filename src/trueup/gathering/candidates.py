@@ -39,7 +39,6 @@ CHUNK = 32
 UNLIMITED = 10**9
 
 Read = Callable[[torch.device], load.Loaded]
-"""Reads a model onto a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,6 @@ class Writer:
     """A model that is to write responses."""
 
     name: str
-    """As it was given."""
     load: Callable[[], AbstractContextManager[Sampler]]
     """Its sampler; called only where something is left to write, and left before the next model is loaded."""
     part: str = ""
@@ -354,7 +352,6 @@ def _tokenizer(settings: SampleSettings, name: str) -> Any:
 
 
 def _reading(settings: SampleSettings) -> dict[str, Any]:
-    """How a model's folder is read."""
     return settings.model_dump(include={"trust_remote_code", "eos_token", "chat_template"})
 
 

@@ -23,7 +23,6 @@ from trueup.sources.by_name import make_annotator
 from trueup.words import counted, logger
 
 CHUNK = 64
-"""Examples judged before their judgements are kept."""
 USAGE = ("requests", "cached", "asked_again", "tokens", "estimated", "cost")
 """Totals of an endpoint, in the order in which they are shown."""
 WORDS = {
@@ -37,27 +36,11 @@ PAIRS = {
     "undecided": "undecided, as the judges do not agree",
     "flipped": "preferred the other way round in the other order",
 }
-READ = frozenset(
-    {
-        "verdicts",
-        "unreadable",
-        "first",
-        "pairs",
-        "scores",
-        "alike",
-        "shared",
-        "gold",
-        "gold_right",
-        *PAIRS,
-        *USAGE,
-    }
-)
-"""Totals that are said in words."""
+READ = {"verdicts", "unreadable", "first", "pairs", "scores", "alike", "shared", "gold", "gold_right"}
+READ |= {*PAIRS, *USAGE}
 
 Day = Callable[[], str]
-"""Says what a chat template writes for today."""
 Load = Callable[[Day], Annotator]
-"""Makes an annotator."""
 
 
 def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: AnnotatorChoice) -> Load:
@@ -167,12 +150,8 @@ def left_out(dropped: Sequence[Discarded]) -> str | None:
 
 def summary(before: Sequence[Example], judged: Annotated) -> list[str]:
     """Lines on the judgements of examples, `before` being these as they were given."""
-    lines = [
-        *_scores(judged.kept),
-        *_comparisons(judged),
-        *verdict_lines(judged.totals),
-        *usage_lines(judged.totals),
-    ]
+    lines = [*_scores(judged.kept), *_comparisons(judged)]
+    lines += [*verdict_lines(judged.totals), *usage_lines(judged.totals)]
     if line := left_out(judged.dropped):
         lines.append(line)
     known = [(old, new) for old, new in zip(before, judged.examples, strict=True) if isinstance(new, Example)]

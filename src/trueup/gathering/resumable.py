@@ -34,7 +34,6 @@ from trueup.words import listed, logger, reason
 
 SUFFIX = ".part"
 DAY = "day"
-"""The part of the work that says on which day it began."""
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")

@@ -35,10 +35,8 @@ class Head:
     settings: dict[str, str]
     """What the result depends on, as hashes, with that of the whole input."""
     day: str | None
-    """What chat templates wrote for today."""
     examples: int
     sha256: str
-    """Of the lines behind this one."""
 
     @property
     def place(self) -> tuple[int, int]:

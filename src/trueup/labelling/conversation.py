@@ -26,15 +26,8 @@ from trueup.settings.evaluate_settings import ChatSettings, EvaluateSettings
 from trueup.words import logger, reason, spelled
 
 HELP = "/new begins another conversation, /undo takes back the last turn, /quit ends; // begins a line with a slash"
-CHOICES = {
-    "1": "first",
-    "2": "second",
-    "t": "tie",
-    "tie": "tie",
-    "0": "tie",
-    "n": "neither",
-    "neither": "neither",
-}
+CHOICES = {"1": "first", "2": "second"} | dict.fromkeys(("t", "tie", "0"), "tie")
+CHOICES |= dict.fromkeys(("n", "neither"), "neither")
 NARROW = 70
 """Columns of a terminal with less than which two answers stand one below the other."""
 
@@ -142,12 +135,8 @@ class Conversation:
             prompt = records.Prompt(before + self.settings.turn.replace("{text}", said))
         else:
             prompt = records.Prompt((*before, records.Message("user", said)))
-        order = list(range(len(self.models)))
-        if (
-            len(order) == 2
-            and hashlib.sha256(f"{self.settings.seed} {self.count} {prompt.key}".encode()).digest()[0] % 2
-        ):
-            order.reverse()
+        digit = hashlib.sha256(f"{self.settings.seed} {self.count} {prompt.key}".encode()).digest()[0]
+        order = list(range(len(self.models)))[:: -1 if digit % 2 else 1]
         answers = self._sampled(prompt, order)
         if not all(answers):
             raise InputError("the conversation leaves no room for an answer; /new begins another one")
@@ -157,9 +146,8 @@ class Conversation:
         preferred = 0
         if len(order) == 2:
             verdict = self._verdict(contents)
-            self.tally[
-                verdict if verdict in ("tie", "neither") else self.models[order[verdict == "second"]].name
-            ] += 1
+            better = self.models[order[verdict == "second"]].name
+            self.tally[verdict if verdict in ("tie", "neither") else better] += 1
             self._keep(prompt, order, [one[0] for one in answers], contents, verdict)
             if verdict == "neither":
                 return

@@ -22,7 +22,6 @@ from trueup.words import counted, logger, reason, shortened, spelled
 HOST = "127.0.0.1"
 LONGEST_NAME = 80
 LONGEST_BODY = 10_000
-"""Bytes of a click."""
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; base-uri 'none'; \
 form-action 'none'; frame-ancestors 'none'"
@@ -178,7 +177,6 @@ def application(clicks: votes.Clicks, token: str, port: int) -> applications.Sta
 
 
 def _serve(clicks: votes.Clicks, settings: command_settings.LabelSettings) -> None:
-    """Serve the page until SIGINT or SIGTERM comes."""
     listening = socket.socket()
     with closing(listening):
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

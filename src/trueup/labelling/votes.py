@@ -37,12 +37,10 @@ class Pair:
     """Two responses to compare: positions in an example of the data, or of the gold."""
 
     key: str
-    """Hash of the prompt and both responses."""
     example: Example
     one: int
     other: int
     known: str = ""
-    """Of a gold pair, the answer."""
     doubt: float = 0.0
     """In [0, 1]: 1 for a pair that nobody decided, 0 for one that is sure."""
 
@@ -54,7 +52,6 @@ class Click:
     person: str
     pair: str
     swapped: bool
-    """Whether the other response was shown first."""
     verdict: str
     """One of `VERDICTS`, by the side, or skip or undo."""
 
@@ -131,7 +128,6 @@ class Clicks:
         self.valid: dict[str, list[Click]] = {}
         """Person -> what they said and did not take back, in order."""
         self.counts: Counter[str] = Counter()
-        """Person -> clicks of any kind."""
         try:
             self.rows = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
             self.rows.execute("PRAGMA locking_mode = EXCLUSIVE")

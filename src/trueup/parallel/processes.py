@@ -140,7 +140,6 @@ def _kind(error: Exception) -> type[Exception]:
 
 
 def _said_by(kind: type[Exception], text: str, number: int) -> Exception:
-    """An error that says whose it is where it is not the first process's."""
     return kind(f"process {number}: {text}" if number and issubclass(kind, TrueupError) else text)
 
 

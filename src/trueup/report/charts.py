@@ -16,7 +16,6 @@ COLOURS = 8
 TICKS = 4
 Point = tuple[float, float]
 Spread = tuple[float, float, float, float]
-"""Least and greatest x, least and greatest y."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +27,7 @@ class Series:
     dots: bool = False
     """Mark each point, as of what is measured seldom."""
     spread: Sequence[Spread] = ()
-    """Intervals of the points."""
     start: bool = False
-    """Draw a dashed line at the first value."""
 
     def words(self, x: str) -> str:
         """First and last, least and greatest."""

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from trueup.config.layers import flatten
 from trueup.display import duration, figure
 from trueup.errors import InputError
-from trueup.report import charts, evaluation_tables, page, run_page
+from trueup.report import charts, page, run_page
 from trueup.report.run_data import EVALUATION, HELD_OUT, RunData
 from trueup.words import listed, reason
 
@@ -18,14 +18,12 @@ OVERLAID = (
     "loss", "rewards/accuracies", "rewards/margins", "drift/chosen", "kl", "objective/kl", "online/score",
     "online/words", "online/distinct",
 )  # fmt: skip
-"""Metrics whose curves are drawn over each other."""
 SAME = {
     "data_fingerprints": "trained on different feedback or prompts",
     "model_identity": "begun with different models",
 }
 """What of a record may differ, so that runs are not of the same thing."""
 UNLIKE = ("output", "run_name")
-"""Settings that differ between any two runs."""
 
 
 def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output: Path) -> Path:
@@ -46,7 +44,7 @@ def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output
         "overview": list(_overview(runs)),
         "figures": list(_figures(runs)),
         "evaluations": [
-            (name, list(evaluation_tables.tables_of(one)), list(page.frontier(one)), _matrix(one))
+            (name, list(page.tables_of(one)), list(page.frontier(one)), _matrix(one))
             for name, one in found.items()
         ],
         "charts": list(_charts(runs, names)),
@@ -57,13 +55,11 @@ def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output
 
 
 def _names(runs: Sequence[RunData]) -> list[str]:
-    """Names of the runs, their folders where two have one name."""
     plain = [run.name for run in runs]
     return [run.name if plain.count(run.name) == 1 else str(run.folder) for run in runs]
 
 
 def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All evaluations by the name of their file, each once."""
     known: list[Any] = []
     every = {str(path): one for run in runs for path, one in run.evaluations.items()}
     for name in given:
@@ -76,7 +72,7 @@ def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tupl
             ) from None
     for path_name, one in every.items():
         try:
-            list(evaluation_tables.tables_of(one))
+            list(page.tables_of(one))
         except (KeyError, TypeError, AttributeError, ValueError):
             raise InputError(f"evaluation {path_name} is not as trueup evaluate writes it") from None
         if one not in known:
@@ -121,7 +117,6 @@ def _overview(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _figures(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
-    """The last values of the main metrics, of held-out feedback first."""
     every = [name for run in runs for name in run.names]
     wanted = [name for name in dict.fromkeys(every) if name.startswith(HELD_OUT) or name in run_page.MEANINGS]
     for name in sorted(wanted, key=lambda one: not one.startswith(HELD_OUT)):
@@ -161,7 +156,6 @@ def _charts(runs: Sequence[RunData], names: Sequence[str]) -> Iterator[Markup]:
 
 
 def _differing(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
-    """Settings that are not the same in all runs."""
     flat: list[dict[str, Any]] = [{"method": run.method} for run in runs]
     for one, run in zip(flat, runs, strict=True):
         versions = {"versions": run.record.get("versions", {})}

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from trueup import __version__
 from trueup.display import figure
 from trueup.errors import InputError
 from trueup.files import replaced_file
-from trueup.report import charts, evaluation_tables, run_data
+from trueup.report import charts, run_data
 from trueup.words import reason, spelled
 
 GENERATOR = '<meta name="generator" content="trueup '
@@ -22,6 +23,78 @@ Z = 1.96
 """Standard errors on each side of an interval of 95 %."""
 HEAD = 600
 """Characters of a page within which that stands."""
+CAPTION = (
+    "+- standard error, (to) 95 % interval, both over prompts; kl in nats a response; p corrected for all comparisons; "
+    "100 points win 64 of 100; undecided and unreadable pairs count in no rate"
+)
+HIDDEN = ("name", "one", "other", "step", "p", "length", "probability", "unreadable")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What was measured, by rows; cells are values as evaluation.json has them."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Any]]]
+
+
+def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
+    """The tables of an evaluation that have something in them."""
+    models = list(map(_shown, results["models"]))
+    measures = dict.fromkeys(name for row in models for name in row)
+    yield Table(
+        f"{results['prompts']} prompts",
+        [row["name"] for row in results["models"]],
+        [(name, [row.get(name) for row in models]) for name in measures],
+    )
+    for who in ("judged", "rewarded"):
+        if rows := results.get(who):
+            headings = list(dict.fromkeys(name for row in rows for name in _shown(row)))
+            cells = [
+                (f"{row['one']} against {row['other']}", [_shown(row).get(h) for h in headings])
+                for row in rows
+            ]
+            yield Table(who, headings, cells)
+    if scale := results.get("scale"):
+        style = {f"({name})": one for name, one in scale.get("style", {}).items()}
+        points = {"scale": scale} if "refused" in scale else scale["points"] | style
+        yield Table("all together", ["points"], [(name, [one]) for name, one in points.items()])
+
+
+def refusals(value: Any) -> Iterator[str]:
+    """Why values are refused, wherever they stand."""
+    if isinstance(value, Mapping):
+        if "refused" in value:
+            yield value["refused"]
+        value = list(value.values())
+    for one in value if isinstance(value, list | tuple) else ():
+        yield from refusals(one)
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table shows of a row, by heading."""
+    shown = {name.replace("_", " "): value for name, value in row.items() if name not in HIDDEN}
+    shown |= shown.pop("ratings", {})
+    if implicit := shown.pop("implicit reward", None):
+        shown["implicit accuracy"] = implicit["all"].get("pairs", {}).get("accuracy")
+    return shown
+
+
+def cell(value: Any) -> str:
+    """A number with what is known of it, as tables show it."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        digits = ".0f" if abs(value) >= 100 else ".2f" if abs(value) >= 0.01 or not value else ".1g"
+        return f"{value:{digits}}"
+    if not isinstance(value, dict):
+        return str(value)
+    if "refused" in value:
+        return "refused"
+    if "low" in value:
+        return f"{cell(value['value'])} ({cell(value['low'])} to {cell(value['high'])})"
+    return cell(value["value"]) + (f" +- {cell(value['error'])}" if value["error"] is not None else "")
 
 
 def _part(name: str) -> str:
@@ -35,8 +108,8 @@ def _environment() -> Environment:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     made.globals |= {
         "style": Markup(_part("page.css")), "script": Markup(script), "digest": digest, "version": __version__,
-        "figure": figure, "cell": evaluation_tables.cell, "bar": _bar, "caption": evaluation_tables.CAPTION,
-        "refusals": evaluation_tables.refusals,
+        "figure": figure, "cell": cell, "bar": _bar, "caption": CAPTION,
+        "refusals": refusals,
     }  # fmt: skip
     return made
 
@@ -60,11 +133,11 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
 
 def evaluations_of(
     run: run_data.RunData,
-) -> Iterator[tuple[Path, list[evaluation_tables.Table], list[Markup]]]:
+) -> Iterator[tuple[Path, list[Table], list[Markup]]]:
     """The evaluations in a run's folder that can be shown, each with its tables and charts."""
     for path, results in run.evaluations.items():
         try:
-            tables, plots = list(evaluation_tables.tables_of(results)), list(frontier(results))
+            tables, plots = list(tables_of(results)), list(frontier(results))
         except (KeyError, TypeError, AttributeError, ValueError):
             run.problems.append(f"{path.name} is not as trueup evaluate writes it, and is left out")
         else:

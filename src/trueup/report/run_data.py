@@ -29,12 +29,9 @@ MOST_ROWS = 300
 """Of a file of samples: the first ones and the last."""
 FIRST_ROWS = 60
 LONGEST_TEXT = 2000
-"""Characters of a prompt or a response."""
 WEIGHTS = re.compile(r"([\d,]+) of ([\d,]+) weights trained")
 FEEDBACK = re.compile(r"\d+ examples (gave|of)\b|: .*\b(discarded|left out|too long)\b")
-"""Lines of run.log that tell what feedback was taken for."""
 LIVE = ("frozen", "adapter-off", "trust-region")
-"""References that are computed beside the policy in every step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,6 @@ class Sample:
 
     where: str
     order: int
-    """Number by which it is sorted."""
     prompt: str
     response: str
     source: str

@@ -28,7 +28,6 @@ MEANINGS = {
     "online/words": "words of a sampled response",
     "online/distinct": "share of different texts among sampled responses",
 }
-"""Metrics that the table of before and after has, and what they are."""
 Chart = tuple[str, tuple[str, ...], str]
 """Title, metrics (their held-out namesakes stand beside them), a sentence."""
 SECTIONS: dict[str, tuple[Chart, ...]] = {
@@ -64,7 +63,6 @@ JUDGE_WORDS = {
     "dropped": "pairs dropped, as a verdict could not be read", "cached": "answers from the cache",
 }  # fmt: skip
 UNSAID = ("first", "alike", "shared", "gold_right")
-"""Totals that shares are made of."""
 BELOW = (
     "Chosen responses have become less likely than under the reference: {} nats a token at the end, first below it at "
     "step {:.0f}. A margin can grow while both fall, and probability then goes to responses that nobody chose. People "
@@ -206,7 +204,6 @@ def reward_and_kl(run: RunData) -> Iterator[tuple[str, list[charts.Point]]]:
 
 
 def _happened(run: RunData) -> Iterator[str]:
-    """Plain sentences about what the figures mean."""
 
     def first_of(name: str) -> list[charts.Point]:
         return run.points(f"{HELD_OUT}{name}") or run.points(name)

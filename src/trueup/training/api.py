@@ -29,10 +29,8 @@ class Result:
 
     folder: Path
     model: Path
-    """Folder of the aligned model, or of its adapter."""
     steps: int
     metrics: dict[str, float]
-    """The last values of every metric."""
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -191,7 +189,6 @@ def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:
 
 
 def _refuse_done(folder: RunFolder) -> dict[str, Any]:
-    """How the run stands, which is not done."""
     status = folder.read_status()
     if status.get("state") == "done":
         raise InputError(

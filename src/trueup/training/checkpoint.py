@@ -36,7 +36,6 @@ class Checkpoint:
     parts: Mapping[str, Mapping[str, Tensor]]
     """Tensors by file: `policy`, `optimizer`, `reference`, `random`."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """JSON-ready."""
 
 
 def name_of(step: int) -> str:
@@ -198,7 +197,6 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _manifest(path: Path) -> dict[str, str]:
-    """File -> its SHA-256."""
     return dict(json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"])
 
 
@@ -212,6 +210,5 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _free(folder: Path) -> float:
-    """Megabytes free where a folder lies."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(existing).free / 1e6

@@ -193,7 +193,6 @@ class Data:
     """Examples of a run, or what they will be made of."""
 
     fingerprints: Mapping[str, str]
-    """Source -> hash of its content."""
     source: Callable[[Parts], Source]
     """Makes the source.
 
@@ -211,7 +210,6 @@ class ViewedFeedback:
     training: Sequence[Group[Any]]
     held_out: Sequence[Group[Any]]
     fingerprints: Mapping[str, str]
-    """Of what was read for the evaluation alone."""
     preprocessing: Preprocessing
 
 

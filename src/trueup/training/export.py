@@ -1,6 +1,7 @@
 """What a finished run leaves: the model in Hugging Face format with its card, or a PEFT adapter.
 
-Beside a reward model stands what it says: level and spread of its scores, how right and how sure they are.
+It is read again before the run says that it is done. Beside a reward model stands what it says: level and spread of
+its scores, how right and how sure they are.
 """
 
 import filecmp
@@ -20,22 +21,25 @@ from typing import Any
 import torch
 import yaml
 from safetensors import safe_open
+from torch import Tensor
 
 from trueup import __version__
 from trueup.annotators.calibration import Calibration, Estimate, calibrate
 from trueup.batch.rows import GradedPairs, Scores
-from trueup.batch.stream import Batch
+from trueup.batch.stream import Batch, Stream
 from trueup.config.resolve import Resolved, told_settings
-from trueup.errors import CheckpointError
+from trueup.errors import CheckpointError, InputError
 from trueup.feedback.condition import Condition
 from trueup.files import replaced_folder
 from trueup.model_hub import named, origin_of
-from trueup.models import causal, lora
+from trueup.models import causal, load, lora, reward, selfcheck
 from trueup.models.tokenizer import quiet_library
 from trueup.parallel import processes, sharding
+from trueup.references.build import ROUNDING
 from trueup.training.loop import Run
-from trueup.words import listed, logger, reason
+from trueup.words import listed, logger, one_line, reason
 
+AGAIN = "again"
 REWARD = "reward.json"
 """Beside the weights: mean and standard deviation of the scores. Nothing reads it unasked."""
 MOST_BATCHES = 64
@@ -91,10 +95,10 @@ def export(
         ) from error
 
 
-def _save_model(network: Any, weights: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype) -> None:
+def _save_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype: torch.dtype) -> None:
     before = network.config.dtype
-    state: dict[str, torch.Tensor] = {}
-    cast: dict[tuple[Any, ...], torch.Tensor] = {}
+    state: dict[str, Tensor] = {}
+    cast: dict[tuple[Any, ...], Tensor] = {}
     """By place in memory: tied weights stay one tensor, which is written once."""
     for name, tensor in weights.items():
         wanted = dtype if tensor.is_floating_point() else tensor.dtype
@@ -107,7 +111,7 @@ def _save_model(network: Any, weights: Mapping[str, torch.Tensor], folder: Path,
         network.config.dtype = before
 
 
-def refuse_other_weights(folder: Path, expected: Mapping[str, torch.Tensor]) -> None:
+def refuse_other_weights(folder: Path, expected: Mapping[str, Tensor]) -> None:
     """See that a folder holds the weights that were to be written, by name, perhaps in another precision."""
     wrong, names = [], set[str]()
     for file in folder.glob("*.safetensors"):
@@ -164,16 +168,9 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
     markdown = Environment(undefined=StrictUndefined, autoescape=False)
     written = condition and {"words": condition.words(), "position": condition.position}
     template = files(__package__).joinpath("model_card.jinja").read_text(encoding="utf-8")
+    unsaid = dict.fromkeys(("report", "scores", "troubles", "summary", "samples"), "")
     return markdown.from_string(template).render(
-        **{
-            "report": "",
-            "scores": False,
-            "troubles": (),
-            "summary": (),
-            "samples": (),
-            **card,
-            "base": named(card["base"]),
-        },
+        unsaid | dict(card) | {"base": named(card["base"])},
         adapter=adapter,
         condition=written,
         card_data=yaml.safe_dump(data, sort_keys=False).strip(),
@@ -189,7 +186,6 @@ class RewardReport:
     mean: float
     std: float
     responses: int
-    """Scores that mean and standard deviation are taken over."""
     calibration: Calibration
 
     @property
@@ -281,3 +277,84 @@ def measure(policy: causal.StreamModel, batches: Iterable[Batch[Any]], *, held_o
 def _shown(estimate: Estimate) -> str:
     error = "" if math.isnan(estimate.error) else f" (standard error {estimate.error:.3f})"
     return f"{estimate.value:.3f}{error}"
+
+
+@torch.no_grad()
+def verify(run: Run, folder: Path) -> str:
+    """Read the finished model again, and see that it is the policy: its weights to the bit, and what it says of a few
+    rows of the run's data, which its configuration decides as well. Says what was found.
+
+    A full model is read beside the policy; the gradients, which took as much, are given up first. An adapter is put on
+    the policy's own base under another name. So no more memory is taken than training took. Several processes hold no
+    whole model: they compare the weights in the files alone. Where the files are in a lower precision the policy is
+    rounded to it for good, so that nothing but an error is left between the two, whatever the precision.
+    """
+    policy, network, settings = run.parts.policy, run.parts.policy.network, run.parts.settings
+    run.optimizer.zero_grad()
+    adapted = lora.is_adapted(network)
+    if processes.size() > 1:
+        weights = lora.written_weights(network) if adapted else sharding.full_state(network)
+        expected = {name: sharding.full(value) for name, value in weights.items()} if adapted else weights
+        processes.owned(lambda: refuse_other_weights(folder, expected))
+        return "the weights in its files are the policy's"
+    dtype = torch.float32 if adapted else getattr(torch, settings.save_dtype)
+    for value in network.state_dict().values() if dtype != torch.float32 else ():
+        value.copy_(value.to(dtype) if value.is_floating_point() else value)
+    stream = selfcheck.probe(run.source.first_groups()).to(policy.device)
+    values = _values(policy, stream)
+    try:
+        own, written, read = (_adapter_again if adapted else _model_again)(run, folder, stream)
+    except (InputError, LookupError, OSError, RuntimeError, ValueError) as error:
+        raise _not_the_policy(folder, f"it cannot be read: {one_line(error)}") from error
+    same = [name for name in own.keys() & written.keys() if torch.equal(own[name], written[name])]
+    if wrong := sorted((own.keys() | written.keys()).difference(same)):
+        raise _not_the_policy(folder, f"{listed(wrong)} differ")
+    gap = float((values - read).abs().max())
+    if not gap <= ROUNDING:
+        raise _not_the_policy(
+            folder, f"what it says of a row is off by {gap:.2g}, and {ROUNDING:g} is allowed"
+        )
+    return f"{len(same)} tensors the same, values of {len(stream.length_N)} rows off by {gap:.2g}"
+
+
+def _not_the_policy(folder: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{folder}: the finished model, read again, is not the policy that was trained: {why}. Do not use it; the "
+        "run's checkpoints are intact, and --resume writes it once more"
+    )
+
+
+def _values(policy: causal.StreamModel, stream: Stream) -> Tensor:
+    with policy.without_dropout():
+        outputs = policy.outputs(stream)
+    return outputs.score_N if isinstance(outputs, Scores) else outputs.token_S
+
+
+Again = tuple[Mapping[str, Tensor], Mapping[str, Tensor], Tensor]
+"""The policy's weights, those read, and what these say of a stream."""
+
+
+def _adapter_again(run: Run, folder: Path, stream: Stream) -> Again:
+    policy: Any = run.parts.policy
+    policy.network.load_adapter(str(folder), adapter_name=AGAIN, is_trainable=False)
+    try:
+        own, written = (lora.factors(policy.network, name) for name in (lora.POLICY, AGAIN))
+        with lora.adapter(policy.network, AGAIN):
+            copied = {name: value.detach().clone() for name, value in written.items()}
+            return own, copied, _values(policy, stream)
+    finally:
+        policy.network.delete_adapter(AGAIN)
+
+
+def _model_again(run: Run, folder: Path, stream: Stream) -> Again:
+    policy, settings = run.parts.policy, run.parts.settings
+    scores = isinstance(policy, reward.RewardModel)
+    loaded = (reward.load_reward if scores else load.load)(
+        str(folder), device=policy.device, trust_remote_code=settings.trust_remote_code, eos_token=settings.eos_token,
+    )  # fmt: skip
+    model: Any = (reward.RewardModel if scores else causal.CausalModel)(
+        loaded.network, attention=policy.attention, autocast=policy.autocast
+    )
+    if isinstance(policy, causal.CausalModel) and policy.temperature != 1:
+        model.set_temperature(policy.temperature)
+    return policy.network.state_dict(), loaded.network.state_dict(), _values(model, stream)

@@ -30,16 +30,12 @@ class RunFolder:
         self.path = path
         self._since = datetime.now().astimezone().isoformat(timespec="seconds")
         self.settings = path / "run.yaml"
-        """Resolved settings, versions, fingerprints."""
         self.sealed = path / trust.SEALED_FILE
         """What decides the result, by name, as it was when the run began."""
         self.metrics = path / "metrics.jsonl"
-        """One line a step."""
         self.log = path / "run.log"
-        """What was said, over all sittings."""
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
-        """The finished model or adapter."""
         self.status = path / "status.json"
         """`running` (and which process, where and since when), `stopped`, `done` or `failed`, and the step."""
         self.calibration = path / "calibration.json"
@@ -147,7 +143,6 @@ class RunFolder:
         )
 
     def _free(self) -> bool:
-        """Whether no process has the folder."""
         try:
             if (self.path / ".lock").exists():
                 FileLock(self.path / ".lock").acquire(timeout=0).lock.release()

@@ -31,7 +31,7 @@ from trueup.sampling.sampler import EncodedPrompt
 from trueup.settings.annotator_kinds import FunctionAnnotator
 from trueup.sources.by_name import prompts_named
 from trueup.sources.source import Source, Step
-from trueup.training import checkpoint, data, export, loop, reloaded, setup
+from trueup.training import checkpoint, data, export, loop, setup
 from trueup.training.folder import RunFolder
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import Rows, Sums, forward, objective_of, train_step
@@ -40,11 +40,8 @@ from trueup.words import logger, one_line
 STEPS, CUT = 4, 2
 """Steps of the run that is tried, and after how many it is interrupted."""
 EXAMPLES = 8
-"""Of a step, at most."""
 COMPARED = 4
-"""Groups whose rows are computed one by one."""
 NEW_TOKENS = 32
-"""Of a response that is sampled."""
 MOST_STEPS = 30
 """On one batch, until its loss has fallen clearly."""
 FALL, SMALL = 0.05, 0.2
@@ -149,10 +146,8 @@ def reduced(resolved: resolve.Resolved, place: Path) -> resolve.Resolved:
             annotator = FunctionAnnotator(python_objects.hold("stand_in", _stand_in, judges=True))
         more["annotator"] = annotator
         if settings.source == "offline":  # all are asked before the first step
-            prompts = prompts_named(settings.prompts, settings, chat=settings.chat).prompts[
-                : STEPS * batch_size
-            ]
-            write_rows(place / "prompts.jsonl", map(prompt_json, prompts))
+            prompts = prompts_named(settings.prompts, settings, chat=settings.chat).prompts
+            write_rows(place / "prompts.jsonl", map(prompt_json, prompts[: STEPS * batch_size]))
             more["prompts"] = (str(place / "prompts.jsonl"),)
     moving = getattr(method_settings, "reference", None)
     if moving is not None and moving.period is not None:
@@ -278,14 +273,10 @@ def _sampler(parts: data.Parts, step: Step) -> tuple[bool | None, str]:
         EncodedPrompt(ids, min(NEW_TOKENS, most - len(ids))) for ids in sorted(prompts) if len(ids) < most
     ]
     written = sampler.written(given[:COMPARED], 2, settings.seed)
-    groups = [
-        TokenGroup(
-            _ids(prompt.ids),
-            tuple(TokenRow(_ids(one.written), _ids(one.written) >= 0) for one in several),
-            None,
-        )
-        for prompt, several in zip(given, written, strict=False)
+    rows = [
+        tuple(TokenRow(_ids(one.written), _ids(one.written) >= 0) for one in several) for several in written
     ]
+    groups = [TokenGroup(_ids(prompt.ids), own, None) for prompt, own in zip(given, rows, strict=False)]
     expected = torch.tensor([value for several in written for one in several for value in one.log_probs])
     policy.set_temperature(1.0)  # a sampler tells of the model itself
     try:
@@ -341,7 +332,7 @@ def _overfit(parts: data.Parts, step: Step) -> tuple[bool | None, str]:
 def _exported(run: loop.Run, folder: Path) -> tuple[bool | None, str]:
     dtype = getattr(torch, run.parts.settings.save_dtype)
     export.export(run.parts.policy.network, run.parts.loaded.tokenizer, folder, dtype=dtype, card=None)
-    return True, reloaded.verify(run, folder)
+    return True, export.verify(run, folder)
 
 
 def _resumed(uncut: Path, cut: Path) -> tuple[bool | None, str]:

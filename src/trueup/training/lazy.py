@@ -30,11 +30,8 @@ from trueup.words import counted, listed
 ALL_FIRST = 200_000
 """Rows up to which all are read before the first step, unless the user says otherwise."""
 SHORTEST = 40
-"""Bytes of a row with feedback, at least."""
 LOOKED_AT = 1000
-"""Rows of each file that are read before a model is loaded."""
 RECENT = 4096
-"""Groups whose tokens are kept in memory."""
 
 
 def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
@@ -185,7 +182,6 @@ class LazyTokens:
 
 
 def _source(rows: LazyRows, held_out: Sequence[Group[Any]], parts: data.Parts) -> source.OfflineSource:
-    """Lay out the run's batches."""
     encoder = rows.preprocessing.encoder(parts.loaded)
     cache = TokenCache(encoder) if parts.settings.token_cache else None
     first = [one for one in map(rows.group, range(min(LOOKED_AT, len(rows)))) if isinstance(one, Group)]

@@ -3,19 +3,20 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
 from trueup import stop
 from trueup.display import figure
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped
-from trueup.metrics import Metrics, label
+from trueup.metrics import FIGURES, GREATER, Metrics, label
 from trueup.parallel import processes, sharding
 from trueup.references.reference import NullReference, Reference, State
+from trueup.settings.run_settings import RunSettings
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
-from trueup.training.best import Best
 from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import evaluate, train_step
@@ -23,9 +24,70 @@ from trueup.training.watch import Watch
 from trueup.words import logger
 
 SHOWN = ("online/score", "score", "wins", "sequence_kl", "words")
-"""Beside the method's own figures."""
 KEPT = 2
 """Checkpoints of a run that goes on, unless it is set: the newest one may turn out to be damaged."""
+EXTREME = {True: "greatest", False: "least"}
+
+
+@dataclass
+class Best:
+    """The best step of a run, by a metric; all but its settings is in every checkpoint.
+
+    Held-out metrics are those of the weights after a step. The score of samples is that of the weights which wrote
+    them, those before the step that learns from them.
+    """
+
+    metric: str
+    patience: int | None
+    """Measurements in a row without a better one after which the run ends; None never ends it."""
+    values: dict[str, float] = field(default_factory=dict)
+    """Metrics of the best step; empty before there is one."""
+    step: int | None = None
+    last: int = -1
+    stale: int = 0
+
+    @classmethod
+    def of(cls, settings: RunSettings) -> "Best | None":
+        """As the settings have it; None where they ask for none."""
+        return cls(settings.best_by, settings.early_stopping) if settings.best_by else None
+
+    @property
+    def extreme(self) -> str:
+        """Which value is the best one."""
+        return EXTREME[FIGURES[self.metric.removeprefix("eval_")][1] == GREATER]
+
+    @property
+    def over(self) -> bool:
+        """Whether the run is to end."""
+        return self.patience is not None and self.stale >= self.patience
+
+    def see(self, step: int, values: Mapping[str, float]) -> bool:
+        """Whether the weights after a step are the best so far, by what was measured of them; a step counts once."""
+        value = values.get(self.metric)
+        if value is None or step <= self.last:
+            return False
+        known = self.values.get(self.metric)
+        greater = self.extreme == EXTREME[True]
+        better = value == value if known is None else value > known if greater else value < known
+        self.last = step
+        if not better:
+            self.stale += 1
+            return False
+        self.step, self.values, self.stale = step, dict(values), 0
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint; JSON-ready."""
+        return asdict(self)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a saved state."""
+        self.step, self.last, self.stale = state["step"], int(state["last"]), int(state["stale"])
+        self.values = dict(state["values"])
+
+    def told(self) -> str:
+        """The best step, for people."""
+        return f"the {self.extreme} {self.metric} is {self.values[self.metric]:.6g}, after step {self.step}"
 
 
 @dataclass
@@ -40,11 +102,8 @@ class Run:
     seal: str
     """Hash of all that decides how the run ends."""
     watch: Watch
-    """Sees whether its figures mean trouble."""
     step: int = 0
-    """Optimizer steps done."""
     latest: dict[str, float] = field(default_factory=dict)
-    """The last values of every metric."""
     random_state: dict[str, torch.Tensor] = field(default_factory=dict)
     """Of the generators as they were when the last step ended, its reference told of it or not."""
     update_pending: bool = False

@@ -108,7 +108,6 @@ class Optimizer:
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Of all of them together, in float64."""
     if not tensors:
         return torch.zeros((), dtype=torch.float64)
     norm: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(list(tensors)))).double())

@@ -33,14 +33,11 @@ class Found:
     network: Any
     tokenizer: Any
     base: str
-    """Folder of the full model."""
     dtype: torch.dtype
-    """Of the weights as they are."""
     condition: Condition | None
     card: dict[str, Any] | None
     """Values of the model card's template; None where there is a card, or trueup did not make the model."""
     beside: dict[str, str]
-    """Files that go with the model: name -> text."""
 
 
 def publish(settings: ExportSettings) -> None:
@@ -123,7 +120,6 @@ def commands(folder: Path, adapter: Any) -> Sequence[str]:
 
 
 def _found(settings: ExportSettings) -> Found:
-    """The model that the source and the step name."""
     place = locate(settings.source, settings.step)
     if place.run is not None and place.model is None:
         return _of_checkpoint(place.run, place.step, trust_remote_code=settings.trust_remote_code)
@@ -231,7 +227,6 @@ def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bo
 
 
 def _push(folder: Path, name: str, *, private: bool) -> None:
-    """Put a folder on the hub, as one commit."""
     from huggingface_hub import HfApi
 
     try:

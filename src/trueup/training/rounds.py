@@ -160,7 +160,6 @@ def _held_out(
 
 
 def _read_prompts(settings: RunSettings) -> tuple[Prompts, Mapping[str, str]]:
-    """The run's prompts, and a hash of them."""
     read = prompts_named(settings.prompts, settings, chat=settings.chat)
     digest = hashlib.sha256()
     for prompt in read.prompts:
@@ -184,7 +183,6 @@ def plan_of(settings: RunSettings, prompts: int) -> RoundPlan:
 
 
 def _plan_of_log(settings: RunSettings, log: ReplayedLog) -> RoundPlan:
-    """The rounds of the run that wrote a log."""
     size = log.prompts.get(1) or max(log.prompts.values())
     total = (log.count - 1) * size + log.prompts.get(log.count, size)
     return RoundPlan(
@@ -229,7 +227,6 @@ def _judge_first(settings: RunSettings) -> Annotator | None:
 
 
 def _annotator(settings: RunSettings, folder: RunFolder, *, new: bool = False) -> Annotator:
-    """What judges; raises as `make_annotator`."""
     assert settings.annotator is not None
     return make_annotator(
         settings.annotator,

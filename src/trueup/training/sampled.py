@@ -29,7 +29,6 @@ from trueup.sources import by_name, online, rollouts
 from trueup.training import data, rounds
 
 START = "start_responses.jsonl"
-"""What the start model wrote, in the run's folder."""
 NUMBER = 7
 """That makes the seed of what is sampled here another than that of rounds."""
 

@@ -44,9 +44,7 @@ TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
     *("chat_template*", "additional_chat_templates/*", "*.model", "*.tiktoken"),
 )
-"""Forms of the names of a tokenizer's files."""
 TEMPLATES = ("tokenizer_config.json", "chat_template*", "additional_chat_templates/*")
-"""Those that hold chat templates."""
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
@@ -78,12 +76,13 @@ def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[st
     settings = flatten(plain["method_settings"]) | flatten(plain["settings"])
     free = {*RESUME_MAY_CHANGE, "output"} - ({"eval_every"} if resolved.settings.best_by else set())
     kept = {name: decisive(value) for name, value in settings.items() if name not in free}
-    known = {name: value for name, value in record.items() if name not in ("versions", "reference")}
-    made: dict[str, Any] = json.loads(
-        json.dumps(
-            {"method": resolved.info.name, **kept, **_by_name(known), **flatten(configured)}, default=str
-        )
-    )
+    known: dict[str, Any] = {"method": resolved.info.name, **kept}
+    for kind, value in record.items():
+        if isinstance(value, dict) and kind not in ("asked_with", "versions", "reference"):
+            known |= value
+        elif kind not in ("versions", "reference"):
+            known[KINDS.get(kind, kind)] = value
+    made: dict[str, Any] = json.loads(json.dumps(known | flatten(configured), default=str))
     return made
 
 
@@ -168,15 +167,6 @@ def others_write_date(settings: RunSettings) -> bool:
     )
 
 
-def _by_name(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record holds, under names for messages."""
-    made: dict[str, Any] = {}
-    for kind, value in record.items():
-        inner = value if isinstance(value, dict) and kind != "asked_with" else {KINDS.get(kind, kind): value}
-        made |= inner
-    return made
-
-
 def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
     """Say which packages are others than the run began with."""
     versions = record["versions"]
@@ -209,6 +199,5 @@ def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None
 
 
 def _of_result(settings: RunSettings) -> dict[str, Any]:
-    """The settings that change what a replay ends with."""
     names = {setting.path for setting in settings_in(RunSettings) if setting.role.affects == "result"}
     return {name: value for name, value in flatten(settings.model_dump(mode="json")).items() if name in names}

@@ -16,7 +16,7 @@ from trueup.parallel.processes import owned
 from trueup.report.run_page import report_at_end
 from trueup.settings.annotator_settings import annotators_in
 from trueup.sources.log import EXAMPLES
-from trueup.training import checkpoint, export, loop, reloaded, seal, setup, summary, watch
+from trueup.training import checkpoint, export, loop, seal, setup, summary, watch
 from trueup.training.folder import RunFolder
 from trueup.words import logger
 
@@ -33,9 +33,8 @@ class Session:
         settings, started = self.settings, time.monotonic()
         threads = torch.get_num_threads()
         with ExitStack() as kept, display.collected() as told:
-            kept.callback(
-                torch.set_num_threads, threads
-            )  # so that one run in a process does not decide for the next
+            # So that one run in a process does not decide for the next.
+            kept.callback(torch.set_num_threads, threads)
             stop.check()  # the imports have taken seconds
             check_installed(settings.trackers)
             data = setup.read_data(settings, self.method)
@@ -137,7 +136,7 @@ class Session:
             beside=report.files if report else {},
             same=self.folder.checkpoints / checkpoint.name_of(step) / "policy.safetensors",
         )
-        found = reloaded.verify(run, self.folder.model)
+        found = export.verify(run, self.folder.model)
         logger.info(f"{self.folder.model}: read again, and found to be the policy: {found}")
         self.folder.write_status("done", run.step, run.total, troubles)
         if self.settings.keep_checkpoints is None:
@@ -155,7 +154,6 @@ class Session:
         logger.info(summary.loading(self.folder.model, scores=report is not None))
 
     def _troubles(self, run: loop.Run, report: export.RewardReport | None) -> Iterator[watch.Trouble]:
-        """What is wrong with the finished model, by the run's figures."""
         limits, weak = self.settings.watch, annotator_names.weak_reward(self.settings)
         yield from run.watch.troubles()
         if unmoved := run.watch.unmoved(setup.first_values(run)):

@@ -24,7 +24,7 @@ from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import model_named
 from trueup.sources.source import Source, passes
-from trueup.training import best, checkpoint, lazy, loop, optimizer, rounds, sampled, seal, watch
+from trueup.training import checkpoint, lazy, loop, optimizer, rounds, sampled, seal, watch
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
 from trueup.training.folder import RunFolder
 from trueup.words import listed, logger, one_line
@@ -32,9 +32,7 @@ from trueup.words import listed, logger, one_line
 PAPERS, SMALL = 7e9, 1e9
 """Weights of the models that papers give learning rates for, and from where on down another is suggested."""
 ADAPTER = 10
-"""How many times the learning rate of all weights an adapter takes."""
 HIGHEST_RATE = 1e-3
-"""That is suggested."""
 
 
 def read_data(settings: RunSettings, method: Method) -> Data:
@@ -112,9 +110,7 @@ def make_run(
         seal.refuse_changed(folder, content, settings, before)
     beside = parts.sampled.start if parts.sampled and parts.sampled.start is not parts.reference else None
     several = [one for one in (parts.reference, beside) if one is not None] if processes.size() > 1 else []
-    references = [
-        model for one in several for model in one.models()
-    ]  # copies of a policy that is in one piece
+    references = [model for one in several for model in one.models()]  # of a policy in one piece
     if later := slices.is_unread(parts.policy.network):
         shard_model(parts.policy, settings)
     choose_attention(parts, source)
@@ -179,7 +175,6 @@ def shard_references(models: Sequence[StreamModel], policy: StreamModel, setting
 
 
 def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> loop.Run:
-    """The run after `step` steps, nothing restored."""
     settings, total = parts.settings, source.num_steps
     moved = optimizer.Optimizer(
         parts.policy.trainable(),
@@ -201,7 +196,7 @@ def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> loop.Run:
         metrics=Metrics(parts.folder.metrics, keep_until=step),
         seal=sealed,
         watch=watch.Watch(settings.watch),
-        best=best.Best.of(settings),
+        best=loop.Best.of(settings),
     )
 
 
@@ -209,11 +204,8 @@ def _check_room(run: loop.Run) -> None:
     """See that there is room on disk for the most it needs: checkpoints, one more being written, and the model."""
     parts, folder = run.parts, run.parts.folder
     trained = sum(parameter.nbytes for parameter in run.optimizer.parameters.values())
-    copies = (
-        3
-        + parts.reference.weights
-        + (parts.settings.source == "online" and parts.settings.sampler.resync > 1)
-    )
+    lagging = parts.settings.source == "online" and parts.settings.sampler.resync > 1
+    copies = 3 + parts.reference.weights + lagging
     model = trained
     if not lora.is_adapted(parts.policy.network):
         size = getattr(torch, parts.settings.save_dtype).itemsize
@@ -290,16 +282,9 @@ def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loa
     """Load what is to be trained, seeded, and say how large it is."""
     torch.manual_seed(settings.seed)
     device = prepare.pick_device(settings.device)
-    options: dict[str, Any] = {
-        "device": device,
-        "precision": settings.precision,
-        "adapter": settings.lora,
-        "gradient_checkpointing": settings.gradient_checkpointing,
-        "quantize": settings.quantize,
-        "trust_remote_code": settings.trust_remote_code,
-        "eos_token": settings.eos_token,
-        "chat_template": settings.chat_template,
-    }
+    names = "precision gradient_checkpointing quantize trust_remote_code eos_token chat_template"
+    options = {name: getattr(settings, name) for name in names.split()}
+    options |= {"device": device, "adapter": settings.lora}
     path = model_named(settings.model)
     policy: StreamModel
     if method.output == "scores":

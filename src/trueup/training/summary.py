@@ -38,7 +38,6 @@ def summary(run: Run, seconds: float, *, resumed: bool) -> Iterator[str]:
 
 
 def _of_rounds(folder: Path) -> Iterator[str]:
-    """What sampling and judging took and gave."""
     rounds = metrics_of_rounds(folder)
     if not rounds:
         return

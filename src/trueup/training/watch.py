@@ -12,7 +12,6 @@ from typing import Any
 from trueup.settings.run_settings import WatchSettings
 
 SMOOTH = 4
-"""Values that a running mean is taken over."""
 LEAST_RESPONSES = 8
 """Of a round, below which it tells nothing of length and variety."""
 LOWER = "Lower --learning_rate ten times, or raise --beta"
@@ -55,13 +54,10 @@ class Watch:
 
     limits: WatchSettings
     recent: dict[str, float] = field(default_factory=dict)
-    """Running means."""
     first: dict[str, float] = field(default_factory=dict)
-    """The first values of a round of samples."""
     broken: dict[str, int] = field(default_factory=dict)
     """Metrics that were not finite -> the step at which they last were."""
     told: list[str] = field(default_factory=list)
-    """Kinds of trouble that were warned of."""
     begun: list[float] = field(default_factory=list)
     """Log-probabilities, or scores, of the first responses before anything was learned."""
 
