@@ -23,6 +23,7 @@ from support.small_runs import metrics_of
 from trueup.cli.app import run
 from trueup.errors import InputError
 from trueup.feedback import views
+from trueup.feedback.orders import agreement_of_people
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Example, Prompt, Response, Vote
 from trueup.labelling.votes import Clicks, pairs_of
@@ -148,6 +149,10 @@ def test_a_killed_process_loses_no_click_and_the_export_is_trained_on(
     ]  # fmt: skip
     assert all(one.responses[0].source == "model-a" for one in examples)
     assert [[vote.annotator for vote in one.votes] for one in examples] == [["ann", "bob"]] * 10
+    told = (
+        f"votes of 2 people on 10 pairs, 10 judged by several, Krippendorff's alpha {progress['alpha']:.2f}"
+    )
+    assert agreement_of_people(examples) == told
     (tied,) = (vote for vote in examples[9].votes if vote.annotator == "ann")
     assert tied.preferred == "tie" and {tied.first, tied.second} == {0, 1}
     kept = Path("people.jsonl").read_bytes()

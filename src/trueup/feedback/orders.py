@@ -1,9 +1,10 @@
 """How the responses of one example stand to each other, and what makes an example useless or at odds with itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from trueup.feedback.records import Comparison, Example
 from trueup.feedback.turns import says_nothing, switched_off
+from trueup.words import counted
 
 Value = tuple[int, float]
 """The position of a response, and what is known of it."""
@@ -78,3 +79,28 @@ def contradicts_scores(example: Example) -> bool:
     said = [(better.score, worse.score) for better, worse in pairs]
     said += [(better.label, worse.label) for better, worse in pairs]
     return any(high is not None and low is not None and high < low for high, low in said)
+
+
+def agreement_of_people(examples: Iterable[Example]) -> str | None:
+    """For people: who voted on how many pairs, and how far they agree, each by what they first said."""
+    said: dict[tuple[int, ...], dict[str, object]] = {}
+    for at, example in enumerate(examples):
+        for vote in example.votes:
+            sides = (vote.first, vote.second)
+            winner = (
+                sides[vote.preferred == "second"] == min(sides)
+                if vote.preferred in ("first", "second")
+                else None
+            )
+            category = vote.preferred if winner is None else winner
+            said.setdefault((at, *sorted(sides)), {}).setdefault(vote.annotator, category)
+    if not said:
+        return None
+    from trueup.estimates import krippendorff_alpha  # which loads numpy
+
+    names = {name for own in said.values() for name in own}
+    shared = [list(own.values()) for own in said.values() if len(own) > 1]
+    alpha = krippendorff_alpha(shared)
+    known = "" if alpha != alpha else f", Krippendorff's alpha {alpha:.2f}"
+    people = "1 person" if len(names) == 1 else f"{len(names)} people"
+    return f"votes of {people} on {counted(len(said), 'pair')}, {len(shared)} judged by several{known}"

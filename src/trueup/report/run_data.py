@@ -30,7 +30,7 @@ MOST_ROWS = 300
 FIRST_ROWS = 60
 LONGEST_TEXT = 2000
 WEIGHTS = re.compile(r"([\d,]+) of ([\d,]+) weights trained")
-FEEDBACK = re.compile(r"\d+ examples (gave|of)\b|: .*\b(discarded|left out|too long)\b")
+FEEDBACK = re.compile(r"\d+ examples (gave|of)\b|: votes of |: .*\b(discarded|left out|too long)\b")
 LIVE = ("frozen", "adapter-off", "trust-region")
 
 
