@@ -149,6 +149,7 @@ def test_its_metrics_are_those_it_logs(name: str, tiny_model: Path, tmp_path: Pa
         values = settings(name, tiny_model, write_feedback(tmp_path), tmp_path / "run", **more)
     else:
         write_reward(tmp_path)
+        more |= {"sampler.responses": 1} if METHODS[name].opponent else {}
         values = online(tiny_model, tmp_path, tmp_path / "run", **more)
     run_here(name, values)
     logged = {key for line in metrics_of(tmp_path / "run") for key in line if not key.startswith(GATHERED)}
