@@ -67,6 +67,7 @@ def test_a_trl_file_with_overrides(shared: Shared, tmp_path: Path) -> None:
     content = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
     assert content["settings"]["batch_size"] == 4
     assert content["method_settings"] == {
+        "sft_weight": 0.0,
         "beta": 0.05,
         "reference": {"kind": "trust-region", "alpha": 0.6, "every": 2},
     }
