@@ -362,7 +362,7 @@ URL = "http://localhost:9/v1"
     ("arguments", "code", "message"),
     [
         (("none.jsonl", "--annotator", "world:gold"), 2, "none.jsonl: no such file"),
-        (("pairs.jsonl",), 2, "annotator is required, to say who judges: give openai, local:FOLDER, reward:FOLDER"),
+        (("pairs.jsonl",), 2, "annotator is required, to say who judges: give openai, jury, rubric, weighted"),
         (("pairs.jsonl", "--annotator", "world:gold", "--annotator.instruction", "be polite"), 2, "know 'polite'"),
         (("pairs.jsonl", "--annotator", "reward:none"), 2, "reward model none is not a folder"),
         (("pairs.jsonl", "--annotator", "world:gold"), 2, "pairs.jsonl:1: prompt 1: not a prompt of the world: 'p1'"),

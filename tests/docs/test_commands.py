@@ -176,7 +176,7 @@ PAGES = {
     ),
     "docs/feedback.md": Page(3, lambda tiny_model: write_feedback(Path.cwd()), after=after_converting),
     "docs/gathering.md": Page(11, of_gathering, {"train": ("--epochs", "1"), **SHORT}, after_gathering),
-    "docs/evaluate.md": Page(5, of_evaluating, {"train": ("--steps", "2"), **SHORT}),
+    "docs/evaluate.md": Page(6, of_evaluating, {"train": ("--steps", "2"), **SHORT}),
     "docs/label.md": Page(3, of_label, {"label": ("--export",), "train": ("--steps", "2")}),
     "docs/report.md": Page(2, of_reports),
     "docs/chat.md": Page(3, of_chat, {"train": ("--steps", "2"), **SHORT}),
