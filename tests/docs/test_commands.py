@@ -181,7 +181,7 @@ PAGES = {
     "docs/report.md": Page(2, of_reports),
     "docs/chat.md": Page(3, of_chat, {"train": ("--steps", "2"), **SHORT}),
     "docs/adapters.md": Page(3, of_adapters, {"train": ("--steps", "2")}),
-    "docs/before_a_run.md": Page(1, of_before),
+    "docs/before_a_run.md": Page(2, of_before, {"plan": ("--measure", "1")}),
     "docs/export.md": Page(3, of_export, {"export": ("--step", "9")}),
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),
     "docs/start.md": Page(4, of_start, {"train": ("--steps", "2"), **SHORT}),

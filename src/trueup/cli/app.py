@@ -22,6 +22,7 @@ OPTIONS = {"version": "Print the version and exit.", "help": "Show this message 
 COMMANDS = {
     "train": "Align a model with feedback; `trueup train METHOD --help` lists a method's settings.",
     "selfcheck": "Try a configuration in about a minute: figures that have to be 0, resuming, sampling, the export.",
+    "plan": "Say what a run will take before anything is spent: memory by part, time, requests and disk.",
     "methods": "List every method: formula, paper, the feedback and reference it takes, where examples come from, "
     "defaults.",
     "sample": "Sample responses to prompts from one or several models, and put them together as feedback.",
@@ -38,7 +39,7 @@ COMMANDS = {
     "demo": "Make a small language model in the built-in world, align it by nine of the methods, and print a table.",
 }
 """Command -> what it does. The function of its name is in `trueup.cli.train_command` or `trueup.cli.commands`."""
-TRAINING = ("train", "methods", "selfcheck")
+TRAINING = ("train", "methods", "selfcheck", "plan")
 
 EXITS = (
     "Exit codes: 0 done; 2 what was given; 4 checkpoints and full disks; 5 numerics; 6 annotators and budgets;",

@@ -21,6 +21,7 @@ from trueup.methods.method import load_packages, package_of
 from trueup.parallel.processes import alike, joined
 from trueup.references.choices import AnyReference
 from trueup.settings.schema import Role, Setting, settings_in
+from trueup.settings.validation import convert
 from trueup.training import api
 from trueup.words import counted, spelled
 
@@ -29,6 +30,7 @@ OF_TRAIN = {
     "resume": ("RUN", "Go on with the run in this folder."),
     "trust_run": ("", "Run the code and send the keys that a run or a file of somebody else names."),
 }
+OF_PLAN = {"measure": ("N", "Steps taken in a temporary folder to tell the time; 0 takes none. Default: 3.")}
 FEEDBACK = ("demonstrations", "pairs", "rankings", "labelled responses", "responses with scores", "prompts")
 """What one may have, as the methods' own words for what they need begin."""
 OF_METHODS = {"json": ("", "Print JSON instead of text.")}
@@ -62,6 +64,19 @@ def selfcheck(arguments: Sequence[str]) -> None:
         raise NumericsError(
             f"selfcheck: {counted(len(failed), 'check')} failed: {', '.join(failed)}; each says what to do"
         )
+
+
+def plan(arguments: Sequence[str]) -> None:
+    """Say what a run will take."""
+    if not (request := _request("plan", arguments)):
+        return
+    measure = convert(int, "measure", request[0].more.get("measure", "3"))
+    with joined(), shown(quiet=True):
+        resolved = request[1]()
+        from trueup.training.plan import plan as lines
+
+        for line in lines(resolved, max(0, measure)):
+            print(spelled(line), flush=True)
 
 
 def _request(verb: str, arguments: Sequence[str]) -> tuple[Arguments, Callable[[], Resolved]] | None:
@@ -118,6 +133,7 @@ def command_of(info: MethodInfo, verb: str = "train") -> Command:
     of_run = [replace(one, default=info.defaults.get(one.path, one.default)) for one in run_settings()]
     settings = {one.path: one for one in (*own, *of_run)}
     more = {name: told for name, told in OF_TRAIN.items() if verb == "train" or name != "resume"}
+    more |= OF_PLAN if verb == "plan" else {}
     unseen = frozenset(names_of_trl()) - settings.keys()
     return Command(
         f"trueup {verb} {info.name}", settings, "data", more, unseen, lambda name: unknown(name, info)

@@ -5,7 +5,6 @@ figure that has to be 0, or nearly, and says what to do where it is not.
 """
 
 import logging
-import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from trueup import python_objects
 from trueup.batch.stream import Batch, build_stream, collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.config import layers, resolve, run_checks
+from trueup.config import resolve, run_checks
 from trueup.errors import InputError, TrueupError
 from trueup.feedback.canonical import prompt_json, write_rows
 from trueup.models import causal, selfcheck
@@ -64,22 +62,21 @@ class Finding:
 
 def run_selfcheck(resolved: resolve.Resolved) -> Iterator[Finding]:
     """Try a configuration; one finding after the other."""
-    settings = run_checks.check_inputs(resolved.settings)
     with ExitStack() as kept:
         kept.callback(torch.set_num_threads, torch.get_num_threads())
         place = Path(kept.enter_context(TemporaryDirectory(prefix="trueup-selfcheck-")))
+        elsewhere = {"output": str(place / "run")}  # where there may be a run already
+        settings = run_checks.check_inputs(resolved.settings.model_copy(update=elsewhere))
         small = reduced(replace(resolved, settings=settings), place)
         yield from _uninterrupted(small, place)  # and forgotten, so that one model is held at a time
         if (place / "cut").exists():
-            with _silent():
+            with silent():
                 yield _found("resume", lambda: _resumed(Path(small.settings.output), place / "cut"))
 
 
 def _uninterrupted(small: resolve.Resolved, place: Path) -> Iterator[Finding]:
     """All that takes one model: what is seen before its first step, and what is left after its last."""
-    folder = RunFolder(Path(small.settings.output))
-    folder.path.mkdir()
-    parts, record, source = _set_up(small, folder, resume=False)
+    parts, record, source = set_up(small, resume=False)
     try:
         setup.choose_attention(parts, source)
     except InputError as error:
@@ -103,7 +100,7 @@ def _uninterrupted(small: resolve.Resolved, place: Path) -> Iterator[Finding]:
 
     def advance(done: int, values: Any) -> None:
         if done == CUT:
-            shutil.copytree(folder.path, place / "cut")
+            shutil.copytree(parts.folder.path, place / "cut")
 
     loop.train(run, advance=advance)
     yield _found("export read again", lambda: _exported(run, place / "model"))
@@ -117,7 +114,7 @@ def _found(check: str, make: Callable[[], tuple[bool | None, str]]) -> Finding:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """What is set up a second time says nothing again."""
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -127,27 +124,36 @@ def _silent() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def reduced(resolved: resolve.Resolved, place: Path) -> resolve.Resolved:
-    """The same run in a folder: few small steps, nothing held out, nobody asked who is paid, no tracker told."""
+def reduced(
+    resolved: resolve.Resolved, place: Path, steps: int = STEPS, most: int | None = EXAMPLES
+) -> resolve.Resolved:
+    """The same run in a folder: few small steps, nothing held out, nobody asked who is paid, no tracker told.
+
+    Args:
+        most: examples of a step; None leaves steps, and what is sampled, as large as they are.
+    """
     settings, method_settings = resolved.settings, resolved.method_settings
-    batch_size = min(settings.batch_size, EXAMPLES)
+    batch_size = min(settings.batch_size, most or settings.batch_size)
     more: dict[str, Any] = {
-        "output": str(place / "run"), "steps": STEPS, "epochs": None, "batch_size": batch_size, "save_every": CUT,
-        "keep_checkpoints": STEPS, "eval_data": (), "eval_fraction": 0.0, "eval_every": None, "keep_best": None,
+        "output": str(place / "run"), "steps": steps, "epochs": None, "batch_size": batch_size, "save_every": CUT,
+        "keep_checkpoints": steps, "eval_data": (), "eval_fraction": 0.0, "eval_every": None, "keep_best": None,
         "early_stopping": None, "warmup_steps": 0, "warmup_ratio": 0.0, "trackers": (), "log_every": 1,
     }  # fmt: skip
     if settings.gathers:
         sampler, annotator = settings.sampler, settings.annotator
-        longest = min(settings.sampler.max_new_tokens or NEW_TOKENS, NEW_TOKENS)
-        here = {"max_new_tokens": longest, "engine": "in-process", "base_url": None, "server_model": None}
-        more |= {"sampler": sampler.model_copy(update=here), "round_prompts": None}
-        plain = settings.model_dump(mode="json", include={"annotator"})
-        if any(name.endswith("base_url") for name in layers.flatten(plain)):
+        here: dict[str, Any] = {"engine": "in-process", "base_url": None, "server_model": None}
+        if most is not None:
+            here["max_new_tokens"] = min(sampler.max_new_tokens or NEW_TOKENS, NEW_TOKENS)
+            more["round_prompts"] = None
+        more["sampler"] = sampler.model_copy(update=here)
+        if "base_url" in str(
+            settings.model_dump(mode="json", include={"annotator"})
+        ):  # of one of a jury, too
             annotator = FunctionAnnotator(python_objects.hold("stand_in", _stand_in, judges=True))
         more["annotator"] = annotator
         if settings.source == "offline":  # all are asked before the first step
             prompts = prompts_named(settings.prompts, settings, chat=settings.chat).prompts
-            write_rows(place / "prompts.jsonl", map(prompt_json, prompts[: STEPS * batch_size]))
+            write_rows(place / "prompts.jsonl", map(prompt_json, prompts[: steps * batch_size]))
             more["prompts"] = (str(place / "prompts.jsonl"),)
     moving = getattr(method_settings, "reference", None)
     if moving is not None and moving.period is not None:
@@ -161,10 +167,10 @@ def _stand_in(prompt: object, response: object) -> float:
     return sum(map(ord, str(response))) % 101 / 101
 
 
-def _set_up(
-    small: resolve.Resolved, folder: RunFolder, *, resume: bool
-) -> tuple[data.Parts, dict[str, Any], Source]:
-    method = small.info.configure(small.method_settings)
+def set_up(small: resolve.Resolved, *, resume: bool) -> tuple[data.Parts, dict[str, Any], Source]:
+    """What a run begins with; raises as its parts do."""
+    method, folder = small.info.configure(small.method_settings), RunFolder(Path(small.settings.output))
+    folder.path.mkdir(exist_ok=True)
     examples = setup.read_data(small.settings, method)
     parts, record = setup.load_parts(small, method, folder, examples, resume=resume)
     return parts, record, examples.source(parts)
@@ -337,7 +343,7 @@ def _exported(run: loop.Run, folder: Path) -> tuple[bool | None, str]:
 
 def _resumed(uncut: Path, cut: Path) -> tuple[bool | None, str]:
     resolved = resolve.load_run(cut)
-    parts, record, source = _set_up(resolved, RunFolder(cut), resume=True)
+    parts, record, source = set_up(resolved, resume=True)
     run = setup.make_run(replace(resolved, settings=parts.settings), parts, source, record, resume=True)
     begun = run.step
     loop.train(run, advance=lambda done, values: None)
@@ -356,7 +362,9 @@ def _resumed(uncut: Path, cut: Path) -> tuple[bool | None, str]:
     )
 
 
-def _apart(one: Tensor, other: Tensor | None) -> float:
+def _apart(one: torch.Tensor, other: torch.Tensor | None) -> float:
     if other is None or one.shape != other.shape:
-        return math.inf
-    return 0.0 if torch.equal(one, other) else float((one.double() - other.double()).abs().max()) or math.nan
+        return float("inf")
+    return (
+        0.0 if torch.equal(one, other) else float((one.double() - other.double()).abs().max()) or float("nan")
+    )

@@ -200,24 +200,30 @@ def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> loop.Run:
     )
 
 
-def _check_room(run: loop.Run) -> None:
-    """See that there is room on disk for the most it needs: checkpoints, one more being written, and the model."""
-    parts, folder = run.parts, run.parts.folder
-    trained = sum(parameter.nbytes for parameter in run.optimizer.parameters.values())
-    lagging = parts.settings.source == "online" and parts.settings.sampler.resync > 1
-    copies = 3 + parts.reference.weights + lagging
+def disk_needs(parts: Parts, total: int) -> tuple[int, str]:
+    """Bytes that a run of `total` steps needs on disk at most: checkpoints, one more being written, and the model;
+    and the same in words."""
+    settings, network = parts.settings, parts.policy.network
+    trained = sum(parameter.nbytes for parameter in parts.policy.trainable().values())
+    copies = 3 + parts.reference.weights + (settings.source == "online" and settings.sampler.resync > 1)
     model = trained
-    if not lora.is_adapted(parts.policy.network):
-        size = getattr(torch, parts.settings.save_dtype).itemsize
-        model = prepare.num_parameters(parts.policy.network) * size
-    chosen = bool(parts.settings.keep_best)  # which may be saved after any step, and stays beside the newest
-    saves = run.total if chosen else math.ceil(run.total / run.save_every)
-    kept = (parts.settings.keep_checkpoints or loop.KEPT) + chosen
+    if not lora.is_adapted(network):
+        model = prepare.num_parameters(network) * getattr(torch, settings.save_dtype).itemsize
+    chosen = bool(settings.keep_best)  # which may be saved after any step, and stays beside the newest
+    saves = total if chosen else math.ceil(total / (settings.save_every or max(1, math.ceil(total / 10))))
+    kept = (settings.keep_checkpoints or loop.KEPT) + chosen
     one = trained * copies
     needed = max(min(saves, kept + 1) * one, min(saves, kept) * one + model)
+    told = f"{needed / 1e6:.1f} MB at most for checkpoints of {one / 1e6:.1f} MB and a model of {model / 1e6:.1f} MB"
+    return needed, told
+
+
+def _check_room(run: loop.Run) -> None:
+    """Say what the run needs on disk, and refuse (InputError) where there is less."""
+    folder = run.parts.folder
+    needed, told = disk_needs(run.parts, run.total)
     there = sum(file.stat().st_size for file in folder.checkpoints.rglob("*.safetensors"))
     free = shutil.disk_usage(folder.path).free
-    told = f"{needed / 1e6:.1f} MB at most for checkpoints of {one / 1e6:.1f} MB and a model of {model / 1e6:.1f} MB"
     logger.info(f"on disk the run needs {told}")
     if needed - there > free:
         raise InputError(

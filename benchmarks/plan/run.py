@@ -1,0 +1,137 @@
+"""What `trueup plan` says of memory against what runs then take, and where it is most.
+
+A Llama of 23 M random weights, made on the spot, is trained by DPO for two steps on pairs of random words, in processes
+of their own. Measured is the most memory that a process ever had (ru_maxrss) beyond what it had before the run began,
+all imports done.
+
+    python benchmarks/plan/run.py     # writes result.json beside this file
+"""
+
+import contextlib
+import io
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1] / "tests"))
+SHAPE = {
+    "vocab_size": 16384, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6,
+    "num_attention_heads": 6, "num_key_value_heads": 6, "max_position_embeddings": 1024,
+}  # fmt: skip
+CASES: dict[str, dict[str, Any]] = {
+    "full, 1024 tokens": {"micro_batch_tokens": 1024, "batch_size": 4},
+    "full, 4096 tokens": {"micro_batch_tokens": 4096, "batch_size": 15},
+    "full, cached reference, 4096 tokens": {
+        "micro_batch_tokens": 4096,
+        "batch_size": 15,
+        "reference.kind": "cached",
+    },
+    "LoRA, 1024 tokens": {"micro_batch_tokens": 1024, "batch_size": 4, "lora.rank": 16},
+    "LoRA, 4096 tokens": {"micro_batch_tokens": 4096, "batch_size": 15, "lora.rank": 16},
+}
+
+
+def write_data(folder: Path) -> None:
+    chance = random.Random(0)
+
+    def text(length: int) -> str:
+        return "".join(chance.choice("abcdefghij ") for _ in range(length))
+
+    rows = [
+        {"prompt": text(100 + number % 50), "chosen": text(60 + number % 40), "rejected": text(80)}
+        for number in range(30)
+    ]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def settings(folder: Path, more: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model": str(folder / "model"), "data": [str(folder / "pairs.jsonl")], "output": str(folder / "run"),
+        "steps": 2, "device": "cpu", "threads": 1, "chat": False, **more,
+    }  # fmt: skip
+
+
+def planned(folder: Path, more: dict[str, Any]) -> dict[str, Any]:
+    """The lines of `trueup plan`, and its bytes."""
+    from trueup.config.resolve import resolve
+    from trueup.training import plan
+
+    kept: list[plan.Memory] = []
+    original = plan.memory_of
+
+    def memory_of(*given: Any) -> plan.Memory:
+        kept.append(original(*given))
+        return kept[-1]
+
+    plan.memory_of = memory_of
+    lines = list(plan.plan(resolve("dpo", overrides=settings(folder, more)), 0))
+    return {"bytes": kept[0].total(more["micro_batch_tokens"]), "lines": lines}
+
+
+def taken(folder: Path, more: dict[str, Any]) -> dict[str, Any]:
+    import peft  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+
+    from trueup.config.resolve import resolve
+    from trueup.models import load, lora, prepare  # noqa: F401
+    from trueup.training import api, session  # noqa: F401
+
+    resolved = resolve("dpo", overrides=settings(folder, more))
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    result = api.run(resolved, quiet=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    seconds = [line["seconds"] for line in result.history if "loss" in line]
+    return {"bytes": peak - pages * os.sysconf("SC_PAGE_SIZE"), "seconds": seconds[1:]}
+
+
+def child(what: str, folder: Path, more: dict[str, Any]) -> Any:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRUEUP_CACHE": str(folder / "cache")}
+    command = [sys.executable, __file__, what, str(folder), json.dumps(more)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    from support.tiny_models import save_tiny_model
+
+    found = {}
+    for name, more in CASES.items():
+        with TemporaryDirectory() as place:
+            folder = Path(place)
+            with contextlib.redirect_stderr(io.StringIO()):
+                save_tiny_model(folder / "model", **SHAPE)
+            write_data(folder)
+            plan, run = child("plan", folder, more), child("run", folder, more)
+        off = plan["bytes"] / run["bytes"] - 1
+        found[name] = {
+            "planned_mb": round(plan["bytes"] / 1e6, 1),
+            "measured_mb": round(run["bytes"] / 1e6, 1),
+            "off": round(off, 3),
+            "seconds_a_step": [round(one, 2) for one in run["seconds"]],
+            "lines": plan["lines"],
+        }
+        print(
+            f"{name}: planned {plan['bytes'] / 1e6:.0f} MB, measured {run['bytes'] / 1e6:.0f} MB, off {off:+.1%}"
+        )
+        (HERE / "result.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(
+            json.dumps(
+                {"plan": planned, "run": taken}[sys.argv[1]](Path(sys.argv[2]), json.loads(sys.argv[3]))
+            )
+        )
+    else:
+        main()

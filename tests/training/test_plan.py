@@ -1,0 +1,114 @@
+"""`trueup plan`: what is counted is exact, and what is seen of small passes holds for large ones."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.small_runs import settings, write_feedback
+
+from trueup.batch.stream import collate_batch
+from trueup.cli.app import run
+from trueup.config.resolve import resolve
+from trueup.training import invariants, plan, setup
+
+TOKENS, WIDTH, KEYS, INNER, LAYERS, RANK = 103, 32, 16, 64, 2, 3
+WEIGHTS = 2 * TOKENS * WIDTH + WIDTH + LAYERS * (2 * WIDTH * (WIDTH + KEYS) + 3 * WIDTH * INNER + 2 * WIDTH)
+"""Of the tiny model: embeddings and head, norms, and layers of attention with half as many keys as queries."""
+ADAPTER = LAYERS * RANK * (2 * (WIDTH + WIDTH) + 2 * (WIDTH + KEYS) + 3 * (WIDTH + INNER))
+LORA = {"lora.rank": RANK}
+SOFT = {"reference.kind": "trust-region"}
+
+
+def set_up(method: str, model: Path, folder: Path, **more: Any) -> tuple[Any, Any]:
+    values = settings(method, model, write_feedback(folder, 16), folder / "run", **more)
+    small = invariants.reduced(resolve(method, overrides=values), folder, 2, None)
+    parts, _, source = invariants.set_up(small, resume=False)
+    setup.choose_attention(parts, source)
+    parts.reference.start(source)
+    return parts, source
+
+
+@pytest.mark.parametrize(
+    "method, more, weights, trained, copied",
+    [
+        ("dpo", {}, WEIGHTS, WEIGHTS, WEIGHTS),
+        ("dpo", {"reference.kind": "cached"}, WEIGHTS, WEIGHTS, 0),
+        ("sft", {}, WEIGHTS, WEIGHTS, 0),
+        ("dpo", LORA, WEIGHTS + ADAPTER, ADAPTER, 0),
+        ("dpo", LORA | SOFT, WEIGHTS + ADAPTER, ADAPTER, ADAPTER),
+    ],
+)
+def test_parts_are_counted_exactly(
+    method: str,
+    more: dict[str, Any],
+    weights: int,
+    trained: int,
+    copied: int,
+    tiny_model: Path,
+    tmp_path: Path,
+) -> None:
+    parts, _ = set_up(method, tiny_model, tmp_path, **more)
+    expected = {"weights": weights, "gradients": trained, "optimizer": 2 * trained, "reference": copied}
+    assert plan.parts_held(parts) == {name: 4 * number for name, number in expected.items()}
+
+
+def test_tensors_are_counted_while_they_are_there() -> None:
+    known = torch.zeros(1000)
+    with plan.LiveBytes([known]) as seen:
+        one = known + 1
+        other = one.view(10, 100) * 2  # a view takes nothing
+        assert (seen.live, seen.peak) == (8000, 8000)
+        del one
+        assert (seen.live, seen.peak) == (4000, 8000)
+        known.add_(1)
+        del other
+    assert (seen.live, seen.peak) == (0, 8000)
+
+
+@pytest.mark.parametrize("more", [{}, LORA], ids=["full", "lora"])
+def test_a_large_pass_holds_what_small_ones_say(
+    more: dict[str, Any], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors alone: what the C library keeps beside them is left out."""
+    monkeypatch.setattr(plan, "_kept", lambda *_: 1.0)
+    parts, source = set_up("dpo", tiny_model, tmp_path, micro_batch_tokens=2048, **more)
+    memory = plan.memory_of(parts, source)
+    groups = [group for batch in source.step(1).batches for group in batch.groups]
+    batch = collate_batch(groups * 12, parts.method.collate)
+    tokens = batch.stream.num_tokens
+    assert 700 < tokens < 2048
+    found = plan.measured_pass(parts, batch)
+    assert memory.fixed + memory.a_token * tokens == pytest.approx(found, rel=0.15)
+    most = memory.largest(free := 10**9)
+    assert memory.total(most) <= free < memory.total(most + 1)
+
+
+def test_the_command_says_it_all_and_leaves_nothing(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = settings("dpo", tiny_model, write_feedback(tmp_path, 8), tmp_path / "run")
+    before = sorted(tmp_path.iterdir())
+    options = [f"--{name}={value[0] if isinstance(value, list) else value}" for name, value in values.items()]
+    assert run(["plan", "dpo", *options, "--measure", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "  optimizer        0.2 MB   two moments of each\n" in said
+    assert "time         about " in said and ": 4 steps of " in said
+    assert "disk         0.7 MB at most for checkpoints of 0.3 MB and a model of 0.1 MB" in said
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_a_judge_is_asked_is_counted_and_nothing_is_asked(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing answers at the address. 8 prompts, 2 passes over them, 3 responses: 3 pairs in both orders each."""
+    values = settings("oaif", tiny_model, write_feedback(tmp_path, 8), tmp_path / "run")
+    more = {"annotator": "openai", "annotator.base_url": "http://127.0.0.1:9/v1", "annotator.model": "judge"}
+    more |= {"source": "online", "prompts": values.pop("data")[0], "sampler.responses": 3}
+    more |= {"sampler.max_new_tokens": 4, "annotator.input_price": 1, "annotator.output_price": 0}
+    options = [f"--{name}={value}" for name, value in {**values, **more}.items()]
+    assert run(["plan", "oaif", *options, "--measure", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "responses    48 to 16 prompts" in said
+    assert "judge        96 requests and " in said and " at a cost of 0." in said
+    assert "\ntime " not in said
