@@ -25,7 +25,7 @@ from trueup.models.causal import CausalModel, model_identity
 from trueup.models.load import load
 from trueup.references.build import ModelCopy
 from trueup.settings.run_settings import RunSettings
-from trueup.training import api, session
+from trueup.training import api, setup
 from trueup.training.folder import RunFolder
 
 
@@ -178,7 +178,7 @@ def test_run_yaml_says_how_the_run_can_be_repeated(tiny_model: Path, tmp_path: P
     content = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
     assert content["method"] == "tr-dpo"
     assert content["method_settings"] == {
-        "beta": 0.07, "reference": {"kind": "trust-region", "alpha": 0.6, "every": 5},
+        "beta": 0.07, "sft_weight": 0.0, "reference": {"kind": "trust-region", "alpha": 0.6, "every": 5},
     }  # fmt: skip
     assert set(content["settings"]) == set(RunSettings.model_fields)
     given = {"batch_size": 4, "epochs": 2.0, "learning_rate": 3e-3, "seed": 1, "max_grad_norm": 2.0}
@@ -219,7 +219,7 @@ def test_a_resumed_run_says_so_from_its_first_moment(
         seen.append(RunFolder(broken_off).read_status())
         raise InputError("not today")
 
-    monkeypatch.setattr(session, "read_data", read_data)
+    monkeypatch.setattr(setup, "read_data", read_data)
     assert command("train", "dpo", "--resume", broken_off) == 2
     assert (seen[0]["state"], seen[0]["step"], seen[0]["pid"]) == ("running", 6, os.getpid())
     assert "the last sitting was killed after step 6 or later (process " in capsys.readouterr().err

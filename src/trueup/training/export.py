@@ -8,6 +8,7 @@ import filecmp
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -336,7 +337,9 @@ Again = tuple[Mapping[str, Tensor], Mapping[str, Tensor], Tensor]
 
 def _adapter_again(run: Run, folder: Path, stream: Stream) -> Again:
     policy: Any = run.parts.policy
-    policy.network.load_adapter(str(folder), adapter_name=AGAIN, is_trainable=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's advice on copies of tied layers, given when they were made
+        policy.network.load_adapter(str(folder), adapter_name=AGAIN, is_trainable=False)
     try:
         own, written = (lora.factors(policy.network, name) for name in (lora.POLICY, AGAIN))
         with lora.adapter(policy.network, AGAIN):
