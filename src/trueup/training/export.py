@@ -16,7 +16,6 @@ from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from statistics import fmean, stdev
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -55,7 +54,7 @@ def export(
     dtype: torch.dtype,
     card: Mapping[str, Any] | None,
     condition: Condition | None = None,
-    beside: Mapping[str, str] = MappingProxyType({}),
+    beside: Mapping[str, str] | None = None,
     same: Path | None = None,
 ) -> None:
     """Write model, tokenizer and card to `folder`, whole or not at all.
@@ -83,7 +82,7 @@ def export(
                 tokenizer.save_pretrained(str(part))
             if condition is not None:
                 condition.save(part)
-            for name, text in beside.items():
+            for name, text in (beside or {}).items():
                 (part / name).write_text(text, encoding="utf-8")
             if card is not None:
                 text = render_card(card, adapter=lora.is_adapted(network), condition=condition)
