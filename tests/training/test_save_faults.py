@@ -151,7 +151,7 @@ def test_a_disk_that_fills_up_while_the_model_is_written(uninterrupted: Any, tmp
     output, errors = tmp_path / "run", tmp_path / "errors"
 
     def body() -> int:
-        with full_disk(session, "export", lambda *_, **__: True):
+        with full_disk(session.export, "export", lambda *_, **__: True):
             return train({**uninterrupted[0], "output": str(output)})
 
     assert small_runs.in_child(body, errors) == 4
