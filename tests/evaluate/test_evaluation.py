@@ -92,7 +92,7 @@ def test_a_model_does_not_diverge_from_itself(folder: Path, tiny_model: Path) ->
     found = evaluate(tiny_model, "other", "--reference", tiny_model, "--held-out", "pairs.jsonl")
     same, other = found["models"]
     assert (same["kl"]["value"], same["kl"]["error"]) == (0.0, 0.0)
-    assert other["kl"]["value"] != 0
+    assert other["kl"]["value"] > 0
     assert same["implicit_reward"]["all"]["pairs"]["accuracy"]["value"] == 0  # equal rewards find nothing
     refused = evaluate(tiny_model, "--reference", "other", "--temperature", 0.5, output="cold")["models"][0][
         "kl"

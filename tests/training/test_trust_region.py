@@ -12,10 +12,10 @@ from trueup.training import api
 
 REFERENCED = [
     name
-    for name in first_of_each_kind()
+    for name in dict.fromkeys((*first_of_each_kind(), "ipo", "slic"))
     if "reference" in METHODS[name].settings.model_fields and "offline" in METHODS[name].sources
 ]
-"""One of those that differ in their loss alone; those that gather their own feedback are run with a reference that
+"""One or a few of those that differ in their loss alone; those that gather their own feedback are run with a reference that
 moves in test_online.py."""
 EVERY, STEPS = 3, 7
 HARD = {"reference.alpha": 1.0, "reference.every": EVERY}
@@ -37,7 +37,8 @@ def drifts(
 
 
 def test_they_are_many() -> None:
-    assert {"bco", "dpo", "kto", "paired-kto", "pointwise-dpo", "tr-dpo", "tr-kto", "ulma"} <= set(REFERENCED)
+    known = {"bco", "dpo", "ipo", "kto", "paired-kto", "pointwise-dpo", "slic", "tr-dpo", "tr-kto", "ulma"}
+    assert known <= set(REFERENCED)
 
 
 @pytest.mark.parametrize("method", REFERENCED)

@@ -47,13 +47,16 @@ class Prompt:
     tools: Tools = ()
     """What the assistant may call, for the chat template of a conversation."""
     origin: Origin | None = None
-    rubric: tuple[tuple[str, float], ...] = ()
+    rubric: tuple[tuple[str, float], ...] = field(default=(), repr=False)
     """Criteria of this prompt's own: what a response has to be, and its weight; below 0 for what it must not be."""
 
     @property
     def key(self) -> str:
         """What can be looked up, and is equal for prompts that are the same to the letter, wherever they come from."""
-        return repr(replace(self, origin=None))
+        own = (
+            f" {self.rubric}" if self.rubric else ""
+        )  # seeds and caches of prompts without one are what they were
+        return f"{replace(self, origin=None)!r}{own}"
 
 
 @dataclass(frozen=True, slots=True)

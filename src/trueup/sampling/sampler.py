@@ -172,7 +172,7 @@ class SamplingWeights:
             yield
         finally:
             self._placed = False
-            self._own()  # so that what several processes gathered of the others is given up
+            self._own()  # gives up what several processes gathered of the others
             for (value, _), before in zip(held, current, strict=True):
                 _set(value, before)
 

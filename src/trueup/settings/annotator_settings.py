@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from trueup import python_objects
 from trueup.errors import InputError
@@ -30,12 +31,17 @@ def _spelled(given: Any) -> Any:
         return given
     name, _, rest = given.partition("?")
     more = [part.partition("=") for part in rest.split("&")] if rest else []
-    if odd := [key for key, equals, _ in more if not equals]:
-        raise InputError(
-            f"annotator {as_given(name)}: {as_given(odd[0])} is no setting; write NAME?setting=value&setting=value, or "
-            "give settings in a file, as in of: [{kind: openai, base_url: ..., model: ...}]"
-        )
-    return annotator_layer(name) | {key: value for key, _, value in more}
+    try:
+        made = annotator_layer(name)
+        if odd := [key for key, equals, _ in more if not equals]:
+            raise InputError(
+                f"annotator {as_given(name)}: {as_given(odd[0])} is no setting; write NAME?setting=value&setting=value, "
+                "or give settings in a file, as in of: [{kind: openai, base_url: ..., model: ...}]"
+            )
+    except InputError as error:  # said of the setting that holds the name, `annotator` or another
+        why = str(error).removeprefix("annotator ")
+        raise PydanticCustomError(schema.UNFIT, "{why}", {"why": why}) from None
+    return made | {key: value for key, _, value in more}
 
 
 Member = Annotated[Comparing | Scoring, Field(discriminator="kind"), BeforeValidator(_spelled)]
