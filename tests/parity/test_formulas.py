@@ -3,7 +3,6 @@
 The derivative of a formula's step loss in every token's log-probability is taken by central differences.
 """
 
-import copy
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from support import formulas
+from support import formulas, pair_formulas
+from support.formula_batches import gradient, pairs, points, rankings, rewards
 from support.formulas import Answer, Batch
 
 from trueup.batch.rows import (
@@ -56,58 +56,6 @@ from trueup.objectives.ulma import labels, ulma, ulma_group_means
 from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
 
 BATCHES = 20
-STEP = 2e-4
-"""In nats, of the differences."""
-
-
-def rows(chance: random.Random, count: int) -> list[dict[str, list[float]]]:
-    """Responses of 1 to 4 tokens; log-probabilities of four decimals."""
-
-    def tokens(length: int) -> list[float]:
-        return [round(chance.uniform(-4, -0.1), 4) for _ in range(length)]
-
-    lengths = [chance.randint(1, 4) for _ in range(count)]
-    return [{"policy": tokens(length), "reference": tokens(length)} for length in lengths]
-
-
-def pairs(chance: random.Random) -> Batch:
-    """Up to four pairs among a few rows, some of them unsure; a row may stand in several."""
-    made = rows(chance, chance.randint(2, 5))
-    pairs = []
-    for _ in range(chance.randint(1, 4)):
-        chosen, rejected = chance.sample(range(len(made)), 2)
-        pairs.append([chosen, rejected, chance.choice([1.0, 1.0, round(chance.uniform(0.51, 0.99), 2)])])
-    targets = [chance.randrange(len(made)) for _ in pairs]
-    others = random.Random(str(made))  # of numbers of its own: those above stay what they were
-    weights = [round(others.uniform(0.2, 1.6), 2) for _ in made]
-    return {"rows": made, "pairs": pairs, "targets": targets, "weights": weights}
-
-
-def points(chance: random.Random) -> Batch:
-    """Responses with a thumb up or down, in every second batch with graded labels too."""
-    made = rows(chance, chance.randint(1, 6))
-    choices = [0.0, 1.0, *((round(chance.random(), 2) for _ in range(2)) if chance.random() < 0.5 else ())]
-    labels = [chance.choice(choices) for _ in made]
-    shown = [label == 1 and chance.random() < 0.5 for label in labels]
-    others = rows(chance, chance.randint(1, 5))
-    return {"rows": made, "labels": labels, "demonstrations": shown, "mismatched": others}
-
-
-def rankings(chance: random.Random) -> Batch:
-    """One to three groups; scores of one decimal, so that some are equal."""
-    sizes = [chance.randint(2, 4) for _ in range(chance.randint(1, 3))]
-    starts = [sum(sizes[:number]) for number in range(len(sizes))]
-    return {
-        "rows": rows(chance, sum(sizes)),
-        "groups": [list(range(start, start + size)) for start, size in zip(starts, sizes, strict=True)],
-        "scores": [chance.randint(-3, 3) / 10 for _ in range(sum(sizes))],
-        "prompts": [chance.randint(1, 6) for _ in sizes],
-    }
-
-
-def rewards(chance: random.Random) -> Batch:
-    made = rows(chance, chance.randint(2, 5))
-    return {"rows": made, "rewards": [round(chance.gauss(1, 3), 2) for _ in made]}
 
 
 Case = tuple[Callable[..., Answer], dict[str, Any]]
@@ -121,36 +69,36 @@ FORMULAS: dict[str, tuple[Callable[[random.Random], Batch], tuple[Case, ...]]] =
     "pairs": (
         pairs,
         (
-            (formulas.dpo, {"beta": 0.1, "label_smoothing": 0.0}),
-            (formulas.dpo, {"beta": 1.0, "label_smoothing": 0.2}),
-            (formulas.robust_dpo, {"beta": 0.1, "label_smoothing": 0.1}),
-            (formulas.robust_dpo, {"beta": 1.0, "label_smoothing": 0.3}),
-            (formulas.ipo, {"beta": 0.1, "per_token": False}),
-            (formulas.ipo, {"beta": 0.5, "per_token": True}),
-            (formulas.slic, {"beta": 0.05}),
-            (formulas.slic, {"beta": 0.5}),
-            (formulas.slic_hf, {"margin": 1.0, "regularization": 0.1}),
-            (formulas.slic_hf, {"margin": 3.0, "regularization": 0.5}),
-            (formulas.bradley_terry, {"margin": 0.0, "centring": 0.0}),
-            (formulas.bradley_terry, {"margin": 1.0, "centring": 0.01}),
-            (formulas.paired_kto, {"beta": 0.1}),
-            (formulas.paired_kto, {"beta": 1.0}),
-            (formulas.rpo, {"beta": 0.5, "sft_weight": 0.7}),
-            (formulas.simpo, {"beta": 2.0, "margin": 1.0}),
-            (formulas.cpo, {"beta": 0.5, "sft_weight": 1.0}),
-            (formulas.orpo, {"beta": 0.3, "sft_weight": 1.0}),
-            (formulas.normalised_dpo, {"beta": 0.5}),
-            (formulas.f_dpo, {"beta": 0.5, "divergence": "forward-kl", "alpha": 0.5}),
-            (formulas.f_dpo, {"beta": 0.5, "divergence": "js", "alpha": 0.5}),
-            (formulas.f_dpo, {"beta": 0.5, "divergence": "alpha", "alpha": 0.3}),
-            (formulas.ld_dpo, {"beta": 0.5, "alpha": 0.4}),
-            (formulas.dpo_positive, {"beta": 0.3, "penalty": 5.0}),
-            (formulas.wpo, {"beta": 0.5}),
-            (formulas.exo, {"beta": 0.5, "label_smoothing": 0.01}),
-            (formulas.apo_zero, {"beta": 0.5}),
-            (formulas.apo_down, {"beta": 0.5}),
-            (formulas.nca, {"beta": 0.5}),
-            (formulas.sppo, {"beta": 0.5}),
+            (pair_formulas.dpo, {"beta": 0.1, "label_smoothing": 0.0}),
+            (pair_formulas.dpo, {"beta": 1.0, "label_smoothing": 0.2}),
+            (pair_formulas.robust_dpo, {"beta": 0.1, "label_smoothing": 0.1}),
+            (pair_formulas.robust_dpo, {"beta": 1.0, "label_smoothing": 0.3}),
+            (pair_formulas.ipo, {"beta": 0.1, "per_token": False}),
+            (pair_formulas.ipo, {"beta": 0.5, "per_token": True}),
+            (pair_formulas.slic, {"beta": 0.05}),
+            (pair_formulas.slic, {"beta": 0.5}),
+            (pair_formulas.slic_hf, {"margin": 1.0, "regularization": 0.1}),
+            (pair_formulas.slic_hf, {"margin": 3.0, "regularization": 0.5}),
+            (pair_formulas.bradley_terry, {"margin": 0.0, "centring": 0.0}),
+            (pair_formulas.bradley_terry, {"margin": 1.0, "centring": 0.01}),
+            (pair_formulas.paired_kto, {"beta": 0.1}),
+            (pair_formulas.paired_kto, {"beta": 1.0}),
+            (pair_formulas.rpo, {"beta": 0.5, "sft_weight": 0.7}),
+            (pair_formulas.simpo, {"beta": 2.0, "margin": 1.0}),
+            (pair_formulas.cpo, {"beta": 0.5, "sft_weight": 1.0}),
+            (pair_formulas.orpo, {"beta": 0.3, "sft_weight": 1.0}),
+            (pair_formulas.normalised_dpo, {"beta": 0.5}),
+            (pair_formulas.f_dpo, {"beta": 0.5, "divergence": "forward-kl", "alpha": 0.5}),
+            (pair_formulas.f_dpo, {"beta": 0.5, "divergence": "js", "alpha": 0.5}),
+            (pair_formulas.f_dpo, {"beta": 0.5, "divergence": "alpha", "alpha": 0.3}),
+            (pair_formulas.ld_dpo, {"beta": 0.5, "alpha": 0.4}),
+            (pair_formulas.dpo_positive, {"beta": 0.3, "penalty": 5.0}),
+            (pair_formulas.wpo, {"beta": 0.5}),
+            (pair_formulas.exo, {"beta": 0.5, "label_smoothing": 0.01}),
+            (pair_formulas.apo_zero, {"beta": 0.5}),
+            (pair_formulas.apo_down, {"beta": 0.5}),
+            (pair_formulas.nca, {"beta": 0.5}),
+            (pair_formulas.sppo, {"beta": 0.5}),
         ),
     ),
     "points": (
@@ -190,33 +138,6 @@ FORMULAS: dict[str, tuple[Callable[[random.Random], Batch], tuple[Case, ...]]] =
         ),
     ),
 }
-
-
-def derivative(step_loss: Callable[[Batch], float], batch: Batch, row: int, token: int, size: float) -> float:
-    """By the differences of four neighbours; exact up to size^4."""
-
-    def moved(times: int) -> float:
-        other = copy.deepcopy(batch)
-        other["rows"][row]["policy"][token] += times * size
-        return step_loss(other)
-
-    return (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * size)
-
-
-def gradient(step_loss: Callable[[Batch], float], batch: Batch) -> list[list[float]]:
-    """The derivative in every token of every row.
-
-    Raises:
-        ValueError: a token is so near a corner of a hinge that differences of two sizes disagree.
-    """
-    found = []
-    for row, tokens in enumerate(batch["rows"]):
-        values = [derivative(step_loss, batch, row, token, STEP) for token in range(len(tokens["policy"]))]
-        for token, value in enumerate(values):
-            if abs(value - derivative(step_loss, batch, row, token, 2 * STEP)) > 1e-7 * max(1, abs(value)):
-                raise ValueError(f"row {row}, token {token}: a corner is near; take another seed")
-        found.append([round(value, 9) for value in values])
-    return found
 
 
 @cache

@@ -15,7 +15,7 @@ REFERENCED = [
     for name in dict.fromkeys((*first_of_each_kind(), "ipo", "slic"))
     if "reference" in METHODS[name].settings.model_fields and "offline" in METHODS[name].sources
 ]
-"""One or a few of those that differ in their loss alone; those that gather their own feedback are run with a reference that
+"""A few of those that differ in their loss alone; those that gather their own feedback are run with a reference that
 moves in test_online.py."""
 EVERY, STEPS = 3, 7
 HARD = {"reference.alpha": 1.0, "reference.every": EVERY}

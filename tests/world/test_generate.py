@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from support.world_models import babbler
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trueup.errors import InputError
@@ -15,7 +16,7 @@ from trueup.feedback.records import Example
 from trueup.world.generate import KINDS, examples, from_name, prompts
 from trueup.world.language import Weights, gold, parse, proxy
 from trueup.world.model import answers, train_world_model, written_by
-from trueup.world.people import babbler, expert
+from trueup.world.people import expert
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.world_models import babbler
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from trueup.errors import InputError
@@ -27,7 +28,7 @@ from trueup.world.language import (
     render,
 )
 from trueup.world.model import make_tokenizer
-from trueup.world.people import babbler, demonstrator, expert
+from trueup.world.people import demonstrator, expert
 
 
 def test_words_are_distinct_single_and_topics_are_disjoint() -> None:

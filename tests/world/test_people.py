@@ -4,10 +4,11 @@ import math
 from random import Random
 
 import pytest
+from support.world_models import babbler
 
 from trueup.world.generate import prompts
 from trueup.world.language import WORDS, aspects, gold, parse, refuses
-from trueup.world.people import Rater, Writer, babbler, demonstrator, expert
+from trueup.world.people import Rater, Writer, demonstrator, expert
 
 PROMPTS = prompts(2000, seed=1)
 

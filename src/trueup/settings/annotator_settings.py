@@ -4,7 +4,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from trueup import python_objects
 from trueup.errors import InputError
@@ -35,12 +34,11 @@ def _spelled(given: Any) -> Any:
         made = annotator_layer(name)
         if odd := [key for key, equals, _ in more if not equals]:
             raise InputError(
-                f"annotator {as_given(name)}: {as_given(odd[0])} is no setting; write NAME?setting=value&setting=value, "
-                "or give settings in a file, as in of: [{kind: openai, base_url: ..., model: ...}]"
+                f"annotator {as_given(name)}: {as_given(odd[0])} is no setting; write NAME?setting=value&"
+                "setting=value, or give settings in a file, as in of: [{kind: openai, base_url: ..., model: ...}]"
             )
     except InputError as error:  # said of the setting that holds the name, `annotator` or another
-        why = str(error).removeprefix("annotator ")
-        raise PydanticCustomError(schema.UNFIT, "{why}", {"why": why}) from None
+        raise schema.unfit(str(error).removeprefix("annotator ")) from None
     return made | {key: value for key, _, value in more}
 
 

@@ -9,13 +9,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
 from trueup.errors import InputError
-from trueup.settings.schema import UNFIT, Plain, Role
+from trueup.settings.schema import Plain, Role, unfit
 from trueup.words import as_given, did_you_mean
 
 KEYS = ("path", "weight", "limit")
@@ -66,16 +65,16 @@ def _as_text(source: Any) -> Any:
     unknown = next((key for key in source if key not in KEYS), None)
     if unknown is not None:
         hint = did_you_mean(str(unknown), KEYS) or f"; a source of a mixture has {', '.join(KEYS)}"
-        _refuse(f"has the unknown key {as_given(unknown)}{hint}")
+        raise unfit(f"has the unknown key {as_given(unknown)}{hint}")
     path = source.get("path")
     if not isinstance(path, str) or not path:
-        _refuse("needs a path in each source of a mixture, as in {path: a.jsonl, weight: 2}")
+        raise unfit("needs a path in each source of a mixture, as in {path: a.jsonl, weight: 2}")
     query = "&".join(f"{key}={source[key]}" for key in KEYS[1:] if source.get(key) is not None)
     made = f"{path}{'&' if '?' in path else '?'}{query}" if query else path
     try:
         part_of(made)
     except InputError as error:
-        _refuse(f"cannot be read: {error}")
+        raise unfit(f"cannot be read: {error}") from None
     return made
 
 
@@ -91,9 +90,9 @@ def _unweighted(names: tuple[str, ...]) -> tuple[str, ...]:
         try:
             weight = part_of(name).weight
         except InputError as error:
-            _refuse(f"cannot be read: {error}")
+            raise unfit(f"cannot be read: {error}") from None
         if weight != 1:
-            _refuse(
+            raise unfit(
                 f"has a weight in {name!r}: it would say how often an example is learned from, and what is held out is "
                 "measured once; leave the weight out, or give a limit"
             )
@@ -126,12 +125,14 @@ def _columns(pairs: tuple[str, ...]) -> tuple[str, ...]:
     for pair in pairs:
         ours, equals, theirs = pair.partition("=")
         if not equals or not theirs:
-            _refuse(f"must say what a column is, as in prompt=user_message; got {pair!r}")
+            raise unfit(f"must say what a column is, as in prompt=user_message; got {pair!r}")
         if ours not in NAMES:
             near = did_you_mean(ours, NAMES)
-            _refuse(f"{pair!r}: {ours!r} is none of {', '.join(NAMES)}{near}; the column's name stands last")
+            raise unfit(
+                f"{pair!r}: {ours!r} is none of {', '.join(NAMES)}{near}; the column's name stands last"
+            )
         if ours in taken or theirs in taken.values():
-            _refuse(f"{pair!r}: {ours if ours in taken else theirs!r} is given twice")
+            raise unfit(f"{pair!r}: {ours if ours in taken else theirs!r} is given twice")
         taken[ours] = theirs
     return pairs
 
@@ -146,15 +147,11 @@ def _values(pairs: tuple[str, ...]) -> tuple[str, ...]:
             meant = None
         sound = isinstance(meant, bool | int | float) and math.isfinite(meant)
         if not equals or not name or not sound:
-            _refuse(f"must say which value is good, as in thumbs_up=true thumbs_down=false; got {pair!r}")
+            raise unfit(f"must say which value is good, as in thumbs_up=true thumbs_down=false; got {pair!r}")
         key = name.strip().lower()
         if taken.setdefault(key, meant) != meant:
-            _refuse(f"{name!r} is given twice, with two meanings")
+            raise unfit(f"{name!r} is given twice, with two meanings")
     return pairs
-
-
-def _refuse(why: str) -> NoReturn:
-    raise PydanticCustomError(UNFIT, "{why}", {"why": why})
 
 
 ROLE = Role(affects="examples", pairs=True)

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from trueup.metrics import TRACKERS
 from trueup.settings import gathering_settings, schema
@@ -47,11 +46,7 @@ def _pattern(pairs: tuple[str, ...]) -> tuple[str, ...]:
     for pair in pairs:
         name, _, number = pair.rpartition("=")
         if not (name and number.isdecimal() and int(number)):
-            raise PydanticCustomError(
-                schema.UNFIT,
-                "must be names with whole numbers, as in q_proj=8; got {pair}",
-                {"pair": repr(pair)},
-            )
+            raise schema.unfit(f"must be names with whole numbers, as in q_proj=8; got {pair!r}")
     return pairs
 
 

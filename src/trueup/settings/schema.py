@@ -29,8 +29,11 @@ STRICT_DATACLASS = ConfigDict(
     hide_input_in_errors=True,
 )
 STRICT = ConfigDict(**STRICT_DATACLASS, frozen=True)
-UNFIT = "unfit"
-"""Type of an error whose message continues the setting's name, and does not show the value: it may be a secret."""
+
+
+def unfit(why: str) -> PydanticCustomError:
+    """An error whose message continues the setting's name, and does not show the value: it may be a secret."""
+    return PydanticCustomError("unfit", "{why}", {"why": why})
 
 
 def one_or_several(value: Any) -> Any:
@@ -57,7 +60,7 @@ def _day(value: Any) -> Any:
     try:
         return datetime.date.fromisoformat(str(value)).isoformat()
     except ValueError:
-        raise PydanticCustomError(UNFIT, "must be a day such as 2026-11-30") from None
+        raise unfit("must be a day such as 2026-11-30") from None
 
 
 Day = Annotated[str, BeforeValidator(_day)]
@@ -116,27 +119,24 @@ def _plain_url(url: str) -> str:
         readable = False
         parts = None
     if parts is not None and "@" in parts.netloc:
-        raise PydanticCustomError(
-            UNFIT,
+        raise unfit(
             "holds a user's name or password, which would stand in run.yaml; give the URL without them, and the key in "
-            "the environment variable that key_variable names",
+            "the environment variable that key_variable names"
         )
     if not readable or parts is None:
-        raise PydanticCustomError(UNFIT, "must be a URL, as in http://localhost:8000/v1")
+        raise unfit("must be a URL, as in http://localhost:8000/v1")
     if parts.query or parts.fragment:
-        raise PydanticCustomError(
-            UNFIT,
+        raise unfit(
             "must end with its path, as in http://localhost:8000/v1; give a key in the environment variable that "
-            "key_variable names",
+            "key_variable names"
         )
     return url
 
 
 def _variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise PydanticCustomError(
-            UNFIT,
-            "must be the name of an environment variable, not the key itself; export the key under a name and give it",
+        raise unfit(
+            "must be the name of an environment variable, not the key itself; export the key under a name and give it"
         )
     return name
 
@@ -144,7 +144,7 @@ def _variable(name: str) -> str:
 def _shard(text: str) -> str:
     number, _, of = text.partition("/")
     if not (number.isdecimal() and of.isdecimal() and 0 < int(number) <= int(of)):
-        raise PydanticCustomError(UNFIT, "must be which share of how many, as in 3/16: from 1/16 to 16/16")
+        raise unfit("must be which share of how many, as in 3/16: from 1/16 to 16/16")
     return f"{int(number)}/{int(of)}"
 
 

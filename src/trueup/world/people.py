@@ -95,12 +95,6 @@ def expert(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
     return tuple(write(task, EXPERT, rng) for _ in range(k))
 
 
-def babbler(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
-    """Responses of someone who does not read the prompt: one to six items at random."""
-    items = tuple(language.TOPIC_OF)
-    return tuple(f"{language.join(tuple(rng.choices(items, k=rng.randint(1, 6))))} ." for _ in range(k))
-
-
 @dataclass(frozen=True, slots=True)
 class Rater:
     """Someone who judges by a reward; `Rater(noise=0.1)` says the opposite of it one time in ten."""
