@@ -132,6 +132,22 @@ def test_no_variable_is_sent_unnamed() -> None:
     assert "TRUEUP_API_KEY" in trust.unnamed({"sampler.base_url": [url]}, {})[0]
 
 
+def test_what_several_annotators_run_and_send_is_seen_too() -> None:
+    url = "http://127.0.0.1:9/v1"
+    layer = {
+        "annotator.of": ["evil.py:f", f"openai?base_url={url}&key_variable=SECRET"],
+        "eval_by.function": "a.py:g",
+    }
+    layer |= {"eval_by.of": {"kind": "function", "function": "worse.py:f"}}
+    found = trust.unnamed(layer, {})
+    assert [one.partition(" (")[0] for one in found] == [
+        "eval_by.function 'a.py:g'", "annotator.of.0.function 'evil.py:f'", f"annotator.of.1.base_url '{url}'",
+        "eval_by.of.0.function 'worse.py:f'",
+    ]  # fmt: skip
+    assert "'SECRET', annotator.of.1.key_variable" in found[2]
+    assert trust.unnamed(layer, layer) == []
+
+
 @pytest.fixture
 def config(begun: Path, tmp_path: Path) -> Path:
     """A file of settings of one's own with a reward of one's own."""

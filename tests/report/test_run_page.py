@@ -9,8 +9,9 @@ import pytest
 from selenium.webdriver.common.by import By
 from support.browser import browser, errors_of, needs_browser
 from support.run_folders import HOSTILE, RIGHT_TO_LEFT, dpo_lines, evaluation, make_run, sampled
-from support.small_runs import command, run_here, settings, write_feedback
+from support.small_runs import at_step, command, options, run_here, settings, write_feedback
 
+from trueup.errors import Stopped
 from trueup.metrics import read_lines
 from trueup.report import run_page
 
@@ -40,6 +41,29 @@ def test_every_run_leaves_its_page(tiny_model: Path, tmp_path: Path, told: list[
     assert "done after 2 steps" in text and "24 examples gave" in text
     assert any(str(tmp_path / "run/report.html") in line for line in told)
     assert page(tmp_path / "run").count("<figure>") == text.count("<figure>") > 5
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_run_that_broke_off_leaves_its_page_too_and_its_own_error(
+    works: bool, tiny_model: Path, tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_feedback(tmp_path)
+    if not works:
+        monkeypatch.setattr(run_page.page, "write_page", lambda *given: 1 / 0)
+    values = settings("dpo", tiny_model, data, tmp_path / "run", learning_rate=1e30, max_grad_norm=1e30)
+    assert command("train", "dpo", *options(values)) == 5
+    assert (tmp_path / "run/report.html").exists() == works
+    if works:
+        text = words((tmp_path / "run/report.html").read_text())
+        assert "it failed, last saved at step" in text and "loss: 0.693 at step 0" in text
+
+        def stop(policy: Any) -> None:
+            raise Stopped("SIGTERM")
+
+        with at_step(4, stop):
+            again = values | {"output": str(tmp_path / "stopped"), "learning_rate": 1e-3}
+            assert command("train", "dpo", *options(again)) == 143
+        assert "it was stopped" in words((tmp_path / "stopped/report.html").read_text())
 
 
 def test_a_page_that_cannot_be_written_costs_the_run_nothing(

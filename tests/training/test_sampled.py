@@ -12,6 +12,7 @@ from support import small_runs
 from support.judged_runs import one_line
 from support.online_runs import online, write_reward
 from support.several_processes import run_all
+from support.tiny_models import save_tiny_model
 
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled
@@ -25,7 +26,7 @@ def values(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "asked.jsonl").write_text("".join(f'{{"prompt": "tell {at}:"}}\n' for at in range(8)))
     data = small_runs.write_feedback(tmp_path, easy=True)
     more = {
-        "eval_prompts": [str(tmp_path / "asked.jsonl")], "eval_by": [f"{tmp_path / 'reward.py'}:letters"],
+        "eval_prompts": [str(tmp_path / "asked.jsonl")], "eval_by": f"{tmp_path / 'reward.py'}:letters",
         "eval_every": 4, "sampler.max_new_tokens": 8, "learning_rate": 3e-2,
     }  # fmt: skip
     return small_runs.settings("dpo", tiny_model, data, tmp_path / "run", **more)
@@ -59,6 +60,18 @@ def test_an_offline_run_is_measured_by_what_it_writes(values: dict[str, Any], tm
     small_runs.run_here("dpo", again)
     assert small_runs.model_bytes(tmp_path / "again") == small_runs.model_bytes(tmp_path / "plain")
     assert lines(tmp_path / "again") == found
+
+
+def test_a_rubric_of_ones_own_scores_what_is_written(values: dict[str, Any], tmp_path: Path) -> None:
+    """By options as of any annotator; its judges and its file are sealed."""
+    save_tiny_model(tmp_path / "judge", max_position_embeddings=4096)
+    (tmp_path / "criteria.txt").write_text("coherence=2\nIt names a fruit.\n")
+    rubric = {"eval_by": "rubric", "eval_by.of": f"local:{tmp_path / 'judge'}"}
+    values |= rubric | {"eval_by.file": str(tmp_path / "criteria.txt"), "epochs": 1}
+    assert small_runs.command("train", "dpo", *small_runs.options(values)) == 0
+    assert [0 < one["eval_score"] < 1 for one in lines(tmp_path / "run")] == [True] * 3
+    sealed = json.loads((tmp_path / "run/sealed.json").read_text())
+    assert any(name.startswith("eval_by.") and "criteria.txt" in name for name in sealed)
 
 
 @pytest.mark.parametrize("before", [3, 8])
@@ -107,8 +120,12 @@ REFUSED = {
     "no prompts": ({"eval_prompts": []}, "eval_by judges what is written to eval_prompts"),
     "empty": ({"eval_prompts": ["empty.jsonl"]}, "empty.jsonl"),
     "not there": ({"eval_prompts": ["gone.jsonl"]}, "gone.jsonl: no such file"),
-    "a function that is not there": ({"eval_by": ["reward.py:gone"]}, "has no function gone"),
-    "twice": ({"eval_by": ["world:gold", "world:gold"]}, "eval_by names one annotator twice"),
+    "a function that is not there": (
+        {"eval_by": "reward.py:gone"},
+        "has no function gone",
+    ),
+    "twice": ({"eval_by": "jury", "eval_by.of": ["world:gold"] * 2}, "of names 'gold' twice"),
+    "an unknown name": ({"eval_by": "goold"}, "eval_by 'goold' is not known"),
     "no such metric": ({"keep_best": "eval_scores"}, "give one of eval_wins, eval_score, eval_loss"),
 }
 

@@ -67,9 +67,8 @@ def expanded_apart(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def expanded(layer: dict[str, Any]) -> dict[str, Any]:
-    """Return a layer of dotted settings with what its `annotator: NAME` or `reward: NAME` stands for."""
+    """Return a layer of settings with what its `annotator: NAME`, `reward: NAME` and `eval_by: NAME` stand for."""
     rest = dict(layer)
-    made: dict[str, Any] = {}
     reward = rest.pop("reward", None)
     if reward is not None:
         beside = [name for name in rest if name.partition(".")[0] == "annotator"]
@@ -79,13 +78,12 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
             )
         if not isinstance(reward, str):
             raise InputError(f"reward must be {REWARD_FORMS}; got {as_given(reward)}")
-        made = reward_layer(reward)
-        name = f"reward {as_given(reward)}"
-    elif isinstance(rest.get("annotator"), str):
-        name = f"annotator {as_given(rest['annotator'])}"
-        made = annotator_layer(rest.pop("annotator"))
-    if made:
-        _put(rest, "annotator", name, made)
+        _put(rest, "annotator", f"reward {as_given(reward)}", reward_layer(reward))
+    for setting in ("annotator", "eval_by"):
+        if isinstance(name := rest.get(setting), str):
+            del rest[setting]
+            with called(setting):
+                _put(rest, setting, f"{setting} {as_given(name)}", annotator_layer(name))
     return rest
 
 

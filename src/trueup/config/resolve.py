@@ -101,15 +101,13 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
         if name not in sources:
             place = next((lines[source] for source in sources if source in lines), "")
             origins[name] = f"{place} {', '.join(sources)}"
-    short = "reward" if "reward" in lower else "annotator"
     try:
         lower = annotator_names.expanded(lower)
     except InputError as refusal:
-        raise InputError(f"{_origin(short, origins)}{refusal}") from None
+        raise InputError(f"{_origin(str(refusal).partition(' ')[0], origins)}{refusal}") from None
     upper = annotator_names.expanded(upper)
     origins |= dict.fromkeys((name for name in upper if name not in translated.settings), "")
-    if "annotator.kind" in upper:
-        origins["annotator"] = ""
+    origins |= {name: "" for name in ("annotator", "eval_by") if f"{name}.kind" in upper}
     notes = list(translated.notes)
     for name, (value, note) in translated.unless_given.items():
         if name not in lower and name not in upper:

@@ -21,7 +21,7 @@ from trueup.config.resolve import RUN_FILE, read_layers
 from trueup.errors import InputError
 from trueup.files import cache_folder, config_folder, replaced_file
 from trueup.methods import MethodInfo
-from trueup.settings import annotator_kinds, gathering_settings
+from trueup.settings import annotator_kinds, annotator_settings, gathering_settings
 from trueup.words import logger
 
 SEALED_FILE = "sealed.json"
@@ -29,34 +29,40 @@ SIGNED = "signed"
 """Key of the signature in that file."""
 CODE = {
     "trust_remote_code": "runs Python code that lies in the folders of models",
-    "annotator.function": "runs that file",
+    "function": "runs that file",
 }
-"""Settings that have code run -> what they do."""
-VARIABLES = {
-    "annotator.base_url": ("annotator.key_variable", annotator_kinds.EndpointAnnotator.key_variable),
-    "sampler.base_url": (
-        "sampler.key_variable",
-        gathering_settings.SamplerSettings.model_fields["key_variable"].default,
-    ),
-}
-"""Settings of addresses -> the setting that names the environment variable sent there, and its default."""
+"""Settings, of whatever judges or by themselves, that have code run -> what they do."""
+ADDRESS, VARIABLE = "base_url", "key_variable"
+"""A server, and the environment variable that is sent there."""
+SAMPLERS = gathering_settings.SamplerSettings.model_fields[VARIABLE].default
 
 
 def unnamed(layer: Layer, named: Layer) -> list[str]:
     """What plain settings run or send, for messages; without what the person at the keyboard named beside them."""
-    found = [
-        f"{name} {layer[name]!a} ({does})"
-        for name, does in CODE.items()
-        if not same(layer.get(name) or False, False) and not same(layer[name], named.get(name))
-    ]
-    for address, (variable, default) in VARIABLES.items():
-        sent = layer.get(variable, default)
-        known = same(layer.get(address), named.get(address)) and sent in (default, named.get(variable))
-        if layer.get(address) and not known:
-            found.append(
-                f"{address} {layer[address]!a} (gets texts, and the key in the environment variable "
-                f"{sent!a}, {variable})"
-            )
+    layer, named, found = _spread(layer), _spread(named), []
+    for name, value in layer.items():
+        whose, _, last = name.rpartition(".")
+        if last in CODE and not same(value or False, False) and not same(value, named.get(name)):
+            found.append(f"{name} {value!a} ({CODE[last]})")
+        if last == ADDRESS and value:
+            default = SAMPLERS if whose == "sampler" else annotator_kinds.EndpointAnnotator.key_variable
+            variable = f"{whose}.{VARIABLE}"
+            sent = layer.get(variable, default)
+            if not same(value, named.get(name)) or sent not in (default, named.get(variable)):
+                key = f"the key in the environment variable {sent!a}, {variable}"
+                found.append(f"{name} {value!a} (gets texts, and {key})")
+    return found
+
+
+def _spread(layer: Layer) -> Layer:
+    """The layer with the settings of each of several annotators: `annotator.of.0.function`."""
+    found = dict(layer)
+    for name, several in layer.items():
+        members = several if isinstance(several, list | tuple) else [several]
+        for place, one in enumerate(members if name.endswith(".of") else ()):
+            with suppress(ValueError):  # which the settings themselves refuse
+                given = annotator_settings.spelled(one)
+                found |= {f"{name}.{place}.{key}": value for key, value in dict(given).items()}
     return found
 
 
@@ -120,9 +126,10 @@ def is_own(run: str | Path, layer: Layer) -> bool:
 def signature(sealed: Mapping[str, Any], layer: Layer, *, make: bool = True) -> str:
     """Of what decides a run's result and what it may run and send; empty where there is no secret."""
     secret = _secret(make=make)
-    names = (*CODE, *VARIABLES, *(variable for variable, _ in VARIABLES.values()))
+    names = {*CODE, ADDRESS, VARIABLE}
     content = {name: value for name, value in sealed.items() if name != SIGNED}
-    told = json.dumps([content, {name: layer.get(name) for name in names}], sort_keys=True)
+    sent = {name: value for name, value in _spread(layer).items() if name.rpartition(".")[2] in names}
+    told = json.dumps([content, sent], sort_keys=True)
     return hmac.new(secret, told.encode(), hashlib.sha256).hexdigest() if secret else ""
 
 

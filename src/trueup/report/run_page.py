@@ -87,10 +87,10 @@ def write_report(folder: Path, status: Mapping[str, Any], output: Path | None = 
 
 
 def report_at_end(folder: Path, status: Mapping[str, Any]) -> None:
-    """Write the page of a run that is done; that it could not be written is said, and costs nothing else."""
+    """Write the page of a run that is done or broke off; that it could not be is said, and costs nothing else."""
     try:
         logger.info(f"how it went: {write_report(folder, status)}")
-    except Exception as error:  # whatever it is, the model is there
+    except Exception as error:  # whatever it is, the run and its own error count for more
         logger.warning(f"the report was not written: {reason(error)}. Try again with: trueup report {folder}")
 
 

@@ -24,7 +24,7 @@ REWARDS = ("gold", "proxy")
 """Of the world."""
 
 
-def _spelled(given: Any) -> Any:
+def spelled(given: Any) -> Any:
     """An annotator given as one text, `openai?base_url=http://localhost:8000/v1&model=J`, as its settings."""
     if not isinstance(given, str):
         return given
@@ -42,7 +42,7 @@ def _spelled(given: Any) -> Any:
     return made | {key: value for key, _, value in more}
 
 
-Member = Annotated[Comparing | Scoring, Field(discriminator="kind"), BeforeValidator(_spelled)]
+Member = Annotated[Comparing | Scoring, Field(discriminator="kind"), BeforeValidator(spelled)]
 
 
 @dataclass(frozen=True, config=STRICT_DATACLASS)

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 
 from trueup.metrics import TRACKERS
 from trueup.settings import gathering_settings, schema
-from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice, JuryAnnotator, Member
+from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.data_settings import Columns, HeldOut, Sources, Values, as_pairs
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
@@ -34,6 +34,7 @@ GATHERING = Role(common=True, affects="examples", gathers=True)
 OFFLINE = Role(common=True, affects="examples", sources=("offline",))
 IN_ROUNDS = Role(common=True, sources=("online", "replay"))
 HELD_OUT = Role(common=True, affects="nothing", held_out=True)
+ASKED = Role(common=True, affects="nothing", held_out=True, forms=ANNOTATORS)
 EITHER = (("epochs", "steps"), ("warmup_steps", "warmup_ratio"), ("eval_data", "eval_fraction"))
 """Settings that say the same thing in two ways: one of them in a layer takes the place of the other below."""
 NO_DATA = (
@@ -145,8 +146,8 @@ class RunSettings(BaseModel):
     """Evaluate although prompts of eval_data are also trained on, with a warning."""
     eval_prompts: Annotated[Texts, HELD_OUT] = ()
     """Files with held-out prompts, or world:prompts: what is written to them is measured every eval_every steps."""
-    eval_by: Annotated[tuple[Member, ...], BeforeValidator(schema.one_or_several), HELD_OUT] = ()
-    """Who judges that against what the start model wrote; several are a jury. Left out: the run's own annotator."""
+    eval_by: Annotated[AnnotatorChoice | None, ASKED] = None
+    """Who judges that against what the start model wrote. Left out: the run's own annotator."""
     run_name: Annotated[str | None, SAME_RESULT] = None
     """Name shown by trackers and in the model card. Left out: the output folder's name."""
     source: Annotated[Source, Role("Gathering feedback", common=True, affects="examples")] = "offline"
@@ -291,8 +292,6 @@ class RunSettings(BaseModel):
         self._check_source()
         if self.eval_by and not self.eval_prompts:
             raise ValueError("eval_by judges what is written to eval_prompts; give those")
-        if any(one in self.eval_by[:place] for place, one in enumerate(self.eval_by)):
-            raise ValueError("eval_by names one annotator twice; name each once")
         if self.eval_every is not None and not (self.eval_data or self.eval_fraction or self.eval_prompts):
             parts = "eval_data or eval_fraction" if self.source == "offline" else "eval_data"
             raise ValueError(f"eval_every {self.eval_every} needs held-out feedback; give {parts}")
@@ -306,9 +305,7 @@ class RunSettings(BaseModel):
     @property
     def eval_choice(self) -> AnnotatorChoice | None:
         """Who judges what is written to eval_prompts."""
-        if len(self.eval_by) > 1:
-            return JuryAnnotator(of=self.eval_by)
-        return self.eval_by[0] if self.eval_by else self.annotator
+        return self.eval_by or self.annotator
 
     @property
     def sampled_metrics(self) -> tuple[str, ...]:

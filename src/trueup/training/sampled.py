@@ -15,6 +15,7 @@ from trueup import estimates
 from trueup.annotators import annotator, comparing
 from trueup.batch.encode import Encoder
 from trueup.batch.tokens import TokenGroup
+from trueup.config import annotator_names
 from trueup.config.run_checks import PROMPTS, check_annotator, check_feedback
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback import canonical, records, views
@@ -165,7 +166,8 @@ def read_eval_prompts(
         if not name.startswith("world:"):
             check_feedback(name, PROMPTS)
     if settings.eval_choice is not None:
-        check_annotator(settings.eval_choice, trust_remote_code=settings.trust_remote_code)
+        with annotator_names.called("eval_by" if settings.eval_by else "annotator"):
+            check_annotator(settings.eval_choice, trust_remote_code=settings.trust_remote_code)
     found = by_name.prompts_named(settings.eval_prompts, settings, chat=settings.chat).prompts
     if not found:
         raise InputError(f"eval_prompts {', '.join(settings.eval_prompts)}: no prompt is there; give some")

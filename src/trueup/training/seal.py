@@ -38,7 +38,7 @@ KINDS = {
     "asked_with": "what the model is asked with",
 }
 """Kinds of what is recorded of a run -> their names in messages."""
-BESIDE = ("annotator.", "sampler.models ")
+BESIDE = ("annotator.", "eval_by.", "sampler.models ")
 """How the names of files and models begin that judge and sample beside the policy."""
 TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
@@ -148,10 +148,11 @@ def other_files(settings: RunSettings, base: str) -> dict[str, str]:
         found |= {f"sampler.models {model_hub.named(folder)}": folder for folder in model_folders(name)}
     if settings.trust_remote_code:
         found |= {f"the code {file}": file for file in sorted(Path(base).glob("*.py"))}
-    for number, one in enumerate(settings.eval_by if settings.eval_prompts else (), start=1):
-        judging |= {f"eval_by {number} {name}": content for name, content in judging_content(one).items()}
     made = {name: model_content(path) for name, path in found.items()}
-    return {f"annotator.{name}": content for name, content in judging.items()} | made
+    made |= {f"annotator.{name}": content for name, content in judging.items()}
+    if settings.eval_prompts and settings.eval_by is not None:
+        made |= {f"eval_by.{name}": content for name, content in judging_content(settings.eval_by).items()}
+    return made
 
 
 def others_write_date(settings: RunSettings) -> bool:

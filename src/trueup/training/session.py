@@ -12,7 +12,7 @@ from trueup.config import annotator_names, resolve
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
-from trueup.parallel.processes import owned
+from trueup.parallel.processes import owned, owns
 from trueup.report.run_page import report_at_end
 from trueup.settings.annotator_settings import annotators_in
 from trueup.sources.log import EXAMPLES
@@ -97,6 +97,8 @@ class Session:
         state = "stopped" if recoverable or isinstance(error, CheckpointError | Stopped) else "failed"
         with suppress(CheckpointError):  # on a full disk the first error is the one to report
             self.folder.write_status(state, step, total)
+        if owns():
+            report_at_end(self.folder.path, self.folder.read_status())
 
     def _may_mend(self) -> bool:
         """Whether the run is judged by a file of the user's, which a fault may lie in."""
