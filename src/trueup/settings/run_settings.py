@@ -34,7 +34,7 @@ GATHERING = Role(common=True, affects="examples", gathers=True)
 OFFLINE = Role(common=True, affects="examples", sources=("offline",))
 IN_ROUNDS = Role(common=True, sources=("online", "replay"))
 HELD_OUT = Role(common=True, affects="nothing", held_out=True)
-ASKED = Role(common=True, affects="nothing", held_out=True, forms=ANNOTATORS)
+JUDGING = Role(common=True, affects="nothing", held_out=True, forms=ANNOTATORS)
 EITHER = (("epochs", "steps"), ("warmup_steps", "warmup_ratio"), ("eval_data", "eval_fraction"))
 """Settings that say the same thing in two ways: one of them in a layer takes the place of the other below."""
 NO_DATA = (
@@ -146,7 +146,7 @@ class RunSettings(BaseModel):
     """Evaluate although prompts of eval_data are also trained on, with a warning."""
     eval_prompts: Annotated[Texts, HELD_OUT] = ()
     """Files with held-out prompts, or world:prompts: what is written to them is measured every eval_every steps."""
-    eval_by: Annotated[AnnotatorChoice | None, ASKED] = None
+    eval_by: Annotated[AnnotatorChoice | None, JUDGING] = None
     """Who judges that against what the start model wrote. Left out: the run's own annotator."""
     run_name: Annotated[str | None, SAME_RESULT] = None
     """Name shown by trackers and in the model card. Left out: the output folder's name."""
