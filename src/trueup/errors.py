@@ -4,6 +4,7 @@ Every message tells what was given, where (file, row, key), why not, and what to
 line prints the message alone; a traceback is left for defects of trueup itself.
 """
 
+import re
 import signal
 
 
@@ -41,6 +42,12 @@ class AnnotatorError(TrueupError):
 
 class LostProcess(TrueupError):
     """Another of several processes ended without a word of why."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: a GPU's, or the machine's where an allocation tells."""
+    told = re.search("out of memory|(can't|cannot) allocate memory|not enough memory", str(error))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and told is not None)
 
 
 class Stopped(Exception):

@@ -10,7 +10,7 @@ from support.small_runs import settings, write_feedback
 from trueup.batch.stream import collate_batch
 from trueup.cli.app import run
 from trueup.config.resolve import resolve
-from trueup.training import invariants, plan, setup
+from trueup.training import invariants, memory, setup
 
 TOKENS, WIDTH, KEYS, INNER, LAYERS, RANK = 103, 32, 16, 64, 2, 3
 WEIGHTS = 2 * TOKENS * WIDTH + WIDTH + LAYERS * (2 * WIDTH * (WIDTH + KEYS) + 3 * WIDTH * INNER + 2 * WIDTH)
@@ -50,12 +50,12 @@ def test_parts_are_counted_exactly(
 ) -> None:
     parts, _ = set_up(method, tiny_model, tmp_path, **more)
     expected = {"weights": weights, "gradients": trained, "optimizer": 2 * trained, "reference": copied}
-    assert plan.parts_held(parts) == {name: 4 * number for name, number in expected.items()}
+    assert memory.parts_held(parts) == {name: 4 * number for name, number in expected.items()}
 
 
 def test_tensors_are_counted_while_they_are_there() -> None:
     known = torch.zeros(1000)
-    with plan.LiveBytes([known]) as seen:
+    with memory.LiveBytes([known]) as seen:
         one = known + 1
         other = one.view(10, 100) * 2  # a view takes nothing
         assert (seen.live, seen.peak) == (8000, 8000)
@@ -71,17 +71,17 @@ def test_a_large_pass_holds_what_small_ones_say(
     more: dict[str, Any], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tensors alone: what the C library keeps beside them is left out."""
-    monkeypatch.setattr(plan, "_kept", lambda *_: 1.0)
+    monkeypatch.setattr(memory, "_kept", lambda *_: 1.0)
     parts, source = set_up("dpo", tiny_model, tmp_path, micro_batch_tokens=2048, **more)
-    memory = plan.memory_of(parts, source)
     groups = [group for batch in source.step(1).batches for group in batch.groups]
+    seen = memory.memory_of(parts, groups)
     batch = collate_batch(groups * 12, parts.method.collate)
     tokens = batch.stream.num_tokens
     assert 700 < tokens < 2048
-    found = plan.measured_pass(parts, batch)
-    assert memory.fixed + memory.a_token * tokens == pytest.approx(found, rel=0.15)
-    most = memory.largest(free := 10**9)
-    assert memory.total(most) <= free < memory.total(most + 1)
+    found = memory.measured_pass(parts, batch)
+    assert seen.fixed + seen.a_token * tokens == pytest.approx(found, rel=0.15)
+    most = seen.largest(free := 10**9)
+    assert seen.total(most) <= free < seen.total(most + 1)
 
 
 def test_the_command_says_it_all_and_leaves_nothing(

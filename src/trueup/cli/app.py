@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trueup import __version__
-from trueup.errors import InputError, Stopped, TrueupError
+from trueup.errors import InputError, Stopped, TrueupError, is_out_of_memory
 from trueup.parallel import processes
 from trueup.words import did_you_mean, named, one_line, printable, reason
 
@@ -70,6 +70,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(
+            f"trueup: memory ran out: {one_line(error)}. Give a smaller --micro_batch_tokens or --max_length",
+            file=sys.stderr,
+        )
+        return 1
     except OSError as error:
         if error.filename is None and sys.stdout is not None:
             # The reader has gone, or the disk is full; the interpreter must not flush again on its way out.

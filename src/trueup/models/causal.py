@@ -7,7 +7,6 @@ born or read; what moves away from them is named by where it began and by its mo
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Generic
@@ -217,7 +216,7 @@ def rows_apart(config: Any) -> Callable[[int], Hashable] | None:
     ropes = [given] if "rope_type" in given else [one for one in given.values() if isinstance(one, dict)]
     limits = {r["original_max_position_embeddings"] for r in ropes if r.get("rope_type") == "longrope"}
     dynamic = any("dynamic" in r.get("rope_type", "") for r in ropes)
-    context = text.max_position_embeddings if dynamic else math.inf
+    context = text.max_position_embeddings if dynamic else torch.inf
     if not limits and not dynamic:
         return None
     return lambda length: (sum(length > limit for limit in limits), length if length > context else 0)

@@ -176,7 +176,8 @@ class RunSettings(BaseModel):
     batch_size: Annotated[Count, COMMON] = 32
     """Examples per optimizer step."""
     micro_batch_tokens: Count = 8192
-    """Most tokens in one forward pass. It sets memory and speed, not the result: a step sums its passes."""
+    """Most tokens in one forward pass; fewer where there is less memory, or it runs out in mid-step. It sets memory and
+    speed, not the result: a step sums its passes."""
     max_length: Annotated[int, Field(ge=2), COMMON] = 1024
     """Most tokens of a prompt and one of its responses together."""
     max_prompt_length: Count | None = None

@@ -38,12 +38,13 @@ class Step:
         yield from self.mismatched
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batching:
     """How the groups of a step are cut into micro-batches of `budget` tokens; `pairing` makes mismatched groups."""
 
     collate: Callable[..., Any]
     budget: int
+    """Fewer than the run was given where memory is short; from then on every step is cut so."""
     pairing: Pairing | None = None
 
     def step(
@@ -96,7 +97,9 @@ def dealt(groups: Sequence[TokenGroup[Any]], count: int) -> list[list[TokenGroup
 
 
 class Source(BatchSource, Protocol):
-    """Steps by number. What one hands out for a step is always the same."""
+    """Steps by number. What one hands out for a step is always the same, cut as `batching` has it by then."""
+
+    batching: Batching
 
     @property
     def num_steps(self) -> int:
@@ -152,7 +155,7 @@ def there(groups: Groups) -> Iterator[TokenGroup[Any]]:
     return (group for index in range(len(groups)) if (group := groups[index]))
 
 
-@dataclass(frozen=True)
+@dataclass
 class OfflineSource(Source):
     """Batches of `batch_size` examples from passes laid end to end; only the run's last batch may be smaller.
     `total` examples over all passes, in an order that `seed` decides; of each `stratum` every batch holds its share;

@@ -1,6 +1,5 @@
 """The loop: steps, evaluations, checkpoints. It knows no method and no kind of feedback."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,11 +14,11 @@ from trueup.metrics import FIGURES, GREATER, Metrics, label
 from trueup.parallel import processes, sharding
 from trueup.references.reference import NullReference, Reference, State
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.source import Source
+from trueup.sources.source import Source, Step
 from trueup.training import checkpoint as checkpoints
 from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
-from trueup.training.step import evaluate, train_step
+from trueup.training.step import TooLarge, evaluate, train_step
 from trueup.training.watch import Watch
 from trueup.words import logger
 
@@ -125,7 +124,7 @@ class Run:
     @property
     def save_every(self) -> int:
         """Steps between checkpoints; the last step has one too."""
-        return self.parts.settings.save_every or max(1, math.ceil(self.total / 10))
+        return self.parts.settings.save_every or -(-self.total // 10)
 
     @property
     def loss_reference(self) -> Reference:
@@ -189,16 +188,7 @@ def _take_step(run: Run) -> None:
         return
     values: dict[str, float] = {}
     if step.batches:
-        values = train_step(
-            run.parts.policy,
-            run.loss_reference,
-            run.parts.method,
-            step,
-            run.optimizer,
-            step=number,
-            learning_rate=rate,
-            memory=run.memory,
-        )
+        values = _learn(run, number, step, rate)
     run.step, run.random_state, run.update_pending = number, random_state(), True
     values |= gathered
     moved = True  # or half of it, when the user asks to stop, which is made up for by `restore_run`
@@ -223,6 +213,42 @@ def _take_step(run: Run) -> None:
             run.metrics.write(number, values)
 
 
+def _learn(run: Run, number: int, step: Step, rate: float) -> dict[str, float]:
+    """One optimizer step; where memory runs out it is made again of smaller micro-batches, as are all after it."""
+    parts, before = run.parts, random_state()
+    while True:
+        memory = dict(run.memory)
+        try:
+            values = train_step(
+                parts.policy, run.loss_reference, parts.method, step, run.optimizer, step=number, learning_rate=rate,
+                memory=memory,
+            )  # fmt: skip
+        except TooLarge as error:
+            lacking = str(error)
+        else:
+            run.memory = memory
+            return values
+        tokens = max((one.stream.num_tokens for one in step if len(one.groups) > 1), default=0)
+        if not tokens or processes.size() > 1:
+            why = (
+                "of several processes none can take less by itself"
+                if tokens
+                else "one group a pass is the least"
+            )
+            raise InputError(
+                f"step {number}: memory ran out ({lacking}), and {why}. Give a smaller --micro_batch_tokens or "
+                "--max_length, --gradient_checkpointing true or --lora true"
+            )
+        run.source.batching.budget = tokens // 2
+        logger.warning(
+            f"step {number}: memory ran out ({lacking}); the step is made again, and from here on a forward pass has "
+            f"at most {tokens // 2} tokens"
+        )
+        torch.cuda.empty_cache()
+        _restore_random_state(before)
+        step = run.source.step(number)
+
+
 def save_run(run: Run) -> None:
     """Write a checkpoint of the run as it stands after `run.step` steps."""
     state = run.parts.reference.state()
@@ -245,6 +271,7 @@ def save_run(run: Run) -> None:
         "best": run.best.state() if run.best else None,
         "watch": run.watch.state(),
         "metrics": run.metrics.lines,
+        "budget": run.source.batching.budget,
     }
     checkpoints.save(
         run.parts.folder.checkpoints,
@@ -259,6 +286,7 @@ def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
     run.parts.reference.restore(State(saved.parts["reference"], saved.metadata["reference"]))
     sharding.fill(run.optimizer.parameters, saved.parts["policy"])
     run.optimizer.restore(saved.parts["optimizer"])
+    run.source.batching.budget = saved.metadata.get("budget", run.source.batching.budget)
     run.source.restore(State(saved.parts.get("source", {}), saved.metadata.get("source", {})))
     _restore_random_state(saved.parts["random"])
     run.memory |= saved.parts.get("memory", {})

@@ -24,7 +24,7 @@ from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import model_named
 from trueup.sources.source import Source, passes
-from trueup.training import checkpoint, lazy, loop, optimizer, rounds, sampled, seal, watch
+from trueup.training import checkpoint, lazy, loop, memory, optimizer, rounds, sampled, seal, watch
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
 from trueup.training.folder import RunFolder
 from trueup.words import listed, logger, one_line
@@ -137,6 +137,8 @@ def make_run(
     if resume:
         logger.warning("the run was stopped before its first checkpoint; it begins again at step 1")
     _start(run)
+    if processes.size() == 1:
+        memory.fit(parts, source)
     folder.write_sealed(content, settings)
     folder.write_settings(dump(resolved) | record | {"reference": parts.reference.identity})
     folder.write_status("running", 0, run.total)

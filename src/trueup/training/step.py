@@ -15,7 +15,7 @@ from torch import Tensor
 from trueup import stop
 from trueup.batch.rows import LogProbs, Part, Scores
 from trueup.batch.stream import Batch, on_device
-from trueup.errors import NumericsError
+from trueup.errors import NumericsError, is_out_of_memory
 from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
 from trueup.objectives.loss import Loss, StepObjective, drift, total_of
@@ -23,9 +23,13 @@ from trueup.parallel import processes, sharding
 from trueup.references.reference import Reference
 from trueup.sources.source import Step
 from trueup.training.optimizer import Optimizer
-from trueup.words import listed
+from trueup.words import listed, one_line
 
 Objective = Callable[[Any, Any, Any], Loss]
+
+
+class TooLarge(Exception):
+    """The passes of a step found too little memory; nothing has moved. `str()` says what was asked for."""
 
 
 class Expected(NamedTuple):
@@ -222,14 +226,20 @@ def train_step(
 
     Raises:
         NumericsError: something is not finite, or there is nothing to learn; the parameters have not moved.
+        TooLarge: memory ran out before they have.
     """
-    sums = Sums()
-    objective = objective_of(method, Rows(policy, reference, data, sums, {} if memory is None else memory))
+    sums, lacking = Sums(), ""
     optimizer.zero_grad()
-    for batch in data.batches:
-        loss = forward(policy, reference, objective, batch, sums, method.parts)
-        if loss.per_example.requires_grad:
-            loss.per_example.sum().backward()
+    try:
+        rows = Rows(policy, reference, data, sums, {} if memory is None else memory)
+        _add_gradients(policy, reference, objective_of(method, rows), data, sums, method.parts)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        lacking = one_line(error)
+    if lacking:  # out of reach of the error, whose frames hold what filled the memory
+        optimizer.zero_grad()
+        raise TooLarge(lacking)
     norm = optimizer.grad_norm()
     if norm is None:
         sums.fetch(step)
@@ -250,6 +260,20 @@ def train_step(
         )
     optimizer.step(divide_by=weight, grad_norm=grad_norm, learning_rate=learning_rate)
     return {**means, "grad_norm": grad_norm}
+
+
+def _add_gradients(
+    policy: StreamModel,
+    reference: Reference,
+    objective: Objective,
+    data: Step,
+    sums: Sums,
+    parts: Collection[Part],
+) -> None:
+    for batch in data.batches:
+        loss = forward(policy, reference, objective, batch, sums, parts)
+        if loss.per_example.requires_grad:
+            loss.per_example.sum().backward()
 
 
 @torch.no_grad()

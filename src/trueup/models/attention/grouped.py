@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
@@ -225,7 +224,7 @@ def _attend(
     )
     if softcap is None and not (block.short and query.device.type == "cpu"):
         mask = block.mask(window).repeat(1, 1, repeat, 1)
-        output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+        output = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     else:
         scores = (query @ key.transpose(-1, -2)) * scale
         if softcap is not None:

@@ -8,7 +8,6 @@ Shape suffixes: T tokens of the stream, K gathered keys.
 """
 
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -63,8 +62,8 @@ def plan_varlen(stream: Stream) -> VarlenPlan:
         on_device(key_K),
         on_device(np.unique(key_K, return_index=True)[1]),
         tuple((on_device(tokens), on_device(places)) for tokens, places in rounds),
-        on_device([0, *accumulate(queries)], torch.int32),
-        on_device([0, *accumulate(map(len, keys))], torch.int32),
+        on_device(np.cumsum([0, *queries]), torch.int32),
+        on_device(np.cumsum([0, *map(len, keys)]), torch.int32),
         max(queries),
         max(map(len, keys)),
     )
@@ -81,10 +80,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         total = grads[0].index_select(0, ctx.plan.first_T)
-        for (
-            token,
-            place,
-        ) in ctx.plan.again:  # no token twice in one of them, so that nothing depends on an order
+        for token, place in ctx.plan.again:  # no token twice in one, so that nothing depends on an order
             total.index_add_(0, token, grads[0].index_select(0, place))
         return total, None
 
