@@ -54,11 +54,11 @@ class Table:
 
     def rows(self, rows: Iterator[FileRow], path: str) -> Iterator[FileRow]:
         """The rows under our names, with labels of our kind."""
-        first = True
+        checked = False
         for row in rows:
-            if first and not row.error:
+            if not (checked or row.error):
                 self.check(row, path)
-                first = False
+                checked = True
             yield self.row(row, path)
 
     def row(self, row: FileRow, path: str) -> FileRow:
@@ -101,10 +101,8 @@ class Table:
             return float(meant) if key in SCORES else meant
         if isinstance(value, bool) or key in SCORES:
             return value
-        known = ", ".join(self.values)
-        raise InputError(
-            f"{where}: {key}: found {described(value)}, of which values says nothing (it has {known})"
-        )
+        found = f"found {described(value)}, of which values says nothing (it has {', '.join(self.values)})"
+        raise InputError(f"{where}: {key}: {found}")
 
 
 NOTHING = object()
@@ -160,18 +158,16 @@ def guessed(row: Mapping[str, object]) -> str:
         return ""
     used += [] if sides else [one for one in ("label", "score") if one in found][:1]
     pairs = [f"{ours}={found[ours]}" for ours in used if found.get(ours, ours) != ours]
-    if not pairs:
-        return ""
-    values = ""
-    if "label" in used:
+    told = [given("columns", *pairs)] if pairs else []
+    if pairs and "label" in used:
         label = row[found["label"]]
         meant = opposite(label)
         if words_of(found["label"]) & AGAINST:
             bad, good = meant or (("true", "false") if isinstance(label, bool) else ("1", "0"))
-            values = " " + given("values", f"{bad}=false", f"{good}=true")
+            told.append(given("values", f"{bad}=false", f"{good}=true"))
         elif meant:
-            values = " " + meaning(*meant)
-    return given("columns", *pairs) + values
+            told.append(meaning(*meant))
+    return " ".join(told)
 
 
 def words_of(name: str) -> set[str]:

@@ -6,7 +6,6 @@ response is, and asks for a good one afterwards. What was written, and what to a
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -47,9 +46,7 @@ class Condition:
             raise ValueError(f"a condition stands at the {' or '.join(POSITIONS)}; got {self.position!r}")
         if not 0 <= self.decimals <= DECIMALS:
             raise ValueError(f"a number cannot have {self.decimals} decimals")
-        if not all(
-            math.isfinite(value) for value in (self.reward, self.mean, self.std, self.highest, self.lowest)
-        ):
+        if not all(map(math.isfinite, (self.reward, self.mean, self.std, self.highest, self.lowest))):
             raise ValueError("the numbers of a condition must be finite")
 
     def words(self, reward: float | None = None) -> str:
@@ -88,22 +85,18 @@ def read_condition(folder: Path) -> Condition | None:
     if not path.exists():
         return None
     try:
-        return _condition(json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it is not a JSON object")
+        if unknown := sorted(set(found) - {field.name for field in fields(Condition)}):
+            raise ValueError(f"unknown key {unknown[0]!r}")
+        for name, value in found.items():
+            kind = str if name in ("text", "position") else int if name == "decimals" else (int, float)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r:.80}")
+        return Condition(**found)
     except (OSError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"{path}: the condition this model was trained with cannot be read: {error}. Restore the file; without it "
             "the model would be asked in other words than it learned"
         ) from error
-
-
-def _condition(found: object) -> Condition:
-    if not isinstance(found, Mapping):
-        raise ValueError("it is not a JSON object")
-    known = {field.name: field.type for field in fields(Condition)}
-    if unknown := sorted(set(found) - set(known)):
-        raise ValueError(f"unknown key {unknown[0]!r}")
-    for name, value in found.items():
-        kind = str if name in ("text", "position") else int if name == "decimals" else (int, float)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r:.80}")
-    return Condition(**found)

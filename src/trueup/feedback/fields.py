@@ -42,9 +42,8 @@ class Field:
         """What stands under a key that must be there; `why` ends the message where it is not."""
         if key not in self.value:
             near = nearest(key, self.value)
-            found = f"the row has {listed(map(printable, self.value), 12)}"
-            if near is not None:
-                found = f"found {shortened(near)} instead"
+            there = f"the row has {listed(map(printable, self.value), 12)}"
+            found = there if near is None else f"found {shortened(near)} instead"
             raise self.at(key).fault(f"the key is missing; {found}{'; ' if why else ''}{why}")
         return self.at(key, self.value[key])
 
@@ -64,10 +63,9 @@ class Field:
 
     def number(self) -> float:
         """The value as a finite number; true and false are not numbers."""
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
-            raise self.unexpected("a finite number")
+        number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
         try:
-            made = float(self.value)
+            made = float(self.value) if number else math.inf
         except OverflowError:
             made = math.inf
         if not math.isfinite(made):
@@ -109,9 +107,8 @@ class Field:
             raise self.unexpected(f"an object {like}")
         for name in self.value:
             if known and name not in known:
-                raise self.at(name).fault(
-                    f"unknown key (known: {', '.join(known)}){did_you_mean(name, known, quoted=True)}"
-                )
+                hint = did_you_mean(name, known, quoted=True)
+                raise self.at(name).fault(f"unknown key (known: {', '.join(known)}){hint}")
         return self
 
     def objects(self, of: str = "objects") -> "list[Field]":
@@ -120,10 +117,8 @@ class Field:
 
 def described(value: object) -> str:
     """A value as an error message shows it: `text 'yes'`, `a list of 2`, `null`."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
         return f"text {shortened(value)}"
     if isinstance(value, float):

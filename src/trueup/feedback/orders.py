@@ -86,14 +86,10 @@ def agreement_of_people(examples: Iterable[Example]) -> str | None:
     said: dict[tuple[int, ...], dict[str, object]] = {}
     for at, example in enumerate(examples):
         for vote in example.votes:
-            sides = (vote.first, vote.second)
-            winner = (
-                sides[vote.preferred == "second"] == min(sides)
-                if vote.preferred in ("first", "second")
-                else None
-            )
-            category = vote.preferred if winner is None else winner
-            said.setdefault((at, *sorted(sides)), {}).setdefault(vote.annotator, category)
+            sides = {"first": vote.first, "second": vote.second}
+            winner = sides.get(vote.preferred)
+            category = vote.preferred if winner is None else winner == min(sides.values())
+            said.setdefault((at, *sorted(sides.values())), {}).setdefault(vote.annotator, category)
     if not said:
         return None
     from trueup.estimates import krippendorff_alpha  # which loads numpy

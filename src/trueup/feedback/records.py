@@ -53,9 +53,7 @@ class Prompt:
     @property
     def key(self) -> str:
         """What can be looked up, and is equal for prompts that are the same to the letter, wherever they come from."""
-        own = (
-            f" {self.rubric}" if self.rubric else ""
-        )  # seeds and caches of prompts without one are what they were
+        own = f" {self.rubric}" if self.rubric else ""  # seeds and caches without one are what they were
         return f"{replace(self, origin=None)!r}{own}"
 
 
@@ -133,14 +131,14 @@ class Example:
     def __post_init__(self) -> None:
         if not self.responses:
             raise ValueError("an example needs at least one response; got none")
-        ends = [("comparison", (one.better, one.worse)) for one in self.comparisons]
-        for noun, positions in [*ends, *(("vote", (one.first, one.second)) for one in self.votes)]:
-            for position in positions:
-                if not 0 <= position < len(self.responses):
-                    raise ValueError(
-                        f"a {noun} names response {position}, but the example has "
-                        f"{len(self.responses)} (positions count from 0)"
-                    )
+        ends = [("comparison", at) for one in self.comparisons for at in (one.better, one.worse)]
+        ends += [("vote", at) for one in self.votes for at in (one.first, one.second)]
+        for noun, position in ends:
+            if not 0 <= position < len(self.responses):
+                raise ValueError(
+                    f"a {noun} names response {position}, but the example has {len(self.responses)} (positions count "
+                    "from 0)"
+                )
 
     @property
     def origin(self) -> Origin | None:
@@ -159,27 +157,22 @@ class Counts:
 
     def words(self) -> str:
         """The kinds that are there: `2 comparisons, 4 scored responses`."""
-        kinds = (
-            (self.comparisons, "comparison"),
-            (self.scored, "scored response"),
-            (self.labelled, "labelled response"),
-            (self.demonstrations, "demonstration"),
-        )
-        there = [counted(number, noun) for number, noun in kinds if number]
+        kinds = {"comparison": self.comparisons, "scored response": self.scored}
+        kinds |= {"labelled response": self.labelled, "demonstration": self.demonstrations}
+        there = ", ".join(counted(number, noun) for noun, number in kinds.items() if number)
         if not self.responses:
             return "no examples"
-        return ", ".join(there) or f"{counted(self.responses, 'response')} without feedback"
+        return there or f"{counted(self.responses, 'response')} without feedback"
 
 
 def count(examples: Iterable[Example]) -> Counts:
-    responses = comparisons = scored = labelled = demonstrations = 0
+    comparisons, responses = 0, list[Response]()
     for example in examples:
-        responses += len(example.responses)
         comparisons += len(example.comparisons)
-        scored += sum(one.score is not None for one in example.responses)
-        labelled += sum(one.label is not None for one in example.responses)
-        demonstrations += sum(one.demonstration for one in example.responses)
-    return Counts(responses, comparisons, scored, labelled, demonstrations)
+        responses += example.responses
+    scored = sum(one.score is not None for one in responses)
+    labelled = sum(one.label is not None for one in responses)
+    return Counts(len(responses), comparisons, scored, labelled, sum(one.demonstration for one in responses))
 
 
 def scores_of(examples: Iterable[Example]) -> list[float]:

@@ -53,9 +53,8 @@ def message(given: Field) -> Message:
         hint = f"; did you mean {other!r}?" if other else did_you_mean(role, ROLES, quoted=True)
         hint = SWIFT_HINT if role in SWIFT_ROLES else hint
         raise given["role"].unexpected("one of " + ", ".join(ROLES) + hint)
-    extra = with_calls(
-        {key: one for key, one in given.value.items() if key not in ("role", "content")}, given
-    )
+    more = {key: one for key, one in given.value.items() if key not in ("role", "content")}
+    extra = with_calls(more, given)
     check_weights(extra, given)
     if given.get("content") is None and extra.get("tool_calls"):
         return Message(role, "", extra)
@@ -129,13 +128,11 @@ def message_json(one: Message) -> dict[str, object]:
 
 def as_response(response: Content, prompt: Content, place: Field, skipped: int = 0) -> Content:
     """A response of the kind of its prompt: text, or turns of the assistant, of which `skipped` stand before it."""
-    if isinstance(prompt, str):
-        if not isinstance(response, str):
-            listed = replace(place, value=list(response))
-            raise listed.unexpected("text, because the prompt is text; make both messages")
-        return response
+    if isinstance(prompt, str) and not isinstance(response, str):
+        listed = replace(place, value=list(response))
+        raise listed.unexpected("text, because the prompt is text; make both messages")
     if isinstance(response, str):
-        return (Message("assistant", response),)
+        return response if isinstance(prompt, str) else as_messages(response)
     for index, one in enumerate(response):
         at = place.at(skipped + index).at("role", one.role)
         if one.role not in RESPONSE_ROLES:
@@ -186,8 +183,8 @@ def check_weights(extra: Mapping[str, object], turn: Field) -> None:
 
 def switched_off(response: Content) -> bool:
     """Whether every turn of the assistant in a response says that it is to be left out of the loss."""
-    spoken_by_it = [] if isinstance(response, str) else [one for one in response if one.role == "assistant"]
-    return bool(spoken_by_it) and all(not_learned(one) for one in spoken_by_it)
+    own = [] if isinstance(response, str) else [one for one in response if one.role == "assistant"]
+    return bool(own) and all(map(not_learned, own))
 
 
 def ends_with_assistant(prompt: Content) -> bool:
@@ -217,10 +214,8 @@ def holds_messages(written: str) -> bool:
         found = json.loads(text)
     except (ValueError, RecursionError):
         found = python_value(text) or python_value(text.replace("}\n {", "}, {"))
-    turns = [found] if isinstance(found, dict) else found
-    keys = (
-        [one.keys() if isinstance(one, dict) else set() for one in turns] if isinstance(turns, list) else []
-    )
+    turns = [found] if isinstance(found, dict) else found if isinstance(found, list) else []
+    keys = [one.keys() if isinstance(one, dict) else set() for one in turns]
     return bool(keys) and all(any(one >= known for known in MESSAGE_KEYS) for one in keys)
 
 
@@ -230,7 +225,7 @@ def turns_in_loss(examples: Sequence[Example], turns: Turns, *, tell: bool = Fal
     Both sides of a pair begin with the same turns: the difference of their summed log-probabilities stays."""
     if turns == "last":
         return tuple(examples)
-    made = tuple(every_turn(example) for example in examples)
+    made = tuple(map(every_turn, examples))
     if tell:
         data_logger.info(what_turns_did(examples, made))
     return made
@@ -246,21 +241,17 @@ def what_turns_did(before: Sequence[Example], after: Sequence[Example]) -> str:
 def every_turn(example: Example) -> Example:
     """The example with the assistant's earlier turns, but those that open it, in its responses; else itself."""
     prompt = example.prompt.content
-    start = None if isinstance(prompt, str) else first_answer(prompt)
-    if isinstance(prompt, str) or start is None:
+    if isinstance(prompt, str):
         return example
-    responses = (
-        replace(response, content=(*prompt[start:], *as_messages(response.content)))
-        for response in example.responses
-    )
-    request = replace(example.prompt, content=prompt[:start])
-    return replace(example, prompt=request, responses=tuple(responses))
-
-
-def first_answer(prompt: Sequence[Message]) -> int | None:
-    """The position of the first turn of the assistant that follows a turn of another role."""
     after = next((at for at, message in enumerate(prompt) if message.role != "assistant"), len(prompt))
-    return next((at for at in range(after, len(prompt)) if prompt[at].role == "assistant"), None)
+    start = next((at for at in range(after, len(prompt)) if prompt[at].role == "assistant"), None)
+    if start is None:
+        return example
+    said = prompt[start:]
+    responses = (replace(one, content=(*said, *as_messages(one.content))) for one in example.responses)
+    return replace(
+        example, prompt=replace(example.prompt, content=prompt[:start]), responses=tuple(responses)
+    )
 
 
 def is_learned(turn: Message) -> bool:

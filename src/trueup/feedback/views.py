@@ -16,6 +16,7 @@ from trueup.feedback.records import Discarded, Example, Group, Origin, View, cou
 from trueup.words import counted
 
 R = TypeVar("R")
+Found = Group[R] | Discarded
 
 SINGLE = "a single response cannot be ranked"
 IDENTICAL = "identical pair"
@@ -33,7 +34,7 @@ NOT_ALL_SCORED = (
 ALONE = "a single response, which leaves no other to measure it against"
 
 
-def pairs(example: Example) -> Group[records.PairRelation] | Discarded:
+def pairs(example: Example) -> Found[records.PairRelation]:
     """Which response was preferred to which.
     Comparisons as given, without those of identical responses and those that contradict each other. Where there are
     none: every two responses with different scores; where there are no two scores, with different labels."""
@@ -46,18 +47,16 @@ def ordered_pairs(example: Example) -> list[tuple[int, int, float]] | Discarded:
     if example.comparisons:
         compared = orders.distinct(example)
         found = [(one.better, one.worse, one.probability) for one in orders.agreed(compared)]
-        reason = CONTRADICTING if compared else IDENTICAL
-    else:
-        given, equal = (orders.scores(example), SCORES_EQUAL)
-        if len(given) < 2:
-            given, equal = (orders.labels(example), LABELS_EQUAL)
-        if len(given) < 2:
-            return Discarded("nothing compares two responses", example.origin)
-        ordered = [(better, worse) for better, high in given for worse, low in given if high > low]
-        contents = [response.content for response in example.responses]
-        found = [(better, worse, 1.0) for better, worse in ordered if contents[better] != contents[worse]]
-        reason = IDENTICAL if ordered else equal
-    return found or Discarded(reason, example.origin)
+        return found or Discarded(CONTRADICTING if compared else IDENTICAL, example.origin)
+    given, equal = orders.scores(example), SCORES_EQUAL
+    if len(given) < 2:
+        given, equal = orders.labels(example), LABELS_EQUAL
+    if len(given) < 2:
+        return Discarded("nothing compares two responses", example.origin)
+    ordered = [(better, worse) for better, high in given for worse, low in given if high > low]
+    contents = [response.content for response in example.responses]
+    found = [(better, worse, 1.0) for better, worse in ordered if contents[better] != contents[worse]]
+    return found or Discarded(IDENTICAL if ordered else equal, example.origin)
 
 
 def judged_pairs(example: Example) -> list[tuple[int, int]]:
@@ -73,7 +72,7 @@ def group_of_pairs(example: Example, found: Sequence[tuple[int, int, float]]) ->
     return group(example, used, records.PairRelation(renumbered))
 
 
-def pairs_with_demonstration(example: Example) -> Group[records.DemonstratedPairRelation] | Discarded:
+def pairs_with_demonstration(example: Example) -> Found[records.DemonstratedPairRelation]:
     """As `pairs`, with the first response that is marked as a demonstration, to be imitated beside them."""
     paired = pairs(example)
     if isinstance(paired, Discarded):
@@ -88,7 +87,7 @@ def pairs_with_demonstration(example: Example) -> Group[records.DemonstratedPair
     return Group(example.prompt, responses, relation, tokens)
 
 
-def rankings(example: Example) -> Group[records.RankRelation] | Discarded:
+def rankings(example: Example) -> Found[records.RankRelation]:
     """A score for each of at least two responses.
     The scores, if all have one. Otherwise comparisons, if they order the responses they compare: the score is how
     many of these a response beats, directly or through others. Otherwise labels, if all have one. Otherwise the
@@ -108,9 +107,10 @@ def rankings(example: Example) -> Group[records.RankRelation] | Discarded:
             return Discarded(CONTRADICTING, example.origin)
         counted = [(position, float(len(below[position]))) for position in sorted(below)]
         # Two responses that nothing compares, directly or through others, must not get different scores.
-        if all(
+        told = (
             (high > low) == (worse in below[better]) for better, high in counted for worse, low in counted
-        ):
+        )
+        if all(told):
             return ranked(example, counted, CONTRADICTING)
     if len(labelled) == total or len(labelled) >= 2 > len(scored):
         return ranked(example, labelled, LABELS_EQUAL)
@@ -120,9 +120,7 @@ def rankings(example: Example) -> Group[records.RankRelation] | Discarded:
     return Discarded(reason, example.origin)
 
 
-def ranked(
-    example: Example, values: Sequence[orders.Value], equal: str
-) -> Group[records.RankRelation] | Discarded:
+def ranked(example: Example, values: Sequence[orders.Value], equal: str) -> Found[records.RankRelation]:
     if len({value for _, value in values}) < 2:
         return Discarded(equal, example.origin)
     used = [position for position, _ in values]
@@ -131,11 +129,11 @@ def ranked(
     return group(example, used, records.RankRelation(tuple(value for _, value in values)))
 
 
-def points_with_demonstrations(example: Example) -> Group[records.PointRelation] | Discarded:
+def points_with_demonstrations(example: Example) -> Found[records.PointRelation]:
     return points(example, mark=True)
 
 
-def points(example: Example, *, mark: bool = False) -> Group[records.PointRelation] | Discarded:
+def points(example: Example, *, mark: bool = False) -> Found[records.PointRelation]:
     """A label in [0, 1] per response; a demonstration without a label has the label 1; `mark` marks those.
     Where there is neither, comparisons: 1 for the chosen and 0 for the rejected response, or the probability and its
     rest; the mean of several. One that was both chosen and rejected is left out."""
@@ -149,16 +147,15 @@ def points(example: Example, *, mark: bool = False) -> Group[records.PointRelati
         found = dict(orders.clear_wins(example))
         if not found:
             return Discarded("every response is both chosen and rejected", example.origin)
-    if not found and orders.scores(example):
-        return Discarded(SCORES_ALONE, example.origin)
     if not found:
-        return Discarded("nothing labels a response", example.origin)
+        reason = SCORES_ALONE if orders.scores(example) else "nothing labels a response"
+        return Discarded(reason, example.origin)
     used = sorted(found)
     marks = tuple(mark and example.responses[position].demonstration for position in used)
     return group(example, used, records.PointRelation(tuple(found[position] for position in used), marks))
 
 
-def demonstrations(example: Example) -> Group[records.DemonstrationRelation] | Discarded:
+def demonstrations(example: Example) -> Found[records.DemonstrationRelation]:
     """Responses to imitate: those marked as demonstrations.
     Where there are none: those chosen and never rejected; or those labelled 1; or the first with the best score."""
     used = [position for position, response in enumerate(example.responses) if response.demonstration]
@@ -180,26 +177,23 @@ def demonstrations(example: Example) -> Group[records.DemonstrationRelation] | D
 # Of responses by their scores, which a transform has put on one scale: those to imitate, and how much.
 
 
-def filtered_demonstrations(
-    example: Example, *, threshold: float
-) -> Group[records.DemonstrationRelation] | Discarded:
+def filtered_demonstrations(example: Example, *, threshold: float) -> Found[records.DemonstrationRelation]:
     """The responses whose score is above the threshold, not equal to it."""
-    if not orders.scores(example):
-        return Discarded(UNSCORED, example.origin)
-    used = [at for at, score in orders.scores(example) if score > threshold]
+    scores = orders.scores(example)
+    used = [at for at, score in scores if score > threshold]
     if not used:
-        return Discarded("no response is above the threshold", example.origin)
+        return Discarded("no response is above the threshold" if scores else UNSCORED, example.origin)
     return group(example, used, records.DemonstrationRelation())
 
 
-def best_demonstrations(example: Example) -> Group[records.DemonstrationRelation] | Discarded:
+def best_demonstrations(example: Example) -> Found[records.DemonstrationRelation]:
     if not orders.scores(example):
         return Discarded(UNSCORED, example.origin)
     at, _ = max(orders.scores(example), key=lambda value: value[1])
     return group(example, [at], records.DemonstrationRelation())
 
 
-def weighted_demonstrations(example: Example) -> Group[records.WeightRelation] | Discarded:
+def weighted_demonstrations(example: Example) -> Found[records.WeightRelation]:
     """The responses that have a score, with it for their weight; those of weight 0 are left out."""
     found = [(at, score) for at, score in orders.scores(example) if score > 0]
     if not found:
@@ -207,56 +201,47 @@ def weighted_demonstrations(example: Example) -> Group[records.WeightRelation] |
     return group(example, [at for at, _ in found], records.WeightRelation(tuple(score for _, score in found)))
 
 
-def graded_pairs(example: Example) -> Group[records.GradedPairRelation] | Discarded:
+def graded_pairs(example: Example) -> Found[records.GradedPairRelation]:
     """As `pairs`, with how much better the chosen response of each was scored than the rejected one."""
     found = ordered_pairs(example)
     if isinstance(found, Discarded):
         return found
     known = dict(orders.scores(example))
-    gaps = tuple(
-        max(0.0, known[better] - known[worse]) if better in known and worse in known else 0.0
-        for better, worse, _ in found
-    )
+    sides = [(known.get(better), known.get(worse)) for better, worse, _ in found]
+    gaps = tuple(0.0 if high is None or low is None else max(0.0, high - low) for high, low in sides)
     made = group_of_pairs(example, found)
-    relation = records.GradedPairRelation(made.relation, gaps)
-    return Group(made.prompt, made.responses, relation, made.tokens)
+    return Group(made.prompt, made.responses, records.GradedPairRelation(made.relation, gaps), made.tokens)
 
 
-def scored(example: Example, *, least: int = 1) -> Group[records.RankRelation] | Discarded:
+def scored(example: Example, *, least: int = 1) -> Found[records.RankRelation]:
     """All of at least `least` responses with their scores, identical ones too: they are draws of a policy."""
     found = orders.scores(example)
-    if len(found) < len(example.responses):
-        return Discarded(NOT_ALL_SCORED, example.origin)
-    if len(found) < least:
-        return Discarded(ALONE, example.origin)
+    if len(found) < max(least, len(example.responses)):
+        return Discarded(NOT_ALL_SCORED if len(found) < len(example.responses) else ALONE, example.origin)
     return group(example, [at for at, _ in found], records.RankRelation(tuple(score for _, score in found)))
 
 
 def group(example: Example, used: Sequence[int], relation: R) -> Group[R]:
     contents = tuple(example.responses[position].content for position in used)
     tokens = tuple(example.responses[position].tokens for position in used)
-    known = tokens if any(tokens) else ()
-    return Group(example.prompt, contents, relation, known)
+    return Group(example.prompt, contents, relation, tokens if any(tokens) else ())
 
 
 def units_of(group: Group[R]) -> dict[str, int]:
-    relation = group.relation
-    if isinstance(relation, records.PairRelation):
-        return {"pairs": len(relation.pairs)}
-    if isinstance(relation, records.GradedPairRelation):
-        return {"pairs": len(relation.pairs.pairs)}
-    if isinstance(relation, records.DemonstratedPairRelation):
-        return {"pairs": len(relation.pairs.pairs), "demonstrations": 1}
-    if isinstance(relation, records.RankRelation):
-        return {"rankings": 1}
-    if isinstance(relation, records.PointRelation):
-        marked = sum(relation.demonstrations)
-        units = {"points": len(relation.labels) - marked, "demonstrations": marked}
-        return {noun: number for noun, number in units.items() if number}
-    if isinstance(relation, records.WeightRelation):
-        return {"weighted responses": len(relation.weights)}
-    if isinstance(relation, records.DemonstrationRelation):
-        return {"demonstrations": len(group.responses)}
+    match group.relation:
+        case records.PairRelation(pairs) | records.GradedPairRelation(records.PairRelation(pairs)):
+            return {"pairs": len(pairs)}
+        case records.DemonstratedPairRelation(records.PairRelation(pairs)):
+            return {"pairs": len(pairs), "demonstrations": 1}
+        case records.RankRelation():
+            return {"rankings": 1}
+        case records.PointRelation(labels, marks):
+            units = {"points": len(labels) - sum(marks), "demonstrations": sum(marks)}
+            return {noun: number for noun, number in units.items() if number}
+        case records.WeightRelation(weights):
+            return {"weighted responses": len(weights)}
+        case records.DemonstrationRelation():
+            return {"demonstrations": len(group.responses)}
     return {}
 
 
@@ -288,17 +273,15 @@ class Viewed(Generic[R]):
         lost = [f"{len(where)} for {reason}{places(where)}" for reason, where in self.discarded.items()]
         gave = f"{self.view}: {counted(self.examples, 'example')} gave {', '.join(made)}"
         lines = [gave + (f"; discarded: {', '.join(lost)}" if lost else "")]
-        left = ((self.responses_left_out, "response"), (self.comparisons_left_out, "comparison"))
-        if any(number for number, _ in left):
-            named = " and ".join(counted(number, noun) for number, noun in left if number)
+        left = {"response": self.responses_left_out, "comparison": self.comparisons_left_out}
+        if named := " and ".join(counted(number, noun) for noun, number in left.items() if number):
             lines.append(f"{self.view}: {named} of these examples not used")
         return lines
 
 
 def apply(view: View[R], examples: Iterable[Example]) -> Viewed[R]:
     """Run a view over examples, in order; InputError where it finds nothing to use in any of them."""
-    seen = list(examples)
-    made = look(view, seen)
+    made = look(view, seen := list(examples))
     if not made.groups:
         raise nothing_left(made.view, seen, made.discarded)
     return made
@@ -333,9 +316,7 @@ def places(where: Iterable[Origin | None], limit: int = 3) -> str:
     return f" ({', '.join([*known[:limit], *(['...'] if len(known) > limit else [])])})" if known else ""
 
 
-def nothing_left(
-    view: str, examples: list[Example], reasons: Mapping[str, tuple[Origin | None, ...]]
-) -> InputError:
+def nothing_left(view: str, examples: list[Example], reasons: Mapping[str, Sequence[object]]) -> InputError:
     """The error of a view that finds nothing: what was there, what was asked, what to do."""
     if not examples:
         return InputError(f"there are no examples to make {view} of; give at least one file with rows")

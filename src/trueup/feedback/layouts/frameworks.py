@@ -15,6 +15,7 @@ from trueup.feedback.records import Content, Discarded, Example, Response
 from trueup.feedback.turns import as_response, message, messages
 
 sharegpt_turns, turbo_turns = (layout.turns_in(layout.SHAREGPT), layout.turns_in(layout.TURBO_ALIGNMENT))
+swift_turns = layout.turns_in(layout.MS_SWIFT)
 
 
 # LLaMA-Factory's alpaca format: `instruction` and `input` are one turn of the user, with a line break between them.
@@ -32,11 +33,10 @@ def instruction(row: Field, key: str, *, further: tuple[str, ...] = ("input",)) 
 
 
 def alpaca(*responses: str) -> shapes.Form:
-    return shapes.written(
+    return shapes.texts(
         "instruction",
         *responses,
         ask=instruction,
-        answer=shapes.as_turn,
         text=("instruction", "input", *responses),
         optional=("input", "history", *shapes.COMMON),
         request=("context", "prompt", "query", "question"),
@@ -55,11 +55,10 @@ ALPACA = (
 
 DOLLY = shapes.singles(
     "Dolly",
-    shapes.written(
+    shapes.texts(
         "instruction",
         "response",
         ask=partial(instruction, further=("input", "context")),
-        answer=shapes.as_turn,
         text=("instruction", "context", "input", "response"),
         optional=("context", "input", "history", *shapes.COMMON),
         request=trl.other_requests("instruction", "context", "input", "history"),
@@ -73,17 +72,10 @@ DOLLY = shapes.singles(
 #
 #     {"conversations": [{"from": "human", "value": "2 + 2 ="}, {"from": "gpt", "value": "4"}], "system": "Be short."}
 
+TWO_TURNS = partial(shapes.written, ask=sharegpt_turns, answer=layout.turn_in(layout.SHAREGPT))
 SHAREGPT_LAYOUTS = (
     shapes.pairs(
-        "sharegpt pairs",
-        shapes.written(
-            "conversations",
-            *layout.SIDES,
-            ask=sharegpt_turns,
-            answer=layout.turn_in(layout.SHAREGPT),
-            text=layout.SIDES,
-        ),
-        foreign=("prompt",),
+        "sharegpt pairs", TWO_TURNS("conversations", *layout.SIDES, text=layout.SIDES), foreign=("prompt",)
     ),
     *shapes.singles("sharegpt", shapes.conversation("conversations", sharegpt_turns), ("kto_tag", "label")),
 )
@@ -101,19 +93,18 @@ def one_side(given: Field, prompt: Content) -> Content:
 
 def has_sides(row: layout.RowValue) -> bool:
     """Whether a side is one message, or a list that begins with one of the assistant."""
-    sides = [row[key] for key in layout.SIDES]
-    first = [side[0] if isinstance(side, list) and side else side for side in sides]
-    return any(isinstance(side, dict) for side in sides) or any(
-        isinstance(one, dict) and one.get("role") == "assistant" for one in first
-    )
+    for side in (row[key] for key in layout.SIDES):
+        first = side[0] if isinstance(side, list) and side else side
+        if isinstance(first, dict) and (first is side or first.get("role") == "assistant"):
+            return True
+    return False
 
 
+one_turn_sides = partial(shapes.written, ask=shapes.MESSAGES, answer=one_side, text=layout.SIDES)
 OPENAI = (
     shapes.pairs(
         "LLaMA-Factory openai pairs",
-        shapes.written(
-            "messages", *layout.SIDES, ask=shapes.MESSAGES, answer=one_side, text=layout.SIDES, fits=has_sides
-        ),
+        one_turn_sides("messages", *layout.SIDES, fits=has_sides),
         foreign=("prompt",),
     ),
     *shapes.graded(
@@ -181,11 +172,13 @@ NEMO_RANKINGS = layout.Layout(
 #     {"input": "2 + 2 =", "output": " 4", "reward": 0.7}
 
 
-def outputs(prompt: str) -> tuple[layout.Layout, ...]:
-    form = shapes.written(prompt, "output", request=layout.REQUEST)
-    return shapes.singles(
+OUTPUTS = [
+    one
+    for form in (shapes.written(prompt, "output", request=layout.REQUEST) for prompt in ("input", "prompt"))
+    for one in shapes.singles(
         "prompts with {}outputs", form, ("label",), ("reward",), ("instruction", "completion"), either=True
     )
+]
 
 
 # turbo-alignment's feedback (pair_preferences, kto), whose context may end with a turn of the bot, which the answers
@@ -204,10 +197,9 @@ TURBO_CLASS = (
 )
 
 
-def context(*responses: str) -> shapes.Form:
-    return shapes.written(
-        "context", *responses, ask=turbo_turns, answer=layout.turn_in(layout.TURBO_ALIGNMENT), further=True
-    )
+context = partial(
+    shapes.written, "context", ask=turbo_turns, answer=layout.turn_in(layout.TURBO_ALIGNMENT), further=True
+)
 
 
 def turbo_answers(row: Field) -> Example | Discarded:
@@ -257,8 +249,6 @@ TURBO = (
 STACK_EXCHANGE = shapes.pairs("Stack Exchange pairs", shapes.answered("question", "response_j", "response_k"))
 """As torchtune reads them: https://huggingface.co/datasets/lvwerra/stack-exchange-paired."""
 
-swift_turns = layout.turns_in(layout.MS_SWIFT)
-
 
 # ms-swift's standard form; roles are system, user, assistant, tool_call and tool_response (or tool). `loss` false in a
 # turn leaves it out of the loss: such a response is not used.
@@ -281,26 +271,19 @@ def rejected_instead(row: Field) -> shapes.Exchange | Discarded:
     return prompt, (chosen, as_response(swift_turns(row, "rejected_response"), prompt, given))
 
 
-def with_system(row: Field, key: str) -> shapes.Turns:
-    return layout.after_system(swift_turns(row, key), row)
-
-
 def is_request(row: layout.RowValue) -> bool:
     given = row["messages"]
     last = given[-1] if isinstance(given, list) and given else None
     return isinstance(last, dict) and last.get("role") != "assistant"
 
 
-MESSAGES = shapes.singles(
-    "ms-swift messages",
-    shapes.conversation(
-        "messages", swift_turns, shapes.holds("messages", "loss", ("tool_call", "tool_response"))
-    ),
-    ("label",),
-)
+SWIFT_LOSS = shapes.holds("messages", "loss", ("tool_call", "tool_response"))
 SWIFT_MESSAGES = (
     shapes.pairs(
-        "ms-swift pairs of conversations", shapes.conversations("messages", "rejected_messages", with_system)
+        "ms-swift pairs of conversations",
+        shapes.conversations(
+            "messages", "rejected_messages", lambda row, key: layout.after_system(swift_turns(row, key), row)
+        ),
     ),
     shapes.pairs(
         "ms-swift pairs",
@@ -309,16 +292,11 @@ SWIFT_MESSAGES = (
     ),
     shapes.demonstrations(
         "ms-swift messages with a solution",
-        shapes.written(
-            "messages",
-            "solution",
-            ask=swift_turns,
-            answer=shapes.as_turn,
-            text=("solution",),
-            fits=is_request,
-        ),
+        shapes.texts("messages", "solution", ask=swift_turns, text=("solution",), fits=is_request),
     ),
-    *MESSAGES,
+    *shapes.singles(
+        "ms-swift messages", shapes.conversation("messages", swift_turns, SWIFT_LOSS), ("label",)
+    ),
 )
 
 
@@ -328,19 +306,13 @@ SWIFT_MESSAGES = (
 #     {"system": "Be short.", "conversation": [{"human": "2 + 2 =", "assistant": "4"}, ...]}
 
 
-def after_history(row: Field, key: str) -> shapes.Turns:
-    return (*layout.history(row), *shapes.user_turn(row[key]))
-
-
-def query(*responses: str) -> shapes.Form:
-    return shapes.written(
-        "query",
-        *responses,
-        ask=after_history,
-        answer=shapes.as_turn,
-        optional=("history", *shapes.COMMON),
-        request=("context", "prompt", "instruction", "input"),
-    )
+query = partial(
+    shapes.texts,
+    "query",
+    ask=lambda row, key: (*layout.history(row), *shapes.user_turn(row[key])),
+    optional=("history", *shapes.COMMON),
+    request=("context", "prompt", "instruction", "input"),
+)
 
 
 SWIFT_QUERIES = (
@@ -357,16 +329,6 @@ SWIFT_QUERIES = (
 )
 
 LAYOUTS: tuple[layout.Layout, ...] = (
-    *ALPACA,
-    *SHAREGPT_LAYOUTS,
-    *OPENAI,
-    STACK_EXCHANGE,
-    *SWIFT_MESSAGES,
-    *SWIFT_QUERIES,
-    NEMO_PAIRS,
-    NEMO_RANKINGS,
-    *OPENRLHF_PAIRS,
-    *outputs("input"),
-    *outputs("prompt"),
-    *TURBO,
+    *(*ALPACA, *SHAREGPT_LAYOUTS, *OPENAI, STACK_EXCHANGE, *SWIFT_MESSAGES, *SWIFT_QUERIES),
+    *(NEMO_PAIRS, NEMO_RANKINGS, *OPENRLHF_PAIRS, *OUTPUTS, *TURBO),
 )

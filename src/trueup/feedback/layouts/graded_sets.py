@@ -1,12 +1,13 @@
-"""The layouts of public data sets that grade single responses: scores, ranks, and right or wrong answers."""
+"""The layouts of public data sets that grade responses: scores, ranks, right or wrong answers; comparisons beside."""
 
 import math
 from dataclasses import replace
+from itertools import combinations
 
 from trueup.feedback.fields import Field
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import Layout, RowValue
-from trueup.feedback.records import Discarded, Example, Prompt, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
 
 # UltraFeedback as published. Cui et al., 2023, https://arxiv.org/abs/2310.01377.
 #
@@ -20,14 +21,11 @@ from trueup.feedback.records import Discarded, Example, Prompt, Response
 def ultrafeedback(row: Field) -> Example | Discarded:
     prompt = shapes.user_turn(row["instruction"])
     given = row["completions"].objects()
-    responses = [
-        Response(shapes.answer(one["response"].text()), source=one.optional("model", Field.text))
-        for one in given
-    ]
+    said = [(shapes.answer(one["response"].text()), one.optional("model", Field.text)) for one in given]
     scores = scores_of(given)
-    if responses and not scores:
+    if given and not scores:
         return Discarded("no kind of score is given to all completions")
-    scored = [replace(one, score=score) for one, score in zip(responses, scores, strict=True)]
+    scored = [Response(what, score, source=who) for (what, who), score in zip(said, scores, strict=True)]
     return shapes.candidates(prompt, scored, "completions")
 
 
@@ -114,20 +112,15 @@ ANSWERS = {"Correct Answers": 1.0, "Incorrect Answers": 0.0}
 
 def truthful_qa(row: Field) -> Example | Discarded:
     """Right and wrong answers; an answer that the table calls both stands twice."""
-    prompt = shapes.user_turn(row["Question"])
-    right, wrong = (
-        tuple(Response(shapes.answer(one), label=label) for one in between_semicolons(row[key].text()))
-        for key, label in ANSWERS.items()
-    )
-    best = row["Best Answer"].text().strip()
-    if best:
+    prompt, found = shapes.user_turn(row["Question"]), []
+    for key, label in ANSWERS.items():
+        parts = dict.fromkeys(part.strip() for part in row[key].text().split(";") if part.strip())
+        found.append(tuple(Response(shapes.answer(one), label=label) for one in parts))
+    right, wrong = found
+    if best := row["Best Answer"].text().strip():
         right = shapes.demonstrated(right, shapes.answer(best), label=1.0)
     responses = right + wrong
     return Example(Prompt(prompt), responses) if responses else Discarded("there is no answer")
-
-
-def between_semicolons(given: str) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in given.split(";") if part.strip()))
 
 
 TRUTHFUL_QA = Layout(
@@ -146,21 +139,17 @@ TRUTHFUL_QA = Layout(
 
 def gsm8k(row: Field) -> Example:
     prompt = shapes.user_turn(row["question"])
-    truth = shapes.answer(row["ground_truth"].text())
-    solutions = [solution(row[system], system) for system in systems(row.value)]
+    truth, solutions = shapes.answer(row["ground_truth"].text()), []
+    for system in systems(row.value):
+        said = shapes.answer((one := row[system].object())["solution"].text())
+        solutions.append(Response(said, label=one["is_correct"].label(), source=system))
     return Example(Prompt(prompt), shapes.demonstrated(solutions, truth, label=1.0))
 
 
 def systems(row: RowValue) -> list[str]:
     """The keys under which a system's solution, or part of one, stands."""
-    return [
-        key for key, one in row.items() if isinstance(one, dict) and {"is_correct", "solution"} & one.keys()
-    ]
-
-
-def solution(one: Field, system: str) -> Response:
-    said = shapes.answer(one.object()["solution"].text())
-    return Response(said, label=one["is_correct"].label(), source=system)
+    marks = {"is_correct", "solution"}
+    return [key for key, one in row.items() if isinstance(one, dict) and marks & one.keys()]
 
 
 GSM8K = Layout(
@@ -206,4 +195,121 @@ UNIEVAL = Layout(
     not_kept="the scores of other aspects",
 )
 
+
+# Human feedback on summaries of Reddit posts (TL;DR) and news. Stiennon et al., 2020, https://arxiv.org/abs/2009.01325.
+#
+#     {"info": {"subreddit": "AskDocs", "title": "Knee", "post": "It hurts."},
+#      "summaries": [{"text": " My knee hurts.", "policy": "sup1"}, {"text": " Knee.", "policy": "ref"}], "choice": 0}
+#     {"info": {...}, "summary": {"text": " My knee hurts.", "policy": "sup1", "axes": {"overall": 6, ...}}}
+#
+# The prompt is raw text, as the authors' models were given it.
+
+POST = "SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
+ARTICLE = "Article:\n{article}\n\nTL;DR:\n"
+
+
+def to_summarise(info: Field) -> str:
+    post = info.object().get("post")
+    template, names = (POST, ["subreddit", "title", "post"]) if post else (ARTICLE, ["article"])
+    why = "the text to summarise is a 'post' with its 'title' and 'subreddit', or an 'article'"
+    return template.format_map({name: info.needed(name, why).text() for name in names})
+
+
+def summary(one: Field) -> Response:
+    return Response(one["text"].text(), source=one.optional("policy", Field.text))
+
+
+def compared_summaries(row: Field) -> Example | Discarded:
+    given = tuple(map(summary, row["summaries"].objects()))
+    if len(given) != 2:
+        raise row["summaries"].unexpected("a list of 2")
+    choice = row["choice"].position(2)
+    return shapes.judged(to_summarise(row["info"]), given, choice)
+
+
+def rated_summary(row: Field) -> Example | Discarded:
+    one = row["summary"].object()
+    response, prompt = summary(one), to_summarise(row["info"])
+    score = one["axes"].object().optional("overall", Field.number)
+    if score is None:
+        return Discarded("the summary has no overall score")
+    return Example(Prompt(prompt), (replace(response, score=score),))
+
+
+SUMMARIES = (
+    Layout(
+        name="comparisons of summaries",
+        keys=("info", "summaries", "choice"),
+        meaning=(
+            "A pair of summaries of `info`: `choice` 0 prefers the first, 1 the second; confidence is not kept."
+        ),
+        convert=compared_summaries,
+        not_kept="notes on the summaries, and other fields of `info`",
+    ),
+    Layout(
+        name="ratings of summaries",
+        keys=("info", "summary"),
+        meaning="A summary of `info` with a score: its axis `overall`; the other axes are not kept.",
+        convert=rated_summary,
+        fits=lambda row: isinstance(row["summary"], dict),
+        not_kept="the other axes, notes on the summary, and other fields of `info`",
+    ),
+)
+
+
+# Preferences of FineGrainedRLHF's qa_feedback. Wu et al., 2023, https://arxiv.org/abs/2306.01693.
+#
+#     {"question": "Who wrote it?", "passages": [["Title", "A sentence.", ...], ...], "prediction 1": "Ann.", ...,
+#      "prediction 4": "Bo.", "preference": [1, 0, 2, 1, 1, 2], "feedback": {"corrected-prediction": "Ann Lee.", ...}}
+#
+# The prompt is one turn, worded as the authors' models were given it.
+
+PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
+PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
+
+
+def fine_grained(row: Field) -> Example | Discarded:
+    question, passages = row["question"].text(), row.get("passages")
+    found = list(map(passage, passages.items("passages"))) if passages else []
+    prompt = shapes.request(f"question: {question} context: {' '.join(found)}" if found else question)
+    responses = tuple(Response(shapes.answer(row[key].text())) for key in PREDICTIONS)
+    given = row["preference"].items("numbers")
+    if len(given) != len(PREDICTION_PAIRS):
+        pairs = f"the {len(PREDICTION_PAIRS)} pairs (12, 13, 14, 23, 24, 34)"
+        raise row["preference"].unexpected(f"one number for each of {pairs}")
+    comparisons = []
+    for (first, second), one in zip(PREDICTION_PAIRS, given, strict=True):
+        if winner := one.integer(0, 2):
+            comparisons.append(Comparison(first, second) if winner == 1 else Comparison(second, first))
+    feedback = row.optional("feedback", Field.object)  # whose correction is empty where nothing was left
+    corrected = feedback and (feedback.optional("corrected-prediction", Field.text) or "").strip()
+    if corrected:
+        responses = shapes.demonstrated(responses, shapes.answer(corrected))
+    if not comparisons and not corrected:
+        return Discarded("all responses tie")
+    return Example(Prompt(prompt), responses, tuple(comparisons))
+
+
+def passage(given: Field) -> str:
+    if not (texts := given.items("texts")):
+        raise given.unexpected("a title and sentences")
+    title, *sentences = (one.text() for one in texts)
+    return f"wikipage: {title} text: {' '.join(sentences)}"
+
+
+FINE_GRAINED_RLHF = Layout(
+    name="FineGrainedRLHF",
+    keys=("question", *PREDICTIONS, "preference"),
+    optional=("passages", "feedback"),
+    text=("question", *PREDICTIONS),
+    meaning=(
+        "Six pairs of four predictions: in `preference` 1 prefers the first, 2 the second, 0 is a tie; the "
+        "corrected prediction is a response to imitate."
+    ),
+    convert=fine_grained,
+    not_kept="the errors and the missing information that `feedback` names",
+)
+
 LAYOUTS: tuple[Layout, ...] = (ULTRAFEEDBACK, NECTAR, TRUTHFUL_QA, GSM8K, UNIEVAL)
+COMPARED = (*SUMMARIES, FINE_GRAINED_RLHF)
+"""With comparisons beside; tried after some of preferences alone."""

@@ -7,11 +7,11 @@ entry points of the group `trueup.layouts`, are tried first.
 from trueup import python_objects
 from trueup.errors import InputError
 from trueup.feedback import columns, fields, records
-from trueup.feedback.layouts import frameworks, platforms, trl, verdicts
+from trueup.feedback.layouts import frameworks, platforms, preference_sets, trl
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.words import listed, nearest, printable
 
-DATA_SETS: tuple[Layout, ...] = (*verdicts.DATA_SETS, *trl.BEAVERTAILS)
+DATA_SETS: tuple[Layout, ...] = (*preference_sets.LAYOUTS, *trl.BEAVERTAILS)
 LAYOUTS: tuple[Layout, ...] = (
     *map(python_objects.loaded, python_objects.entries(python_objects.LAYOUTS).values()),
     *DATA_SETS,
@@ -68,9 +68,7 @@ def empty_field(row: RowValue, empty: tuple[str, ...]) -> str | None:
     """The first column without which, being empty in this row, the row has no layout; None where that is not why."""
     for layout in LAYOUTS:
         gaps = [key for key in layout.keys if key not in row]
-        if all(key in empty for key in gaps) and not any(
-            key in row or key in empty for key in layout.foreign
-        ):
+        if set(gaps) <= {*empty} and not {*layout.foreign} & {*row, *empty}:
             return next(iter(gaps), None)
     return None
 
@@ -110,8 +108,7 @@ def meant_for(key: str, row: RowValue) -> tuple[str, float]:
 def advice(nearest: Layout, row: RowValue) -> str:
     """What to change to come to the nearest layout; nothing where none is near."""
     missing = {key: meant_for(key, row)[0] for key in nearest.keys if key not in row}
-    meant = [*missing.values()]
-    missing = {key: name if meant.count(name) == 1 else "" for key, name in missing.items()}
+    missing = {key: name * ([*missing.values()].count(name) == 1) for key, name in missing.items()}
     typos = [f"{key!r} where it says {name!r}" for key, name in missing.items() if name]
     absent = [repr(key) for key, name in missing.items() if not name]
     if len(absent) == len(nearest.keys):

@@ -4,21 +4,10 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from trueup.feedback import turns
 from trueup.feedback.canonical import prompt_from
 from trueup.feedback.fields import Field
 from trueup.feedback.records import Content, Discarded, Example, Message, Origin
-from trueup.feedback.turns import (
-    NOT_LEARNED,
-    WRITTEN,
-    as_messages,
-    as_response,
-    check_weights,
-    ends_with_assistant,
-    holds_messages,
-    spoken,
-    structured,
-    with_calls,
-)
 from trueup.words import did_you_mean
 
 RowValue = Mapping[str, object]
@@ -85,11 +74,10 @@ class Layout:
         if "source" in self.optional and (source := row.optional("source", Field.text)) is not None:
             responses = tuple(replace(one, source=source) for one in responses)
         if "system" in self.optional and "system" in row:
-            responses = tuple(replace(one, content=as_messages(one.content)) for one in responses)
-            turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-            prompt = after_system(turns, row)
+            responses = tuple(replace(one, content=turns.as_messages(one.content)) for one in responses)
+            prompt = after_system((Message("user", prompt),) if isinstance(prompt, str) else prompt, row)
         with_keys = prompt_from(prompt, self._with_tools(row), self.optional)
-        if ends_with_assistant(prompt) and not self.further:
+        if turns.ends_with_assistant(prompt) and not self.further:
             return Discarded(PROMPT_ANSWERED)
         return Example(with_keys, responses, draft.comparisons, draft.votes)
 
@@ -115,14 +103,12 @@ class Layout:
                 )
         for key in self.request:
             if row.value.get(key) not in (None, "", [], *(row.value[one] for one in self.keys)):
-                raise row.at(key).fault(
-                    f"a part of what was asked, which {self.name} does not read; put it into {self.keys[0]!r}, or "
-                    "leave the key out"
-                )
+                unread = f"a part of what was asked, which {self.name} does not read"
+                raise row.at(key).fault(f"{unread}; put it into {self.keys[0]!r}, or leave the key out")
         for key in self.keys:
             value = row.value[key]
-            if isinstance(value, str) and holds_messages(value):
-                raise row.at(key).fault(f"found {WRITTEN}")
+            if isinstance(value, str) and turns.holds_messages(value):
+                raise row.at(key).fault(f"found {turns.WRITTEN}")
 
     def unused(self, row: RowValue) -> list[str]:
         used = {*self.keys, *self.optional, *self.named(row)}
@@ -134,16 +120,13 @@ def remedy(key: str) -> str:
     return said if key in JUDGEMENTS else ""
 
 
-def after_system(turns: tuple[Message, ...], row: Field) -> tuple[Message, ...]:
+def after_system(said: tuple[Message, ...], row: Field) -> tuple[Message, ...]:
     """The turns after the system prompt that the row has under a key of its own, if it has one."""
     system = row.optional("system", Field.text)
-    if not system:
-        return turns
-    if turns and turns[0].role in ("system", "developer"):
-        if turns[0].content != system:
-            raise row.at("system").fault(TWICE)
-        return turns
-    return (Message("system", system), *turns)
+    begun = bool(said) and said[0].role in ("system", "developer")
+    if system and begun and said[0].content != system:
+        raise row.at("system").fault(TWICE)
+    return said if begun or not system else (Message("system", system), *said)
 
 
 CALL = "call"
@@ -159,7 +142,7 @@ class Dialect:
     first."""
     roles: Mapping[str, tuple[str, ...]]
     """Our role, or `CALL` -> its names, in lower case."""
-    content: Callable[[Field], str] = spoken
+    content: Callable[[Field], str] = turns.spoken
 
 
 SHAREGPT = Dialect(
@@ -179,20 +162,20 @@ TURBO_ALIGNMENT = Dialect((("role", "content"),), {**PLAIN, "assistant": ("bot",
 COHERE = Dialect((("role", "content"), ("role", "message")), {**PLAIN, "assistant": ("chatbot", "assistant")})
 
 
-def turns(given: Field, dialect: Dialect) -> tuple[Message, ...]:
-    """The value as messages; a call that directly follows a turn of the assistant is made part of it."""
-    made: list[Message] = []
-    for one in given.items("turns"):
-        role, message = turn(one, dialect)
-        if role == CALL and made and made[-1].role == "assistant":
-            made[-1] = joined(made[-1], message)
-        else:
-            made.append(message)
-    return tuple(made)
-
-
 def turns_in(dialect: Dialect) -> Callable[[Field, str], tuple[Message, ...]]:
-    return lambda row, key: turns(row[key], dialect)
+    """Reads messages; a call that directly follows a turn of the assistant is made part of it."""
+
+    def read(row: Field, key: str) -> tuple[Message, ...]:
+        made: list[Message] = []
+        for one in row[key].items("turns"):
+            role, message = turn(one, dialect)
+            if role == CALL and made and made[-1].role == "assistant":
+                made[-1] = joined(made[-1], message)
+            else:
+                made.append(message)
+        return tuple(made)
+
+    return read
 
 
 def turn(row: Field, dialect: Dialect) -> tuple[str, Message]:
@@ -205,26 +188,17 @@ def turn(row: Field, dialect: Dialect) -> tuple[str, Message]:
         known = [name for names in dialect.roles.values() for name in names]
         hint = did_you_mean(name.lower(), known, quoted=True)
         raise row[speaker].unexpected(f"one of {', '.join(known)}{hint}")
-    check_weights(row.value, row)
-    extra = with_calls(
-        {
-            key: one
-            for key, one in row.value.items()
-            if key not in (speaker, said) and says_something(key, one)
-        },
-        row,
-    )
+    turns.check_weights(row.value, row)
+    # Null is not worth keeping, nor a loss that is not switched off.
+    more = {key: one for key, one in row.value.items() if one is not None and key not in (speaker, said)}
+    kept = {key: one for key, one in more.items() if turns.NOT_LEARNED.get(key, one) == one}
+    extra = turns.with_calls(kept, row)
     if row.get(said) is None and extra.get("tool_calls"):
         return role, Message(role, "", extra)
     if role == CALL:
         thought, calls = called(row[said])
         return role, Message("assistant", thought, {**extra, "tool_calls": calls})
     return role, Message(role, dialect.content(row[said]), extra)
-
-
-def says_something(key: str, value: object) -> bool:
-    """Whether a further key of a turn is worth keeping: null is not, nor a loss that is not switched off."""
-    return value is not None and NOT_LEARNED.get(key, value) == value
 
 
 def called(written: Field) -> tuple[str, list[object]]:
@@ -234,12 +208,11 @@ def called(written: Field) -> tuple[str, list[object]]:
         parsed = json.loads(rest)
     except (ValueError, RecursionError):
         parsed = None
-    listed = parsed if isinstance(parsed, list) else [parsed]
     calls: list[object] = []
-    for one in listed:
+    for one in parsed if isinstance(parsed, list) else [parsed]:
         if not isinstance(one, dict) or not isinstance(one.get("name"), str):
             raise written.unexpected('the call of a tool as JSON, {"name": ..., "arguments": {...}}')
-        arguments = structured(written.at("arguments", one.get("arguments", one.get("parameters"))))
+        arguments = turns.structured(written.at("arguments", one.get("arguments", one.get("parameters"))))
         calls.append({"type": "function", "function": {"name": one["name"], "arguments": arguments}})
     if not calls:
         raise written.unexpected("at least one call of a tool")
@@ -249,8 +222,7 @@ def called(written: Field) -> tuple[str, list[object]]:
 def joined(before: Message, call: Message) -> Message:
     known, more = before.extra.get("tool_calls"), call.extra["tool_calls"]
     assert isinstance(more, list)  # as `called` gives them
-    calls = [*known, *more] if isinstance(known, list) else more
-    extra = {**before.extra, **call.extra, "tool_calls": calls}
+    extra = {**before.extra, **call.extra, "tool_calls": [*(known if isinstance(known, list) else ()), *more]}
     return Message("assistant", before.content + call.content, extra)
 
 
@@ -259,7 +231,7 @@ def turn_in(dialect: Dialect) -> Callable[[Field, Content], Content]:
 
     def read(given: Field, prompt: Content) -> Content:
         if isinstance(given.value, str):
-            return as_response(given.value, prompt, given)
+            return turns.as_response(given.value, prompt, given)
         _, message = turn(given, dialect)
         if message.role != "assistant":
             raise given.unexpected("a turn of the assistant: a side is a response")
@@ -285,9 +257,8 @@ def rounds(speakers: Mapping[str, str], reply: str) -> Callable[[Field, str], tu
 
 def history(row: Field) -> tuple[Message, ...]:
     """Earlier rounds, `[["Hello", "Hi"], ...]`; none where the key `history` is absent or null."""
-    given = row.get("history")
     made: list[Message] = []
-    for one in given.items("rounds") if given else ():
+    for one in given.items("rounds") if (given := row.get("history")) else ():
         if len(both := one.items("two texts")) != 2:
             raise one.unexpected("two texts: what was asked and what was answered")
         made += [Message("user", both[0].text()), Message("assistant", both[1].text())]

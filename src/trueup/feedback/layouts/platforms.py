@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from trueup.feedback.fields import Field
 from trueup.feedback.layouts import frameworks, shapes
-from trueup.feedback.layouts.layout import COHERE, Dialect, Layout, RowValue, called, turn, turns, turns_in
+from trueup.feedback.layouts.layout import COHERE, Dialect, Layout, RowValue, called, turn, turns_in
 from trueup.feedback.records import Discarded, Example, Message, Response
 from trueup.feedback.turns import as_response, message, messages
 
@@ -23,16 +23,14 @@ from trueup.feedback.turns import as_response, message, messages
 OUTPUTS = ("preferred_output", "non_preferred_output")
 
 
-def input_messages(given: Field) -> shapes.Turns:
-    return messages(given.object(("messages", "tools", "parallel_tool_calls"))["messages"])
+def input_messages(row: Field, key: str) -> shapes.Turns:
+    return messages(row[key].object(("messages", "tools", "parallel_tool_calls"))["messages"])
 
 
 PREFERRED_OUTPUTS = replace(
     shapes.pairs(
         "OpenAI preferences",
-        shapes.written(
-            "input", *OUTPUTS, ask=shapes.by_value(input_messages), answer=frameworks.one_side, text=()
-        ),
+        shapes.written("input", *OUTPUTS, ask=input_messages, answer=frameworks.one_side, text=()),
     ),
     inside="input",
     not_kept="parallel_tool_calls of `input`",
@@ -80,7 +78,7 @@ def vertex_turns(row: Field, key: str) -> shapes.Turns:
     if len(given) > 1:
         raise row[given[1]].fault(f"the row has {given[0]!r} too; keep one of them")
     system = [Message("system", joined_parts(row[one].object()["parts"])) for one in given]
-    return (*system, *turns(row[key], GEMINI))
+    return (*system, *turns_in(GEMINI)(row, key))
 
 
 def scored_completions(row: Field) -> Example | Discarded:

@@ -7,7 +7,7 @@ imitated: `singles("ms-swift queries", written("query", "response"), labels=("la
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
@@ -21,6 +21,9 @@ UNANSWERED = "the conversation does not end with a turn of the assistant"
 UNJUDGED = (Response(""), Response(""))
 TIE = "the two responses tie"
 
+Keys = tuple[str, ...]
+Fits = Callable[[RowValue], bool]
+ANY: Fits = lambda row: True  # noqa: E731
 Turns = tuple[Message, ...]
 Exchange = tuple[Content, tuple[Content, ...]]
 Ask = Callable[[Field, str], Content | Discarded]
@@ -40,17 +43,14 @@ C = TypeVar("C", bound=Content)
 class Form:
     """How rows write a prompt and the responses to it, whatever is said of these."""
 
-    keys: tuple[str, ...]
+    keys: Keys
     read: Callable[[Field], Exchange | Discarded]
-    optional: tuple[str, ...] = COMMON
+    optional: Keys = COMMON
     """As `Layout.optional`; so are the fields below as those of a layout."""
-    text: tuple[str, ...] = ()
-    request: tuple[str, ...] = ()
+    text: Keys = ()
+    request: Keys = ()
     further: bool = False
-    fits: Callable[[RowValue], bool] = lambda row: True
-
-
-# What a value holds.
+    fits: Fits = ANY
 
 
 def request(said: str) -> Turns:
@@ -73,19 +73,16 @@ def as_turn(given: Field, prompt: Content) -> Content:
     return answer(given.text())
 
 
-def holds(key: str, mark: str, roles: tuple[str, ...] = ()) -> Callable[[RowValue], bool]:
+def holds(key: str, mark: str, roles: Keys = ()) -> Fits:
     """Whether an object in the list under `key` has the key `mark`, or one of these roles."""
 
     def found(row: RowValue) -> bool:
-        listed = row[key]
-        return isinstance(listed, list) and any(
-            isinstance(one, dict) and (mark in one or one.get("role") in roles) for one in listed
+        objects = (
+            [one for one in items if isinstance(one, dict)] if isinstance(items := row[key], list) else []
         )
+        return any(mark in one or one.get("role") in roles for one in objects)
 
     return found
-
-
-# Forms.
 
 
 def by_value(read: Callable[[Field], C]) -> Callable[[Field, str], C]:
@@ -101,13 +98,10 @@ def written(
     *responses: str,
     ask: Ask = AS_GIVEN,
     answer: Answer = like_prompt,
-    text: tuple[str, ...] | None = None,
-    optional: tuple[str, ...] = COMMON,
-    request: tuple[str, ...] = (),
-    further: bool = False,
-    fits: Callable[[RowValue], bool] = lambda row: True,
+    **more: Any,
 ) -> Form:
-    """A prompt under one key, and each response under another; all keys hold text where `text` does not say which."""
+    """A prompt under one key, and each response under another; all keys hold text unless `more`, fields of the form,
+    says which."""
 
     def read(row: Field) -> Exchange | Discarded:
         found = ask(row, prompt)
@@ -116,19 +110,16 @@ def written(
         return found if isinstance(found, Discarded) else (found, contents)
 
     keys = (prompt, *responses)
-    return Form(keys, read, optional, keys if text is None else text, request, further, fits)
+    return Form(keys, read, **{"text": keys, **more})
 
 
-answered = partial(written, ask=by_value(user_turn), answer=as_turn)
+texts = partial(written, answer=as_turn)
+answered = partial(texts, ask=by_value(user_turn))
 """A request and texts that answer it, each a turn."""
 
 
 def conversation(
-    key: str,
-    read: Read = MESSAGES,
-    fits: Callable[[RowValue], bool] = lambda row: True,
-    counted: bool = False,
-    optional: tuple[str, ...] = COMMON,
+    key: str, read: Read = MESSAGES, fits: Fits = ANY, counted: bool = False, optional: Keys = COMMON
 ) -> Form:
     """A list of turns: what follows the last request is the response. `counted`: each item is one turn."""
 
@@ -155,17 +146,12 @@ def last_exchange(said: Turns, at: Field, counted: bool = False) -> tuple[Turns,
 
 
 def conversations(
-    better: str,
-    worse: str,
-    read: Read,
-    optional: tuple[str, ...] = COMMON,
-    text: tuple[str, ...] = (),
-    request: tuple[str, ...] = (),
+    better: str, worse: str, read: Read, optional: Keys = COMMON, text: Keys = (), request: Keys = ()
 ) -> Form:
     """Two conversations: the turns that they share are the prompt, the rest of each is its response."""
+    keys = (better, worse)
 
     def split(row: Field) -> Exchange | Discarded:
-        keys = (better, worse)
         first, second = (read(row, key) for key in keys)
         if not first or not second:
             return Discarded("a response is empty")
@@ -179,10 +165,7 @@ def conversations(
         given = zip(keys, rest, strict=True)
         return prompt, tuple(turns.as_response(side, prompt, row.at(key), shared) for key, side in given)
 
-    return Form((better, worse), split, optional, text, request)
-
-
-# Shapes.
+    return Form(keys, split, optional, text, request)
 
 
 def shape(
@@ -192,22 +175,19 @@ def shape(
     choose: Choose | None = None,
     *,
     said: Said = lambda *_: UNJUDGED,
-    scores: tuple[str, ...] = (),
-    sources: tuple[str, ...] = (),
-    keys: tuple[str, ...] = (),
-    optional: tuple[str, ...] = (),
-    foreign: tuple[str, ...] = (),
+    scores: Keys = (),
+    sources: Keys = (),
+    keys: Keys = (),
+    optional: Keys = (),
+    foreign: Keys = (),
 ) -> Layout:
     """The layout of rows of a form, of whose responses something is said; `choose` gives the verdict on two."""
 
     def convert(row: Field) -> Example | Discarded:
         read, given = form.read(row), said(row)
-        if scores:
-            marks = [row.optional(key, Field.number) for key in scores]
-            given = tuple(replace(one, score=mark) for one, mark in zip(given, marks, strict=True))
-        if sources:
-            names = [row.optional(key, Field.text) for key in sources]
-            given = tuple(replace(one, source=who) for one, who in zip(given, names, strict=True))
+        for field, named, value in (("score", scores, Field.number), ("source", sources, Field.text)):
+            found: list[dict[str, Any]] = [{field: row.optional(key, value)} for key in named]
+            given = tuple(map(lambda one, more: replace(one, **more), given, found)) if found else given
         verdict = choose(row) if choose else None
         if isinstance(read, Discarded):
             return read
@@ -235,9 +215,7 @@ def answered_keys(form: Form) -> str:
     return " and ".join(f"`{key}`" for key in (form.keys[0], *more))
 
 
-def pairs(
-    name: str, form: Form, meaning: str = "", scores: tuple[str, ...] = (), foreign: tuple[str, ...] = ()
-) -> Layout:
+def pairs(name: str, form: Form, meaning: str = "", scores: Keys = (), foreign: Keys = ()) -> Layout:
     """Two responses, the better one first; `meaning` may be left out where the form says it all."""
     better, worse = form.keys[-2:]
     usual = f"A pair: `{better}` was preferred to `{worse}` as an answer to {answered_keys(form)}."
@@ -272,22 +250,17 @@ def worded(form: Form) -> dict[str, str]:
     return {"what": f"`{form.keys[1]}`", "verb": "is", "to": f" as an answer to {answered_keys(form)}"}
 
 
-def graded(
-    name: str, form: Form, grade: Grade, *keys: str, foreign: tuple[str, ...] = SIDES
-) -> tuple[Layout, ...]:
+def graded(name: str, form: Form, grade: Grade, *keys: str, foreign: Keys = SIDES) -> tuple[Layout, ...]:
     """A response, and under one of the keys what is said of it; a layout for each key."""
-
-    def said(row: Field, key: str) -> tuple[Response, ...]:
-        return (grade.read(row[key]),)
-
-    meaning = partial(grade.meaning.format, **worded(form))
-    return tuple(
-        shape(name, form, meaning(key=key), said=partial(said, key=key), keys=(key,), foreign=foreign)
-        for key in keys
-    )
+    made = []
+    for key in keys:
+        meaning = grade.meaning.format(key=key, **worded(form))
+        said = partial(lambda key, row: (grade.read(row[key]),), key)
+        made.append(shape(name, form, meaning, said=said, keys=(key,), foreign=foreign))
+    return tuple(made)
 
 
-def demonstrations(name: str, form: Form, foreign: tuple[str, ...] = JUDGEMENTS) -> Layout:
+def demonstrations(name: str, form: Form, foreign: Keys = JUDGEMENTS) -> Layout:
     what, verb, to = worded(form).values()
     meaning = f"A demonstration: {what} {verb} {to.removeprefix(' as ') or 'a response'} to imitate."
     shown = (Response("", demonstration=True),)
@@ -295,22 +268,16 @@ def demonstrations(name: str, form: Form, foreign: tuple[str, ...] = JUDGEMENTS)
 
 
 def singles(
-    name: str,
-    form: Form,
-    labels: tuple[str, ...] = (),
-    scores: tuple[str, ...] = (),
-    foreign: tuple[str, ...] = (),
-    either: bool = False,
+    name: str, form: Form, labels: Keys = (), scores: Keys = (), foreign: Keys = (), either: bool = False
 ) -> tuple[Layout, ...]:
     """Every layout of one response: with a label under one of the keys, with a score, or to imitate.
     `{}` in the name becomes `labelled` or `scored`; `either`: a row with a label and a score is of neither layout."""
     with_label, with_score = ("labelled ", "scored ") if "{}" in name else (" with a label", " with a score")
     name = name if "{}" in name else name + "{}"
     beside = (*SIDES, *foreign)
+    of_labels = (*scores, *beside) if either else beside
     return (
-        *graded(
-            name.format(with_label), form, LABEL, *labels, foreign=(*(scores if either else ()), *beside)
-        ),
+        *graded(name.format(with_label), form, LABEL, *labels, foreign=of_labels),
         *graded(name.format(with_score), form, SCORE, *scores, foreign=(*labels, *beside)),
         demonstrations(name.format(""), form, foreign=(*JUDGEMENTS, *foreign)),
     )
@@ -346,9 +313,10 @@ def candidates(prompt: Content, responses: Sequence[Response], key: str) -> Exam
     return Example(Prompt(prompt), tuple(responses))
 
 
-def demonstrated(
-    responses: Sequence[Response], shown: Content, *, label: float | None = None
-) -> tuple[Response, ...]:
+Several = tuple[Response, ...]
+
+
+def demonstrated(responses: Sequence[Response], shown: Content, *, label: float | None = None) -> Several:
     """The responses with one to imitate: marked where it is among them, added where it is not."""
     if any(one.content == shown for one in responses):
         return tuple(replace(one, demonstration=one.content == shown) for one in responses)

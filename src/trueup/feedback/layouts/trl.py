@@ -57,10 +57,9 @@ def scored_responses(prompt_key: str) -> Layout:
         scores = [one.number() for one in one_each(row["scores"], len(contents), "numbers")]
         named = row.get("sources")
         sources = one_each(named, len(contents), "texts") if named else [row.at("sources")] * len(contents)
-        responses = [
-            Response(what, score=score, source=None if source.value is None else source.text())
-            for what, score, source in zip(contents, scores, sources, strict=True)
-        ]
+        names = [None if one.value is None else one.text() for one in sources]
+        said = zip(contents, scores, names, strict=True)
+        responses = [Response(what, score=score, source=name) for what, score, name in said]
         return shapes.candidates(prompt, responses, "responses")
 
     return Layout(
@@ -115,11 +114,10 @@ def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Cont
 
 def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
     """The prompt; text as a turn of the user where both sides are turns of the assistant."""
-    sides = [side for side in (chosen, rejected) if not isinstance(side, str)]
-    answers = len(sides) == 2 and all(
-        side and all(turn.role in turns.RESPONSE_ROLES for turn in side) for side in sides
-    )
-    return (Message("user", prompt),) if isinstance(prompt, str) and prompt.strip() and answers else prompt
+    for side in (chosen, rejected):
+        if isinstance(side, str) or not side or any(one.role not in turns.RESPONSE_ROLES for one in side):
+            return prompt
+    return (Message("user", prompt),) if isinstance(prompt, str) and prompt.strip() else prompt
 
 
 PAIRS = shapes.pairs("TRL pairs", prompted("prompt", *SIDES), scores=SIDE_SCORES)
@@ -136,8 +134,7 @@ def transcripts(row: Field) -> shapes.Exchange | Discarded:
         transcript = row[key].text()
         before, mark, response = transcript.rpartition(ASSISTANT)
         if not mark and HUMAN not in transcript:
-            expected = f"a transcript with {HUMAN!r} and {ASSISTANT!r}, as in the first row"
-            raise row[key].unexpected(expected)
+            raise row[key].unexpected(f"a transcript with {HUMAN!r} and {ASSISTANT!r}, as in the first row")
         if not mark:
             return Discarded("the transcript has no turn of the assistant")
         if HUMAN in response:
@@ -229,17 +226,11 @@ def other_requests(*own: str) -> tuple[str, ...]:
     return tuple(key for key in (*REQUEST, *known) if key not in own)
 
 
-RESPONSES = shapes.singles(
-    "prompts with responses",
-    shapes.written("prompt", "response", request=other_requests("prompt")),
-    LABELS,
-    SCORES,
-)
-ANSWERS = shapes.singles(
-    "questions with answers",
-    shapes.answered("question", "answer", request=other_requests("question")),
-    LABELS,
-    SCORES,
+GIVEN = shapes.written("prompt", "response", request=other_requests("prompt"))
+ASKED = shapes.answered("question", "answer", request=other_requests("question"))
+RESPONSES = (
+    *shapes.singles("prompts with responses", GIVEN, LABELS, SCORES),
+    *shapes.singles("questions with answers", ASKED, LABELS, SCORES),
 )
 
 # Pairs of Intel, https://huggingface.co/datasets/Intel/orca_dpo_pairs.
@@ -258,18 +249,14 @@ ORCA = shapes.pairs(
 #     {"conversation": [{"input": "Name a tree.", "output": "An oak."}, {"input": "Another?", "output": "A fir."}]}
 #     {"conversation": [{"role": "user", "content": "Hi", "toxic": false}, {"role": "assistant", ...}], "model": ...}
 
+in_rounds, in_turns = (shapes.holds("conversation", mark) for mark in ("output", "role"))
 CAPYBARA = shapes.singles(
     "Capybara",
-    shapes.conversation(
-        "conversation", rounds({"input": "user"}, "output"), shapes.holds("conversation", "output")
-    ),
+    shapes.conversation("conversation", rounds({"input": "user"}, "output"), in_rounds),
     ("label",),
 )
 WILDCHAT = shapes.singles(
-    "WildChat",
-    shapes.conversation("conversation", fits=shapes.holds("conversation", "role"), counted=True),
-    ("label",),
+    "WildChat", shapes.conversation("conversation", fits=in_turns, counted=True), ("label",)
 )
-
-EXCHANGES: tuple[Layout, ...] = (*CAPYBARA, *WILDCHAT, *RESPONSES, *ANSWERS)
+EXCHANGES: tuple[Layout, ...] = (*CAPYBARA, *WILDCHAT, *RESPONSES)
 """After those that ask for more of a row; `ORCA` comes before the pairs that have no prompt."""

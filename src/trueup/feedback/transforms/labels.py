@@ -11,7 +11,7 @@ from typing import Literal
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback import orders, views
-from trueup.feedback.records import Discarded, Example
+from trueup.feedback.records import Discarded, Example, Response, count
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import Fitted
 from trueup.words import counted, logger
@@ -71,10 +71,7 @@ class GradedLabels:
             return [self.labelled(example, grade) for example in given]
 
         if self.demonstration_from is not None:
-            before, after = (
-                sum(one.demonstration for example in some for one in example.responses)
-                for some in (examples, rewrite(examples))
-            )
+            before, after = (count(some).demonstrations for some in (examples, rewrite(examples)))
             lines.append(
                 f"demonstrations: {counted(after - before, 'response')} labelled {self.demonstration_from:g} or more, "
                 f"beside {before} marked"
@@ -93,9 +90,8 @@ class GradedLabels:
         said = f"labels: scores of {counted(len(values), 'response')}, "
         if self.scale == "sigmoid":
             found = StandardizedRewards().measure(examples)
-            return lambda score: logistic((score - found.mean) / found.std), [
-                f"{said}mean {found.mean:.4g}, standard deviation {found.std:.4g}, by the logistic function"
-            ]
+            said += f"mean {found.mean:.4g}, standard deviation {found.std:.4g}, by the logistic function"
+            return lambda score: logistic((score - found.mean) / found.std), [said]
         low = min(values) if self.low is None else self.low
         high = max(values) if self.high is None else self.high
         if low == high:
@@ -105,9 +101,7 @@ class GradedLabels:
         def grade(score: float) -> float:
             label = (score - low) / (high - low)
             if not (clip or 0 <= label <= 1):
-                raise ValueError(
-                    f"the score {score:g} lies outside the range of scores, {self.low:g} to {self.high:g}"
-                )
+                raise ValueError(f"the score {score:g} lies outside the range of scores, {low:g} to {high:g}")
             return min(max(label, 0.0), 1.0)
 
         return grade, [f"{said}{low:g} is 0 and {high:g} is 1"]
@@ -137,11 +131,10 @@ class GradedLabels:
 
 
 def graded(example: Example, grade: Callable[[float], float]) -> Example:
-    responses = (
-        replace(one, label=grade(one.score)) if one.label is None and one.score is not None else one
-        for one in example.responses
-    )
-    return replace(example, responses=tuple(responses))
+    def labelled(one: Response) -> Response:
+        return one if one.label is not None or one.score is None else replace(one, label=grade(one.score))
+
+    return replace(example, responses=tuple(map(labelled, example.responses)))
 
 
 def logistic(value: float) -> float:
@@ -164,8 +157,7 @@ def check_class_balance(
     examples: Sequence[Example], *, desirable_weight: float, undesirable_weight: float
 ) -> None:
     """Tell how many responses are desirable and undesirable; warn where their weights leave the recommended range."""
-    labels = labels_of(examples)
-    if not labels:
+    if not (labels := labels_of(examples)):
         return
     good = sum(labels)
     bad = len(labels) - good
@@ -178,12 +170,9 @@ def check_class_balance(
     ratio = desirable_weight * good / (undesirable_weight * bad)
     if LOW * (1 - SLACK) <= ratio <= HIGH * (1 + SLACK):
         return
+    setting, scale, low, high = "desirable-weight", desirable_weight, LOW / ratio, HIGH / ratio
     if ratio > HIGH:
-        setting, low, high = "undesirable-weight", ratio / HIGH, ratio / LOW
-        scale = undesirable_weight
-    else:
-        setting, low, high = "desirable-weight", LOW / ratio, HIGH / ratio
-        scale = desirable_weight
+        setting, scale, low, high = "undesirable-weight", undesirable_weight, ratio / HIGH, ratio / LOW
     logger.warning(
         f"desirable responses weigh {ratio:.3g} times the undesirable ones; from 1 to 4/3 is advised. "
         f"Set --{setting} between {scale * low:.3g} and {scale * high:.3g}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.orders import Value, agreed, distinct, labels, scores, wins
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Response, count
 from trueup.feedback.transforms.transform import Fitted
 from trueup.words import counted
 
@@ -25,11 +25,8 @@ def compared(example: Example) -> list[Value]:
     return [(at, sum(sure) / len(sure)) for at, sure in sorted(won.items())]
 
 
-KINDS: dict[str, Callable[[Example], Sequence[Value]]] = {
-    "scores": scores,
-    "labels": labels,
-    "comparisons": compared,
-}
+Find = Callable[[Example], Sequence[Value]]
+KINDS: dict[str, Find] = {"scores": scores, "labels": labels, "comparisons": compared}
 """What can be taken for rewards, the best first."""
 MANY = 0.1
 """Share of clipped weights above which they are worth a warning."""
@@ -50,14 +47,12 @@ class Scale:
     count: int
 
     @property
-    def find(self) -> Callable[[Example], Sequence[Value]]:
+    def find(self) -> Find:
         return KINDS[self.kind]
 
     def applied(self, example: Example) -> Example:
         found = {at: (value - self.mean) / self.std for at, value in self.find(example)}
-        responses = tuple(
-            replace(response, score=found.get(at)) for at, response in enumerate(example.responses)
-        )
+        responses = tuple(replace(one, score=found.get(at)) for at, one in enumerate(example.responses))
         return replace(example, responses=responses)
 
 
@@ -73,12 +68,11 @@ class StandardizedRewards:
 
     def fit(self, examples: Sequence[Example]) -> Fitted:
         scale = self.measure(examples)
-        without = sum(not scale.find(example) for example in examples)
         lines = [
             f"rewards: {scale.kind} of {counted(scale.count, 'response')}, mean {scale.mean:.4g}, standard deviation "
             f"{scale.std:.4g}; standardised"
         ]
-        if without:
+        if without := sum(not scale.find(example) for example in examples):
             lines.append(f"rewards: {counted(without, 'example')} without {scale.kind}")
         return Fitted(lambda given: [scale.applied(example) for example in given], tuple(lines))
 
@@ -93,20 +87,17 @@ class StandardizedRewards:
         find = KINDS[kind]
         values = [value for example in examples for _, value in find(example)]
         mean = statistics.fmean(values) if self.mean is None else self.mean
-        spread = measured_std(values) if self.std is None else self.std
+        spread = self.std
+        if spread is None:
+            own = statistics.fmean(values)
+            squares = math.fsum((value - own) ** 2 for value in values)
+            spread = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else 0.0
         if not spread > 0:
             raise InputError(
                 f"all {len(values)} rewards are {values[0]:g}, so none is better than another. Give feedback that "
                 "tells responses apart"
             )
         return Scale(kind, mean, spread, len(values))
-
-
-def measured_std(values: Sequence[float]) -> float:
-    if len(values) < 2:
-        return 0.0
-    mean = statistics.fmean(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +176,7 @@ class WrittenReward:
             f"condition at the {self.position} of the prompt, from {lowest!r} to {highest!r}; the finished model is "
             f"asked with {condition.words()!r}",
         ]
-        without = sum(len(one.responses) for one in examples) - len(found)
-        if without:
+        if without := count(examples).responses - len(found):
             lines.append(f"condition: {counted(without, 'response')} without a reward not used")
         warnings = []
         if reward > found[-1]:
@@ -202,16 +192,12 @@ class WrittenReward:
 
 
 def conditioned(example: Example, condition: Condition) -> list[Example]:
-    return [
-        replace(
-            example,
-            prompt=condition.applied(example.prompt, score),
-            responses=(replace(example.responses[at], demonstration=True),),
-            comparisons=(),
-            votes=(),
-        )
-        for at, score in scores(example)
-    ]
+    """An example of each response that has a score."""
+    made = []
+    for at, score in scores(example):
+        shown = replace(example.responses[at], demonstration=True)
+        made.append(Example(condition.applied(example.prompt, score), (shown,)))
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +216,9 @@ class RejectionSampled:
     """How many responses; examples with no more keep all of theirs."""
 
     def fit(self, examples: Sequence[Example]) -> Fitted:
-        before, after = (
-            sum(len(one.responses) for one in many) for many in (examples, self._rewrite(examples))
-        )
-        return Fitted(
-            self._rewrite,
-            (f"rejection sampling kept {after} of {counted(before, 'response')}, {self.keep} a prompt",),
-        )
+        before, after = (count(many).responses for many in (examples, self._rewrite(examples)))
+        line = f"rejection sampling kept {after} of {counted(before, 'response')}, {self.keep} a prompt"
+        return Fitted(self._rewrite, (line,))
 
     def _rewrite(self, examples: Sequence[Example]) -> list[Example]:
         return [self._kept(example) for example in examples]

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from trueup.display import data_logger
 from trueup.feedback.condition import Condition
-from trueup.feedback.records import Comparison, Example, Response, content_key
+from trueup.feedback.records import Comparison, Example, Response, content_key, count
 from trueup.words import counted, logger
 
 Rewrite = Callable[[Sequence[Example]], Sequence[Example]]
@@ -71,12 +71,13 @@ class MergedPrompts:
 
     def fit(self, examples: Sequence[Example]) -> Fitted:
         made = merged(examples)
-        before = sum(len(example.responses) for example in examples)
-        twice = before - sum(len(example.responses) for example in made)
         line = f"merged by prompt: {counted(len(examples), 'example')} gave {len(made)}"
-        if twice:
+        if twice := count(examples).responses - count(made).responses:
             line += f"; {counted(twice, 'duplicate response')} removed"
-        if differ := sum(judged_differently(group) for group in by_prompt(examples)):
+        same = [same for group in by_prompt(examples) for same in by_content(group).values()]
+        if differ := sum(
+            (one.score, one.label) != (first.score, first.label) for first, *more in same for one in more
+        ):
             line += f", {differ} of them judged differently, which get the mean"
         return Fitted(merged, (line,))
 
@@ -100,15 +101,6 @@ def by_content(examples: Sequence[Example]) -> dict[object, list[Response]]:
     return found
 
 
-def judged_differently(examples: Sequence[Example]) -> int:
-    """How many duplicates of the responses to one prompt have another score or label than the first."""
-    return sum(
-        (response.score, response.label) != (same[0].score, same[0].label)
-        for same in by_content(examples).values()
-        for response in same[1:]
-    )
-
-
 def merge(examples: Sequence[Example]) -> Example:
     found = by_content(examples)
     place = {key: at for at, key in enumerate(found)}
@@ -123,18 +115,11 @@ def merge(examples: Sequence[Example]) -> Example:
         for vote in example.votes:
             if (first := moved[vote.first]) != (second := moved[vote.second]):
                 votes.append(replace(vote, first=first, second=second))
-    responses = tuple(alike(same) for same in found.values())
-    return Example(examples[0].prompt, responses, tuple(comparisons.values()), tuple(votes))
-
-
-def alike(same: Sequence[Response]) -> Response:
-    return replace(
-        same[0],
-        score=mean_of([one.score for one in same if one.score is not None]),
-        label=mean_of([one.label for one in same if one.label is not None]),
-        demonstration=any(one.demonstration for one in same),
-    )
-
-
-def mean_of(values: Sequence[float]) -> float | None:
-    return statistics.fmean(values) if values else None
+    responses = []
+    for same in found.values():
+        scores = [one.score for one in same if one.score is not None]
+        labels = [one.label for one in same if one.label is not None]
+        score, label = (statistics.fmean(values) if values else None for values in (scores, labels))
+        shown = any(one.demonstration for one in same)
+        responses.append(replace(same[0], score=score, label=label, demonstration=shown))
+    return Example(examples[0].prompt, tuple(responses), tuple(comparisons.values()), tuple(votes))
