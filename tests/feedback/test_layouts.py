@@ -13,8 +13,7 @@ from trueup.cli.app import run
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.canonical import example_to_row
-from trueup.feedback.layouts import frameworks
-from trueup.feedback.layouts.known import DATA_SETS, LAYOUTS
+from trueup.feedback.layouts.known import FAMILIES, LAYOUTS
 from trueup.feedback.layouts.layout import Layout
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Discarded, Example, Group, Origin
@@ -68,7 +67,7 @@ def test_no_layout_is_missing() -> None:
 
 @pytest.mark.parametrize(
     ("tried", "own"),
-    [(LAYOUTS, DATA_SETS), (frameworks.LAYOUTS, frameworks.LAYOUTS)],
+    [(LAYOUTS, FAMILIES["data_sets"]), (FAMILIES["frameworks"], FAMILIES["frameworks"])],
     ids=["data sets", "frameworks"],
 )
 def test_no_other_layout_takes_the_row(tried: Sequence[Layout], own: Sequence[Layout]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from trueup.errors import InputError
 from trueup.feedback import records, turns, views
 from trueup.feedback.canonical import content_json, example_to_row, prompt_json
-from trueup.feedback.layouts import layout, trl
+from trueup.feedback.layouts import layout, readers
 from trueup.feedback.records import Comparison, Discarded, Example, Origin, Response, View
 from trueup.words import counted
 
@@ -287,7 +287,7 @@ def trl_pairs(
     for better, worse, _ in relation.pairs:
         at = (positions[better], positions[worse])
         chosen, rejected = (example.responses[position] for position in at)
-        if trl.repeated_prompt(example.prompt.content, chosen.content, rejected.content):
+        if readers.repeated_prompt(example.prompt.content, chosen.content, rejected.content):
             continue
         source = chosen.source if chosen.source == rejected.source else None
         sides = [Response(one.content, score=one.score, source=source) for one in (chosen, rejected)]
@@ -298,7 +298,7 @@ def trl_pairs(
 def no_trl_pair(example: Example, position: int) -> str:
     one = example.comparisons[position]
     sides = (example.responses[one.better].content, example.responses[one.worse].content)
-    repeated = sides[0] != sides[1] and trl.repeated_prompt(example.prompt.content, *sides)
+    repeated = sides[0] != sides[1] and readers.repeated_prompt(example.prompt.content, *sides)
     return REPEATS if repeated else no_pair(example, position)
 
 

@@ -1,29 +1,68 @@
-"""The layouts trueup knows, and which of them a file has.
+"""The layouts trueup knows (`known.toml`), and which of them a file has.
 
-To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table that it belongs to. Those of packages,
+To add one: a row in that table, and what reads it, where that is new, in `data_sets` or `readers`. Those of packages,
 entry points of the group `trueup.layouts`, are tried first.
 """
 
+import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 from trueup import python_objects
 from trueup.errors import InputError
-from trueup.feedback import columns, fields, records
-from trueup.feedback.layouts import frameworks, platforms, preference_sets, trl
+from trueup.feedback import canonical, columns, fields, records
+from trueup.feedback.layouts import data_sets, layout, readers, shapes
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.words import listed, nearest, printable
 
-DATA_SETS: tuple[Layout, ...] = (*preference_sets.LAYOUTS, *trl.BEAVERTAILS)
+TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("known.toml").read_text(encoding="utf-8"))
+FORMS = TABLE.pop("forms")
+"""Name -> a form of `trueup.feedback.layouts.shapes`, and parameters of it that several rows have."""
+OF_FORM = ("ask", "answer", "read", "text", "optional", "request", "further", "fits", "counted")
+"""Parameters of forms; all others are of shapes."""
+LISTS = {**vars(layout), "COMMON": shapes.COMMON, "OPTIONAL": canonical.OPTIONAL}
+READERS = {**vars(layout), **vars(shapes), **vars(readers), **vars(data_sets)}
+CALLED = ("ask", "answer", "read", "fits", "choose", "said", "convert", "named")
+"""Parameters that are functions, by name; or what a function makes of arguments."""
+SENTENCES = ("meaning", "not_kept", "inside")
+
+
+def value_of(name: str, given: Any) -> Any:
+    """A parameter's value, of what `known.toml` says."""
+    if name in SENTENCES or isinstance(given, bool):
+        return given
+    if name not in CALLED:
+        words = given.split() if isinstance(given, str) else given
+        return tuple(one for word in words for one in (LISTS[word] if word.isupper() else (word,)))
+    if isinstance(given, str):
+        return READERS[given]
+    return READERS[given[0]](*given[1:])
+
+
+def layouts_of(row: dict[str, Any]) -> Iterator[Layout]:
+    """The layouts that a row of `known.toml` stands for."""
+    (shape, name), (form, keys), *more = row.items()
+    given = {key: value_of(key, one) for key, one in more}
+    if shape == "layout":
+        yield Layout(name, value_of(form, keys), **given)
+        return
+    for base, options in FORMS.get(form, {}).items():
+        form, given = base, {key: value_of(key, one) for key, one in options.items()} | given
+    of_form = {key: given.pop(key) for key in OF_FORM if key in given}
+    about = {key: given.pop(key) for key in ("not_kept", "inside") if key in given}
+    made = READERS[shape](name, READERS[form](*value_of("keys", keys), **of_form), **given)
+    yield from (replace(one, **about) for one in ([made] if isinstance(made, Layout) else made))
+
+
+FAMILIES = {name: tuple(one for row in rows for one in layouts_of(row)) for name, rows in TABLE.items()}
 LAYOUTS: tuple[Layout, ...] = (
     *map(python_objects.loaded, python_objects.entries(python_objects.LAYOUTS).values()),
-    *DATA_SETS,
-    trl.ORCA,
-    *trl.FIRST,
-    *platforms.LAYOUTS,
-    *frameworks.LAYOUTS,
-    *trl.LAYOUTS,
-    *frameworks.DOLLY,
-    *trl.EXCHANGES,
+    *(one for family in FAMILIES.values() for one in family),
 )
-"""In the order in which they are tried: those that ask for more of a row before those that a few of them look like."""
+LIKELY = ("general", "plain", "dolly", "exchanges", "frameworks", "platforms", "data_sets")
+"""Families in the order in which a row of none may have been meant for one."""
 
 OTHER_NAMES = {
     "prompt": ("question", "instruction", "input", "context"),
@@ -37,18 +76,15 @@ OTHER_NAMES = {
 
 def recognise(row: RowValue, origin: records.Origin, empty: tuple[str, ...] = ()) -> Layout:
     """The layout of the file whose first row this is; `empty` are columns of CSV whose field is empty in it."""
-    for layout in LAYOUTS:
-        if layout.recognises(row):
-            return layout
+    for one in LAYOUTS:
+        if one.recognises(row):
+            return one
     if gap := empty_field(row, empty):
         raise fields.Field(row, origin, gap).fault(
             "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
         )
-    candidates = (
-        *trl.FIRST, *trl.LAYOUTS, *frameworks.DOLLY, *trl.EXCHANGES,
-        *frameworks.LAYOUTS, *platforms.LAYOUTS, *DATA_SETS,
-    )  # fmt: skip
-    nearest = max(candidates, key=lambda layout: likeness(layout, row))
+    candidates = [one for family in LIKELY for one in FAMILIES[family]]
+    nearest = max(candidates, key=lambda one: likeness(one, row))
     own, help_with_it = columns.guessed(row), wrapped(row)
     strange = sum(key in row for key in nearest.keys) < min(2, len(nearest.keys))
     judged = " label=" in own or " score=" in own
@@ -56,7 +92,7 @@ def recognise(row: RowValue, origin: records.Origin, empty: tuple[str, ...] = ()
         help_with_it = "" if own and strange else advice(nearest, row)
         help_with_it += f"; a table of your own is read with {own}" if own and (strange or judged) else ""
     if not help_with_it:
-        known = dict.fromkeys(" + ".join(layout.keys) for layout in (*trl.FIRST, *trl.LAYOUTS))
+        known = dict.fromkeys(" + ".join(one.keys) for family in LIKELY[:2] for one in FAMILIES[family])
         help_with_it = f"; known are {listed(map(printable, known), 8)}"
     raise InputError(
         f"{origin}: no known layout has the keys of this row ({listed(map(printable, row), 12)}){help_with_it}; "
@@ -66,9 +102,9 @@ def recognise(row: RowValue, origin: records.Origin, empty: tuple[str, ...] = ()
 
 def empty_field(row: RowValue, empty: tuple[str, ...]) -> str | None:
     """The first column without which, being empty in this row, the row has no layout; None where that is not why."""
-    for layout in LAYOUTS:
-        gaps = [key for key in layout.keys if key not in row]
-        if set(gaps) <= {*empty} and not {*layout.foreign} & {*row, *empty}:
+    for one in LAYOUTS:
+        gaps = [key for key in one.keys if key not in row]
+        if set(gaps) <= {*empty} and not {*one.foreign} & {*row, *empty}:
             return next(iter(gaps), None)
     return None
 
@@ -77,7 +113,7 @@ def wrapped(row: RowValue) -> str:
     """What to do with a row that holds all the rows under one of its keys; nothing where it does not."""
     for key, value in row.items():
         first = value[0] if isinstance(value, list) and value else None
-        if isinstance(first, dict) and any(layout.recognises(first) for layout in LAYOUTS):
+        if isinstance(first, dict) and any(one.recognises(first) for one in LAYOUTS):
             remedy = "write that list alone, or one of its objects on each line"
             return f"; the rows are wrapped in {printable(key)!r}: {remedy}"
     return ""
@@ -97,7 +133,7 @@ def meant_for(key: str, row: RowValue) -> tuple[str, float]:
     """The key of the row that was probably meant for `key`, and how near it is; empty where none is."""
     if other := [name for name in row if name.lower() in OTHER_NAMES.get(key, ())]:
         return other[0], 0.95
-    known = {name for layout in LAYOUTS for name in layout.keys}
+    known = {name for one in LAYOUTS for name in one.keys}
     # A name that says the opposite of a key, such as `unchosen`, is near to it all the same.
     opposed = {f"{no}{gap}{key}" for no in columns.NEGATED for gap in ("", "_", "-", " ")}
     free = [name for name in row if name not in known and name.lower() not in opposed]

@@ -11,6 +11,7 @@ from trueup.feedback.records import Content, Discarded, Example, Message, Origin
 from trueup.words import did_you_mean
 
 RowValue = Mapping[str, object]
+Convert = Callable[[Field], Example | Discarded]
 
 LABELS = ("label", "kto_tag", "is_desirable", "is_correct")
 SCORES = ("score", "reward", "rating")
@@ -21,6 +22,8 @@ JUDGEMENTS = (
     "helpfulness",
 )
 """Keys that judge a response: in a row that has one, it is not simply one to imitate."""
+JUDGED = tuple(key for key in JUDGEMENTS if key != "label")
+"""The same where `label` says something else."""
 REQUEST = ("history", "context")
 """Keys that hold a part of what was asked, beside a prompt."""
 PROMPT_ANSWERED = "the prompt ends with a turn of the assistant"
@@ -37,7 +40,7 @@ class Layout:
     """The keys every row has."""
     meaning: str
     """One sentence: what a row is taken for."""
-    convert: Callable[[Field], Example | Discarded]
+    convert: Convert
     """Row -> what it says, before the keys that mean the same in every layout: `system`, `source` and `tools`; raises
     InputError for a field that is missing, of the wrong type or out of range."""
     optional: tuple[str, ...] = ()
@@ -61,7 +64,7 @@ class Layout:
 
     def recognises(self, row: RowValue) -> bool:
         keys_fit = all(key in row for key in self.keys) and not any(key in row for key in self.foreign)
-        return keys_fit and self.fits(row)
+        return keys_fit and bool(self.fits(row))
 
     def example(self, value: RowValue, origin: Origin) -> Example | Discarded:
         """Convert a row, after making sure that its keys are those of this layout."""

@@ -85,12 +85,24 @@ def holds(key: str, mark: str, roles: Keys = ()) -> Fits:
     return found
 
 
+TYPES: Mapping[str, type] = {"object": dict, "list": list, "text": str}
+
+
+def of_types(expected: Mapping[str, str]) -> Fits:
+    """Whether what stands under each of these keys is of its type."""
+    return lambda row: all(isinstance(row[key], TYPES[kind]) for key, kind in expected.items())
+
+
 def by_value(read: Callable[[Field], C]) -> Callable[[Field, str], C]:
     return lambda row, key: read(row[key])
 
 
 AS_GIVEN = by_value(turns.content)
 MESSAGES = by_value(turns.messages)
+
+
+def form(*keys: str, **more: Any) -> Form:
+    return Form(keys, **more)
 
 
 def written(
@@ -177,11 +189,12 @@ def shape(
     said: Said = lambda *_: UNJUDGED,
     scores: Keys = (),
     sources: Keys = (),
-    keys: Keys = (),
-    optional: Keys = (),
+    beside: Keys = (),
+    used: Keys = (),
     foreign: Keys = (),
 ) -> Layout:
-    """The layout of rows of a form, of whose responses something is said; `choose` gives the verdict on two."""
+    """The layout of rows of a form, of whose responses something is said; `choose` gives the verdict on two.
+    Further keys are `beside` those of the form in every row, or `used` where they are there."""
 
     def convert(row: Field) -> Example | Discarded:
         read, given = form.read(row), said(row)
@@ -197,10 +210,10 @@ def shape(
 
     return Layout(
         name=name,
-        keys=(*form.keys, *keys),
+        keys=(*form.keys, *beside),
         meaning=meaning,
         convert=convert,
-        optional=(*form.optional, *scores, *sources, *optional),
+        optional=(*form.optional, *scores, *sources, *used),
         text=(*form.text, *sources, *(key for key in form.optional if key in ("source", "system"))),
         foreign=foreign,
         fits=form.fits,
@@ -250,13 +263,15 @@ def worded(form: Form) -> dict[str, str]:
     return {"what": f"`{form.keys[1]}`", "verb": "is", "to": f" as an answer to {answered_keys(form)}"}
 
 
-def graded(name: str, form: Form, grade: Grade, *keys: str, foreign: Keys = SIDES) -> tuple[Layout, ...]:
+def graded(
+    name: str, form: Form, labels: Keys = (), scores: Keys = (), meaning: str = "", foreign: Keys = SIDES
+) -> tuple[Layout, ...]:
     """A response, and under one of the keys what is said of it; a layout for each key."""
     made = []
-    for key in keys:
-        meaning = grade.meaning.format(key=key, **worded(form))
-        said = partial(lambda key, row: (grade.read(row[key]),), key)
-        made.append(shape(name, form, meaning, said=said, keys=(key,), foreign=foreign))
+    for key, grade in [*((key, LABEL) for key in labels), *((key, SCORE) for key in scores)]:
+        told = (meaning or grade.meaning).format(key=key, **worded(form))
+        said = partial(lambda key, read, row: (read(row[key]),), key, grade.read)
+        made.append(shape(name, form, told, said=said, beside=(key,), foreign=foreign))
     return tuple(made)
 
 
@@ -277,8 +292,8 @@ def singles(
     beside = (*SIDES, *foreign)
     of_labels = (*scores, *beside) if either else beside
     return (
-        *graded(name.format(with_label), form, LABEL, *labels, foreign=of_labels),
-        *graded(name.format(with_score), form, SCORE, *scores, foreign=(*labels, *beside)),
+        *graded(name.format(with_label), form, labels, foreign=of_labels),
+        *graded(name.format(with_score), form, scores=scores, foreign=(*labels, *beside)),
         demonstrations(name.format(""), form, foreign=(*JUDGEMENTS, *foreign)),
     )
 

@@ -1,21 +1,16 @@
-"""The layouts of public data sets that grade responses: scores, ranks, right or wrong answers; comparisons beside."""
+"""What reads rows of single public data sets, as `known.toml` names it; which data set it is stands there too."""
 
 import math
+import re
 from dataclasses import replace
 from itertools import combinations
 
+from trueup.feedback.canonical import json_list
 from trueup.feedback.fields import Field
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import Layout, RowValue
-from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
-
-# UltraFeedback as published. Cui et al., 2023, https://arxiv.org/abs/2310.01377.
-#
-#     {"instruction": "Name a fruit.", "completions": [{"model": "gpt-4", "response": "Apple", "overall_score": 8.5,
-#      "fine-grained_score": 4.5, "annotations": {"honesty": {"Rating": "4", ...}, ...}, ...}, ...]}
-#
-# `overall_score` runs from 1 to 10, `fine-grained_score` and the ratings from 1 to 5, so that one example never mixes
-# them. Every completion had a system prompt of its own (`custom_system_prompt`), which is not kept.
+from trueup.feedback.layouts.layout import RowValue
+from trueup.feedback.records import Comparison, Discarded, Example, Message, Prompt, Response
+from trueup.feedback.turns import RESPONSE_ROLES, messages
 
 
 def ultrafeedback(row: Field) -> Example | Discarded:
@@ -62,27 +57,6 @@ def rating(given: Field) -> float:
     return made
 
 
-ULTRAFEEDBACK = Layout(
-    name="UltraFeedback",
-    keys=("instruction", "completions"),
-    text=("instruction",),
-    meaning=(
-        "A ranking: the score of a completion is its `overall_score`; where not all have one, its "
-        "`fine-grained_score`; else the mean of its ratings."
-    ),
-    convert=ultrafeedback,
-    fits=lambda row: isinstance(row["completions"], list),
-    not_kept="the system prompt and the principle of each completion, its other scores, and what was written of it",
-)
-
-
-# Nectar. Zhu et al., 2023, https://huggingface.co/datasets/berkeley-nest/Nectar. Rank 1 is the best.
-#
-#     {"prompt": "\n\nHuman: Hello\n\nAssistant: ", "answers": [{"answer": "Hi", "model": "gpt-4", "rank": 1}, ...]}
-#
-# The space that ends the prompt is moved to the answers, as HH transcripts have it: together they read the same.
-
-
 def nectar(row: Field) -> Example | Discarded:
     given = row["prompt"].text()
     prompt = given.rstrip(" ")
@@ -93,19 +67,6 @@ def nectar(row: Field) -> Example | Discarded:
         responses.append(Response(said, score=-float(rank), source=one.optional("model", Field.text)))
     return shapes.candidates(prompt, responses, "answers")
 
-
-NECTAR = Layout(
-    name="Nectar",
-    keys=("prompt", "answers"),
-    text=("prompt",),
-    meaning="A ranking: the score of an answer is minus its `rank`, so that rank 1 is the best.",
-    convert=nectar,
-    fits=shapes.holds("answers", "rank"),
-)
-
-# TruthfulQA's table. Lin et al., 2021, https://arxiv.org/abs/2109.07958.
-#
-#     {"Question": "What is 2 + 2?", "Best Answer": "4", "Correct Answers": "4; Four", "Incorrect Answers": "5; Five"}
 
 ANSWERS = {"Correct Answers": 1.0, "Incorrect Answers": 0.0}
 
@@ -123,20 +84,6 @@ def truthful_qa(row: Field) -> Example | Discarded:
     return Example(Prompt(prompt), responses) if responses else Discarded("there is no answer")
 
 
-TRUTHFUL_QA = Layout(
-    name="TruthfulQA",
-    keys=("Question", "Best Answer", *ANSWERS),
-    text=("Question", "Best Answer", *ANSWERS),
-    meaning="Right answers are labelled 1, wrong ones 0; the best answer is a response to imitate.",
-    convert=truthful_qa,
-)
-
-
-# Solutions of several systems to GSM8K's questions. Cobbe et al., 2021, https://arxiv.org/abs/2110.14168.
-#
-#     {"question": "2 + 2?", "ground_truth": "A: 4", "6b_finetuning": {"is_correct": false, "solution": "A: 5"}, ...}
-
-
 def gsm8k(row: Field) -> Example:
     prompt = shapes.user_turn(row["question"])
     truth, solutions = shapes.answer(row["ground_truth"].text()), []
@@ -152,29 +99,6 @@ def systems(row: RowValue) -> list[str]:
     return [key for key, one in row.items() if isinstance(one, dict) and marks & one.keys()]
 
 
-GSM8K = Layout(
-    name="GSM8K solutions",
-    keys=("question", "ground_truth"),
-    text=("question", "ground_truth"),
-    named=systems,
-    meaning=(
-        "Solutions of systems, labelled by `is_correct`; the ground truth is labelled 1 and is a response to "
-        "imitate."
-    ),
-    convert=gsm8k,
-    fits=lambda row: bool(systems(row)),
-)
-
-
-# Ratings of turns of a dialogue, as UniEval gives Topical-Chat. Zhong et al., 2022, https://arxiv.org/abs/2210.07197.
-#
-#     {"source": "Hi .\nHello .\n\n", "context": "A fact.\n", "system_id": "New Human Generated",
-#      "system_output": "How are you ?", "scores": {"overall": 4.5, "coherence": 3, ...}}
-#
-# The prompt is raw text: the fact that the speaker could use, where there is one, and the dialogue up to the turn.
-# Each system's turn is a row of its own.
-
-
 def unieval(row: Field) -> Example:
     prompt = row["source"].text()
     fact = (row.optional("context", Field.text) or "").strip()
@@ -183,26 +107,6 @@ def unieval(row: Field) -> Example:
     response = Response(said, score=score, source=row["system_id"].text())
     return Example(Prompt(prompt if fact in ("", "_nofact") else f"{fact}\n\n{prompt}"), (response,))
 
-
-UNIEVAL = Layout(
-    name="UniEval ratings",
-    keys=("source", "system_id", "system_output", "scores"),
-    optional=("context",),
-    text=("source", "system_id", "system_output", "context"),
-    meaning="A turn of a dialogue with a score: `overall`; the other aspects are not kept.",
-    convert=unieval,
-    fits=lambda row: isinstance(row["scores"], dict),
-    not_kept="the scores of other aspects",
-)
-
-
-# Human feedback on summaries of Reddit posts (TL;DR) and news. Stiennon et al., 2020, https://arxiv.org/abs/2009.01325.
-#
-#     {"info": {"subreddit": "AskDocs", "title": "Knee", "post": "It hurts."},
-#      "summaries": [{"text": " My knee hurts.", "policy": "sup1"}, {"text": " Knee.", "policy": "ref"}], "choice": 0}
-#     {"info": {...}, "summary": {"text": " My knee hurts.", "policy": "sup1", "axes": {"overall": 6, ...}}}
-#
-# The prompt is raw text, as the authors' models were given it.
 
 POST = "SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
 ARTICLE = "Article:\n{article}\n\nTL;DR:\n"
@@ -235,34 +139,6 @@ def rated_summary(row: Field) -> Example | Discarded:
         return Discarded("the summary has no overall score")
     return Example(Prompt(prompt), (replace(response, score=score),))
 
-
-SUMMARIES = (
-    Layout(
-        name="comparisons of summaries",
-        keys=("info", "summaries", "choice"),
-        meaning=(
-            "A pair of summaries of `info`: `choice` 0 prefers the first, 1 the second; confidence is not kept."
-        ),
-        convert=compared_summaries,
-        not_kept="notes on the summaries, and other fields of `info`",
-    ),
-    Layout(
-        name="ratings of summaries",
-        keys=("info", "summary"),
-        meaning="A summary of `info` with a score: its axis `overall`; the other axes are not kept.",
-        convert=rated_summary,
-        fits=lambda row: isinstance(row["summary"], dict),
-        not_kept="the other axes, notes on the summary, and other fields of `info`",
-    ),
-)
-
-
-# Preferences of FineGrainedRLHF's qa_feedback. Wu et al., 2023, https://arxiv.org/abs/2306.01693.
-#
-#     {"question": "Who wrote it?", "passages": [["Title", "A sentence.", ...], ...], "prediction 1": "Ann.", ...,
-#      "prediction 4": "Bo.", "preference": [1, 0, 2, 1, 1, 2], "feedback": {"corrected-prediction": "Ann Lee.", ...}}
-#
-# The prompt is one turn, worded as the authors' models were given it.
 
 PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
 PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
@@ -297,19 +173,145 @@ def passage(given: Field) -> str:
     return f"wikipage: {title} text: {' '.join(sentences)}"
 
 
-FINE_GRAINED_RLHF = Layout(
-    name="FineGrainedRLHF",
-    keys=("question", *PREDICTIONS, "preference"),
-    optional=("passages", "feedback"),
-    text=("question", *PREDICTIONS),
-    meaning=(
-        "Six pairs of four predictions: in `preference` 1 prefers the first, 2 the second, 0 is a tie; the "
-        "corrected prediction is a response to imitate."
-    ),
-    convert=fine_grained,
-    not_kept="the errors and the missing information that `feedback` names",
-)
+EXTRA_ID = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
-LAYOUTS: tuple[Layout, ...] = (ULTRAFEEDBACK, NECTAR, TRUTHFUL_QA, GSM8K, UNIEVAL)
-COMPARED = (*SUMMARIES, FINE_GRAINED_RLHF)
-"""With comparisons beside; tried after some of preferences alone."""
+
+def extra_id_turns(row: Field, key: str) -> shapes.Turns:
+    first, *later = EXTRA_ID.split(row[key].text())
+    turns = [Message("user", first)]
+    turns += [Message(role.lower(), said) for role, said in zip(later[::2], later[1::2], strict=True)]
+    if turns[-1].role != "user":
+        raise row[key].fault("the last turn is the assistant's, expected one of the user")
+    return tuple(turns)
+
+
+def unanswered(row: Field, key: str) -> shapes.Turns:
+    turns = messages(row[key])
+    if turns and turns[-1].role in RESPONSE_ROLES:
+        last = row[key].at(len(turns) - 1).at("role", turns[-1].role)
+        raise last.unexpected("a turn of the user: the responses follow it")
+    return turns
+
+
+def a_or_b(row: Field) -> shapes.Verdict:
+    return 1 - row["labels"].integer(0, 1)
+
+
+def position(key: str) -> shapes.Choose:
+    return lambda row: row[key].integer(0, 1)
+
+
+def strength(key: str) -> shapes.Choose:
+    """From -3 to 3: below 0 prefers the first, above 0 the second."""
+    verdicts = {number: None if number == 0 else int(number > 0) for number in range(-3, 4)}
+    return lambda row: verdicts[row[key].integer(-3, 3)]
+
+
+ACCEPTABLE = {"yes": 1.0, "no": 0.0}
+JUDGED = ("completion_a_is_acceptable", "completion_b_is_acceptable")
+
+
+def acceptable(row: Field) -> tuple[Response, ...]:
+    sides = []
+    for key in JUDGED:
+        said = row.optional(key, Field.text)
+        if said is not None and said not in ACCEPTABLE:
+            raise row[key].unexpected("'yes' or 'no'")
+        sides.append(Response("", label=None if said is None else ACCEPTABLE[said]))
+    return tuple(sides)
+
+
+A_IS_BETTER = ("a-is-better", "a-is-clearly-better", "a-is-slightly-better")
+B_IS_BETTER = ("b-is-slightly-better", "b-is-clearly-better", "b-is-better")
+preference = shapes.named(
+    "preference", {**dict.fromkeys(A_IS_BETTER, 0), "tie": None, **dict.fromkeys(B_IS_BETTER, 1)}
+)
+TIES = ("tie", "tie (bothbad)", "both_bad", "tie (inconsistent)")
+winner = shapes.named("winner", {"model_a": 0, "model_b": 1, **dict.fromkeys(TIES)})
+
+
+def up_to_verdict(row: Field, key: str) -> shapes.Turns:
+    turns = shapes.MESSAGES(row, key)
+    count = row.optional("turn", lambda given: given.integer(1))
+    user_turns = [index for index, one in enumerate(turns) if one.role == "user"]
+    return turns if count is None or count >= len(user_turns) else turns[: user_turns[count]]
+
+
+def texts_of(given: Field) -> list[str]:
+    """A list of texts, or the JSON of one; a null in it, an answer that failed, is an empty text."""
+    return ["" if one.value is None else one.text() for one in json_list(given, "texts")]
+
+
+def arena_rounds(row: Field, key: str) -> shapes.Turns:
+    requests, answers = (texts_of(row[one]) for one in ("prompt", key))
+    if len(answers) != len(requests) or not requests:
+        raise row.at(key, answers).unexpected(f"an answer to each of the {len(requests)} texts of `prompt`")
+    pairs = zip(requests, answers, strict=True)
+    return tuple(turn for one in pairs for turn in (Message("user", one[0]), Message("assistant", one[1])))
+
+
+FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
+
+
+def flagged(row: Field) -> shapes.Verdict:
+    values = [row[key].integer(0, 1) for key in FLAGS]
+    if sum(values) != 1:
+        raise row[FLAGS[0]].fault(f"exactly one of {', '.join(FLAGS)} must be 1; found {values}")
+    return None if values[2] else values[1]
+
+
+def alpaca_preference(row: Field) -> shapes.Verdict:
+    value = row.optional("preference", Field.number)
+    if value is None:
+        return Discarded("no preference is given")
+    if value != 0 and not 1 <= value <= 2:
+        raise row["preference"].unexpected("a number from 1 (output_1) to 2 (output_2); 0 and 1.5 are draws")
+    if value in (0, 1.5):
+        return None
+    better = int(value > 1.5)
+    return Comparison(better, 1 - better, round(value - 1 if better else 2 - value, 12))
+
+
+def full_question(row: Field, key: str) -> shapes.Turns:
+    return shapes.user_turn(row[key] if isinstance(row[key].value, str) else row[key].object()["full_text"])
+
+
+def by_sign(row: Field) -> shapes.Verdict:
+    first, second = row["score_0"].number(), row["score_1"].number()
+    if abs(first + second) > 1e-6:
+        raise row["score_1"].fault(f"the scores must sum to 0; found {first:g} and {second:g}")
+    return None if first == second else int(second > first)
+
+
+SHOWN = "answer1,answer2"
+
+
+def label_studio(row: Field) -> Example | Discarded:
+    data = row["data"].object()
+    prompt = shapes.user_turn(data["prompt"])
+    chosen: set[tuple[str, str]] = set()
+    for annotation in row["annotations"].objects():
+        if "result" in annotation and not annotation.value.get("was_cancelled"):
+            results = annotation["result"].objects()
+            chosen |= {selected(one, data) for one in results if one.value.get("type") == "pairwise"}
+    if not chosen:
+        return Discarded("none of its results is a verdict of the type pairwise on two responses")
+    if len(chosen) > 1:
+        return Discarded("its annotations contradict each other")
+    ((better, worse),) = chosen
+    pair = tuple(Response(shapes.answer(data[key].text())) for key in (better, worse))
+    return shapes.judged(prompt, pair, 0)
+
+
+def selected(result: Field, data: Field) -> tuple[str, str]:
+    """The keys of the response that was selected and of the other one."""
+    side = result.at("value", result.value.get("value")).object()["selected"]
+    shown = result.optional("to_name", Field.text) or SHOWN
+    left, _, right = shown.partition(",")
+    if left not in data or right not in data or left == right:
+        raise result.at("to_name", shown).unexpected(
+            "the keys of two texts of `data`, the left one and the right one, as in 'answer1,answer2'"
+        )
+    if side.text() not in ("left", "right"):
+        raise side.unexpected("left or right")
+    return (left, right) if side.value == "left" else (right, left)
