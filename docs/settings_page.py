@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from trueup.config.annotator_names import run_settings
+from trueup.config.resolve import run_settings
 from trueup.config.trl_rules import TABLE
 from trueup.methods import METHODS, MethodInfo
 from trueup.settings.run_settings import RESUME_MAY_CHANGE

@@ -24,7 +24,7 @@ from support.online_runs import REWARD, write_reward
 from support.small_runs import command, options, settings
 from support.tiny_models import CHATML, save_tiny_model
 
-from trueup.config.annotator_names import run_settings
+from trueup.config.resolve import run_settings
 from trueup.methods import METHODS
 
 SECONDS = 120

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import trueup
-from trueup.demo.run import Policy
+from trueup.demo import Policy
 from trueup.feedback.records import scores_of
 from trueup.world.generate import prompts
 from trueup.world.language import aspects

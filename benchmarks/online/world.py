@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import trueup
-from trueup.demo.run import Policy
+from trueup.demo import Policy
 from trueup.estimates import mean
 from trueup.feedback.records import scores_of
 from trueup.methods import Method

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from trueup.cli.app import COMMANDS, run
-from trueup.config.annotator_names import run_settings
+from trueup.config.resolve import run_settings
 from trueup.methods import METHODS
 from trueup.settings.command_settings import (
     ConditionSettings,
@@ -14,8 +14,13 @@ from trueup.settings.command_settings import (
     InspectSettings,
     LabelSettings,
 )
-from trueup.settings.evaluate_settings import NOT_HERE, ChatSettings, EvaluateSettings
-from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
+from trueup.settings.gathering_settings import (
+    NOT_HERE,
+    AnnotateSettings,
+    ChatSettings,
+    EvaluateSettings,
+    SampleSettings,
+)
 from trueup.settings.schema import settings_in
 
 LINES, COLUMNS = 100, 80

@@ -8,8 +8,7 @@ import yaml
 
 import trueup
 from trueup.cli.app import run
-from trueup.config.annotator_names import run_settings
-from trueup.config.resolve import Resolved, dump
+from trueup.config.resolve import Resolved, dump, run_settings
 from trueup.errors import AnnotatorError, CheckpointError, InputError, NumericsError, Stopped, TrueupError
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion

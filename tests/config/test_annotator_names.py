@@ -5,13 +5,8 @@ from typing import Any
 import pytest
 from support.refusals import refused
 
-from trueup.config.annotator_names import (
-    annotator_layer,
-    expanded,
-    reward_layer,
-    run_settings,
-)
-from trueup.settings.annotator_settings import KINDS
+from trueup.config.resolve import run_settings
+from trueup.settings.annotator_settings import KINDS, annotator_layer, expanded, reward_layer
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from support.refusals import refused
 
-from trueup.config.layers import flatten, same
+from trueup.config.layers import flatten
 from trueup.config.resolve import Resolved, dump
 from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
 from trueup.methods import METHODS
+from trueup.settings.validation import same
 
 Settle = Callable[..., Resolved]
 

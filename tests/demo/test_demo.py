@@ -16,8 +16,7 @@ def test_each_kind_of_feedback_improves_the_gold_reward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Less of the demo's feedback, and fewer steps, which are longer for PPO."""
-    from trueup.demo import run
-    from trueup.demo.run import PLAN, Policy
+    from trueup.demo import PLAN, Policy, run
 
     monkeypatch.setattr(sys.modules[Policy.__module__], "PROMPTS", 128)
 

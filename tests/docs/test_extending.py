@@ -14,8 +14,8 @@ Changes = dict[str, list[tuple[str, str]]]
 IDEAL: Changes = {
     "feedback/records.py": [
         (
-            "    rubric: tuple[tuple[str, float], ...] = ()\n",
-            "    rubric: tuple[tuple[str, float], ...] = ()\n    ideal: str | None = None\n",
+            "    rubric: tuple[tuple[str, float], ...] = field(default=(), repr=False)\n",
+            "    rubric: tuple[tuple[str, float], ...] = field(default=(), repr=False)\n    ideal: str | None = None\n",
         )
     ],
     "feedback/canonical.py": [
@@ -58,7 +58,7 @@ import sys
 from trueup.annotators.template import load_question, pose
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.read import read_feedback
-from trueup.feedback.transforms.transform import merged
+from trueup.feedback.transforms import merged
 feedback = read_feedback([sys.argv[1]])
 write_examples(sys.argv[2], feedback.examples)
 template = load_question("helpfulness")

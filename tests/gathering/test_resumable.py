@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from support.gathering_work import stop_at_check, work_at
 
-from trueup.config.annotator_names import expanded
 from trueup.config.layers import nest
 from trueup.errors import InputError, Stopped
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.gathering.resumable import of_annotating, of_sampling
+from trueup.settings.annotator_settings import expanded
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.validation import validate
 

@@ -23,9 +23,8 @@ from support.small_runs import metrics_of
 from trueup.cli.app import run
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.orders import agreement_of_people
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Comparison, Example, Prompt, Response, Vote
+from trueup.feedback.records import Comparison, Example, Prompt, Response, Vote, agreement_of_people
 from trueup.labelling.votes import Clicks, pairs_of
 from trueup.settings.command_settings import LabelSettings
 

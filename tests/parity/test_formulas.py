@@ -27,7 +27,7 @@ from trueup.batch.rows import (
     Weighted,
 )
 from trueup.feedback.records import Example, Prompt, Response
-from trueup.feedback.transforms.standardized_rewards import ExponentialWeights
+from trueup.feedback.transforms import ExponentialWeights
 from trueup.objectives.bco import SEEN, bco
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo, robust_dpo

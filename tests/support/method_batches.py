@@ -15,7 +15,7 @@ from trueup.batch.stream import Batch, collate_batch
 from trueup.batch.tokenizing import tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.feedback.read import read_feedback
-from trueup.feedback.transforms.transform import fit_all
+from trueup.feedback.transforms import fit_all
 from trueup.feedback.views import apply
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel

@@ -20,7 +20,7 @@ from trueup.feedback import views
 from trueup.feedback.condition import FILE, read_condition
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Content, Discarded, Example, Message, Prompt, Response
-from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
+from trueup.feedback.transforms import StandardizedRewards, WrittenReward
 from trueup.training import api, setup
 
 TEXT = " <rm_score>: {reward} "

@@ -12,7 +12,7 @@ from support.small_runs import run_here
 from trueup.config.resolve import resolve
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Prompt, Response
-from trueup.feedback.transforms.transform import fit_all
+from trueup.feedback.transforms import fit_all
 from trueup.feedback.views import apply
 from trueup.methods import METHODS
 
@@ -110,7 +110,7 @@ def test_its_first_name_is_taken() -> None:
 @pytest.mark.slow
 @pytest.mark.world
 def test_the_gold_reward_rises(tmp_path: Path) -> None:
-    from trueup.demo.run import Policy
+    from trueup.demo import Policy
     from trueup.estimates import mean
     from trueup.feedback.records import scores_of
     from trueup.world.generate import prompts

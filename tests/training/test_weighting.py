@@ -19,7 +19,7 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokenizing import tokens_of
 from trueup.batch.tokens import TokenGroup
 from trueup.feedback.read import read_feedback
-from trueup.feedback.transforms.transform import fit_all
+from trueup.feedback.transforms import fit_all
 from trueup.feedback.views import apply
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel

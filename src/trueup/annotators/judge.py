@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from trueup.feedback.transforms.labels import logistic
+from trueup.feedback.labels import logistic
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from trueup.inspection import findings, inspection, screen
 from trueup.model_folder import check_model
 from trueup.report import comparison, run_data, run_page
 from trueup.settings import command_settings
-from trueup.settings.evaluate_settings import NOT_HERE, ChatSettings, EvaluateSettings
-from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
+from trueup.settings import gathering_settings as gathering
 from trueup.settings.validation import Model
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
 from trueup.training.folder import RunFolder
@@ -89,9 +88,11 @@ def _read(command: Command, arguments: Sequence[str], *examples: str) -> Argumen
 def sample(arguments: Sequence[str]) -> None:
     """Sample responses to prompts."""
     without = ("sampler.models", "sampler.resync")
-    command = of_settings("trueup sample", SampleSettings, short="sampler", without=without, more=MERGE)
+    command = of_settings(
+        "trueup sample", gathering.SampleSettings, short="sampler", without=without, more=MERGE
+    )
     if (given := _read(command, arguments, SAMPLING)) and not _merged(given, command.name):
-        settings = command.typed(SampleSettings, given, short="sampler")
+        settings = command.typed(gathering.SampleSettings, given, short="sampler")
         from trueup.gathering import candidates
 
         with shown():
@@ -100,12 +101,12 @@ def sample(arguments: Sequence[str]) -> None:
 
 def annotate(arguments: Sequence[str]) -> None:
     """Have responses judged, or print a template."""
-    command = of_settings("trueup annotate", AnnotateSettings, more=MERGE | SHOW_TEMPLATE)
+    command = of_settings("trueup annotate", gathering.AnnotateSettings, more=MERGE | SHOW_TEMPLATE)
     given = _read(command, arguments, *ANNOTATING)
     if given and (name := given.more.get("show_template")):
         print(template.template_source(name), end="")
     elif given and not _merged(given, command.name):
-        settings = command.typed(AnnotateSettings, given)
+        settings = command.typed(gathering.AnnotateSettings, given)
         from trueup.gathering import annotating
 
         with shown():
@@ -228,8 +229,10 @@ def condition(arguments: Sequence[str]) -> None:
 def evaluate(arguments: Sequence[str]) -> None:
     """Measure models side by side."""
     more = JSON | {"dry_run": ("", "Say what it would take, and do nothing.")}
-    options: dict[str, Any] = {"files": "models", "without": NOT_HERE, "more": more}
-    if found := _typed("evaluate", EvaluateSettings, arguments, *EVALUATING, short="sampler", **options):
+    options: dict[str, Any] = {"files": "models", "without": gathering.NOT_HERE, "more": more}
+    if found := _typed(
+        "evaluate", gathering.EvaluateSettings, arguments, *EVALUATING, short="sampler", **options
+    ):
         settings, given = found
         from trueup.evaluate import evaluation, side_by_side
 
@@ -276,8 +279,8 @@ def compare(arguments: Sequence[str]) -> None:
 
 def chat(arguments: Sequence[str]) -> None:
     """Talk to a model, or to two."""
-    options: dict[str, Any] = {"files": "model", "without": (*NOT_HERE, "sampler.responses")}
-    if found := _typed("chat", ChatSettings, arguments, CHATTING, short="sampler", **options):
+    options: dict[str, Any] = {"files": "model", "without": (*gathering.NOT_HERE, "sampler.responses")}
+    if found := _typed("chat", gathering.ChatSettings, arguments, CHATTING, short="sampler", **options):
         from trueup.labelling import conversation
 
         with shown():

@@ -11,8 +11,9 @@ from itertools import groupby
 from typing import Any
 
 from trueup.cli.app import Row, print_boxes
-from trueup.config import annotator_names, layers
+from trueup.config import layers
 from trueup.errors import InputError
+from trueup.settings import annotator_settings
 from trueup.settings.schema import Setting, settings_in, unescaped
 from trueup.settings.validation import Model, SettingProblem, SettingsError, convert, validate
 from trueup.words import did_you_mean, named
@@ -117,9 +118,9 @@ class Command:
         """What was given as typed settings; what does not fit is named as the command line knows it."""
         layer = self.layer(given)
         if "annotator" in model.model_fields:
-            layer = annotator_names.expanded(layer)
+            layer = annotator_settings.expanded(layer)
         elif "judge" in model.model_fields:
-            layer = annotator_names.expanded_apart(layer)
+            layer = annotator_settings.expanded_apart(layer)
         try:
             return validate(model, layers.nest(layer), where=self.name)
         except SettingsError as found:

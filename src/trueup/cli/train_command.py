@@ -11,13 +11,10 @@ from rich.console import Console
 
 from trueup.cli.app import COMMANDS, print_boxes
 from trueup.cli.options import Arguments, Command, in_words, print_help
-from trueup.config import layers, trust
-from trueup.config.annotator_names import run_settings
-from trueup.config.resolve import Resolved, find_method, load_run, names_of_trl, resolve, unknown
+from trueup.config import layers, resolve, trust
 from trueup.display import duration, shown
 from trueup.errors import InputError, NumericsError
-from trueup.methods import METHODS, MethodInfo
-from trueup.methods.method import load_packages, package_of
+from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of
 from trueup.parallel.processes import alike, joined
 from trueup.references.choices import AnyReference
 from trueup.settings.schema import Role, Setting, settings_in
@@ -79,7 +76,7 @@ def plan(arguments: Sequence[str]) -> None:
             print(spelled(line), flush=True)
 
 
-def _request(verb: str, arguments: Sequence[str]) -> tuple[Arguments, Callable[[], Resolved]] | None:
+def _request(verb: str, arguments: Sequence[str]) -> tuple[Arguments, Callable[[], resolve.Resolved]] | None:
     """What a command of a method was given, and what settles it: by one process alone, before torch is imported.
 
     None where help was asked for, which is printed. The method may stand in the file of settings alone.
@@ -97,7 +94,7 @@ def _request(verb: str, arguments: Sequence[str]) -> tuple[Arguments, Callable[[
         raise InputError(
             f"a method is missing: trueup {verb} METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"
         )
-    info = find_method(name)
+    info = resolve.find_method(name)
     command = command_of(info, verb)
     given = command.read(options)
     if given.help:
@@ -106,12 +103,12 @@ def _request(verb: str, arguments: Sequence[str]) -> tuple[Arguments, Callable[[
     layer, config, run = command.layer(given), given.more.get("config"), given.more.get("resume")
     trusted = given.on("trust_run")
 
-    def read() -> Resolved:
+    def read() -> resolve.Resolved:
         if config is not None:
             trust.refuse_config(config, info, layer, trusted=trusted)
         if run is None:
-            return resolve(info.name, config_file=config, overrides=layer)
-        resolved = load_run(run, layer, method_name=info.name, config_file=config)
+            return resolve.resolve(info.name, config_file=config, overrides=layer)
+        resolved = resolve.load_run(run, layer, method_name=info.name, config_file=config)
         trust.refuse_run(run, info, layer, trusted=trusted)
         return resolved
 
@@ -130,13 +127,15 @@ def command_of(info: MethodInfo, verb: str = "train") -> Command:
     """The options of the command that trains by one method, or looks at what that would be."""
     role = Role(f"Method {info.name}", common=True)
     own = [replace(one, role=role) for one in settings_in(info.settings)]
-    of_run = [replace(one, default=info.defaults.get(one.path, one.default)) for one in run_settings()]
+    of_run = [
+        replace(one, default=info.defaults.get(one.path, one.default)) for one in resolve.run_settings()
+    ]
     settings = {one.path: one for one in (*own, *of_run)}
     more = {name: told for name, told in OF_TRAIN.items() if verb == "train" or name != "resume"}
     more |= OF_PLAN if verb == "plan" else {}
-    unseen = frozenset(names_of_trl()) - settings.keys()
+    unseen = frozenset(resolve.names_of_trl()) - settings.keys()
     return Command(
-        f"trueup {verb} {info.name}", settings, "data", more, unseen, lambda name: unknown(name, info)
+        f"trueup {verb} {info.name}", settings, "data", more, unseen, lambda name: resolve.unknown(name, info)
     )
 
 

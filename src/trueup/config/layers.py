@@ -61,11 +61,6 @@ def nest(layer: Layer) -> dict[str, Any]:
     return nested
 
 
-def same(one: object, other: object) -> bool:
-    """Whether two plain values mean the same, text from the command line included: "1e-6" and 1e-06."""
-    return one == other or _plain(one) == _plain(other)
-
-
 def differences(before: Layer, now: Layer) -> dict[str, str]:
     """Name of what is not equal in two layers -> how a message says it: `beta (was 0.1, is 0.3)`."""
     return {
@@ -107,20 +102,6 @@ def _replaced(name: str, lower: Layer, upper: Layer) -> bool:
 
 def _is_true(value: object) -> bool:
     return str(value).lower() == "true"
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, list | tuple) and len(value) == 1:
-        return _plain(value[0])
-    if not isinstance(value, str):
-        return value
-    word = value.strip().lower()
-    if word in ("true", "false"):
-        return word == "true"
-    try:
-        return float(word)
-    except ValueError:
-        return value
 
 
 PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}

@@ -13,17 +13,14 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from trueup import model_folder, model_hub, python_objects
-from trueup.config import annotator_names, run_checks
-from trueup.config.layers import Layer, flatten, nest, overlay, read_yaml, same
-from trueup.config.trl_rows import NAMES, Row, Translated
-from trueup.config.trl_rules import TABLE
+from trueup.config import run_checks, trl_rows, trl_rules
+from trueup.config.layers import Layer, flatten, nest, overlay, read_yaml
 from trueup.errors import InputError
-from trueup.methods import METHODS
-from trueup.methods.method import MethodInfo, load_packages, package_of, reference_of
-from trueup.settings.annotator_settings import decisive
+from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of, reference_of
+from trueup.settings import annotator_settings
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
-from trueup.settings.schema import settings_in
-from trueup.settings.validation import Model, SettingProblem, SettingsError, validate
+from trueup.settings.schema import Setting, settings_in
+from trueup.settings.validation import Model, SettingProblem, SettingsError, same, validate
 from trueup.words import did_you_mean, logger, named
 
 SHORT_NAMES = {
@@ -102,10 +99,10 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
             place = next((lines[source] for source in sources if source in lines), "")
             origins[name] = f"{place} {', '.join(sources)}"
     try:
-        lower = annotator_names.expanded(lower)
+        lower = annotator_settings.expanded(lower)
     except InputError as refusal:
         raise InputError(f"{_origin(str(refusal).partition(' ')[0], origins)}{refusal}") from None
-    upper = annotator_names.expanded(upper)
+    upper = annotator_settings.expanded(upper)
     origins |= dict.fromkeys((name for name in upper if name not in translated.settings), "")
     origins |= {name: "" for name in ("annotator", "eval_by") if f"{name}.kind" in upper}
     notes = list(translated.notes)
@@ -179,11 +176,20 @@ def unknown(name: str, info: MethodInfo) -> str:
     """Say that a dotted name is no setting, and which one was meant."""
     if name.partition(".")[0] == "reference" and "reference" not in info.settings.model_fields:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
-    known = [setting.path for setting in (*settings_in(info.settings), *annotator_names.run_settings())]
+    known = [setting.path for setting in (*settings_in(info.settings), *run_settings())]
     close = SHORT_NAMES.get(name)
     named_so = [*known, *names_of_trl(info)]
     hint = f"; did you mean {close}?" if close in known else did_you_mean(name, named_so)
     return f"{named(name)} is not a setting of method {info.name} or of a run{hint}"
+
+
+def run_settings() -> list[Setting]:
+    """List every setting of a run that can be given, the short ones too."""
+    found = settings_in(RunSettings)
+    place = next(number for number, setting in enumerate(found) if setting.path == "annotator")
+    about = f"An annotator that scores, by one name: {annotator_settings.REWARD_FORMS}."
+    reward = replace(found[place], path="reward", description=about)
+    return [*found[: place + 1], reward, *found[place + 1 :]]
 
 
 def _located(problems: Iterable[SettingProblem], origins: Mapping[str, str]) -> SettingsError:
@@ -317,15 +323,15 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = 
         other = after[name]
         if isinstance(one, dict) and isinstance(other, dict) and one.get("kind") == other.get("kind"):
             names += _changed(one, other, f"{prefix}{name}.")
-        elif decisive(one) != decisive(other):
+        elif annotator_settings.decisive(one) != annotator_settings.decisive(other):
             names.append(f"{prefix}{name}")
     return names
 
 
-def translate(values: Mapping[str, Any], method: MethodInfo) -> Translated:
+def translate(values: Mapping[str, Any], method: MethodInfo) -> trl_rows.Translated:
     """Translate the values that stand under TRL's names; a name that is also ours passes untouched."""
     given = {name: value for name, value in values.items() if value is not None}
-    result = Translated()
+    result = trl_rows.Translated()
     notes: list[str] = []
     refusals: list[SettingProblem] = []
     for row in _rows(method):
@@ -358,12 +364,14 @@ def handled_names(method: MethodInfo) -> frozenset[str]:
 
 def names_of_trl(method: MethodInfo | None = None) -> tuple[str, ...]:
     """Every name in the table that is not also a name of ours; or those alone that a method makes something of."""
-    names = [name for row in TABLE if method is None or row.becomes for name in row.names]
-    own = set() if method is None else NAMES["of_method"].keys() - method.settings.model_fields.keys()
-    lacking = {name for ours in own for name in NAMES["of_method"][ours].split()}
+    names = [name for row in trl_rules.TABLE if method is None or row.becomes for name in row.names]
+    own = (
+        set() if method is None else trl_rows.NAMES["of_method"].keys() - method.settings.model_fields.keys()
+    )
+    lacking = {name for ours in own for name in trl_rows.NAMES["of_method"][ours].split()}
     return tuple(name for name in names if name not in RunSettings.model_fields and name not in lacking)
 
 
-def _rows(method: MethodInfo) -> list[Row]:
+def _rows(method: MethodInfo) -> list[trl_rows.Row]:
     """The table without names that the method itself has as settings."""
-    return [row for row in TABLE if not set(row.names) & set(method.settings.model_fields)]
+    return [row for row in trl_rules.TABLE if not set(row.names) & set(method.settings.model_fields)]

@@ -15,12 +15,10 @@ from pydantic import BaseModel
 from trueup import metrics, model_folder, python_objects
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
-from trueup.feedback.containers import absent_hint, inside, refuse_unreadable
-from trueup.feedback.tables import is_hub, is_saved
+from trueup.feedback import containers, tables
 from trueup.methods.method import MethodInfo, reference_of
 from trueup.references.choices import TrustRegion
-from trueup.settings import data_settings, gathering_settings
-from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, Several, is_function
+from trueup.settings import annotator_settings, data_settings, gathering_settings
 from trueup.settings.run_settings import RunSettings, WatchSettings
 from trueup.words import as_given, did_you_mean, logger
 
@@ -146,7 +144,7 @@ def _refuse_gathering(info: MethodInfo, settings: RunSettings) -> None:
     if info.needs_scores and compares:
         raise InputError(
             f"annotator {kind} compares responses, and method {info.name} needs their scores: give as reward "
-            f"{REWARD_FORMS}"
+            f"{annotator_settings.REWARD_FORMS}"
         )
     sampler = settings.sampler
     if sampler.models and "offline" not in info.sources:
@@ -257,12 +255,15 @@ def check_output(folder: str) -> None:
 
 
 def check_annotator(
-    choice: AnnotatorChoice, *, trust_remote_code: bool, least: float = WatchSettings().accuracy
-) -> AnnotatorChoice:
+    choice: annotator_settings.AnnotatorChoice,
+    *,
+    trust_remote_code: bool,
+    least: float = WatchSettings().accuracy,
+) -> annotator_settings.AnnotatorChoice:
     """Check what an annotator is made of; return the choice, a model of the hub with its commit.
     Warns of a reward model that orders less than the share `least` of its pairs rightly."""
     about, given, checked = choice.about, vars(choice), cast("Any", choice)
-    if isinstance(choice, Several):
+    if isinstance(choice, annotator_settings.Several):
         every = (check_annotator(one, trust_remote_code=trust_remote_code, least=least) for one in choice.of)
         checked = replace(checked, of=tuple(every))
     if about.weights is not None:
@@ -275,14 +276,14 @@ def check_annotator(
     for setting, named in about.files.items():
         if (name := given[setting]) is None:
             continue
-        if named.function and not is_function(name):
+        if named.function and not annotator_settings.is_function(name):
             raise InputError(f"annotator.{setting} {as_given(name)} names no function; give {named.give}")
         if name.startswith(python_objects.PREFIX):
             python_objects.held(name)
             continue
         if name not in named.known:
             check_file(named.path(name), named.give + did_you_mean(name, named.known))
-    made: AnnotatorChoice = checked
+    made: annotator_settings.AnnotatorChoice = checked
     return made
 
 
@@ -291,7 +292,7 @@ def _check_weights(weights: str, folder: str, whose: str, trust_remote_code: boo
     if scores and folder == model_folder.WORLD:
         raise InputError("the world has no reward model of its own; give world:gold or world:proxy")
     if scores and not Path(folder).exists() and "/" not in folder:
-        raise InputError(f"reward model {folder} is not a folder; give {REWARD_FORMS}")
+        raise InputError(f"reward model {folder} is not a folder; give {annotator_settings.REWARD_FORMS}")
     named = _check_folder(whose, folder, trust_remote_code)
     if scores == model_folder.scores_text(model_folder.folder_of(named)):
         return named
@@ -317,10 +318,10 @@ def _check_folder(whose: str, folder: str, trust_remote_code: bool) -> str:
 def check_feedback(name: str, what: str = FEEDBACK) -> None:
     """Check that a file of rows is there; the hub is asked only when it is read."""
     path = Path(name)
-    if is_hub(name) or is_saved(path) or name.startswith(python_objects.PREFIX):
-        refuse_unreadable(name)
+    if tables.is_hub(name) or tables.is_saved(path) or name.startswith(python_objects.PREFIX):
+        containers.refuse_unreadable(name)
     elif path.is_dir():
-        raise InputError(f"{name} is a folder; name a file{inside(path)}")
+        raise InputError(f"{name} is a folder; name a file{containers.inside(path)}")
     else:
         check_file(name, what)
 
@@ -331,6 +332,15 @@ def check_file(name: str, what: str) -> None:
     if path.is_dir():
         raise InputError(f"{name} is a folder; give {what}")
     if not path.exists():
-        raise InputError(f"{name}: no such file{absent_hint(path)}; give {what}")
+        raise InputError(f"{name}: no such file{containers.absent_hint(path)}; give {what}")
     if not os.access(path, os.R_OK):
         raise InputError(f"{name} cannot be read by this user")
+
+
+def weak_reward(settings: RunSettings) -> str:
+    """See `model_folder.at_chance`, of the reward model that a run asks; empty where it asks none."""
+    if settings.annotator is None or settings.source == "replay":
+        return ""
+    every = annotator_settings.annotators_in(settings.annotator).values()
+    folders = [vars(one)[one.about.main] for one in every if one.about.weights == "reward model"]
+    return next(filter(None, (model_folder.at_chance(one, settings.watch.accuracy) for one in folders)), "")

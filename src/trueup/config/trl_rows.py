@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trueup.config.layers import same
 from trueup.errors import InputError
 from trueup.methods.method import MethodInfo
-from trueup.settings.validation import convert
+from trueup.settings.validation import convert, same
 from trueup.words import as_given, one_of
 
 NAMES = tomllib.loads(Path(__file__).with_name("trl_names.toml").read_text(encoding="utf-8"))

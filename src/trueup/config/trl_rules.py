@@ -8,11 +8,11 @@ loss has another default there. `trl_names.toml` holds the names that need no ru
 from collections.abc import Callable
 from typing import Any, get_args
 
-from trueup.config.annotator_names import reward_layer
 from trueup.config.trl_rows import NAMES, Row, Rule, Translated, Values, flag, plain_rows, term
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
 from trueup.metrics import FIGURES, GREATER, TRACKERS
+from trueup.settings.annotator_settings import reward_layer
 from trueup.settings.run_settings import Schedule
 from trueup.settings.validation import convert
 from trueup.words import as_given, one_of

@@ -16,12 +16,13 @@ from typing import Any
 
 from filelock import FileLock
 
-from trueup.config.layers import Layer, flatten, read_yaml, same
+from trueup.config.layers import Layer, flatten, read_yaml
 from trueup.config.resolve import RUN_FILE, read_layers
 from trueup.errors import InputError
 from trueup.files import cache_folder, config_folder, replaced_file
 from trueup.methods import MethodInfo
 from trueup.settings import annotator_kinds, annotator_settings, gathering_settings
+from trueup.settings.validation import same
 from trueup.words import logger
 
 SEALED_FILE = "sealed.json"

@@ -21,12 +21,12 @@ from anyio.from_thread import start_blocking_portal
 
 from trueup import stop
 from trueup.endpoints import addresses
-from trueup.endpoints.addresses import Refused as Refused
-from trueup.endpoints.addresses import Sent, Transient
+from trueup.endpoints.addresses import Refused, Sent, Transient
 from trueup.endpoints.key import Key, redact
 from trueup.errors import AnnotatorError, Stopped
 from trueup.words import counted, logger
 
+__all__ = ["Clock", "Endpoint", "Refused"]
 STOP_SECONDS = 0.1
 """How often it is looked whether the user asked to stop."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0

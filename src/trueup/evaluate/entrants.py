@@ -12,7 +12,7 @@ from trueup.errors import InputError
 from trueup.feedback import records, turns
 from trueup.gathering import candidates, resumable
 from trueup.sampling.sampler import MAX_NEW_TOKENS
-from trueup.settings import annotator_settings, evaluate_settings, gathering_settings
+from trueup.settings import annotator_settings, gathering_settings
 from trueup.sources.by_name import examples_named, model_folders, prompts_named
 from trueup.training import checkpoint, publish
 from trueup.words import counted, logger
@@ -34,14 +34,14 @@ class Entrant:
     """Of a file, by the key of the prompt."""
 
 
-def sampling_of(settings: evaluate_settings.EvaluateSettings) -> gathering_settings.SampleSettings:
+def sampling_of(settings: gathering_settings.EvaluateSettings) -> gathering_settings.SampleSettings:
     """How models are asked."""
     shared = gathering_settings.SampleSettings.model_fields.keys() & type(settings).model_fields.keys()
     given = {name: getattr(settings, name) for name in shared}
     return gathering_settings.SampleSettings(model=(model_folder.WORLD,), data=(model_folder.WORLD,), **given)
 
 
-def entrants_of(settings: evaluate_settings.EvaluateSettings) -> list[Entrant]:
+def entrants_of(settings: gathering_settings.EvaluateSettings) -> list[Entrant]:
     """What is to be looked at, in the order given; no model is loaded."""
     found: list[Entrant] = []
     for name in settings.models:
@@ -57,7 +57,7 @@ def entrants_of(settings: evaluate_settings.EvaluateSettings) -> list[Entrant]:
     return found
 
 
-def model_of(name: str, settings: evaluate_settings.EvaluateSettings) -> Entrant:
+def model_of(name: str, settings: gathering_settings.EvaluateSettings) -> Entrant:
     """The model that a name stands for, which must not be a reward model."""
     place = publish.locate(name)
     folder, step = place.run, place.step
@@ -89,7 +89,7 @@ def model_of(name: str, settings: evaluate_settings.EvaluateSettings) -> Entrant
     return Entrant(name, candidates.model_in(sampling_of(settings), path), content, run)
 
 
-def reference_of(model: Entrant, settings: evaluate_settings.EvaluateSettings) -> Entrant | None:
+def reference_of(model: Entrant, settings: gathering_settings.EvaluateSettings) -> Entrant | None:
     """What divergence from is measured: the model given for it, or that the run began with; None without."""
     if settings.reference is not None:
         return model_of(settings.reference, settings)
@@ -102,7 +102,7 @@ def reference_of(model: Entrant, settings: evaluate_settings.EvaluateSettings) -
         return None
 
 
-def _writers(name: str, settings: evaluate_settings.EvaluateSettings) -> list[Entrant]:
+def _writers(name: str, settings: gathering_settings.EvaluateSettings) -> list[Entrant]:
     found: dict[str | None, dict[str, tuple[records.Prompt, list[records.Response]]]] = {}
     for example in examples_named([name], settings, skip_bad=settings.skip_bad, chat=settings.chat).examples:
         for one in example.responses:
@@ -115,7 +115,7 @@ def _writers(name: str, settings: evaluate_settings.EvaluateSettings) -> list[En
 
 
 def prompts_of(
-    settings: evaluate_settings.EvaluateSettings, everyone: Sequence[Entrant]
+    settings: gathering_settings.EvaluateSettings, everyone: Sequence[Entrant]
 ) -> Sequence[records.Prompt]:
     """What is asked, or what files have responses to: prompts that all files have enough responses to."""
     files, need = [one for one in everyone if one.read is None], settings.sampler.responses
@@ -151,7 +151,7 @@ def prompts_of(
 
 
 def tell_cost(
-    settings: evaluate_settings.EvaluateSettings, everyone: Sequence[Entrant], prompts: int, pairs: int
+    settings: gathering_settings.EvaluateSettings, everyone: Sequence[Entrant], prompts: int, pairs: int
 ) -> None:
     """What is to be done at most, before any of it is; nothing that is kept or cached is done again."""
     each, models = prompts * settings.sampler.responses, sum(one.read is not None for one in everyone)
@@ -173,7 +173,7 @@ def tell_cost(
 
 
 def answers_of(
-    settings: evaluate_settings.EvaluateSettings,
+    settings: gathering_settings.EvaluateSettings,
     everyone: Sequence[Entrant],
     prompts: Sequence[records.Prompt],
     work: resumable.Work,
@@ -196,7 +196,7 @@ def answers_of(
 
 
 def _sampled(
-    settings: evaluate_settings.EvaluateSettings,
+    settings: gathering_settings.EvaluateSettings,
     model: Entrant,
     prompts: Sequence[records.Prompt],
     work: resumable.Work,

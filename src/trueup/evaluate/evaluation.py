@@ -19,13 +19,13 @@ import numpy as np
 
 from trueup import __version__, estimates
 from trueup.annotators import annotator, calibration, comparing, jury, template
-from trueup.config import annotator_names, run_checks
+from trueup.config import run_checks
 from trueup.errors import AnnotatorError, InputError
 from trueup.evaluate import entrants, likelihoods, measures, side_by_side
 from trueup.feedback import canonical, records
 from trueup.files import replaced_file
 from trueup.gathering import judging, resumable
-from trueup.settings import annotator_settings, evaluate_settings
+from trueup.settings import annotator_settings, gathering_settings
 from trueup.sources.by_name import examples_named
 from trueup.words import logger
 
@@ -41,7 +41,7 @@ class Judged:
         self,
         setting: str,
         choice: annotator_settings.AnnotatorChoice,
-        settings: evaluate_settings.EvaluateSettings,
+        settings: gathering_settings.EvaluateSettings,
         work: resumable.Work,
     ) -> None:
         self.setting, self.work = setting, work
@@ -85,7 +85,7 @@ class Judged:
 class Evaluation:
     """What is known of all that are looked at, while it grows."""
 
-    settings: evaluate_settings.EvaluateSettings
+    settings: gathering_settings.EvaluateSettings
     work: resumable.Work
     everyone: Sequence[entrants.Entrant]
     answers: Sequence[Sequence[records.Example]]
@@ -250,7 +250,7 @@ def _first(said: records.Example | records.Discarded) -> float | None:
 
 
 def evaluate(
-    settings: evaluate_settings.EvaluateSettings, *, dry_run: bool = False
+    settings: gathering_settings.EvaluateSettings, *, dry_run: bool = False
 ) -> side_by_side.Row | None:
     """Measure what settings ask for, and write it down; what an earlier call did is not done again.
 
@@ -302,10 +302,10 @@ def evaluate(
         if fluency is not None:
             found.add_perplexity(fluency)
         if settings.reward is not None:
-            with annotator_names.called("reward"):
+            with annotator_settings.called("reward"):
                 found.add_rewards(Judged("reward", settings.reward, settings, work), held_out)
         if settings.judge is not None:
-            with annotator_names.called("judge"):
+            with annotator_settings.called("judge"):
                 try:
                     found.add_judgements(Judged("judge", settings.judge, settings, work))
                 finally:  # where the judges agree on nothing, too
@@ -324,7 +324,7 @@ def evaluate(
 
 
 def _checked(
-    name: str, everyone: Sequence[entrants.Entrant], settings: evaluate_settings.EvaluateSettings
+    name: str, everyone: Sequence[entrants.Entrant], settings: gathering_settings.EvaluateSettings
 ) -> annotator_settings.AnnotatorChoice | None:
     """The judge or the reward, found to be there; warned of where a run was trained to please it."""
     choice: annotator_settings.AnnotatorChoice | None = getattr(settings, name)
@@ -341,7 +341,7 @@ def _checked(
                     f"{one.name} was trained by the judgements of this very {name}, {_who(each)[1]}: what it says of "
                     "that run proves little; take another one"
                 )
-    with annotator_names.called(name):
+    with annotator_settings.called(name):
         return run_checks.check_annotator(choice, trust_remote_code=settings.trust_remote_code)
 
 

@@ -14,10 +14,10 @@ from trueup.annotators import calibration, local
 from trueup.batch import encode, stream, tokens
 from trueup.estimates import Mean, mean, wilson
 from trueup.evaluate.entrants import Entrant, sampling_of
-from trueup.feedback import orders, records, views
+from trueup.feedback import records, views
 from trueup.gathering import candidates, resumable
 from trueup.models import causal, selfcheck
-from trueup.settings.evaluate_settings import EvaluateSettings
+from trueup.settings.gathering_settings import EvaluateSettings
 
 TOKENS = 8192
 CHUNK = 32
@@ -118,7 +118,7 @@ def reward_measures(
         found = views.ordered_pairs(example)
         if own is None:
             continue
-        for of, label in orders.labels(example):
+        for of, label in records.labels(example):
             points.append((own[of], label, at) if label >= 0.5 else (-own[of], 1 - label, at))
         if isinstance(found, records.Discarded):
             continue

@@ -14,10 +14,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from trueup.errors import InputError
+from trueup.feedback import json_rows, turns
 from trueup.feedback.fields import Field
-from trueup.feedback.json_rows import first_fault, parsed, what_is_wrong
 from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response, Tools, Vote
-from trueup.feedback.turns import content, message_json
 from trueup.files import replaced_file
 from trueup.words import reason, shortened
 
@@ -65,7 +64,7 @@ def prompt_parts(prompt: Prompt) -> list[object]:
 
 
 def content_json(value: Content) -> object:
-    return value if isinstance(value, str) else [message_json(one) for one in value]
+    return value if isinstance(value, str) else [turns.message_json(one) for one in value]
 
 
 def response_json(response: Response) -> dict[str, object]:
@@ -84,7 +83,7 @@ def response_json(response: Response) -> dict[str, object]:
 def example_from_row(value: Mapping[str, object], origin: Origin) -> Example:
     """The example that a JSON object holds; keys beside prompt, responses, comparisons, votes, tools are not read."""
     row = Field(value, origin)
-    prompt = content(row["prompt"])
+    prompt = turns.content(row["prompt"])
     given = row["responses"]
     responses = tuple(map(response_from, given.items('objects {"content": ...}')))
     if not responses:
@@ -124,7 +123,7 @@ def response_from(one: Field) -> Response:
     if demonstration and not isinstance(demonstration.value, bool):
         raise demonstration.unexpected("true or false")
     return Response(
-        content(one["content"]),
+        turns.content(one["content"]),
         score=one.optional("score", Field.number),
         label=one.optional("label", Field.label),
         demonstration=demonstration is not None and demonstration.value,
@@ -250,12 +249,12 @@ def json_list(given: Field, of: str) -> list[Field]:
     if not isinstance(given.value, str):
         return given.items(of)
     try:
-        found = parsed(given.value)
+        found = json_rows.parsed(given.value)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             rest = shortened(given.value[error.pos :].strip())
-            raise given.fault(f"{what_is_wrong(error, 'list')}: {rest}") from None
+            raise given.fault(f"{json_rows.what_is_wrong(error, 'list')}: {rest}") from None
         raise given.unexpected(f"a list of {of}, or JSON text that holds one") from error
-    if fault := first_fault(found, ""):
+    if fault := json_rows.first_fault(found, ""):
         raise given.fault(fault)
     return Field(found, given.origin, given.path).items(of)

@@ -18,8 +18,7 @@ from typing import IO, Any
 
 from trueup import display, python_objects, stop
 from trueup.errors import InputError
-from trueup.feedback import csv_rows, json_rows, tables
-from trueup.feedback.columns import AS_IT_IS, Table
+from trueup.feedback import columns, csv_rows, json_rows, tables
 from trueup.files import cache_folder, no_device
 from trueup.words import listed, near_names, one_line, reason
 
@@ -55,13 +54,13 @@ class Opened:
     file: json_rows.LoadedFile | None = None
 
 
-def opened(path: str | Path, table: Table = AS_IT_IS) -> Opened:
+def opened(path: str | Path, table: columns.Table = columns.AS_IT_IS) -> Opened:
     """Find a source of feedback: a file, a folder written by `save_to_disk`, or a data set of the hub."""
     found = as_it_stands(path, table)
-    return replace(found, rows=table.rows(found.rows, found.name)) if table != AS_IT_IS else found
+    return replace(found, rows=table.rows(found.rows, found.name)) if table != columns.AS_IT_IS else found
 
 
-def as_it_stands(path: str | Path, table: Table) -> Opened:
+def as_it_stands(path: str | Path, table: columns.Table) -> Opened:
     """As `opened`, with rows under the names that they have there."""
     if isinstance(path, str) and tables.is_hub(path):
         return _without_bytes(path, tables.hub_rows(path))
@@ -147,7 +146,9 @@ def load(path: str | Path) -> json_rows.LoadedFile:
     return file
 
 
-def rows_of(file: json_rows.LoadedFile, table: Table = AS_IT_IS) -> Iterator[json_rows.FileRow]:
+def rows_of(
+    file: json_rows.LoadedFile, table: columns.Table = columns.AS_IT_IS
+) -> Iterator[json_rows.FileRow]:
     """The rows of a file, in order. Its content tells its format, and for CSV its name as well."""
     where = ""
     if file.rewound().read(len(tables.PARQUET)) == tables.PARQUET:
@@ -278,7 +279,7 @@ class LineFile:
         return json_rows.line_row(line, self.numbers[index], self.path, last=index + 1 == len(self))
 
 
-def line_file(path: str, table: Table) -> LineFile:
+def line_file(path: str, table: columns.Table) -> LineFile:
     """Look a source through: where its rows begin, and the hash of its content. May raise Stopped."""
     source = as_it_stands(path, table)
     numbers, places = array("q"), array("q")

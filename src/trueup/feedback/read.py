@@ -10,8 +10,7 @@ from pathlib import Path
 
 from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback import canonical, containers, fields, json_rows, orders, turns
-from trueup.feedback.columns import AS_IT_IS, Table
+from trueup.feedback import canonical, columns, containers, fields, json_rows, records, turns
 from trueup.feedback.layouts.known import LAYOUTS, recognise
 from trueup.feedback.layouts.layout import Layout
 from trueup.feedback.records import Counts, Discarded, Example, Origin, Prompt, count
@@ -85,7 +84,9 @@ class Feedback:
         return [line for report in self.files for line in report.lines()]
 
 
-def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0, table: Table = AS_IT_IS) -> Feedback:
+def read_feedback(
+    paths: Sequence[str | Path], *, skip_bad: int = 0, table: columns.Table = columns.AS_IT_IS
+) -> Feedback:
     """Read files of any known layouts: JSON lines, a JSON array, CSV or Parquet, plain or gzipped, each.
     A name may also be a folder of `datasets.save_to_disk`, or `hub:owner/name?split=test`. In every example prompt
     and responses are of one kind: text, or messages. Up to `skip_bad` malformed rows are left out."""
@@ -131,12 +132,12 @@ def read_source(source: containers.Opened, *, skip_bad: int) -> tuple[list[Examp
         keys.update(row.value)
         for key in layout.unused(row.value):
             unused.setdefault(key, []).append(row.number)
-        reason = made.reason if isinstance(made, Discarded) else orders.unusable_because(made)
+        reason = made.reason if isinstance(made, Discarded) else turns.unusable_because(made)
         if reason:
             unusable.setdefault(reason, []).append(row.number)
         elif isinstance(made, Example):
             examples.append(made)
-            if orders.contradicts_scores(made):
+            if records.contradicts_scores(made):
                 contradicting.append(row.number)
     if len(bad) > skip_bad:
         rest = f"; {counted(len(bad), 'bad row')} in this file ({numbered(bad)})" if len(bad) > 1 else ""
@@ -174,7 +175,9 @@ class Prompts:
     """Those of the sources that hold feedback: what is known of these prompts already."""
 
 
-def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0, table: Table = AS_IT_IS) -> Prompts:
+def read_prompts(
+    paths: Sequence[str | Path], *, skip_bad: int = 0, table: columns.Table = columns.AS_IT_IS
+) -> Prompts:
     """Read the prompts of files, each once: of rows that hold `prompt` and no feedback, or of the examples."""
     found: list[Prompt] = []
     examples: list[Example] = []
@@ -196,7 +199,9 @@ def each_once(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     return tuple(kept.values())
 
 
-def _of_file(path: str | Path, skip_bad: int, table: Table) -> tuple[list[Prompt], list[Example], int]:
+def _of_file(
+    path: str | Path, skip_bad: int, table: columns.Table
+) -> tuple[list[Prompt], list[Example], int]:
     """The prompts of a file, its examples where it holds feedback, and how many rows were skipped."""
     source = containers.opened(path, table)
     first = next(source.rows)

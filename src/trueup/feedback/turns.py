@@ -187,6 +187,17 @@ def switched_off(response: Content) -> bool:
     return bool(own) and all(map(not_learned, own))
 
 
+def unusable_because(example: Example) -> str | None:
+    """Why nothing can be learned from an example, as a clause; None where something can."""
+    if any(says_nothing(response.content) for response in example.responses):
+        return "a response is empty"
+    if example.prompt.content == ():
+        return "no turn stands before the response"
+    if any(switched_off(response.content) for response in example.responses):
+        return "the response is switched off in the loss"
+    return None
+
+
 def ends_with_assistant(prompt: Content) -> bool:
     """Whether a prompt of messages ends with a turn of the assistant, which a response cannot continue."""
     return not isinstance(prompt, str) and prompt[-1:] != () and prompt[-1].role == "assistant"

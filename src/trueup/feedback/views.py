@@ -11,7 +11,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from trueup.errors import InputError
-from trueup.feedback import orders, records
+from trueup.feedback import records
 from trueup.feedback.records import Discarded, Example, Group, Origin, View, count
 from trueup.words import counted
 
@@ -45,12 +45,12 @@ def pairs(example: Example) -> Found[records.PairRelation]:
 def ordered_pairs(example: Example) -> list[tuple[int, int, float]] | Discarded:
     """(better, worse, probability) of the pairs that `pairs` finds, by the responses' positions in the example."""
     if example.comparisons:
-        compared = orders.distinct(example)
-        found = [(one.better, one.worse, one.probability) for one in orders.agreed(compared)]
+        compared = records.distinct(example)
+        found = [(one.better, one.worse, one.probability) for one in records.agreed(compared)]
         return found or Discarded(CONTRADICTING if compared else IDENTICAL, example.origin)
-    given, equal = orders.scores(example), SCORES_EQUAL
+    given, equal = records.scores(example), SCORES_EQUAL
     if len(given) < 2:
-        given, equal = orders.labels(example), LABELS_EQUAL
+        given, equal = records.labels(example), LABELS_EQUAL
     if len(given) < 2:
         return Discarded("nothing compares two responses", example.origin)
     ordered = [(better, worse) for better, high in given for worse, low in given if high > low]
@@ -95,14 +95,14 @@ def rankings(example: Example) -> Found[records.RankRelation]:
     total = len(example.responses)
     if total == 1:
         return Discarded(SINGLE, example.origin)
-    scored, labelled = orders.scores(example), orders.labels(example)
+    scored, labelled = records.scores(example), records.labels(example)
     if len(scored) == total:
         return ranked(example, scored, SCORES_EQUAL)
     if example.comparisons:
-        compared = orders.distinct(example)
+        compared = records.distinct(example)
         if not compared:
             return Discarded(IDENTICAL, example.origin)
-        below = orders.beaten(compared)
+        below = records.beaten(compared)
         if any(position in under for position, under in below.items()):
             return Discarded(CONTRADICTING, example.origin)
         counted = [(position, float(len(below[position]))) for position in sorted(below)]
@@ -120,7 +120,7 @@ def rankings(example: Example) -> Found[records.RankRelation]:
     return Discarded(reason, example.origin)
 
 
-def ranked(example: Example, values: Sequence[orders.Value], equal: str) -> Found[records.RankRelation]:
+def ranked(example: Example, values: Sequence[records.Value], equal: str) -> Found[records.RankRelation]:
     if len({value for _, value in values}) < 2:
         return Discarded(equal, example.origin)
     used = [position for position, _ in values]
@@ -137,18 +137,18 @@ def points(example: Example, *, mark: bool = False) -> Found[records.PointRelati
     """A label in [0, 1] per response; a demonstration without a label has the label 1; `mark` marks those.
     Where there is neither, comparisons: 1 for the chosen and 0 for the rejected response, or the probability and its
     rest; the mean of several. One that was both chosen and rejected is left out."""
-    found = dict(orders.labels(example))
+    found = dict(records.labels(example))
     for position, response in enumerate(example.responses):
         if response.demonstration:
             found.setdefault(position, 1.0)
     if not found and example.comparisons:
-        if not orders.distinct(example):
+        if not records.distinct(example):
             return Discarded(IDENTICAL, example.origin)
-        found = dict(orders.clear_wins(example))
+        found = dict(records.clear_wins(example))
         if not found:
             return Discarded("every response is both chosen and rejected", example.origin)
     if not found:
-        reason = SCORES_ALONE if orders.scores(example) else "nothing labels a response"
+        reason = SCORES_ALONE if records.scores(example) else "nothing labels a response"
         return Discarded(reason, example.origin)
     used = sorted(found)
     marks = tuple(mark and example.responses[position].demonstration for position in used)
@@ -161,14 +161,14 @@ def demonstrations(example: Example) -> Found[records.DemonstrationRelation]:
     used = [position for position, response in enumerate(example.responses) if response.demonstration]
     reason = "nothing says which response to imitate"
     if not used and example.comparisons:
-        compared = orders.distinct(example)
-        used = sorted(position for position, sure in orders.wins(compared).items() if min(sure) > 0.5)
+        compared = records.distinct(example)
+        used = sorted(position for position, sure in records.wins(compared).items() if min(sure) > 0.5)
         reason = "every response lost a comparison" if compared else IDENTICAL
-    elif not used and orders.labels(example):
-        used = [position for position, label in orders.labels(example) if label == 1]
+    elif not used and records.labels(example):
+        used = [position for position, label in records.labels(example) if label == 1]
         reason = "no response labelled 1"
-    elif not used and orders.scores(example):
-        used = [max(orders.scores(example), key=lambda value: value[1])[0]]
+    elif not used and records.scores(example):
+        used = [max(records.scores(example), key=lambda value: value[1])[0]]
     if not used:
         return Discarded(reason, example.origin)
     return group(example, used, records.DemonstrationRelation())
@@ -179,7 +179,7 @@ def demonstrations(example: Example) -> Found[records.DemonstrationRelation]:
 
 def filtered_demonstrations(example: Example, *, threshold: float) -> Found[records.DemonstrationRelation]:
     """The responses whose score is above the threshold, not equal to it."""
-    scores = orders.scores(example)
+    scores = records.scores(example)
     used = [at for at, score in scores if score > threshold]
     if not used:
         return Discarded("no response is above the threshold" if scores else UNSCORED, example.origin)
@@ -187,15 +187,15 @@ def filtered_demonstrations(example: Example, *, threshold: float) -> Found[reco
 
 
 def best_demonstrations(example: Example) -> Found[records.DemonstrationRelation]:
-    if not orders.scores(example):
+    if not records.scores(example):
         return Discarded(UNSCORED, example.origin)
-    at, _ = max(orders.scores(example), key=lambda value: value[1])
+    at, _ = max(records.scores(example), key=lambda value: value[1])
     return group(example, [at], records.DemonstrationRelation())
 
 
 def weighted_demonstrations(example: Example) -> Found[records.WeightRelation]:
     """The responses that have a score, with it for their weight; those of weight 0 are left out."""
-    found = [(at, score) for at, score in orders.scores(example) if score > 0]
+    found = [(at, score) for at, score in records.scores(example) if score > 0]
     if not found:
         return Discarded(UNSCORED, example.origin)
     return group(example, [at for at, _ in found], records.WeightRelation(tuple(score for _, score in found)))
@@ -206,7 +206,7 @@ def graded_pairs(example: Example) -> Found[records.GradedPairRelation]:
     found = ordered_pairs(example)
     if isinstance(found, Discarded):
         return found
-    known = dict(orders.scores(example))
+    known = dict(records.scores(example))
     sides = [(known.get(better), known.get(worse)) for better, worse, _ in found]
     gaps = tuple(0.0 if high is None or low is None else max(0.0, high - low) for high, low in sides)
     made = group_of_pairs(example, found)
@@ -215,7 +215,7 @@ def graded_pairs(example: Example) -> Found[records.GradedPairRelation]:
 
 def scored(example: Example, *, least: int = 1) -> Found[records.RankRelation]:
     """All of at least `least` responses with their scores, identical ones too: they are draws of a policy."""
-    found = orders.scores(example)
+    found = records.scores(example)
     if len(found) < max(least, len(example.responses)):
         return Discarded(NOT_ALL_SCORED if len(found) < len(example.responses) else ALONE, example.origin)
     return group(example, [at for at, _ in found], records.RankRelation(tuple(score for _, score in found)))

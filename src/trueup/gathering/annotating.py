@@ -22,7 +22,7 @@ from trueup.config.run_checks import check_annotator
 from trueup.endpoints.client import Refused
 from trueup.errors import InputError
 from trueup.feedback import turns, views
-from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
+from trueup.feedback.layouts.readers import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
 from trueup.gathering import shards
 from trueup.gathering.judging import annotator_loader, judge, left_out, usage_lines

@@ -20,9 +20,9 @@ from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import Encoder, Limits
 from trueup.config.run_checks import check_annotator, check_file
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback import orders, read, turns, views
+from trueup.feedback import read, records, turns, views
 from trueup.feedback.records import Content, Discarded, Example, Prompt, Response, content_key
-from trueup.feedback.transforms.transform import merged
+from trueup.feedback.transforms import merged
 from trueup.gathering import shards
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
@@ -226,18 +226,18 @@ def best_of(example: Example) -> Example | Discarded:
 
     Without scores it is the one with the highest mean probability of being preferred, 1/2 where that is unknown.
     """
-    found = list(orders.scores(example)) or _preferred(example)
+    found = list(records.scores(example)) or _preferred(example)
     if not found:
         return Discarded("nothing says which response is best", example.origin)
     at, score = max(found, key=lambda value: value[1])
     return Example(example.prompt, (replace(example.responses[at], score=score),))
 
 
-def _preferred(example: Example) -> list[orders.Value]:
+def _preferred(example: Example) -> list[records.Value]:
     """How surely each response is preferred to the others, in [0, 1]; nothing without comparisons."""
     if not example.comparisons:
         return []
-    found, others = orders.wins(example.comparisons), len(example.responses) - 1
+    found, others = records.wins(example.comparisons), len(example.responses) - 1
     return [
         (at, (sum(sure) + 0.5 * (others - len(sure))) / others)
         for at, sure in ((at, found.get(at, [])) for at in range(others + 1))

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from trueup import model_folder, words
-from trueup.batch import chat_template, pieces
+from trueup.batch import chat_template, pieces, tokens
 from trueup.batch.encode import UNSPELLED, EncodedGroup, Encoder, Limits
-from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
 from trueup.feedback.turns import Turns, as_messages
@@ -281,6 +280,6 @@ class EncodedFeedback:
         self.found.setdefault((kind, about, self.part), []).append((example, detail))
 
 
-def _after_ends(row: TokenRow, ends: tuple[int, ...]) -> list[int]:
+def _after_ends(row: tokens.TokenRow, ends: tuple[int, ...]) -> list[int]:
     ended = np.isin(row.ids[:-1], ends) & row.scored[:-1] & row.scored[1:]
     return [int(token) for token in row.ids[1:][ended]]

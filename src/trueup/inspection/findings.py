@@ -11,9 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from trueup.feedback import orders, views
+from trueup.feedback import records, turns, views
 from trueup.feedback.records import Content, Counts, Example, Message, Origin, content_key, count, scores_of
-from trueup.feedback.turns import NOT_LEARNED
 from trueup.inspection.statistics import label_counts
 
 PARTS = ("training", "evaluation")
@@ -112,10 +111,10 @@ def problems_of_examples(examples: Sequence[Example], *, min_characters: int) ->
     circles = [
         one
         for one in examples
-        if any(at in under for at, under in orders.beaten(orders.distinct(one)).items())
+        if any(at in under for at, under in records.beaten(records.distinct(one)).items())
     ]
     yield from found("contradicting-comparisons", circles)
-    yield from found("contradicting-scores", [one for one in examples if orders.contradicts_scores(one)])
+    yield from found("contradicting-scores", [one for one in examples if records.contradicts_scores(one)])
     yield from _clashes("contradicting-rows", opposite_pairs(examples), "contradicts")
     yield from _clashes("contradicting-labels", opposite_labels(examples), "contradicts")
     yield from _order(examples)
@@ -254,7 +253,7 @@ JUDGEMENT = re.compile(
 )
 """Last words of keys that judge responses, and first words of those that end with a word of `SIDES`."""
 SIDES = {"chosen", "rejected", "a", "b", "ratio"}
-OURS = {*NOT_LEARNED, "tool_calls"}
+OURS = {*turns.NOT_LEARNED, "tool_calls"}
 """Keys that are for training, not for the template, and calls, which a template that leaves them out is refused for."""
 TRIES = 20
 """How many examples are rendered with and without a key before it is taken for one that is left out."""

@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trueup import display, words
 from trueup.errors import InputError
-from trueup.feedback import columns, containers
-from trueup.feedback.read import FileReport, read_source
+from trueup.feedback import columns, containers, read, turns, views
 from trueup.feedback.records import Discarded, Example, Origin, count, scores_of
-from trueup.feedback.turns import as_chat, turns_in_loss, what_turns_did
-from trueup.feedback.views import judged_pairs
 from trueup.inspection import findings, statistics
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
 from trueup.settings.data_settings import part_of
@@ -67,7 +64,7 @@ class Collected:
     """The training data or the evaluation data, as read."""
 
     examples: tuple[Example, ...] = ()
-    files: tuple[FileReport, ...] = ()
+    files: tuple[read.FileReport, ...] = ()
     unreadable: tuple[str, ...] = ()
 
 
@@ -126,7 +123,8 @@ def inspect(
     training, evaluation = collect(data, table), collect(eval_data, table)
     if coding is not None and coding.chat:
         training, evaluation = (
-            replace(part, examples=tuple(map(as_chat, part.examples))) for part in (training, evaluation)
+            replace(part, examples=tuple(map(turns.as_chat, part.examples)))
+            for part in (training, evaluation)
         )
     examples = training.examples
     overlap, overlapping = findings.prompt_overlap(examples, evaluation.examples)
@@ -140,14 +138,14 @@ def inspect(
     unit = "characters"
     tokens: encoded.TokenCounts | None = None
     shown: tuple[Shown, ...] = ()
-    turns: list[str] = []
+    of_turns: list[str] = []
     if coding is not None:
         from trueup.inspection.encoded import EncodedFeedback  # which needs numpy
         from trueup.models.tokenizer import quiet_library
 
-        learned = turns_in_loss(examples, coding.turns)
-        turns = [what_turns_did(examples, learned)] if coding.turns == "all" else []
-        held_out = turns_in_loss(evaluation.examples, coding.turns)
+        learned = turns.turns_in_loss(examples, coding.turns)
+        of_turns = [turns.what_turns_did(examples, learned)] if coding.turns == "all" else []
+        held_out = turns.turns_in_loss(evaluation.examples, coding.turns)
         chosen = choose(replace(training, examples=learned), rows, show) if training.files else []
         with quiet_library():  # the library warns of long texts, which are counted here
             everything = display.track([*learned, *held_out], "tokenizing")
@@ -170,14 +168,14 @@ def inspect(
         problems=tuple(sorted(problems, key=lambda one: list(Severity).index(one.severity))),
         shown=shown,
         coding=coding,
-        turns=turns,
+        turns=of_turns,
     )
 
 
 def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Collected:
     """Read every source that training takes, in the order given; files that cannot be read are kept as errors."""
     examples: list[Example] = []
-    reports: list[FileReport] = []
+    reports: list[read.FileReport] = []
     unreadable: list[str] = []
     for name in names:
         try:
@@ -185,11 +183,11 @@ def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Co
             if part.name.startswith(WORLD_PREFIX):
                 made, digest = examples_of_world(part.name)
                 found = list(made)
-                report = FileReport(
+                report = read.FileReport(
                     part.name, "the built-in world", len(made), len(made), digest, count(made)
                 )
             else:
-                found, report = read_source(containers.opened(part.name, table), skip_bad=sys.maxsize)
+                found, report = read.read_source(containers.opened(part.name, table), skip_bad=sys.maxsize)
         except InputError as error:
             unreadable.append(str(error))
             continue
@@ -218,7 +216,7 @@ def problems_of_reading(part: Collected) -> list[Finding]:
     return problems
 
 
-def _of_keys(report: FileReport) -> list[Finding]:
+def _of_keys(report: read.FileReport) -> list[Finding]:
     """Keys of a file that nothing reads."""
     problems = []
     by_kind: dict[tuple[str, str], list[str]] = {}
@@ -252,7 +250,7 @@ def show_example(example: Example, coding: encoded.Coding) -> Shown:
         return Shown(origin, reason)
     tokenizer = coding.tokenizer
     prompt = _run("prompt", [int(token) for token in made.tokens.prompt], tokenizer)
-    judged = judged_pairs(example)
+    judged = views.judged_pairs(example)
     responses = []
     for at, (row, full) in enumerate(zip(made.tokens.responses, uncut.tokens.responses, strict=True)):
         runs = _runs([int(token) for token in row.ids], [bool(one) for one in row.scored], tokenizer)

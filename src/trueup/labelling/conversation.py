@@ -22,7 +22,7 @@ from trueup.files import Journal
 from trueup.gathering import candidates
 from trueup.sampling import sampler
 from trueup.sampling.engines.in_process import InProcessSampler
-from trueup.settings.evaluate_settings import ChatSettings, EvaluateSettings
+from trueup.settings.gathering_settings import ChatSettings, EvaluateSettings
 from trueup.words import logger, reason, spelled
 
 HELP = "/new begins another conversation, /undo takes back the last turn, /quit ends; // begins a line with a slash"

@@ -18,7 +18,7 @@ from typing import Any
 
 from trueup import estimates
 from trueup.errors import InputError
-from trueup.feedback import canonical, orders
+from trueup.feedback import canonical, records
 from trueup.feedback.records import VERDICTS, Comparison, Example, Vote
 from trueup.settings.command_settings import LabelSettings
 from trueup.words import counted, reason
@@ -90,9 +90,9 @@ def gold_of(examples: Sequence[Example]) -> list[Pair]:
     """Pairs whose answer is known: by comparisons, or by scores where there are none."""
     found = []
     for example in examples:
-        better = [(one.better, one.worse) for one in orders.agreed(orders.distinct(example))]
+        better = [(one.better, one.worse) for one in records.agreed(records.distinct(example))]
         if not example.comparisons:
-            scores = orders.scores(example)
+            scores = records.scores(example)
             better = [
                 (one[0], other[0]) if one[1] > other[1] else (other[0], one[0])
                 for one, other in combinations(scores, 2)

@@ -1,6 +1,6 @@
 """Binary classifier optimization. Jung et al., 2024, https://arxiv.org/abs/2404.04656."""
 
-from trueup.feedback.transforms.labels import Thumbs, check_classes
+from trueup.feedback.labels import Thumbs, check_classes
 from trueup.methods import kinds
 
 

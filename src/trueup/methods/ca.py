@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
+from trueup.feedback.transforms import StandardizedRewards, WrittenReward
 from trueup.methods import kinds
 
 

@@ -4,8 +4,7 @@ from functools import partial
 
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
-from trueup.feedback.transforms.transform import MergedPrompts
+from trueup.feedback.transforms import MergedPrompts, StandardizedRewards
 from trueup.methods import kinds
 
 

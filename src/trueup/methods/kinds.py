@@ -16,17 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
 from pydantic import Field
 
 from trueup.feedback import views
+from trueup.feedback.labels import Scale
 from trueup.feedback.records import DemonstrationRelation, PointRelation, View
-from trueup.feedback.transforms.labels import Scale
-from trueup.feedback.transforms.transform import Transform
-from trueup.methods.method import Collate, ExamplesCheck, Index, Objective, P, R, Ref
-from trueup.methods.method import Method as Method
-from trueup.methods.method import method as method
-from trueup.references.choices import AnyReference as AnyReference
-from trueup.references.choices import Frozen as Frozen
-from trueup.references.choices import NoReference as NoReference
-from trueup.references.choices import ReferenceChoice
-from trueup.references.choices import TrustRegion as TrustRegion
+from trueup.feedback.transforms import Transform
+from trueup.methods.method import Collate, ExamplesCheck, Index, Method, Objective, P, R, Ref, method
+from trueup.references.choices import AnyReference, Frozen, NoReference, ReferenceChoice, TrustRegion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +29,8 @@ if TYPE_CHECKING:
     from trueup.objectives.loss import Loss, Measurement, StepObjective
     from trueup.objectives.rollout import Rollout
 
+__all__ = ["AnyReference", "Frozen", "Method", "NoReference", "TrustRegion", "method"]
+"""What a method's file needs that stands elsewhere."""
 PAIRS = "pairs, or anything that orders two responses to one prompt"
 THUMBS = "labelled responses (thumbs up and down); pairs count as one of each"
 REWARDS = "responses with scores; or with labels; or pairs, chosen 1 and rejected 0"

@@ -1,7 +1,7 @@
 """Kahneman-Tversky optimization. Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306."""
 
+from trueup.feedback.labels import Thumbs, check_class_balance
 from trueup.feedback.records import by_label
-from trueup.feedback.transforms.labels import Thumbs, check_class_balance
 from trueup.methods import kinds
 
 

@@ -20,7 +20,7 @@ from typing_extensions import TypeVar
 
 from trueup import python_objects
 from trueup.feedback.records import Example, View
-from trueup.feedback.transforms.transform import Transform
+from trueup.feedback.transforms import Transform
 from trueup.references.choices import NoReference, ReferenceChoice
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in

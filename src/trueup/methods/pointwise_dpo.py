@@ -1,6 +1,6 @@
 """Point-wise DPO. Cai et al., 2023, https://arxiv.org/abs/2312.02554."""
 
-from trueup.feedback.transforms.labels import GradedLabels, check_classes
+from trueup.feedback.labels import GradedLabels, check_classes
 from trueup.methods import kinds
 
 

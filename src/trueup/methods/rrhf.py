@@ -3,7 +3,7 @@
 from typing import Literal
 
 from trueup.feedback import views
-from trueup.feedback.transforms.transform import MergedPrompts
+from trueup.feedback.transforms import MergedPrompts
 from trueup.methods import kinds
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from trueup.feedback.transforms.standardized_rewards import RejectionSampled
+from trueup.feedback.transforms import RejectionSampled
 from trueup.methods import kinds
 from trueup.methods.dpo import dpo
 from trueup.methods.slic import slic

@@ -1,7 +1,7 @@
 """Reward-weighted regression. Peters and Schaal, 2007; Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
 
 from trueup.feedback import views
-from trueup.feedback.transforms.standardized_rewards import ExponentialWeights, StandardizedRewards
+from trueup.feedback.transforms import ExponentialWeights, StandardizedRewards
 from trueup.methods import kinds
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from trueup.feedback import views
-from trueup.feedback.transforms.labels import GradedLabels, check_classes
+from trueup.feedback.labels import GradedLabels, check_classes
 from trueup.methods import kinds
 
 

@@ -1,7 +1,7 @@
 """Unlikelihood training. Welleck et al., 2019, https://arxiv.org/abs/1908.04319."""
 
 from trueup.feedback import views
-from trueup.feedback.transforms.labels import check_classes
+from trueup.feedback.labels import check_classes
 from trueup.methods import kinds
 
 

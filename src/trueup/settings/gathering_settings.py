@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from trueup.settings import annotator_settings as judging
 from trueup.settings import data_settings, schema
-from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
 COMMON = Role(common=True)
 OUTPUT = Role(common=True, affects="nothing")
 EXAMPLES = Role(affects="examples")
 FIRST = Role(common=True, affects="examples")
+JUDGED = Role("Judging them", common=True, forms=judging.ANNOTATORS)
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
 ENGINES = schema.modules_of("sampling", "engines")
 if TYPE_CHECKING:
@@ -133,7 +134,9 @@ class SampleSettings(BaseModel):
     sampler: Annotated[SamplerSettings, Role("How responses are drawn")] = SamplerSettings()
     """How responses are sampled."""
 
-    annotator: Annotated[AnnotatorChoice | None, Role("Judging them", common=True, forms=ANNOTATORS)] = None
+    annotator: Annotated[
+        judging.AnnotatorChoice | None, Role("Judging them", common=True, forms=judging.ANNOTATORS)
+    ] = None
     """Who judges the responses right away."""
     best: Annotated[bool, FIRST] = False
     """Keep only the response that is judged best of each prompt."""
@@ -194,7 +197,7 @@ class AnnotateSettings(BaseModel):
     """Replace the output if it is there."""
     shard: Annotated[schema.Shard | None, SAME_RESULT] = None
     """Do one of several shares of the work, as in 3/16; --merge puts together what all of them write."""
-    annotator: Annotated[AnnotatorChoice, Role("Who judges", common=True, forms=ANNOTATORS)]
+    annotator: Annotated[judging.AnnotatorChoice, Role("Who judges", common=True, forms=judging.ANNOTATORS)]
     """Who judges the responses."""
     seed: Amount = 0
     """Seed of an annotator's noise."""
@@ -217,7 +220,7 @@ class AnnotateSettings(BaseModel):
     @classmethod
     def _annotator_is_given(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("annotator") is None:
-            raise ValueError(f"annotator is required, to say who judges: give {ANNOTATORS}")
+            raise ValueError(f"annotator is required, to say who judges: give {judging.ANNOTATORS}")
         return values
 
     @model_validator(mode="after")
@@ -242,4 +245,121 @@ class AnnotateSettings(BaseModel):
                     f"annotator.{name} is what a judge is asked, and with rewrite nothing is judged; give "
                     "rewrite_template"
                 )
+        return self
+
+
+OF_TRAINING = ("models", "resync")
+OF_SERVERS = ("engine", "base_url", "server_model", "key_variable", "concurrency", "timeout")
+NOT_HERE = tuple(f"sampler.{name}" for name in (*OF_TRAINING, *OF_SERVERS))
+"""Settings of the sampler that are no options of the command."""
+
+
+class EvaluateSettings(BaseModel):
+    """Which models to look at side by side, on what, and by whom."""
+
+    model_config = STRICT
+
+    models: Annotated[Texts, Role("What to evaluate", common=True)] = ()
+    """Runs, checkpoints, models or adapters, world, or files with responses."""
+    prompts: Annotated[Texts, FIRST] = ()
+    """What to ask: files with prompts or feedback; hub:OWNER/NAME; or world:prompts. Left out: those of the files."""
+    output: Annotated[Text, OUTPUT] = "evaluation"
+    """A folder for evaluation.json and responses.jsonl."""
+    count: Annotated[Count | None, FIRST] = None
+    """Ask the first prompts only, this many."""
+    seed: Annotated[Amount, COMMON] = 0
+    """Seed of all that is drawn."""
+    skip_bad: Amount = 0
+    """How many unreadable rows to leave out."""
+    columns: data_settings.Columns = ()
+    values: data_settings.Values = ()
+    chat: bool | None = None
+    """Make of raw prompts a turn of the user, as `trueup train` does."""
+    overwrite: Annotated[bool, OUTPUT] = False
+    """Replace the evaluation that is there; what it found and still holds is not done again."""
+
+    judge: Annotated[judging.JudgeChoice | None, Role("Who judges", common=True, forms=judging.JUDGES)] = None
+    """Who compares the responses of two models, in both orders."""
+    against: Annotated[Text | None, COMMON] = None
+    """Compare every model with this one only. Left out: every two of them."""
+    rate: Annotated[Texts, COMMON] = ()
+    """What the judge rates every response by: coherence, correctness, detail, helpfulness, harmlessness, or a sentence
+    of yours that says what a response has to be."""
+    reward: Annotated[judging.ScorerChoice | None, Role(common=True, forms=judging.REWARD_FORMS)] = None
+    """What scores every response."""
+
+    reference: Annotated[Text | None, Role("What else to measure", common=True)] = None
+    """The model that divergence is measured from. Left out: of a run, the model it began with."""
+    fluency: Annotated[Text | None, COMMON] = None
+    """A third model, under which the perplexity of the responses is measured."""
+    held_out: Annotated[Texts, COMMON] = ()
+    """Files of feedback on which implicit rewards and the reward are measured, each by itself and all together."""
+
+    sampler: Annotated[OneResponse, Role("How responses are drawn")] = SamplerSettings(responses=1)
+    """How responses are sampled."""
+    max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Model and machine")] = None
+    """Most tokens of a prompt and a response together. Left out: what the model was made for."""
+    device: Device = "auto"
+    """Where a model computes. auto is the GPU if there is one."""
+    trust_remote_code: Annotated[bool, SAME_RESULT] = False
+    """Run Python code that lies in the model's folder."""
+    chat_template: str | None = None
+    """File with a Jinja chat template. Left out: the tokenizer's."""
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if not self.models:
+            raise ValueError("models is required: runs, models or files with responses to look at")
+        if twice := [name for name in self.models if self.models.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is given twice; give each model once")
+        if self.rate and self.judge is None:
+            raise ValueError(f"rate needs a judge who rates: give judge {judging.JUDGES}")
+        if self.against is not None and self.against not in self.models:
+            raise ValueError(f"against {self.against}: it is none of the models given; give it there, too")
+        return self
+
+
+class ChatSettings(BaseModel):
+    """Which model to talk to, or which two, and what is kept."""
+
+    model_config = STRICT
+
+    model: Annotated[Text, Role("Chat", common=True)]
+    """A run, a checkpoint, a model or adapter, or world."""
+    against: Annotated[Text | None, COMMON] = None
+    """Another one: both answer, blind and in random order, and you say which is better."""
+    keep: Annotated[Text | None, COMMON] = None
+    """A .jsonl file to which each preference is added as feedback."""
+    person: Text = "person"
+    """Who says which is better; stands with each preference."""
+    system: Text | None = None
+    """The system's message."""
+    chat: bool | None = None
+    """Whether to talk in messages. Left out: where all models have a chat template."""
+    turn: Annotated[Text, Role(escaped=True)] = "{text}"
+    r"""Without messages, what is put behind the text so far, with your line as {text}; such as
+    "\n\nHuman: {text}\n\nAssistant:"."""
+    seed: Amount = 0
+    """Of answers and of sides."""
+    sampler: Annotated[OneResponse, Role("How answers are drawn")] = SamplerSettings(responses=1)
+    """How answers are drawn."""
+    max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Model and machine")] = None
+    """Most tokens of a conversation. Left out: what the model was made for."""
+    device: Device = "auto"
+    """Where a model computes. auto is the GPU if there is one."""
+    trust_remote_code: Annotated[bool, SAME_RESULT] = False
+    """Run Python code that lies in the model's folder."""
+    chat_template: str | None = None
+    """File with a Jinja chat template. Left out: the tokenizer's."""
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.keep is not None and self.against is None:
+            raise ValueError("keep is for preferences between two models; give --against, too")
+        if self.keep is not None and not self.keep.endswith(".jsonl"):
+            raise ValueError(
+                f"keep {self.keep}: only JSON lines are added to; give a name that ends in .jsonl"
+            )
+        if self.turn.count("{text}") != 1:
+            raise ValueError("turn has to hold {text} once, which stands for the line you write")
         return self

@@ -165,3 +165,22 @@ def _truth_values(values: Mapping[str, Any], model: object, prefix: str = "") ->
         elif isinstance(given, bool) and isinstance(made, int | float) and not isinstance(made, bool):
             path = f"{prefix}{name}"
             yield SettingProblem(path, f"{path} must be a number; got {str(given).lower()}")
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two plain values mean the same, text from the command line included: "1e-6" and 1e-06."""
+    return one == other or _plain(one) == _plain(other)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return _plain(value[0])
+    if not isinstance(value, str):
+        return value
+    word = value.strip().lower()
+    if word in ("true", "false"):
+        return word == "true"
+    try:
+        return float(word)
+    except ValueError:
+        return value

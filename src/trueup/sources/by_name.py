@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from trueup import display, model_folder, model_hub, python_objects
 from trueup.batch.chat_template import today
 from trueup.errors import InputError
-from trueup.feedback import canonical, columns, orders, turns
+from trueup.feedback import canonical, columns, records, turns
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.settings import annotator_settings, data_settings
@@ -74,7 +74,7 @@ def examples_named(
             report.tell()
             fingerprints[report.path] = report.sha256
             read.append((part, own := list(islice(left, report.examples))))
-            if line := orders.agreement_of_people(own):
+            if line := records.agreement_of_people(own):
                 display.data_logger.info(f"{report.path}: {line}")
     examples: list[Example] = []
     for part, made in read:

@@ -62,8 +62,8 @@ def train(
             annotator="world:gold"`.
         output: folder of the run; it must not hold one already.
         quiet: show warnings only.
-        settings: any setting in docs/settings.md by name; `reward` is short for an
-            annotator that scores (`trueup.config.annotator_names`). `eval_data` and `prompts` may be in memory too, and
+        settings: any setting in docs/settings.md by name; `reward` is short for an annotator that scores
+            (`trueup.settings.annotator_settings`). `eval_data` and `prompts` may be in memory too, and
             `reward` and `annotator` functions of a prompt and a response; `annotator` also of a prompt and two.
 
     Raises:

@@ -19,7 +19,7 @@ from trueup.errors import InputError
 from trueup.feedback import turns, views
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Comparison, Discarded, Example, Group, Prompt, Response, scores_of
-from trueup.feedback.transforms.transform import Fitted, fit_all
+from trueup.feedback.transforms import Fitted, fit_all
 from trueup.methods.method import Method
 from trueup.model_folder import context_length
 from trueup.models import causal, load

@@ -16,7 +16,7 @@ from trueup.batch import encode, tokens
 from trueup.batch.tokenizing import TokenCache, Tokenized, tokenize, tokens_of
 from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback import columns, containers, orders, turns
+from trueup.feedback import columns, containers, turns
 from trueup.feedback.layouts.known import recognise
 from trueup.feedback.layouts.layout import Layout
 from trueup.feedback.records import Discarded, Example, Group, Origin
@@ -97,7 +97,7 @@ class LazyFile:
         origin = Origin(self.lines.path, row.number)
         self.layout = self.layout or recognise(row.value, origin, row.empty)
         made = self.layout.example(row.value, origin)
-        if isinstance(made, Example) and (reason := orders.unusable_because(made)):
+        if isinstance(made, Example) and (reason := turns.unusable_because(made)):
             return Discarded(reason, origin)
         return made
 

@@ -12,7 +12,7 @@ from trueup import model_folder, model_hub
 from trueup.config.resolve import RUN_FILE, Resolved, load_run
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
-from trueup.feedback.transforms.standardized_rewards import WrittenReward
+from trueup.feedback.transforms import WrittenReward
 from trueup.models import load, lora, reward
 from trueup.models.tokenizer import quiet_library
 from trueup.settings.command_settings import ExportSettings

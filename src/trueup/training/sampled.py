@@ -15,7 +15,6 @@ from trueup import estimates
 from trueup.annotators import annotator, comparing
 from trueup.batch.encode import Encoder
 from trueup.batch.tokens import TokenGroup
-from trueup.config import annotator_names
 from trueup.config.run_checks import PROMPTS, check_annotator, check_feedback
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback import canonical, records, views
@@ -25,6 +24,7 @@ from trueup.parallel.processes import owned
 from trueup.references import build, choices, reference
 from trueup.sampling import engines
 from trueup.sampling.sampler import another_seed
+from trueup.settings.annotator_settings import called
 from trueup.settings.run_settings import RunSettings
 from trueup.sources import by_name, online, rollouts
 from trueup.training import data, rounds
@@ -166,7 +166,7 @@ def read_eval_prompts(
         if not name.startswith("world:"):
             check_feedback(name, PROMPTS)
     if settings.eval_choice is not None:
-        with annotator_names.called("eval_by" if settings.eval_by else "annotator"):
+        with called("eval_by" if settings.eval_by else "annotator"):
             check_annotator(settings.eval_choice, trust_remote_code=settings.trust_remote_code)
     found = by_name.prompts_named(settings.eval_prompts, settings, chat=settings.chat).prompts
     if not found:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from trueup import display, stop
-from trueup.config import annotator_names, resolve
+from trueup.config import resolve, run_checks
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
@@ -156,7 +156,7 @@ class Session:
         logger.info(summary.loading(self.folder.model, scores=report is not None))
 
     def _troubles(self, run: loop.Run, report: export.RewardReport | None) -> Iterator[watch.Trouble]:
-        limits, weak = self.settings.watch, annotator_names.weak_reward(self.settings)
+        limits, weak = self.settings.watch, run_checks.weak_reward(self.settings)
         yield from run.watch.troubles()
         if unmoved := run.watch.unmoved(setup.first_values(run)):
             yield unmoved

@@ -12,13 +12,9 @@ from pathlib import Path
 from random import Random
 
 import torch
-import torch.nn.functional as F
 import transformers
 from filelock import FileLock
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from torch import Tensor
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from trueup import display, files
 from trueup.errors import InputError
@@ -27,6 +23,8 @@ from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import logger
 from trueup.world import language, people
+
+Batch = tuple[torch.Tensor, torch.Tensor]
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 MAX_LENGTH = 128
@@ -47,8 +45,8 @@ def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
     vocabulary = {
         word: index for index, word in enumerate((PAD, BOS, EOS, UNKNOWN, *language.WORDS, *language.MARKS))
     }
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -80,7 +78,7 @@ def world_config(tokenizer: transformers.PreTrainedTokenizerFast) -> transformer
     )
 
 
-def batches(tokenizer: transformers.PreTrainedTokenizerFast, rng: Random) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(tokenizer: transformers.PreTrainedTokenizerFast, rng: Random) -> Iterator[Batch]:
     """Endless batches of fresh demonstrations: token ids [N, T], and which of them belong to a response."""
     ids: dict[str, int] = tokenizer.get_vocab()
 
@@ -99,7 +97,7 @@ def batches(tokenizer: transformers.PreTrainedTokenizerFast, rng: Random) -> Ite
         yield from map(padded, cut)
 
 
-def padded(rows: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+def padded(rows: list[tuple[list[int], list[int]]]) -> Batch:
     """(prompt, response) ids -> token ids [N, T] padded right with 0, and a mask of the response tokens."""
     length = max(len(prompt) + len(response) for prompt, response in rows)
     token_ids_NT = torch.zeros(len(rows), length, dtype=torch.long)
@@ -129,7 +127,7 @@ def train_world_model(
     return model, tokenizer
 
 
-def _train(model: transformers.LlamaForCausalLM, data: Iterator[tuple[Tensor, Tensor]], steps: int) -> None:
+def _train(model: transformers.LlamaForCausalLM, data: Iterator[Batch], steps: int) -> None:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True
     )
@@ -145,7 +143,7 @@ def _train(model: transformers.LlamaForCausalLM, data: Iterator[tuple[Tensor, Te
             hidden_NTD = model.model(input_ids=token_ids_NT, use_cache=False).last_hidden_state
             predicted = response_NT[:, 1:]
             logits = model.lm_head(hidden_NTD[:, :-1][predicted])
-            loss = F.cross_entropy(logits, token_ids_NT[:, 1:][predicted])
+            loss = torch.nn.functional.cross_entropy(logits, token_ids_NT[:, 1:][predicted])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

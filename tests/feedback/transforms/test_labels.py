@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
-from trueup.feedback.transforms.labels import (
+from trueup.feedback.labels import (
     HIGH,
     LOW,
     GradedLabels,
@@ -19,6 +18,7 @@ from trueup.feedback.transforms.labels import (
     check_class_balance,
     check_classes,
 )
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 
 
 def scored(*values: float | None, **more: Any) -> Example:

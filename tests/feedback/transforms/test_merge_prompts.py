@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response, Vote
-from trueup.feedback.transforms.transform import MergedPrompts, merged
+from trueup.feedback.transforms import MergedPrompts, merged
 
 
 def example(prompt: str, *responses: Response, comparisons: tuple[Comparison, ...] = ()) -> Example:

@@ -7,7 +7,7 @@ import pytest
 
 from trueup.feedback import views
 from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
-from trueup.feedback.transforms.standardized_rewards import RejectionSampled
+from trueup.feedback.transforms import RejectionSampled
 
 
 def example(number: int, scores: tuple[float, ...]) -> Example:

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trueup.errors import InputError
-from trueup.feedback.orders import scores
-from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
-from trueup.feedback.transforms.standardized_rewards import (
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response, scores
+from trueup.feedback.transforms import (
     ExponentialWeights,
+    MergedPrompts,
     StandardizedRewards,
     WrittenReward,
+    fit_all,
 )
-from trueup.feedback.transforms.transform import MergedPrompts, fit_all
 
 
 def scored(*values: float | None) -> Example:

@@ -23,6 +23,7 @@ FORMS = TABLE.pop("forms")
 OF_FORM = ("ask", "answer", "read", "text", "optional", "request", "further", "fits", "counted")
 """Parameters of forms; all others are of shapes."""
 LISTS = {**vars(layout), "COMMON": shapes.COMMON, "OPTIONAL": canonical.OPTIONAL}
+LISTS["OF_PROMPTS"] = canonical.PROMPT_KEYS[1:]
 READERS = {**vars(layout), **vars(shapes), **vars(readers), **vars(data_sets)}
 CALLED = ("ask", "answer", "read", "fits", "choose", "said", "convert", "named")
 """Parameters that are functions, by name; or what a function makes of arguments."""

@@ -10,10 +10,9 @@ from typing import Literal
 
 from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback import orders, views
+from trueup.feedback import records, views
 from trueup.feedback.records import Discarded, Example, Response, count
-from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
-from trueup.feedback.transforms.transform import Fitted
+from trueup.feedback.transforms import Fitted, StandardizedRewards
 from trueup.words import counted, logger
 
 Scale = Literal["none", "min-max", "range", "sigmoid"]
@@ -82,7 +81,7 @@ class GradedLabels:
         """Score -> label, None where scores are left alone; and what to say of it."""
         if self.scale == "none":
             return None, []
-        values = [value for example in examples for _, value in orders.scores(example)]
+        values = [value for example in examples for _, value in records.scores(example)]
         if not values:
             raise InputError(
                 f"scale {self.scale} makes labels of scores, but the feedback holds no scores. Leave --scale out"
@@ -121,7 +120,7 @@ class GradedLabels:
         found = {at: one.label for at, one in enumerate(made.responses)}
         if not any(one.label is not None or one.demonstration for one in made.responses):
             # As the view of points would label them, so that those labelled enough count as demonstrations.
-            found.update(orders.clear_wins(made))
+            found.update(records.clear_wins(made))
         responses = []
         for at, one in enumerate(made.responses):
             label = found[at]

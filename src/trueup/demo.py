@@ -20,15 +20,13 @@ from trueup.estimates import Mean, mean
 from trueup.evaluate.likelihoods import log_probs, log_ratios
 from trueup.feedback import canonical, records
 from trueup.files import replaced_file
-from trueup.models.causal import CausalModel
-from trueup.models.load import load
+from trueup.models import causal, load
 from trueup.references.choices import TrustRegion
 from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.training.api import train
 from trueup.words import logger
-from trueup.world.generate import examples, prompts
-from trueup.world.language import gold
+from trueup.world import generate, language
 from trueup.world.model import MAX_LENGTH, world_model_path, written_by
 
 PROMPTS = 2048
@@ -98,8 +96,8 @@ class Policy:
     """A model read from a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.loaded = loaded = load(str(folder), device=torch.device("cpu"))
-        self.model = CausalModel(loaded.network)
+        self.loaded = loaded = load.load(str(folder), device=torch.device("cpu"))
+        self.model = causal.CausalModel(loaded.network)
         self.encoder = Encoder(
             loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(MAX_LENGTH), condition=loaded.condition
         )
@@ -116,7 +114,7 @@ class Policy:
         judged = []
         for prompt, one in zip(prompts, completions, strict=True):
             text = self.encoder.text(one.written)
-            response = records.Response(text, score=gold(prompt, text), tokens=one.written)
+            response = records.Response(text, score=language.gold(prompt, text), tokens=one.written)
             judged.append(records.Example(records.Prompt(prompt), (response,)))
         return judged
 
@@ -136,16 +134,18 @@ def write_feedback(folder: Path, start: Policy, seed: int = 1) -> dict[str, Path
         writer = written_by(
             network,
             start.loaded.tokenizer,
-            prompts(PROMPTS, seed),
+            generate.prompts(PROMPTS, seed),
             RESPONSES,
             max_new_tokens=MAX_NEW_TOKENS,
             generator=torch.Generator().manual_seed(seed),
         )
     made = {
-        kind: examples(kind, count=PROMPTS, seed=seed, responses=RESPONSES, noise=NOISE, writer=writer)
+        kind: generate.examples(
+            kind, count=PROMPTS, seed=seed, responses=RESPONSES, noise=NOISE, writer=writer
+        )
         for kind in ("rankings", "points")
     }
-    made["demonstrations"] = examples("demonstrations", count=DEMONSTRATIONS, seed=seed + 1)
+    made["demonstrations"] = generate.examples("demonstrations", count=DEMONSTRATIONS, seed=seed + 1)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {kind: folder / f"{kind}.jsonl" for kind in made}
     for kind, content in made.items():
@@ -184,7 +184,7 @@ def run(
         start = Policy(model)
         logger.info(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
         feedback = write_feedback(folder / "feedback", start)
-        held_out = prompts(HELD_OUT, TEST_SEED)
+        held_out = generate.prompts(HELD_OUT, TEST_SEED)
         before = mean(records.scores_of(start.judge(held_out, seed=0)))
         rows: list[MethodRow] = []
         sft: list[float] = []
