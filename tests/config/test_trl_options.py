@@ -121,6 +121,7 @@ def translated(method: str = "dpo", **values: Any) -> Translated:
         ("ppo", {"reward_clip_range": [-5, 5]}, {"clip_reward": 5}),
         ("ppo", {"reward_clip_range": "-5,5", "kl_estimator": "k1"}, {"clip_reward": 5}),
         ("ppo", {"normalize_advantages": True, "exp_name": "x"}, {"whiten_advantages": True, "run_name": "x"}),
+        ("dpo", {"optim": "adamw_bnb_8bit"}, {"optimizer_states": "8bit"}),
     ],
 )  # fmt: skip
 def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -133,7 +134,7 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("dpo", {"fp16": True}, "fp16 is not offered, as its range needs loss scaling: use bf16, or neither"),
         ("dpo", {"torch_dtype": "float16"}, "fp16 is not offered"),
         ("dpo", {"dtype": "int8"}, "dtype must be one of auto, float32, bfloat16; got 'int8'"),
-        ("dpo", {"optim": "adafactor"}, "optim 'adafactor' is not offered, only AdamW; to save memory,"),
+        ("dpo", {"optim": "adafactor"}, "optim 'adafactor' is not offered, only AdamW, also with 8bit"),
         ("dpo", {"lr_scheduler_type": "polynomial"}, "lr_scheduler_type must be one of linear, .*; got"),
         ("dpo", {"loss_type": "nll"}, "loss_type nll is not the loss of method dpo: use method sft"),
         ("rrhf", {"loss_type": "sigmoid"}, "not the loss of method rrhf: use method dpo or tr-dpo"),

@@ -10,7 +10,7 @@ from torch import nn
 from trueup import methods
 from trueup.errors import CheckpointError, NumericsError
 from trueup.references.reference import NullReference
-from trueup.training.optimizer import Optimizer
+from trueup.training.optimizer import BLOCK, Optimizer, by_muon, bytes_of, pack, unpack
 from trueup.training.step import train_step
 
 
@@ -218,3 +218,78 @@ def test_master_weights_move_at_the_learning_rates_of_preference_training() -> N
             total += value.numel()
     assert moved > 0.9 * total
     assert rounded < 0.01 * total
+
+
+@pytest.mark.parametrize("how, signed", [("bf16", True), ("8bit", True), ("8bit", False)])
+def test_a_moment_held_in_few_bits(how: str, signed: bool) -> None:
+    """Three blocks, the last one short and one of zeros, over five powers of ten. What is read and held again is the
+    same to the bit, whatever the rounding; the largest number of a block is exact in 8 bits."""
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(2, 300, generator=generator) * 10 ** (-5 * torch.rand(2, 300, generator=generator))
+    value = value if signed else value**2
+    value.view(-1)[256:512] = 0
+    for chance in (None, generator):
+        once = unpack(pack(value, how, signed=signed, chance=chance), value.shape, signed=signed)
+        assert not once.view(-1)[256:512].any()
+        assert 0 < (once - value).norm() < 0.02 * value.norm()
+        assert once.abs().max() == value.abs().max() or how == "bf16"
+        again = unpack(pack(once, how, signed=signed, chance=None), value.shape, signed=signed)
+        assert torch.equal(again, once)
+
+
+@pytest.mark.parametrize("how", ["bf16", "8bit"])
+@pytest.mark.parametrize("number", [0.777, 0.0123, 3e-5])
+def test_rounding_at_random_keeps_the_mean(how: str, number: float) -> None:
+    """Of 25,600 roundings of a number in blocks whose largest is 1; alone, each is off by a thousandth and more."""
+    value = torch.full((102, BLOCK), number)
+    value[:, 0] = 1
+    drawn = unpack(
+        pack(value, how, signed=True, chance=torch.Generator().manual_seed(0)), value.shape, signed=True
+    )
+    assert drawn[:, 1:].mean().item() == pytest.approx(number, rel=1e-2)
+    assert len(drawn.unique()) == 3
+
+
+@pytest.mark.parametrize("how, close", [("bf16", 0.02), ("8bit", 0.1)])
+def test_moments_in_few_bits_go_the_way_of_float32(how: str, close: float) -> None:
+    """60 steps down a quadratic bowl: where they end, as a part of the way; and a quarter or half of the bytes."""
+    ends: dict[str, torch.Tensor] = {}
+    target = torch.linspace(-1, 1, 8192).view(64, 128)
+    for states in ("fp32", how):
+        weight = nn.Parameter(torch.zeros(64, 128))
+        optimizer = Optimizer({"weight": weight}, max_grad_norm=0.0, states=states)
+        for _ in range(60):
+            optimizer.zero_grad()
+            (weight - target).square().sum().backward()
+            step(optimizer, learning_rate=0.01)
+        ends[states] = weight.detach()
+    assert 0 < (ends[how] - ends["fp32"]).norm() < close * ends["fp32"].norm()
+    (state,) = optimizer.several[0].state.values()
+    taken = sum(one.nbytes for key in ("exp_avg", "exp_avg_sq") for one in state[key])
+    assert taken == 2 * bytes_of(8192, how) < 8 * 8192
+
+
+def test_muon_moves_matrices_of_layers_by_updates_that_are_orthogonal() -> None:
+    """Singular values of an update of a first step: about 0.2 sqrt(max(A, B)) lr each, within Muon's own 0.7 to 1.3.
+    Embeddings, norms and the head go by AdamW, whose first step moves each weight by the learning rate."""
+    policy = make_policy()
+    before = {name: value.detach().clone() for name, value in policy.trainable().items()}
+    optimizer = Optimizer(policy.network, by_muon=by_muon(policy))
+    train_step(
+        policy, NullReference(), methods.sft(), make_source(8, 0, batch_size=8).step(1), optimizer,
+        step=1, learning_rate=1e-2,
+    )  # fmt: skip
+    kinds = {
+        name: {key.rpartition(".")[2] for key in optimizer.state() if key.startswith(f"{name}.")}
+        for name in before
+    }
+    for name, value in policy.trainable().items():
+        update = (value.detach() - before[name]) / 1e-2
+        if ".layers." in name and value.ndim == 2:
+            assert kinds[name] == {"momentum_buffer"}
+            found = torch.linalg.svdvals(update) / (0.2 * math.sqrt(max(value.shape)))
+            assert 0.5 < found.median() < 1.4 and found.max() < 1.4
+        else:
+            assert kinds[name] == {"step", "exp_avg", "exp_avg_sq"}
+            assert update.abs().max() == pytest.approx(1, rel=1e-3)
+    assert sum(kind == {"momentum_buffer"} for kind in kinds.values()) == 14  # seven of each layer

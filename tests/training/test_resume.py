@@ -13,7 +13,7 @@ from trueup.errors import Stopped
 from trueup.methods import METHODS
 from trueup.objectives.loss import StepObjective
 from trueup.references.choices import NoReference
-from trueup.training import api, loop
+from trueup.training import api, loop, optimizer
 
 SOFT = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
 HARD = {"reference.kind": "trust-region", "reference.alpha": 1.0, "reference.every": 3}
@@ -62,6 +62,7 @@ KTO does with every reference; the other two share them out likewise.
 """
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"ulma-group-means": ("ulma", {"group_means": True})}
 """Methods whose settings choose an objective of another kind."""
+DEFAULTS = {"optimizer": "adamw", "optimizer_states": "fp32"}
 LORA = {"lora.rank": 3, "lora.dropout": 0.1}
 CASES = [
     pytest.param(name, reference, weights, id=f"{name}-{reference}-{weights}")
@@ -122,6 +123,27 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert small_runs.model_bytes(killed) == small_runs.model_bytes(uninterrupted) != {}
     assert small_runs.metrics_of(killed) == small_runs.metrics_of(uninterrupted)
     assert len([line for line in small_runs.metrics_of(uninterrupted) if "loss" in line]) == 6
+
+
+@pytest.mark.parametrize(
+    "more", [{"optimizer": "muon"}, {"optimizer_states": "bf16"}, {"optimizer_states": "8bit"}]
+)
+def test_a_killed_run_goes_on_with_its_optimizer(
+    more: dict[str, Any], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its momentum, or moments of few bits and the random numbers that round them; AdamW alone ends elsewhere."""
+    monkeypatch.setattr(optimizer, "SMALL", 256)
+    data = small_runs.write_feedback(tmp_path)
+    values = small_runs.settings(
+        "dpo", tiny_model, data, tmp_path / "whole", **{"epochs": None, "steps": 5, **more}
+    )
+    small_runs.run_here("dpo", values)
+    small_runs.break_off("dpo", {**values, "output": str(tmp_path / "killed")}, before_step=5)
+    api.resume(tmp_path / "killed", quiet=True)
+    small_runs.run_here("dpo", {**values, **DEFAULTS, "output": str(tmp_path / "adamw")})
+    whole, killed, adamw = (small_runs.model_bytes(tmp_path / name) for name in ("whole", "killed", "adamw"))
+    assert whole == killed != {}
+    assert whole != adamw
 
 
 @pytest.mark.parametrize("weights, reference", [("full", "hard"), ("lora", "soft")])

@@ -77,13 +77,15 @@ def _warm_up(given: Values, method: MethodInfo) -> Translated:
     return Translated({"warmup_steps": given["warmup_steps"]})
 
 
-@_rule("optim", becomes=False)
+@_rule("optim")
 def _optimizer(given: Values, method: MethodInfo) -> Translated:
-    """no effect if AdamW (adamw_torch, adamw_torch_fused, adamw_hf, adamw), else refused"""
+    """no effect if AdamW (adamw_torch, adamw_torch_fused, adamw_hf, adamw); `optimizer_states` if in 8 bits"""
     if given["optim"] in ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw"):
         return Translated(notes=("optim has no effect: the optimizer is AdamW",))
+    if given["optim"] in ("adamw_8bit", "adamw_bnb_8bit", "adamw_torch_8bit"):
+        return Translated({"optimizer_states": "8bit"})
     raise InputError(
-        f"optim {as_given(given['optim'])} is not offered, only AdamW; to save memory, give lora.rank"
+        f"optim {as_given(given['optim'])} is not offered, only AdamW, also with 8bit moments, and --optimizer muon"
     )
 
 

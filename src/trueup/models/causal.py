@@ -70,6 +70,12 @@ class StreamModel(nn.Module, Generic[Read]):
         return network.get_base_model() if hasattr(network, "get_base_model") else network
 
     @property
+    def layers(self) -> list[nn.Module]:
+        """Its decoder layers: what the library says is not to be split over devices."""
+        kinds = set(getattr(self.inner, "_no_split_modules", None) or ())
+        return [one for one in self.inner.modules() if type(one).__name__ in kinds]
+
+    @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 

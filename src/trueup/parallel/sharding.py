@@ -54,8 +54,7 @@ def shard(model: Any, *, device: torch.device, inside: int, frozen: bool) -> Non
     for value in ignored:
         value.data = value.data.to(device)
     options["ignored_params"] = ignored or None
-    kinds = set(getattr(model.inner, "_no_split_modules", None) or ())
-    for module in (*(one for one in model.inner.modules() if type(one).__name__ in kinds), model):
+    for module in (*model.layers, model):
         slices.fill(module.parameters(), inside)
         fsdp.fully_shard(module, **options)
     fsdp.register_fsdp_forward_method(model, "by_library")

@@ -58,7 +58,6 @@ class LoraSettings(BaseModel):
     """A low-rank adapter. Hu et al., 2021, https://arxiv.org/abs/2106.09685."""
 
     model_config = STRICT
-
     rank: Annotated[Count, COMMON] = 16
     """Rank of the adapter."""
     alpha: Positive | None = None
@@ -84,7 +83,6 @@ class ParallelSettings(BaseModel):
     """How the weights lie over several processes, as `torchrun` starts them."""
 
     model_config = STRICT
-
     shard: Annotated[Count | None, SAME_RESULT] = None
     """Processes that one copy of the weights is sharded over, such as those of a node. Left out: all there are, or as
     many as make parallel.replicate copies."""
@@ -101,7 +99,6 @@ class WatchSettings(BaseModel):
     """From where on figures of a run mean trouble, which is warned of and told with the finished model."""
 
     model_config = STRICT
-
     drift: Positive = 5.0
     """Mean log-ratio to the reference, in nats a token, either way. A model that knows nothing gives responses about 8
     nats a token less than a good one."""
@@ -128,7 +125,6 @@ class RunSettings(BaseModel):
     """What to train, on what, how long, how fast, and what to write."""
 
     model_config = STRICT
-
     model: Annotated[Text, Role("The run", common=True)]
     """Folder of a model or PEFT adapter in Hugging Face format; OWNER/NAME or OWNER/NAME@REVISION of the hub; or world,
     the built-in one."""
@@ -208,8 +204,13 @@ class RunSettings(BaseModel):
     """Optimizer steps over which the learning rate rises from 0."""
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The same as a fraction of all steps."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """What moves the matrices of layers: muon makes their updates orthogonal, at AdamW's size; AdamW moves the rest."""
+    optimizer_states: Literal["fp32", "bf16", "8bit"] = "fp32"
+    """How AdamW's moments are held: 8, 4 or 2 bytes a weight. The shorter ones are rounded at random, so that the mean
+    is exact, and each step takes longer."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled weight decay of AdamW."""
+    """Decoupled weight decay."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of AdamW's running mean of the gradient."""
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -291,6 +292,10 @@ class RunSettings(BaseModel):
                 "give fewer, or a warmup_ratio"
             )
         self._check_source()
+        if self.optimizer == "muon" and self.optimizer_states != "fp32":
+            raise ValueError(
+                f"optimizer_states {self.optimizer_states} is AdamW's, and optimizer is muon; give one"
+            )
         if self.eval_by and not self.eval_prompts:
             raise ValueError("eval_by judges what is written to eval_prompts; give those")
         if self.eval_every is not None and not (self.eval_data or self.eval_fraction or self.eval_prompts):

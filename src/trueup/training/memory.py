@@ -24,6 +24,7 @@ from trueup.models import head, lora
 from trueup.references import build, reference
 from trueup.sources.source import Source, Step
 from trueup.training import data
+from trueup.training.optimizer import by_muon, bytes_of
 from trueup.training.step import Rows, Sums, forward, objective_of
 from trueup.words import logger
 
@@ -39,7 +40,7 @@ class Memory:
     weights: int
     gradients: int
     optimizer: int
-    """AdamW's two moments of every weight that is trained."""
+    """AdamW's two moments of every weight that is trained, or Muon's one."""
     reference: int
     """A copy of the policy or of its adapter; and one that a sampler lags behind with."""
     fixed: float
@@ -100,9 +101,14 @@ def parts_held(parts: data.Parts) -> dict[str, int]:
     elif isinstance(behind, build.AdapterCopy):  # which stands among the weights
         copied = sum(one.nbytes for one in lora.factors(network, lora.REFERENCE).values())
         weights -= copied
+    muon = {id(one) for one in (by_muon(parts.policy) if parts.settings.optimizer == "muon" else ())}
+    optimizer = sum(
+        bytes_of(one.numel(), parts.settings.optimizer_states) * (1 if id(one) in muon else 2)
+        for one in parts.policy.trainable().values()
+    )
     lagging = parts.settings.source == "online" and parts.settings.sampler.resync > 1
     return {
-        "weights": weights, "gradients": trained, "optimizer": 2 * trained, "reference": copied + trained * lagging,
+        "weights": weights, "gradients": trained, "optimizer": optimizer, "reference": copied + trained * lagging,
     }  # fmt: skip
 
 

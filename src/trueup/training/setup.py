@@ -184,6 +184,8 @@ def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> loop.Run:
         epsilon=settings.adam_epsilon,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
+        states=settings.optimizer_states,
+        by_muon=optimizer.by_muon(parts.policy) if settings.optimizer == "muon" else (),
     )
     peak = settings.learning_rate
     assert peak is not None
