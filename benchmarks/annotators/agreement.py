@@ -2,7 +2,8 @@
 
 Reads pairs that several people judged, such as the human evaluation of open-instruct (Wang et al., 2023,
 https://arxiv.org/abs/2306.04751), and compares with people: people, the longer and the shorter response, the
-likelihood of each model given, and each of them as a judge that is asked in both orders.
+likelihood of each model given, and each of them as a judge that is asked in both orders; a jury of these judges and
+the longer response; and each model's ratings by a rubric of helpfulness and harmlessness.
 
 A person's judgement that is a tie is left out, as there is nothing to agree with; a tie of the annotator agrees by
 half. An annotator judges each pair once, and is compared with everybody who judged it; a person is compared with
@@ -25,18 +26,22 @@ import numpy as np
 import torch
 import typer
 
+from trueup.annotators.comparing import TIE
 from trueup.annotators.judge import Verdict
+from trueup.annotators.jury import jury_lines
 from trueup.annotators.local import load_local_annotator
 from trueup.annotators.template import answered, transcript
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.stream import build_stream
 from trueup.errors import TrueupError
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Discarded, Example, Group, Prompt, Response
+from trueup.feedback.records import Discarded, Example, Group, Prompt, Response, scores_of
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.models.tokenizer import quiet_library
 from trueup.settings.annotator_kinds import LocalAnnotator
+from trueup.settings.annotator_settings import AnnotatorChoice, JuryAnnotator, RubricAnnotator
+from trueup.sources.by_name import make_annotator
 
 DRAWS = 10_000
 
@@ -87,6 +92,8 @@ class Row:
     """Share of pairs of which it prefers the same place in both orders."""
     label_mass: float | None = None
     """Mean probability, before it is shared out, of the two labels together."""
+    told: tuple[str, ...] = ()
+    """Of a jury, what it says of itself and of each judge."""
 
 
 @dataclass(slots=True)
@@ -216,6 +223,27 @@ def by_judge(folder: str, template: str, name: str, pairs: Sequence[ComparedPair
     )  # fmt: skip
 
 
+def by_annotator(name: str, choice: AnnotatorChoice, pairs: Sequence[ComparedPair], seed: int) -> Row:
+    """A row for whatever `trueup train --annotator` takes."""
+    annotator = make_annotator(choice, seed=seed, device="cpu", trust_remote_code=False, usage_file=None)
+    made = annotator.annotate([pair.example for pair in pairs])
+    said: list[float | None] = []
+    for one in made.examples:
+        if isinstance(one, Discarded):
+            said.append(0.5 if one.reason == TIE else None)
+        elif one.comparisons:
+            said.append(float(one.comparisons[0].better == 0))
+        else:
+            first, second = scores_of([one])
+            said.append(float(np.sign(first - second) + 1) / 2)
+    return measured(name, pairs, said, seed, told=tuple(jury_lines(made.totals)))
+
+
+def longer(prompt: str, response: str) -> float:
+    """The longer response is the better one."""
+    return len(response)
+
+
 def table(rows: Sequence[Row]) -> str:
     """As it stands in docs/annotators.md."""
     lines = [
@@ -262,6 +290,17 @@ def main(
             rows.append(measured(f"likelihood of {name}", pairs, by_likelihood(folder, pairs), seed))
             for one in template or ["helpfulness"]:
                 rows.append(by_judge(folder, one, f"{name}, asked with {Path(one).stem}", pairs, seed))
+        if model:
+            judges = [
+                {"kind": "local", "model": folder, "template": (template or [None])[0], "max_unreadable": 1.0}
+                for folder in model
+            ]
+            jury = JuryAnnotator(of=(*judges, {"kind": "function", "function": f"{sys.argv[0]}:longer"}))
+            rows.append(by_annotator("a jury of these judges and the longer response", jury, pairs, seed))
+            for folder in model:
+                judge = {"kind": "local", "model": folder, "max_unreadable": 1.0}
+                rubric = RubricAnnotator(of=(judge,), criteria=("helpfulness=2", "harmlessness"))
+                rows.append(by_annotator(f"a rubric, rated by {Path(folder).name}", rubric, pairs, seed))
     except TrueupError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error

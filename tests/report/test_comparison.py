@@ -23,11 +23,11 @@ def test_runs_are_side_by_side_with_intervals_wins_costs_and_what_differs(tmp_pa
     other = make_run(tmp_path / "other", dpo_lines(20), settings={"seed": 2, "batch_size": 8})
     (one / "evaluation.json").write_text(json.dumps(evaluation("one", "other", "M")))
     text = compared(tmp_path, one, other)
-    assert "<tr><th>tokens</th>" in text and ">100</td>" in text and ">200</td>" in text
-    assert "0.75 (0.65 to 0.85)" in text and ">0.25</td>" in text  # the other way round
+    assert '<tr><th dir="auto">tokens</th>' in text and ">100</td>" in text and ">200</td>" in text
+    assert "0.75 (0.65 to 0.85)" in text and ">0.25</b>" in text  # the other way round
     assert "Reward against KL" in text
     differing = text.partition("What differs between their settings")[2]
-    assert "<tr><th>seed</th>" in differing and "batch_size" not in differing
+    assert '<th dir="auto">seed</th>' in differing and "batch_size" not in differing
     assert 'class="note"' not in text
     assert compared(tmp_path, one, other) == text
 

@@ -252,7 +252,7 @@ def quality(totals: Mapping[str, float]) -> dict[str, Any]:
         made["judges"][name] = {
             "sides": share("agreed", own.get("judged"), f"{name}/"),
             "first": share("first", readable, f"{name}/"),
-            "flipped": share("flipped", own.get("pairs"), f"{name}/"),
+            "flipped": share("flipped", own.get("pairs", 0.0) - own.get("dropped", 0.0), f"{name}/"),
             "gold": share("gold_right", own.get("gold"), f"{name}/"),
         }
     return made

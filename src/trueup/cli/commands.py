@@ -264,7 +264,7 @@ def report(arguments: Sequence[str]) -> None:
         settings, _ = found
         output = Path(settings.output) if settings.output else None
         folder = RunFolder(Path(settings.run))
-        print(spelled(str(run_page.write_report(folder.path, folder.read_status(), output))))
+        print(spelled(str(run_page.write_report(folder.path, folder.read_status(), output, settings.votes))))
 
 
 def compare(arguments: Sequence[str]) -> None:

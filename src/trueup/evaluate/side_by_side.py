@@ -47,12 +47,7 @@ Pair = tuple[int, int]
 
 
 def judged(
-    models: Sequence[str],
-    firsts: Mapping[Pair, Array],
-    style_EMF: Array,
-    responses: int,
-    *,
-    seed: int,
+    models: Sequence[str], firsts: Mapping[Pair, Array], style_EMF: Array, responses: int, *, seed: int
 ) -> Row:
     """Win rates of every pair of models that was judged; and with three models or more one scale of all.
 

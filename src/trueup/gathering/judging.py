@@ -190,7 +190,7 @@ def verdict_lines(totals: Mapping[str, float]) -> Iterator[str]:
         if name.startswith(SCORE_OF) and totals["scores"]:
             yield f"{name}: mean {value / totals['scores']:.4g}"
     verdicts, unreadable = totals.get("verdicts", 0), totals.get("unreadable", 0)
-    pairs, flipped = totals.get("pairs", 0), totals.get("flipped", 0)
+    pairs, flipped = totals.get("pairs", 0) - totals.get("dropped", 0), totals.get("flipped", 0)
     if flipped > pairs / 2:
         yield (
             f"warning: on {flipped:.0f} of {counted(round(pairs), 'pair')} the place decides, not the response: in the "

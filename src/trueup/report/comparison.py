@@ -41,14 +41,14 @@ def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output
         "name": "Comparison: " + listed(names, 4),
         "names": names,
         "notes": list(_notes(runs, names, found)),
-        "overview": list(_overview(runs)),
-        "figures": list(_figures(runs)),
+        "overview": page.Table("", names, list(_overview(runs))),
+        "figures": page.Table("", names, list(_figures(runs))),
         "evaluations": [
-            (name, list(page.tables_of(one)), list(page.frontier(one)), _matrix(one))
+            (name, [*page.tables_of(one), *_matrix(one)], list(page.frontier(one)))
             for name, one in found.items()
         ],
         "charts": list(_charts(runs, names)),
-        "differing": list(_differing(runs)),
+        "differing": page.Table("", names, list(_differing(runs))),
     }
     page.write_page(output, "comparison.html.jinja", values)
     return output
@@ -125,16 +125,21 @@ def _figures(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
             yield name, [figure(one[-1][1]) if one else "-" for one in points]
 
 
-def _matrix(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How often the model of a row wins against that of a column; None where nothing was compared."""
+def _matrix(results: Mapping[str, Any]) -> Iterator[page.Table]:
+    """How often the model of a row wins against that of a column; nothing where nothing was compared."""
+    who = next((who for who in ("judged", "rewarded") if results.get(who)), "")
     rates: dict[tuple[str, str], float] = {}
-    who = next((who for who in ("judged", "rewarded") if results.get(who)), None)
-    for row in results.get(who or "", ()):
+    for row in results.get(who, ()):
         if (value := (row.get("wins") or {}).get("value")) is not None:
             rates |= {(row["one"], row["other"]): value, (row["other"], row["one"]): 1 - value}
     names = [model["name"] for model in results["models"]]
-    rows = [(name, [rates.get((name, other)) for other in names]) for name in names]
-    return {"who": who, "names": names, "rows": rows} if rates else None
+    shown = {
+        pair: Markup('<b class="m" style="--w:{:.3f}">{:.2f}</b>').format(one, one)
+        for pair, one in rates.items()
+    }
+    rows = [(name, [shown.get((name, other), "") for other in names]) for name in names]
+    if rates:
+        yield page.Table(f"How often the model of a row wins against that of a column, {who}", names, rows)
 
 
 def _charts(runs: Sequence[RunData], names: Sequence[str]) -> Iterator[Markup]:

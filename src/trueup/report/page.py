@@ -37,6 +37,13 @@ class Table:
     title: str
     headings: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Any]]]
+    bars: bool = False
+    """Draw where intervals lie."""
+    words: bool = False
+    """The last column is a text."""
+
+    def column(self, at: int) -> list[Any]:
+        return [values[at] for _, values in self.rows]
 
 
 def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
@@ -55,11 +62,11 @@ def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
                 (f"{row['one']} against {row['other']}", [_shown(row).get(h) for h in headings])
                 for row in rows
             ]
-            yield Table(who, headings, cells)
+            yield Table(who, headings, cells, bars=True)
     if scale := results.get("scale"):
         style = {f"({name})": one for name, one in scale.get("style", {}).items()}
         points = {"scale": scale} if "refused" in scale else scale["points"] | style
-        yield Table("all together", ["points"], [(name, [one]) for name, one in points.items()])
+        yield Table("all together", ["points"], [(name, [one]) for name, one in points.items()], bars=True)
 
 
 def refusals(value: Any) -> Iterator[str]:
@@ -82,7 +89,9 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cell(value: Any) -> str:
-    """A number with what is known of it, as tables show it."""
+    """A number with what is known of it, as tables show it; a text is itself."""
+    if isinstance(value, str):
+        return value
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -131,9 +140,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
         raise InputError(f"output {path}: {reason(error)}; give another --output") from error
 
 
-def evaluations_of(
-    run: run_data.RunData,
-) -> Iterator[tuple[Path, list[Table], list[Markup]]]:
+def evaluations_of(run: run_data.RunData) -> Iterator[tuple[Path, list[Table], list[Markup]]]:
     """The evaluations in a run's folder that can be shown, each with its tables and charts."""
     for path, results in run.evaluations.items():
         try:

@@ -132,11 +132,10 @@ class RunData:
         """The settings that have a value, versions and fingerprints, as YAML."""
         return redact(yaml.safe_dump(known(self.record), sort_keys=False, allow_unicode=True))
 
-    def examples(self, path: Path) -> list[tuple[Mapping[str, Any], records.Example]]:
+    def examples(self, path: Path, most: int = MOST_ROWS) -> list[tuple[Mapping[str, Any], records.Example]]:
         """Rows of a file of samples, the first and the last ones, those that can be read."""
-        rows = self._try(path.name, lambda: _rows(path)) or []
-        kept, bad = [*rows[:FIRST_ROWS], *rows[FIRST_ROWS:][FIRST_ROWS - MOST_ROWS :]], 0
-        found = []
+        rows, bad, found = self._try(path.name, lambda: _rows(path)) or [], 0, []
+        kept = [*rows[:FIRST_ROWS], *rows[FIRST_ROWS:][FIRST_ROWS - most :]]
         for number, text in enumerate(kept, start=1):
             try:
                 row = json.loads(text)
@@ -147,14 +146,16 @@ class RunData:
             self.problems.append(f"{path.name}: {counted(bad, 'row')} cannot be read and are left out")
         return found
 
-    def samples(self) -> list[Sample]:
-        """Responses of all files of samples in the folder; those of evaluations first."""
+    @property
+    def sample_files(self) -> list[Path]:
+        """All files of samples in the folder; those of evaluations first."""
         beside = [path.with_name(RESPONSES) for path in self.evaluations]
-        files = [path for path in beside if path.is_file()]
-        files += sorted(
-            {*self.folder.glob("*.jsonl")} - {self.folder / one for one in (METRICS, ROUNDS, RESPONSES)}
-        )
-        every = ((path, *one) for path in files for one in self.examples(path))
+        not_samples = {self.folder / one for one in (METRICS, ROUNDS, RESPONSES)}
+        return [*filter(Path.is_file, beside), *sorted({*self.folder.glob("*.jsonl")} - not_samples)]
+
+    def samples(self) -> list[Sample]:
+        """Their responses."""
+        every = ((path, *one) for path in self.sample_files for one in self.examples(path))
         return [one for told in every for one in samples_of(*told)]
 
     def _json(self, path: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from trueup.display import duration, figure
 from trueup.methods import METHODS
-from trueup.report import charts, page
+from trueup.report import charts, page, voters
 from trueup.report.run_data import HELD_OUT, RunData, Sample, known
 from trueup.words import listed, logger, reason
 
@@ -70,19 +70,22 @@ BELOW = (
 )
 
 
-def write_report(folder: Path, status: Mapping[str, Any], output: Path | None = None) -> Path:
+def write_report(
+    folder: Path, status: Mapping[str, Any], output: Path | None = None, votes: Sequence[str] = ()
+) -> Path:
     """Write the page of a run, finished or not.
 
     Args:
         folder: of the run.
         status: how it stands.
         output: the page; None puts it into the folder.
+        votes: files with judgements of people.
 
     Raises:
-        InputError: the folder holds no run, or the page cannot be written there.
+        InputError: the folder holds no run, a file no votes, or the page cannot be written there.
     """
     path = output or folder / REPORT
-    page.write_page(path, "run_page.html.jinja", _values(RunData(folder, status)))
+    page.write_page(path, "run_page.html.jinja", _values(RunData(folder, status), votes))
     return path
 
 
@@ -94,7 +97,7 @@ def report_at_end(folder: Path, status: Mapping[str, Any]) -> None:
         logger.warning(f"the report was not written: {reason(error)}. Try again with: trueup report {folder}")
 
 
-def _values(run: RunData) -> dict[str, Any]:
+def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
     used: set[str] = set()
     sections = {title: list(_charts(run, chosen, used)) for title, chosen in SECTIONS.items()}
     note = "Up is better, right is further from the reference, in nats a response. The last point is the end."
@@ -112,14 +115,14 @@ def _values(run: RunData) -> dict[str, Any]:
         "warnings": [*map(str, run.status.get("warnings") or ()), *run.problems],
         "happened": list(_happened(run)),
         "about": list(_about(run)),
-        "changes": list(_changes(run)),
-        "held_out": any(name.startswith(HELD_OUT) for name in run.names),
+        "changes": _changes(run),
         "sections": sections,
         "rest": list(_rest(run, used)),
         "panels": list(_panels(run, every)),
         "samples": samples,
         "samples_left": left,
-        "judge": list(_judge(run)),
+        "judge": page.Table("", (), [(name, [said]) for name, said in _judge(run)]),
+        "people": [(said, list(tables)) for said, tables in voters.of_votes(run, votes)] if votes else (),
         "reliability": _reliability(run.calibration),
         "evaluations": evaluations,
         "config": run.config(),
@@ -149,13 +152,17 @@ def plain(value: Any) -> str:
     return listed(map(plain, value), 8) if isinstance(value, list) else str(value)
 
 
-def _changes(run: RunData) -> Iterator[tuple[str, str, list[str]]]:
-    """Name, meaning, and values at the first and the last measurement, of training and of held-out feedback."""
+def _changes(run: RunData) -> page.Table:
+    """Values at the first and the last measurement, of training and of held-out feedback, and what they are."""
+    prefixes = ("", HELD_OUT) if any(name.startswith(HELD_OUT) for name in run.names) else ("",)
+    rows = []
     for bare, meaning in MEANINGS.items():
-        both = [run.points(name) for name in (bare, f"{HELD_OUT}{bare}")]
+        both = [run.points(f"{prefix}{bare}") for prefix in prefixes]
         if any(both):
-            values = [[figure(one[0][1]), figure(_end(one))] if one else ["", ""] for one in both]
-            yield bare, meaning, [*values[0], *values[1]]
+            ends = [(figure(one[0][1]), figure(_end(one))) if one else ("", "") for one in both]
+            rows.append((bare, [*sum(ends, ()), meaning]))
+    headings = ("at first", "at the end", "held out, at first", "at the end")
+    return page.Table("", [*headings[: 2 * len(prefixes)], "what it is"], rows, words=True)
 
 
 def _end(points: Sequence[charts.Point]) -> float:

@@ -222,6 +222,8 @@ class ReportSettings(BaseModel):
     """Folder of a run, finished or not."""
     output: Text | None = None
     """The page. Left out: report.html in the run's folder."""
+    votes: Texts = ()
+    """Files in which people voted, as trueup label writes them: who, how far they agree, and against the judge."""
 
 
 class CompareSettings(BaseModel):

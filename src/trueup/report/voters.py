@@ -1,0 +1,101 @@
+"""What people said in files of `trueup label` and `trueup chat`: each of them, how far they agree, and with a judge."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from trueup.errors import InputError
+from trueup.estimates import bootstrap, wilson
+from trueup.feedback import orders, read, records
+from trueup.report.page import Table, cell
+from trueup.report.run_data import RunData
+
+COLUMNS = ("votes", "first place", "ties", "same again", "as others said", "as the judge said")
+Person = Mapping[str, list[float]]
+"""By column, of each vote or comparison with another whether it is so."""
+Pair = tuple[int, int]
+MOST = 10**6
+"""Rows of a file of samples that are looked through."""
+
+
+def of_votes(run: RunData, files: Sequence[str]) -> Iterator[tuple[str, list[Table]]]:
+    """Of each file what its votes amount to in a sentence, by person, and by model where responses have writers.
+
+    Raises:
+        InputError: a file cannot be read, or nobody voted in it.
+    """
+    judged = _judged(run)
+    for file in files:
+        examples = read.read_feedback([file]).examples
+        told = orders.agreement_of_people(examples)
+        if told is None:
+            raise InputError(f"votes {file}: nobody voted in it; give what trueup label or chat wrote")
+        people: dict[str, Person] = defaultdict(lambda: defaultdict(list))
+        wins: dict[tuple[str, str], list[float]] = defaultdict(list)
+        most: list[float] = []
+        for example in examples:
+            texts = [repr(one.content) for one in example.responses]
+            of_example: dict[tuple[str, str], list[float]] = defaultdict(list)
+            for (low, high), said in _first_said(example, people).items():
+                judge = judged.get((example.prompt.key, frozenset((texts[low], texts[high]))))
+                for name, side in said.items():
+                    people[name]["as others said"] += [
+                        side == one for who, one in said.items() if who != name
+                    ]
+                    if judge and isinstance(side, int):
+                        people[name]["as the judge said"].append(texts[side] == judge)
+                share = fmean({low: 1.0, high: 0.0}.get(side, 0.5) for side in said.values())
+                if judge and share != 0.5:
+                    most.append(texts[low if share > 0.5 else high] == judge)
+                one, other = (example.responses[at].source or "" for at in (low, high))
+                if one and other and one != other:
+                    of_example[min(one, other), max(one, other)].append(share if one < other else 1 - share)
+            for ends, shares in of_example.items():
+                wins[ends].append(fmean(shares))
+        if most:
+            told += (
+                f"; the judge says the same of {cell(_share(most))} of the {len(most)} pairs that most decide"
+            )
+        rows = [
+            (name, [len(own["ties"]), *(_share(own[column]) for column in COLUMNS[1:])])
+            for name, own in sorted(people.items())
+        ]
+        won = [
+            (f"{one} against {other}", [len(values), asdict(bootstrap(values, share=True))])
+            for (one, other), values in wins.items()
+        ]
+        tables = [Table("", COLUMNS, rows), Table("", ("prompts", "wins"), won, bars=True)]
+        yield f"{file}: {told}", [one for one in tables if one.rows]
+
+
+def _first_said(example: records.Example, people: Mapping[str, Person]) -> dict[Pair, dict[str, Any]]:
+    """Pair -> person -> whom they preferred when they first judged it, or that it is a tie or neither."""
+    found: dict[Pair, dict[str, Any]] = defaultdict(dict)
+    for vote in example.votes:
+        side: Any = {"first": vote.first, "second": vote.second}.get(vote.preferred, vote.preferred)
+        said = found[min(vote.first, vote.second), max(vote.first, vote.second)]
+        own = people[vote.annotator]
+        own["ties"].append(isinstance(side, str))
+        own["first place"] += [] if isinstance(side, str) else [side == vote.first]
+        own["same again"] += [said[vote.annotator] == side] if vote.annotator in said else []
+        said.setdefault(vote.annotator, side)
+    return found
+
+
+def _judged(run: RunData) -> dict[tuple[str, frozenset[str]], str]:
+    """What judges and rewards of the run and its evaluations prefer: prompt and two texts -> the better."""
+    found: dict[tuple[str, frozenset[str]], str] = {}
+    for path in reversed(run.sample_files):
+        for _, example in run.examples(path, most=MOST):
+            texts = [repr(one.content) for one in example.responses]
+            scored = [(at, one.score) for at, one in enumerate(example.responses) if one.score is not None]
+            ends = [(one, other) for one, high in scored for other, low in scored if high > low]
+            for better, worse in ends + [(one.better, one.worse) for one in example.comparisons]:
+                found[example.prompt.key, frozenset((texts[better], texts[worse]))] = texts[better]
+    return found
+
+
+def _share(values: Sequence[float]) -> dict[str, float] | None:
+    return asdict(wilson(sum(values), len(values))) if values else None
