@@ -226,7 +226,7 @@ def test_rewards_that_the_tokenizer_cannot_write(
     from trueup.evaluate import condition_sweep
 
     monkeypatch.setattr(
-        condition_sweep, "unknown_words", lambda text, tokenizer: ["5.0"] if "5.0" in text else []
+        condition_sweep.encode, "unknown_words", lambda text, tokenizer: ["5.0"] if "5.0" in text else []
     )
     assert ask("--json", "--dry-run") == 0
     assert [trial["words"][-5:] for trial in json.loads(capsys.readouterr().out)["trials"]] == [

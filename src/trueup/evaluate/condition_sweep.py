@@ -10,22 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.box import MARKDOWN
 from rich.console import Console
-from rich.table import Table
 
 from trueup import display
 from trueup.annotators.annotator import Scorer
-from trueup.batch.chat_template import today, writes_date
-from trueup.batch.encode import Encoder, Limits, unknown_words
+from trueup.batch import chat_template, encode
 from trueup.errors import InputError
 from trueup.estimates import Mean, mean
+from trueup.evaluate import side_by_side
 from trueup.feedback.condition import FILE, Condition
 from trueup.feedback.records import Prompt
 from trueup.files import replaced_file
 from trueup.model_folder import context_length
-from trueup.models import causal, prepare
-from trueup.models.load import Loaded, load
+from trueup.models import causal, load, prepare
 from trueup.sampling import decoding, sampler
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import logger, reason
@@ -36,15 +33,13 @@ CARD = "README.md"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A reward that was asked for, and what came of it."""
+    """A reward that was asked for, and of the answers, by prompt, the scores, the tokens without the end of sequence,
+    and the share that the model ended itself."""
 
     condition: Condition
     scores: tuple[float, ...]
-    """Of the answers, in the order of the prompts."""
     lengths: tuple[int, ...]
-    """Tokens of the answers, without the end of sequence."""
     ended: float
-    """Share of the answers that the model ended itself."""
 
     @property
     def score(self) -> Mean:
@@ -87,51 +82,35 @@ class Sweep:
             return f"{best:.4g} is {gain}; nothing was written"
         if self.reliable:
             return f"{model} asks for {best:.4g} from now on: {gain}"
-        return (
-            f"{best:.4g} is {gain}, less than twice its standard error:\n"
-            "nothing was written; more prompts tell more"
-        )
+        return f"{best:.4g} is {gain}, less than twice its standard error:\nnothing was written; more prompts tell more"
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values; a standard error of a single prompt is None."""
         trials = [
-            {
-                "reward": trial.condition.reward,
-                "words": trial.condition.words(),
-                "score": trial.score.as_json(),
-                "length": trial.length.as_json(),
-                "ended": trial.ended,
-            }
-            for trial in self.trials
-        ]
+            {"reward": one.condition.reward, "words": one.condition.words(), "score": one.score.as_json(),
+             "length": one.length.as_json(), "ended": one.ended}
+            for one in self.trials
+        ]  # fmt: skip
         return {
-            "prompts": len(self.trials[0].scores),
-            "asked_until_now": self.trials[0].condition.reward,
-            "best": self.best.condition.reward,
-            "gain": self.gain.as_json(),
-            "trials": trials,
-        }
+            "prompts": len(self.trials[0].scores), "asked_until_now": self.trials[0].condition.reward,
+            "best": self.best.condition.reward, "gain": self.gain.as_json(), "trials": trials,
+        }  # fmt: skip
 
 
 def print_table(swept: Sweep) -> None:
     """Print the trials, from the lowest reward to the highest; errors are standard errors over prompts."""
-    table = Table(box=MARKDOWN, caption="+- one standard error; length in tokens; now: asked for so far")
-    table.add_column("asked for", justify="right")
-    table.add_column("written as", no_wrap=True)
-    table.add_column("mean reward", justify="right", no_wrap=True)
-    table.add_column("length", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for trial in sorted(swept.trials, key=lambda trial: trial.condition.reward):
-        marks = ["best"] * (trial == swept.best) + ["now"] * (trial == swept.trials[0])
-        table.add_row(
-            f"{trial.condition.reward:.4g}",
-            repr(trial.condition.words()),
-            trial.score.shown(3),
-            trial.length.shown(1),
-            ", ".join(marks),
-            style="bold" if trial == swept.best else None,
+    table = side_by_side.table("asked for", "written as", "mean reward", "length", "")
+    for one in sorted(swept.trials, key=lambda trial: trial.condition.reward):
+        marks = ", ".join(["best"] * (one == swept.best) + ["now"] * (one == swept.trials[0]))
+        row = (
+            f"{one.condition.reward:.4g}",
+            repr(one.condition.words()),
+            one.score.shown(3),
+            one.length.shown(1),
         )
-    Console(highlight=False, emoji=False, markup=False).print(table)
+        table.add_row(*row, marks, style="bold" if one == swept.best else None)
+    console = Console(highlight=False, emoji=False, markup=False)
+    console.print(table, "+- one standard error; length in tokens; now: asked for so far", sep="\n")
 
 
 def usual_rewards(condition: Condition) -> tuple[float, ...]:
@@ -142,8 +121,7 @@ def usual_rewards(condition: Condition) -> tuple[float, ...]:
 def conditions(condition: Condition, rewards: Sequence[float]) -> tuple[Condition, ...]:
     """What to try: the condition as it is, and then each reward, those that give the same words once."""
     tried: dict[str, Condition] = {condition.words(): condition}
-    for reward in rewards:
-        other = condition.asking_for(reward)
+    for other in map(condition.asking_for, rewards):
         tried.setdefault(other.words(), other)
     return tuple(tried.values())
 
@@ -159,10 +137,10 @@ def sweep_model(
     max_new_tokens: int | None,
 ) -> Sweep:
     """Load a model and try rewards; None takes the usual ones, but for those that its tokenizer cannot write."""
-    loaded = load(model, device=prepare.pick_device("auto"))
+    loaded = load.load(model, device=prepare.pick_device("auto"))
     tried = []
     for one in conditions(now, usual_rewards(now) if rewards is None else rewards):
-        unknown = unknown_words(one.words(), loaded.tokenizer)
+        unknown = encode.unknown_words(one.words(), loaded.tokenizer)
         if not unknown or one == now:
             tried.append(one)
         elif rewards is not None:
@@ -180,7 +158,7 @@ def sweep_model(
 
 
 def sweep(
-    loaded: Loaded,
+    loaded: load.Loaded,
     prompts: Sequence[Prompt],
     scorer: Scorer,
     tried: Sequence[Condition],
@@ -196,61 +174,49 @@ def sweep(
             f"max_new_tokens {longest} leaves no room for a prompt: the model was made for {positions} positions. "
             "Give a smaller one"
         )
-    encoded, day = [], today()
-    if writes_date(loaded.tokenizer):
+    encoded, day, limits = [], chat_template.today(), encode.Limits(positions)
+    if chat_template.writes_date(loaded.tokenizer):
         logger.info(f"the chat template writes the date: here it is {day}")
     for condition in tried:
-        encoder = Encoder(
-            loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(positions), condition=condition, date=day
+        encoder = encode.Encoder(
+            loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition, date=day
         )
-        encoded.append(
-            [sampler.encode_prompt(one, encoder, positions=None, max_new_tokens=longest) for one in prompts]
-        )
-    fitting = [
-        at
-        for at, row in enumerate(zip(*encoded, strict=True))
-        if all(one and one.room == longest for one in row)
-    ]
+        own = (sampler.encode_prompt(one, encoder, positions=None, max_new_tokens=longest) for one in prompts)
+        encoded.append([one.ids if one and one.room == longest else None for one in own])
+    fitting = [at for at, row in enumerate(zip(*encoded, strict=True)) if all(row)]
     if not fitting:
         raise InputError(
             f"all {len(prompts)} prompts are longer than the {positions - longest} tokens that are left of the model's "
             f"{positions} beside {longest} for the answer. Give a smaller --max-new-tokens, or shorter prompts"
         )
-    model = causal.CausalModel(loaded.network)
-    trials: list[Trial] = []
+    model, trials = causal.CausalModel(loaded.network), []
     for condition, row in display.track(zip(tried, encoded, strict=True), "asking", len(tried)):
         with model.plain() as network:
             completions = decoding.draw(
                 decoding.Decoder(network, loaded.end_ids, len(loaded.tokenizer), BATCH_SIZE),
-                [one.ids for at in fitting if (one := row[at])],
+                [ids for at in fitting if (ids := row[at])],
                 settings=SamplerSettings(max_new_tokens=longest),
                 generator=torch.Generator().manual_seed(seed),
             )
         texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in completions]
         scores = scorer([prompts[at].content for at in fitting], texts)
-        lengths = tuple(len(one.ids) for one in completions)
         ended = sum(one.ended for one in completions) / len(completions)
-        trials.append(Trial(condition, tuple(scores), lengths, ended))
+        trials.append(Trial(condition, tuple(scores), tuple(len(one.ids) for one in completions), ended))
     return Sweep(tuple(trials), len(prompts) - len(fitting))
 
 
 def keep(folder: Path, before: Condition, after: Condition) -> None:
-    """Write what a model asks for from now on into its folder, and into its model card where that says it."""
+    """Write what a model asks for from now on into its folder, and into its model card, where `trueup.training.export`
+    wrote that sentence; another card is left as it is."""
     try:
         after.save(folder)
-        _mend_card(folder / CARD, before, after)
+        card = folder / CARD
+        text = card.read_text(encoding="utf-8") if card.exists() else ""
+        mended = text.replace(f"Write `{before.words()}` at", f"Write `{after.words()}` at")
+        if mended != text:
+            with replaced_file(card) as file:
+                file.write(mended.encode())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{folder / FILE} cannot be written: {reason(error)}. Make room or mend the rights, or give --dry-run"
         ) from error
-
-
-def _mend_card(card: Path, before: Condition, after: Condition) -> None:
-    """The sentence that `trueup.training.export` writes; another card is left as it is."""
-    if not card.exists():
-        return
-    text = card.read_text(encoding="utf-8")
-    mended = text.replace(f"Write `{before.words()}` at", f"Write `{after.words()}` at")
-    if mended != text:
-        with replaced_file(card) as file:
-            file.write(mended.encode())

@@ -45,11 +45,8 @@ def entrants_of(settings: gathering_settings.EvaluateSettings) -> list[Entrant]:
     """What is to be looked at, in the order given; no model is loaded."""
     found: list[Entrant] = []
     for name in settings.models:
-        if (
-            name == model_folder.WORLD
-            or Path(name).is_dir()
-            or (model_hub.is_hub_model(name) and not Path(name).exists())
-        ):
+        there = Path(name).exists()
+        if name == model_folder.WORLD or Path(name).is_dir() or (model_hub.is_hub_model(name) and not there):
             found.append(model_of(name, settings))
         else:
             run_checks.check_feedback(name, "a run, a checkpoint, a model, or a file with responses")
@@ -65,19 +62,19 @@ def model_of(name: str, settings: gathering_settings.EvaluateSettings) -> Entran
     scores = run is not None and run.info.configure(run.method_settings).output == "scores"
     if place.model is None and folder is not None and not scores:
         if step is None:
-            kept = [
-                int(one.name.removeprefix(checkpoint.PREFIX)) for one in folder.checkpoints.glob("step-*")
-            ]
+            kept = sorted(folder.checkpoints.glob(f"{checkpoint.PREFIX}*"))
             if not kept:
                 raise InputError(f"{name}: the run has no checkpoint yet; go on with it first")
-            step, total = max(kept), folder.read_status().get("steps")
+            step, total = (
+                int(kept[-1].name.removeprefix(checkpoint.PREFIX)),
+                folder.read_status().get("steps"),
+            )
             logger.warning(f"{name} is not done: it is taken as it was after step {step} of {total}")
         identity = model_folder.model_content(folder.checkpoints / f"{checkpoint.PREFIX}{step:08d}")
 
         def read(device: Any) -> Any:
-            return publish.restored(
-                folder, step, trust_remote_code=settings.trust_remote_code, device=device
-            )[0]
+            trusted = settings.trust_remote_code
+            return publish.restored(folder, step, trust_remote_code=trusted, device=device)[0]
 
         return Entrant(name, read, identity, run, step)
     path = place.model or name
@@ -121,13 +118,10 @@ def prompts_of(
     files, need = [one for one in everyone if one.read is None], settings.sampler.responses
     if not settings.prompts and not files:
         raise InputError("prompts is required, to ask the models: files with prompts, or world:prompts")
-    found: Sequence[records.Prompt] = list(
-        {key: prompt for one in files for key, (prompt, _) in one.written.items()}.values()
-    )
-    if settings.prompts:
-        found = prompts_named(
-            settings.prompts, settings, skip_bad=settings.skip_bad, chat=settings.chat
-        ).prompts
+    written = {key: prompt for one in files for key, (prompt, _) in one.written.items()}
+    rules: dict[str, Any] = {"skip_bad": settings.skip_bad, "chat": settings.chat}
+    given = settings.prompts
+    found = prompts_named(given, settings, **rules).prompts if given else [*written.values()]
     for one in files:
         counts = [len(one.written[prompt.key][1]) if prompt.key in one.written else 0 for prompt in found]
         kept = [prompt for prompt, number in zip(found, counts, strict=True) if number >= need]
@@ -163,11 +157,10 @@ def tell_cost(
         if isinstance(settings.judge, annotator_settings.JuryAnnotator):
             judges, share = len(settings.judge.of), settings.judge.gold_share if settings.judge.gold else 0
             compared += round(share * compared)
-        logger.info(
-            f"to judge: {counted(compared, 'pair')} and {counted(rated, 'rating')}, each in both orders"
-            f"{f' by {judges} judges' if judges > 1 else ''}: at most "
-            f"{counted(2 * judges * (compared + rated), 'request')}"
-        )
+        by = f" by {judges} judges" if judges > 1 else ""
+        most = counted(2 * judges * (compared + rated), "request")
+        told = f"{counted(compared, 'pair')} and {counted(rated, 'rating')}, each in both orders{by}"
+        logger.info(f"to judge: {told}: at most {most}")
     if settings.reward is not None:
         logger.info(f"to score: {counted(each * len(everyone), 'response')}")
 
@@ -208,12 +201,12 @@ def _sampled(
     load = partial(candidates.in_process, sampling, model.name, work.day, len(prompts), model.read)
     writer = candidates.Writer(model.name, load, part)
     (written,) = candidates.write_responses(prompts, [writer], work, responses=responses, seed=settings.seed)
-    return [
-        tuple(
-            records.Response(
-                one.text if isinstance(prompt.content, str) else turns.as_messages(one.text), tokens=one.ids
-            )
-            for one in several
+    made = []
+    for prompt, several in zip(prompts, written.responses, strict=True):
+        said = (
+            one.text if isinstance(prompt.content, str) else turns.as_messages(one.text) for one in several
         )
-        for prompt, several in zip(prompts, written.responses, strict=True)
-    ]
+        made.append(
+            tuple(records.Response(text, tokens=one.ids) for text, one in zip(said, several, strict=True))
+        )
+    return made

@@ -62,22 +62,22 @@ class Judged:
 
     def rate(self, examples: Sequence[records.Example], criterion: str, label: str) -> side_by_side.Array:
         """[P] how likely it finds that the responses to each prompt meet a criterion; NaN where that is not known."""
+        text = annotator_settings.CRITERIA.get(criterion, criterion)
 
         def rated(judge: annotator.Annotator, _: str, chunk: Sequence[records.Example]) -> dict[str, Any]:
             if not isinstance(judge, comparing.ComparingAnnotator | jury.Jury):
                 raise InputError(f"rate: judge {judge.name} compares responses and rates none")
-            text = annotator_settings.CRITERIA.get(criterion, criterion)
             rows, totals = judge.rate(chunk, [[text]] * len(chunk))
             return {"rows": [row for (row,) in rows], "totals": dict(totals)}
 
+        def load() -> Any:
+            return nullcontext(self.load(self.work.day))
+
         name = f"rate {self._digest} {resumable.digest(criterion)} {resumable.digest_of_examples(examples)}"
-        parts = self.work.in_parts(
-            name, label, examples, likelihoods.CHUNK, lambda: nullcontext(self.load(self.work.day)), rated
-        )
+        parts = self.work.in_parts(name, label, examples, likelihoods.CHUNK, load, rated)
         self.totals = annotator.summed((self.totals, *(part["totals"] for part in parts)))
-        rated_P: side_by_side.Array = np.array(
-            [row for part in parts for row in part["rows"]], np.float64
-        ).mean(1)
+        rows = np.array([row for part in parts for row in part["rows"]], np.float64)
+        rated_P: side_by_side.Array = rows.mean(1)
         return rated_P
 
 
@@ -98,29 +98,25 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         self.names = [one.name for one in self.everyone]
+        answered = template.answered
         self.texts = [
-            [[template.answered(said.content) for said in one.responses] for one in own]
-            for own in self.answers
+            [[answered(said.content) for said in one.responses] for one in own] for own in self.answers
         ]
         self.models: list[side_by_side.Row] = [
             {"name": one.name, "step": one.step, **measures.text_measures(texts, seed=self.settings.seed)}
             for one, texts in zip(self.everyone, self.texts, strict=True)
         ]
-        size = len(self.answers[0])
-        self.results: side_by_side.Row = {
-            "version": __version__, "prompts": size, "models": self.models, "cost": {}
-        }  # fmt: skip
+        self.results: side_by_side.Row = {"version": __version__, "prompts": len(self.answers[0])}
+        self.results |= {"models": self.models, "cost": {}}
 
     def add_likelihoods(
         self, references: Sequence[entrants.Entrant | None], held_out: Sequence[records.Example]
     ) -> None:
         """Divergence from the reference, and what the implicit reward against it says of held-out feedback."""
-        own_samples = all(
-            getattr(self.settings.sampler, name) == value for name, value in OWN_SAMPLES.items()
-        )
-        for row, one, own, reference in zip(
-            self.models, self.everyone, self.answers, references, strict=True
-        ):
+        sampler = self.settings.sampler
+        own_samples = all(getattr(sampler, name) == value for name, value in OWN_SAMPLES.items())
+        every = zip(self.models, self.everyone, self.answers, references, strict=True)
+        for row, one, own, reference in every:
             if reference is None:
                 continue
             read = [*(own if own_samples else ()), *bare(held_out)]
@@ -153,9 +149,8 @@ class Evaluation:
         score_EP = self.score_EPR.mean(2)
         for row, score_P in zip(self.models, score_EP, strict=True):
             row["reward"] = _mean(score_P)
-        self.results["rewarded"] = side_by_side.higher(
-            self.names, score_EP, self.pairs, seed=self.settings.seed
-        )
+        seed = self.settings.seed
+        self.results["rewarded"] = side_by_side.higher(self.names, score_EP, self.pairs, seed=seed)
         if held_out:
             scores = list(map(_scores, reward.annotate(bare(held_out), "scoring held-out feedback")))
             self.results["reward_on_held_out"] = likelihoods.by_file(held_out, scores)
@@ -175,24 +170,23 @@ class Evaluation:
                 for mine, theirs in zip(one, other, strict=True)
                 for a, b in zip(mine.responses, theirs.responses, strict=True)
             ]
-            label = "judging {} and {}".format(*(self.names[number] for number in pair))
-            judged = judge.annotate(posed, label)
+            judged = judge.annotate(posed, "judging {} and {}".format(*(self.names[at] for at in pair)))
             self.firsts[pair] = np.array([_first(said) for said in judged], np.float64)
-            contested = [
-                isinstance(said, records.Discarded) and said.reason == comparing.UNDECIDED for said in judged
+            left = [
+                one
+                for one, said in zip(posed, judged, strict=True)
+                if isinstance(said, records.Discarded) and said.reason == comparing.UNDECIDED
             ]
-            self.undecided += [one for one, so in zip(posed, contested, strict=True) if so]
-            undecided[pair] = sum(contested)
+            self.undecided += left
+            undecided[pair] = len(left)
         if self.firsts and all(np.isnan(first_M).all() for first_M in self.firsts.values()):
             raise AnnotatorError(
                 "judge: no comparison could be read, or judges agree on none. Look at what it answers, and choose "
                 f"another model, template or agreement; pairs that judges differ on are in {UNDECIDED}, for people"
             )
-        style_EMF = np.array(
-            [[measures.style(text) for row in texts for text in row] for texts in self.texts]
-        )
+        style = [[measures.style(text) for row in texts for text in row] for texts in self.texts]
         size, seed = self.settings.sampler.responses, self.settings.seed
-        self.results |= side_by_side.judged(self.names, self.firsts, style_EMF, size, seed=seed)
+        self.results |= side_by_side.judged(self.names, self.firsts, np.array(style), size, seed=seed)
         if isinstance(self.settings.judge, annotator_settings.JuryAnnotator):
             for row, number in zip(self.results["judged"], undecided.values(), strict=True):
                 row["unreadable"] -= number
@@ -204,15 +198,13 @@ class Evaluation:
         """All responses to each prompt, with their scores and how they compare."""
         size = self.settings.sampler.responses
         for at, example in enumerate(self.answers[0]):
-            responses = []
+            responses, comparisons = [], []
             for number, name in enumerate(self.names):
                 for place, one in enumerate(self.answers[number][at].responses):
                     score = np.nan if self.score_EPR is None else float(self.score_EPR[number, at, place])
                     known = None if np.isnan(score) else score
-                    responses.append(
-                        records.Response(one.content, score=known, source=name, tokens=one.tokens)
-                    )
-            comparisons = []
+                    said = records.Response(one.content, score=known, source=name, tokens=one.tokens)
+                    responses.append(said)
             for (one_of, other_of), first_M in self.firsts.items():
                 for place, first in enumerate(first_M[at * size : (at + 1) * size].tolist()):
                     order = (one_of * size + place, other_of * size + place)
@@ -224,12 +216,8 @@ class Evaluation:
 
 def bare(examples: Sequence[records.Example]) -> list[records.Example]:
     """Prompts and texts alone, so that nothing depends on who wrote them and what was said of them."""
-    return [
-        replace(
-            one, responses=tuple(records.Response(said.content) for said in one.responses), comparisons=()
-        )
-        for one in examples
-    ]
+    texts = (tuple(records.Response(said.content) for said in one.responses) for one in examples)
+    return [replace(one, responses=own, comparisons=()) for one, own in zip(examples, texts, strict=True)]
 
 
 def _scores(judged: records.Example | records.Discarded) -> list[float] | None:
@@ -277,11 +265,8 @@ def evaluate(
     checked = {name: _checked(name, everyone, settings) for name in ("judge", "reward")}
     settings = settings.model_copy(update=checked)
     prompts = entrants.prompts_of(settings, everyone)
-    held_out: tuple[records.Example, ...] = ()
-    if settings.held_out:
-        held_out = examples_named(
-            settings.held_out, settings, skip_bad=settings.skip_bad, chat=settings.chat
-        ).examples
+    rules: dict[str, Any] = {"skip_bad": settings.skip_bad, "chat": settings.chat}
+    held_out = examples_named(settings.held_out, settings, **rules).examples if settings.held_out else ()
     pairs = [
         (one, other)
         for one, other in combinations(range(len(everyone)), 2)
@@ -295,9 +280,8 @@ def evaluate(
     except OSError as error:
         raise InputError(f"output {folder}: {error.strerror}. Give another --output") from error
     with resumable.resumable(folder / RESULTS, "trueup evaluate", {}) as work:
-        found = Evaluation(
-            settings, work, everyone, entrants.answers_of(settings, everyone, prompts, work), pairs
-        )
+        answers = entrants.answers_of(settings, everyone, prompts, work)
+        found = Evaluation(settings, work, everyone, answers, pairs)
         found.add_likelihoods(references, held_out)
         if fluency is not None:
             found.add_perplexity(fluency)
@@ -332,9 +316,7 @@ def _checked(
         return None
     for one in everyone:
         trained = one.run.settings.annotator if one.run else None
-        theirs = (
-            [_who(each) for each in annotator_settings.annotators_in(trained).values()] if trained else []
-        )
+        theirs = list(map(_who, annotator_settings.annotators_in(trained).values())) if trained else []
         for each in annotator_settings.annotators_in(choice).values():
             if _who(each) in theirs:
                 logger.warning(

@@ -71,9 +71,7 @@ def of_groups(
     """The same of token ids, by the number that is each group's relation."""
     read = local.read_groups(model, lambda one: model.log_probs(one).sum, stream.cut(groups, TOKENS))
     return {
-        group.relation: [
-            (value, int(row.scored.sum())) for value, row in zip(sums, group.responses, strict=True)
-        ]
+        group.relation: [(one, int(row.scored.sum())) for one, row in zip(sums, group.responses, strict=True)]
         for group, sums in read
     }
 

@@ -67,15 +67,12 @@ def judged(
         rows[-1] |= _won(outcome_M, first_M[known_M], style_MF[0, :, 0] - style_MF[1, :, 0], prompt_M, seed)
         both_MF = style_MF.sum(0)
         share_MF = (style_MF[0] - style_MF[1]) / np.where(both_MF > 0, both_MF, 1)
-        games.append(
-            (np.full_like(prompt_M, one), np.full_like(prompt_M, other), outcome_M, prompt_M, share_MF)
-        )
-    found: Row = {"judged": _corrected(rows)}
-    if len(models) > 2:
-        found["scale"] = bradley_terry(
-            Matches(*map(np.concatenate, zip(*games, strict=True))), models, measures.STYLE
-        )
-    return found
+        sides = np.full_like(prompt_M, one), np.full_like(prompt_M, other)
+        games.append((*sides, outcome_M, prompt_M, share_MF))
+    if len(models) < 3:
+        return {"judged": _corrected(rows)}
+    matches = Matches(*map(np.concatenate, zip(*games, strict=True)))
+    return {"judged": _corrected(rows), "scale": bradley_terry(matches, models, measures.STYLE)}
 
 
 def _won(outcome_M: Array, first_M: Array, longer_M: Array, prompt_M: Any, seed: int) -> Row:
@@ -88,14 +85,13 @@ def _won(outcome_M: Array, first_M: Array, longer_M: Array, prompt_M: Any, seed:
     number_M = np.unique(prompt_M, return_inverse=True)[1]
     rate_P = np.bincount(number_M, outcome_M) / np.bincount(number_M)
     row["wins"] = wins = bootstrap(rate_P, seed=seed, share=True)
-    row["length_controlled"] = row["length"] = controlled = length_controlled(outcome_M, longer_M, number_M)
-    if "refused" not in controlled:
-        row["length_controlled"], row["length"] = controlled["win_rate"], controlled["length"]
-        if abs(row["length_controlled"].value - wins.value) > APART:
-            logger.warning(
-                f"a win rate of {wins.value:.0%} is {row['length_controlled'].value:.0%} between responses of equal "
-                "length"
-            )
+    controlled = length_controlled(outcome_M, longer_M, number_M)
+    equal = row["length_controlled"] = controlled.get("win_rate", controlled)
+    row["length"] = controlled.get("length", controlled)
+    if "refused" not in controlled and abs(equal.value - wins.value) > APART:
+        logger.warning(
+            f"a win rate of {wins.value:.0%} is {equal.value:.0%} between responses of equal length"
+        )
     return row | {"probability": float(first_M.mean()), "p": sign_flip_test(rate_P - 0.5, seed=seed)}
 
 
@@ -107,9 +103,10 @@ def higher(models: Sequence[str], score_EP: Array, pairs: Sequence[Pair], *, see
         apart_P = apart_P[~np.isnan(apart_P)]
         if len(apart_P):
             wins = bootstrap((np.sign(apart_P) + 1) / 2, seed=seed, share=True)
-            row = {"one": models[one], "other": models[other], "prompts": len(apart_P), "wins": wins}
-            row |= {"difference": bootstrap(apart_P, seed=seed), "p": sign_flip_test(apart_P, seed=seed)}
-            rows.append(row)
+            rows.append({
+                "one": models[one], "other": models[other], "prompts": len(apart_P), "wins": wins,
+                "difference": bootstrap(apart_P, seed=seed), "p": sign_flip_test(apart_P, seed=seed),
+            })  # fmt: skip
     return _corrected(rows)
 
 
@@ -124,9 +121,9 @@ def print_results(results: Row) -> None:
     console = Console(highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
         console.width = WIDE
-    for table in page.tables_of(results):
-        printed = _table(*map(spelled, (table.title, *table.headings)))
-        for name, values in table.rows:
+    for one in page.tables_of(results):
+        printed = table(*map(spelled, (one.title, *one.headings)))
+        for name, values in one.rows:
             printed.add_row(spelled(name), *map(page.cell, values))
         console.print(printed)
     for why in dict.fromkeys(page.refusals(results)):
@@ -134,12 +131,13 @@ def print_results(results: Row) -> None:
     console.print(page.CAPTION)
 
 
-def _table(first: str, *headings: str) -> Table:
-    table = Table(box=MARKDOWN)
-    table.add_column(first, overflow="fold")
+def table(first: str, *headings: str) -> Table:
+    """A table for the terminal, whose rows are still to come."""
+    made = Table(box=MARKDOWN)
+    made.add_column(first, overflow="fold")
     for name in headings:
-        table.add_column(name, justify="right", overflow="fold")
-    return table
+        made.add_column(name, justify="right", overflow="fold")
+    return made
 
 
 class Matches(NamedTuple):
@@ -165,9 +163,7 @@ def length_controlled(outcome_M: Array, longer_M: Array, prompt_M: Numbers) -> R
     https://arxiv.org/abs/2404.04475), without its term for how hard a prompt is, which takes many models. A tie is half
     a win.
 
-    Args:
-        longer_M: by how much our response is longer.
-        prompt_M: its prompt's number, from 0.
+    `longer_M` is by how much our response is longer, `prompt_M` its prompt's number, from 0.
     """
     if len(outcome_M) < FEWEST:
         return {"refused": f"{len(outcome_M)} comparisons are too few: it takes {FEWEST}"}
@@ -190,10 +186,6 @@ def bradley_terry(matches: Matches, models: Sequence[str], style: Sequence[str])
     With eta = b_i - b_j + c . x: P(i wins) : P(tie) : P(j wins) = exp(eta / 2) : nu : exp(-eta / 2), nu being 0 where
     there was no tie. https://doi.org/10.1080/01621459.1970.10481082; style as covariates as in Li et al., 2024,
     https://lmsys.org/blog/2024-08-28-style-control/.
-
-    Args:
-        models: their names.
-        style: names of what a judge may like.
 
     Returns:
         `points`, the strength of each model in Elo's, their mean being 0; `tie`, the probability of a tie of equals;
@@ -223,13 +215,8 @@ def bradley_terry(matches: Matches, models: Sequence[str], style: Sequence[str])
     points = [Interval(value, value - Z * error, value + Z * error) for value, error in found[:number]]
     worth = [Mean(*one, games) for one in found[number:]]
     nu = math.exp(value_P[-1]) if ties else 0.0
-    return {
-        "points": dict(zip(models, points, strict=True)),
-        "tie": nu / (2 + nu),
-        "style": {
-            name: worth.pop(0) if there else None for name, there in zip(style, differs_C, strict=True)
-        },
-    }
+    of_style = {name: worth.pop(0) if there else None for name, there in zip(style, differs_C, strict=True)}
+    return {"points": dict(zip(models, points, strict=True)), "tie": nu / (2 + nu), "style": of_style}
 
 
 def _fitted(design_MP: Array, share_M3: Array, prompt_M: Numbers, *, ties: bool) -> tuple[Array, Array]:

@@ -94,22 +94,17 @@ class Conversation:
         self.settings, self.models, self.kept = settings, models, kept
         self.console = Console(highlight=False, markup=False, emoji=False)
         templates = [one.encoder.tokenizer.chat_template is not None for one in models]
-        self.messages = all(templates) if settings.chat is None else settings.chat
-        if self.messages and not all(templates):
+        messages, system = all(templates) if settings.chat is None else settings.chat, settings.system
+        if messages and not all(templates):
             raise InputError(
                 "a model has no chat template to talk in messages with; give --chat-template or --chat false"
             )
         vocabularies = [one.encoder.tokenizer.get_vocab() for one in models]
         self.with_tokens = all(one == vocabularies[0] for one in vocabularies)
-        self.history: list[records.Content] = [self._beginning()]
-        self.count = 0
-        self.tally: Counter[str] = Counter()
-
-    def _beginning(self) -> records.Content:
-        system = self.settings.system
-        if self.messages:
-            return () if system is None else (records.Message("system", system),)
-        return system or ""
+        in_messages = (records.Message("system", system),) if system else ()
+        self.beginning: records.Content = in_messages if messages else system or ""
+        self.history: list[records.Content] = [self.beginning]
+        self.count, self.tally = 0, Counter[str]()
 
     def line(self, said: str) -> bool:
         """Do what a line asks; False where it ends the conversation."""
@@ -117,7 +112,7 @@ class Conversation:
         if command == "/quit":
             return False
         if command == "/new":
-            self.history = [self._beginning()]
+            self.history = [self.beginning]
         elif command == "/undo":
             self.history = self.history[:-1] or self.history
         elif command.startswith("/") and not command.startswith("//"):
@@ -140,19 +135,17 @@ class Conversation:
         answers = self._sampled(prompt, order)
         if not all(answers):
             raise InputError("the conversation leaves no room for an answer; /new begins another one")
-        contents = [
-            one[0].text if isinstance(before, str) else turns.as_messages(one[0].text) for one in answers
-        ]
-        preferred = 0
+        contents: list[records.Content] = [one[0].text for one in answers]
+        if not isinstance(before, str):
+            contents = [turns.as_messages(one[0].text) for one in answers]
+        verdict = "first" if len(order) == 1 else self._verdict(contents)
         if len(order) == 2:
-            verdict = self._verdict(contents)
             better = self.models[order[verdict == "second"]].name
             self.tally[verdict if verdict in ("tie", "neither") else better] += 1
-            self._keep(prompt, order, [one[0] for one in answers], contents, verdict)
-            if verdict == "neither":
-                return
-            preferred = int(verdict == "second")
-        chosen, content = contents[preferred], prompt.content
+            self._keep(prompt, [one[0] for one in answers], contents, verdict)
+        if verdict == "neither":
+            return
+        chosen, content = contents[verdict == "second"], prompt.content
         if isinstance(content, str) or isinstance(chosen, str):
             self.history.append(f"{content}{chosen}")
         else:
@@ -215,7 +208,6 @@ class Conversation:
     def _keep(
         self,
         prompt: records.Prompt,
-        order: Sequence[int],
         answers: Sequence[sampler.Sampled],
         contents: Sequence[records.Content],
         verdict: str,
@@ -248,7 +240,5 @@ def _columns(texts: Sequence[str]) -> Any:
     table = Table.grid(expand=True, padding=(0, 1))
     for _ in texts:
         table.add_column(ratio=1)
-    table.add_row(
-        *(Panel(Text(text), title=str(place), border_style="dim") for place, text in enumerate(texts, 1))
-    )
+    table.add_row(*(Panel(Text(one), title=str(at), border_style="dim") for at, one in enumerate(texts, 1)))
     return table

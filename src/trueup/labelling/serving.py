@@ -23,8 +23,8 @@ HOST = "127.0.0.1"
 LONGEST_NAME = 80
 LONGEST_BODY = 10_000
 POLICY = (
-    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; base-uri 'none'; \
-form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
 )
 MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
 MARKDOWN.disable(["link", "image", "autolink", "reference", "html_block", "html_inline", "entity"])
@@ -93,25 +93,21 @@ def rendered(content: records.Content) -> str:
 
 def shown_pair(clicks: votes.Clicks, person: str) -> dict[str, Any]:
     """What the page shows a person now, JSON-ready: nothing of it tells who wrote a response, or whether it is gold."""
-    found, settings = clicks.next(person), clicks.settings
-    criterion = annotator_settings.CRITERIA.get(settings.criterion, settings.criterion)
+    found, criterion = clicks.next(person), clicks.settings.criterion
     said: dict[str, Any] = {
         "number": clicks.counts[person],
-        "criterion": criterion,
         "progress": clicks.progress(person),
         "pair": None,
     }
+    said["criterion"] = annotator_settings.CRITERIA.get(criterion, criterion)
     if found is not None:
         pair, swapped = found
         places = (pair.other, pair.one) if swapped else (pair.one, pair.other)
         first, second = (pair.example.responses[at].content for at in places)
         if not isinstance(first, str) and not isinstance(second, str) and len(first) == len(second) == 1:
             first, second = (one[0].content if not one[0].extra else one for one in (first, second))
-        said["pair"] = {
-            "prompt": rendered(pair.example.prompt.content),
-            "first": rendered(first),
-            "second": rendered(second),
-        }
+        shown = {"prompt": pair.example.prompt.content, "first": first, "second": second}
+        said["pair"] = {name: rendered(content) for name, content in shown.items()}
     return said
 
 
@@ -124,23 +120,18 @@ def application(clicks: votes.Clicks, token: str, port: int) -> applications.Sta
     nonce = secrets.token_urlsafe(16)
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8").replace("NONCE", nonce)
     headers = {
-        "Content-Security-Policy": POLICY.format(nonce),
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Cache-Control": "no-store",
-    }
+        "Content-Security-Policy": POLICY.format(nonce), "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin",
+    }  # fmt: skip
 
     def refused(status: int, why: str) -> responses.Response:
         return responses.JSONResponse({"error": why}, status, headers)
 
     async def answer(request: requests.Request) -> responses.Response:
-        if request.headers.get("host") not in hosts:
+        host = request.headers.get("host")
+        if host not in hosts:
             return refused(403, "this page is for this machine alone")
-        if (
-            request.headers.get("origin", f"http://{request.headers['host']}")
-            != f"http://{request.headers['host']}"
-        ):
+        if request.headers.get("origin", f"http://{host}") != f"http://{host}":
             return refused(403, "another page may not ask here")
         if not secrets.compare_digest(request.path_params["token"].encode(), token.encode()):
             return refused(404, "the address lacks the token that was printed with it")

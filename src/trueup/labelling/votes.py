@@ -25,6 +25,7 @@ from trueup.words import counted, reason
 
 TABLE = """CREATE TABLE IF NOT EXISTS clicks (number INTEGER PRIMARY KEY, time TEXT DEFAULT CURRENT_TIMESTAMP,
     person TEXT NOT NULL, pair TEXT NOT NULL, swapped INTEGER NOT NULL, verdict TEXT NOT NULL)"""
+COLUMNS = "person, pair, swapped, verdict"
 SKIP, UNDO = "skip", "undo"
 GAP = 5
 """Pairs that a person sees between a pair and its repetition, at least."""
@@ -93,11 +94,8 @@ def gold_of(examples: Sequence[Example]) -> list[Pair]:
         better = [(one.better, one.worse) for one in records.agreed(records.distinct(example))]
         if not example.comparisons:
             scores = records.scores(example)
-            better = [
-                (one[0], other[0]) if one[1] > other[1] else (other[0], one[0])
-                for one, other in combinations(scores, 2)
-                if one[1] != other[1]
-            ]
+            ranked = sorted(scores, key=lambda one: -one[1])
+            better = [(one[0], other[0]) for one, other in combinations(ranked, 2) if one[1] > other[1]]
         for chosen, rejected in dict.fromkeys(better):
             one, other = sorted((chosen, rejected))
             found.append(_pair(example, one, other, known=A if chosen == one else B))
@@ -130,13 +128,10 @@ class Clicks:
         self.counts: Counter[str] = Counter()
         try:
             self.rows = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1)
-            self.rows.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self.rows.execute("PRAGMA journal_mode = WAL")
-            self.rows.execute("PRAGMA synchronous = FULL")
+            for one in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+                self.rows.execute(f"PRAGMA {one}")
             self.rows.execute(TABLE)
-            kept = self.rows.execute(
-                "SELECT person, pair, swapped, verdict FROM clicks ORDER BY number"
-            ).fetchall()
+            kept = self.rows.execute(f"SELECT {COLUMNS} FROM clicks ORDER BY number").fetchall()
         except sqlite3.Error as error:
             raise InputError(f"{path}: clicks cannot be kept there: {reason(error)}") from error
         for person, pair, swapped, verdict in kept:
@@ -162,10 +157,8 @@ class Clicks:
         if verdict == UNDO and not self.valid.get(person):
             return False
         try:
-            self.rows.execute(
-                "INSERT INTO clicks (person, pair, swapped, verdict) VALUES (?, ?, ?, ?)",
-                (person, pair, swapped, verdict),
-            )
+            row = (person, pair, swapped, verdict)
+            self.rows.execute(f"INSERT INTO clicks ({COLUMNS}) VALUES (?, ?, ?, ?)", row)
         except sqlite3.Error as error:
             raise InputError(f"{self.path}: the click cannot be kept: {reason(error)}") from error
         self._take(click)
@@ -234,15 +227,10 @@ class Clicks:
         everybody = [_person(name, said, self.gold) for name, said in sorted(self.valid.items()) if said]
         mine = {one.pair for one in self.valid.get(person, ()) if one.pair in self.pairs}
         found = {
-            "done": len(mine),
-            "pairs": len(self.pairs),
-            "people": everybody,
-            "shared": len(shared),
-            "contested": sum(len(set(one)) > 1 for one in shared),
-            "kappa": kappa,
-            "kappa_pairs": len(complete),
+            "done": len(mine), "pairs": len(self.pairs), "people": everybody, "shared": len(shared),
+            "contested": sum(len(set(one)) > 1 for one in shared), "kappa": kappa, "kappa_pairs": len(complete),
             "alpha": estimates.krippendorff_alpha(rated),
-        }
+        }  # fmt: skip
         return {key: None if value != value else value for key, value in found.items()}
 
     def examples(self) -> list[Example]:
@@ -260,15 +248,12 @@ class Clicks:
         for pair in self.pairs.values():
             of_example.setdefault(id(pair.example), []).append(pair)
         for example in self.data:
-            stays = self.settings.undecided
-            comparisons = list(example.comparisons if stays else ())
-            votes = list(example.votes if stays else ())
+            stays = example if self.settings.undecided else replace(example, comparisons=(), votes=())
+            comparisons, votes = list(stays.comparisons), list(stays.votes)
             for pair in of_example.get(id(example), ()):
-                places = (pair.one, pair.other)
-                votes += [
-                    Vote(*(places[::-1] if one.swapped else places), one.verdict, one.person)
-                    for one in clicks.get(pair.key, ())
-                ]
+                for one in clicks.get(pair.key, ()):
+                    places = (pair.other, pair.one) if one.swapped else (pair.one, pair.other)
+                    votes.append(Vote(*places, one.verdict, one.person))
                 comparisons += _comparison(pair, list(by_pair.get(pair.key, {}).values()))
             if votes or comparisons:
                 bare = tuple(replace(one, score=None, label=None) for one in example.responses)
