@@ -376,5 +376,5 @@ def test_files_with_several_writers_and_further_responses(capsys: Captured) -> N
     assert [row["name"] for row in found["models"]] == ["both.jsonl:A", "both.jsonl:B", "part.jsonl"]
     assert found["prompts"] == 20
     told = capsys.readouterr().err
-    assert "both.jsonl:A has further responses to 30 prompts; --responses takes more than 1" in told
+    assert "both.jsonl:A has more than 1 responses to 30 prompts; --responses takes more" in told
     assert "part.jsonl has no response to 10 of 30 prompts: left out of all" in told

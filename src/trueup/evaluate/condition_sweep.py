@@ -102,13 +102,9 @@ def print_table(swept: Sweep) -> None:
     table = side_by_side.table("asked for", "written as", "mean reward", "length", "")
     for one in sorted(swept.trials, key=lambda trial: trial.condition.reward):
         marks = ", ".join(["best"] * (one == swept.best) + ["now"] * (one == swept.trials[0]))
-        row = (
-            f"{one.condition.reward:.4g}",
-            repr(one.condition.words()),
-            one.score.shown(3),
-            one.length.shown(1),
-        )
-        table.add_row(*row, marks, style="bold" if one == swept.best else None)
+        asked = f"{one.condition.reward:.4g}", repr(one.condition.words())
+        style = "bold" if one == swept.best else None
+        table.add_row(*asked, one.score.shown(3), one.length.shown(1), marks, style=style)
     console = Console(highlight=False, emoji=False, markup=False)
     console.print(table, "+- one standard error; length in tokens; now: asked for so far", sep="\n")
 
@@ -150,10 +146,8 @@ def sweep_model(
             )
     prepare.set_threads(loaded.network, len(prompts))
     swept = sweep(loaded, prompts, scorer, tried, seed=seed, max_new_tokens=max_new_tokens)
-    if swept.left_out:
-        logger.warning(
-            f"{swept.left_out} of {len(prompts)} prompts are too long for the model and were left out"
-        )
+    if left := swept.left_out:
+        logger.warning(f"{left} of {len(prompts)} prompts are too long for the model and were left out")
     return swept
 
 
@@ -170,17 +164,14 @@ def sweep(
     positions = context_length(loaded.network.config) or 10**9
     longest = sampler.longest_response(max_new_tokens, positions)
     if longest >= positions:
-        raise InputError(
-            f"max_new_tokens {longest} leaves no room for a prompt: the model was made for {positions} positions. "
-            "Give a smaller one"
-        )
+        why = f"leaves no room for a prompt: the model was made for {positions} positions"
+        raise InputError(f"max_new_tokens {longest} {why}. Give a smaller one")
     encoded, day, limits = [], chat_template.today(), encode.Limits(positions)
     if chat_template.writes_date(loaded.tokenizer):
         logger.info(f"the chat template writes the date: here it is {day}")
     for condition in tried:
-        encoder = encode.Encoder(
-            loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition, date=day
-        )
+        given: dict[str, Any] = {"end_ids": loaded.end_ids, "limits": limits, "date": day}
+        encoder = encode.Encoder(loaded.tokenizer, condition=condition, **given)
         own = (sampler.encode_prompt(one, encoder, positions=None, max_new_tokens=longest) for one in prompts)
         encoded.append([one.ids if one and one.room == longest else None for one in own])
     fitting = [at for at, row in enumerate(zip(*encoded, strict=True)) if all(row)]

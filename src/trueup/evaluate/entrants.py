@@ -65,16 +65,14 @@ def model_of(name: str, settings: gathering_settings.EvaluateSettings) -> Entran
             kept = sorted(folder.checkpoints.glob(f"{checkpoint.PREFIX}*"))
             if not kept:
                 raise InputError(f"{name}: the run has no checkpoint yet; go on with it first")
-            step, total = (
-                int(kept[-1].name.removeprefix(checkpoint.PREFIX)),
-                folder.read_status().get("steps"),
-            )
+            step, total = int(kept[-1].name[len(checkpoint.PREFIX) :]), folder.read_status().get("steps")
             logger.warning(f"{name} is not done: it is taken as it was after step {step} of {total}")
         identity = model_folder.model_content(folder.checkpoints / f"{checkpoint.PREFIX}{step:08d}")
 
         def read(device: Any) -> Any:
-            trusted = settings.trust_remote_code
-            return publish.restored(folder, step, trust_remote_code=trusted, device=device)[0]
+            return publish.restored(
+                folder, step, trust_remote_code=settings.trust_remote_code, device=device
+            )[0]
 
         return Entrant(name, read, identity, run, step)
     path = place.model or name
@@ -126,12 +124,11 @@ def prompts_of(
         counts = [len(one.written[prompt.key][1]) if prompt.key in one.written else 0 for prompt in found]
         kept = [prompt for prompt, number in zip(found, counts, strict=True) if number >= need]
         if missing := len(found) - len(kept):
-            logger.warning(
-                f"{one.name} has no response to {missing} of {len(found)} prompts: left out of all"
-            )
+            told = f"{missing} of {len(found)} prompts"
+            logger.warning(f"{one.name} has no response to {told}: left out of all")
         if more := sum(number > need for number in counts):
             logger.warning(
-                f"{one.name} has further responses to {more} prompts; --responses takes more than {need}"
+                f"{one.name} has more than {need} responses to {more} prompts; --responses takes more"
             )
         if not kept:
             raise InputError(
@@ -172,19 +169,17 @@ def answers_of(
     work: resumable.Work,
 ) -> list[list[records.Example]]:
     """[E][P] the responses of each to the prompts that all of them have responses to."""
-    given = [
-        _sampled(settings, one, prompts, work)
-        if one.read is not None
-        else [tuple(one.written[prompt.key][1][: settings.sampler.responses]) for prompt in prompts]
-        for one in everyone
-    ]
+
+    def of_file(one: Entrant) -> list[tuple[records.Response, ...]]:
+        return [tuple(one.written[prompt.key][1][: settings.sampler.responses]) for prompt in prompts]
+
+    given = [_sampled(settings, one, prompts, work) if one.read else of_file(one) for one in everyone]
     kept = [at for at in range(len(prompts)) if all(several[at] for several in given)]
     if missing := len(prompts) - len(kept):
         logger.warning(f"{counted(missing, 'prompt')} left out of all: too long for one of the models")
     if not kept:
-        raise InputError(
-            "no prompt leaves room for a response of every model. Give a smaller --max-new-tokens, or shorter prompts"
-        )
+        give = "Give a smaller --max-new-tokens, or shorter prompts"
+        raise InputError(f"no prompt leaves room for a response of every model. {give}")
     return [[records.Example(prompts[at], several[at]) for at in kept] for several in given]
 
 
@@ -201,12 +196,11 @@ def _sampled(
     load = partial(candidates.in_process, sampling, model.name, work.day, len(prompts), model.read)
     writer = candidates.Writer(model.name, load, part)
     (written,) = candidates.write_responses(prompts, [writer], work, responses=responses, seed=settings.seed)
-    made = []
-    for prompt, several in zip(prompts, written.responses, strict=True):
-        said = (
-            one.text if isinstance(prompt.content, str) else turns.as_messages(one.text) for one in several
-        )
-        made.append(
-            tuple(records.Response(text, tokens=one.ids) for text, one in zip(said, several, strict=True))
-        )
-    return made
+
+    def as_asked(prompt: records.Prompt, text: str) -> records.Content:
+        return text if isinstance(prompt.content, str) else turns.as_messages(text)
+
+    both = zip(prompts, written.responses, strict=True)
+    return [
+        tuple(records.Response(as_asked(of, one.text), tokens=one.ids) for one in said) for of, said in both
+    ]

@@ -98,12 +98,10 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         self.names = [one.name for one in self.everyone]
-        answered = template.answered
-        self.texts = [
-            [[answered(said.content) for said in one.responses] for one in own] for own in self.answers
-        ]
+        read, seed = template.answered, self.settings.seed
+        self.texts = [[[read(said.content) for said in one.responses] for one in own] for own in self.answers]
         self.models: list[side_by_side.Row] = [
-            {"name": one.name, "step": one.step, **measures.text_measures(texts, seed=self.settings.seed)}
+            {"name": one.name, "step": one.step, **measures.text_measures(texts, seed=seed)}
             for one, texts in zip(self.everyone, self.texts, strict=True)
         ]
         self.results: side_by_side.Row = {"version": __version__, "prompts": len(self.answers[0])}
@@ -139,13 +137,10 @@ class Evaluation:
 
     def add_rewards(self, reward: Judged, held_out: Sequence[records.Example]) -> None:
         """Scores, the paired differences, and what the scorer says of held-out feedback."""
-        none = [np.nan] * self.settings.sampler.responses
-        self.score_EPR = np.array(
-            [
-                [_scores(one) or none for one in reward.annotate(bare(own), f"scoring {name}")]
-                for name, own in zip(self.names, self.answers, strict=True)
-            ]
-        )
+        none, scored = [np.nan] * self.settings.sampler.responses, []
+        for name, own in zip(self.names, self.answers, strict=True):
+            scored.append([_scores(one) or none for one in reward.annotate(bare(own), f"scoring {name}")])
+        self.score_EPR = np.array(scored)
         score_EP = self.score_EPR.mean(2)
         for row, score_P in zip(self.models, score_EP, strict=True):
             row["reward"] = _mean(score_P)
@@ -172,13 +167,11 @@ class Evaluation:
             ]
             judged = judge.annotate(posed, "judging {} and {}".format(*(self.names[at] for at in pair)))
             self.firsts[pair] = np.array([_first(said) for said in judged], np.float64)
-            left = [
-                one
-                for one, said in zip(posed, judged, strict=True)
-                if isinstance(said, records.Discarded) and said.reason == comparing.UNDECIDED
+            reasons = [said.reason if isinstance(said, records.Discarded) else "" for said in judged]
+            undecided[pair] = reasons.count(comparing.UNDECIDED)
+            self.undecided += [
+                one for one, why in zip(posed, reasons, strict=True) if why == comparing.UNDECIDED
             ]
-            self.undecided += left
-            undecided[pair] = len(left)
         if self.firsts and all(np.isnan(first_M).all() for first_M in self.firsts.values()):
             raise AnnotatorError(
                 "judge: no comparison could be read, or judges agree on none. Look at what it answers, and choose "
@@ -249,16 +242,12 @@ def evaluate(
         What evaluation.json holds; None for a dry run.
 
     Raises:
-        InputError: something that was given cannot be used.
+        InputError, CheckpointError: something that was given cannot be used, or a run's checkpoint is damaged.
         AnnotatorError: a judge fails, too many of its verdicts cannot be read, or a model writes nothing.
-        CheckpointError: a run's checkpoint is damaged.
-        Stopped: the user asked to stop.
     """
     folder = Path(settings.output)
     if (folder / RESULTS).exists() and not settings.overwrite:
-        raise InputError(
-            f"{folder / RESULTS} is there already; give another --output, or --overwrite to add to it"
-        )
+        raise InputError(f"{folder / RESULTS} is there already; give another --output, or --overwrite to add")
     everyone = entrants.entrants_of(settings)
     references = [entrants.reference_of(one, settings) if one.read else None for one in everyone]
     fluency = entrants.model_of(settings.fluency, settings) if settings.fluency else None
@@ -267,11 +256,8 @@ def evaluate(
     prompts = entrants.prompts_of(settings, everyone)
     rules: dict[str, Any] = {"skip_bad": settings.skip_bad, "chat": settings.chat}
     held_out = examples_named(settings.held_out, settings, **rules).examples if settings.held_out else ()
-    pairs = [
-        (one, other)
-        for one, other in combinations(range(len(everyone)), 2)
-        if settings.against in (None, everyone[one].name, everyone[other].name)
-    ]
+    every = combinations(range(len(everyone)), 2)
+    pairs = [one for one in every if settings.against in (None, *(everyone[at].name for at in one))]
     entrants.tell_cost(settings, everyone, len(prompts), len(pairs))
     if dry_run:
         return None
@@ -319,10 +305,8 @@ def _checked(
         theirs = list(map(_who, annotator_settings.annotators_in(trained).values())) if trained else []
         for each in annotator_settings.annotators_in(choice).values():
             if _who(each) in theirs:
-                logger.warning(
-                    f"{one.name} was trained by the judgements of this very {name}, {_who(each)[1]}: what it says of "
-                    "that run proves little; take another one"
-                )
+                told = f"{one.name} was trained by the judgements of this very {name}, {_who(each)[1]}"
+                logger.warning(f"{told}: what it says of that run proves little; take another one")
     with annotator_settings.called(name):
         return run_checks.check_annotator(choice, trust_remote_code=settings.trust_remote_code)
 

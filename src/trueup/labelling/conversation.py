@@ -76,9 +76,7 @@ def _kept(path: Path) -> Journal:
             except ValueError:
                 journal.keep(lines)
         if journal.size and any(one.layout != "canonical" for one in read.read_feedback([path]).files):
-            raise InputError(
-                f"{path}: holds feedback of another layout; give another --keep, or convert it first"
-            )
+            raise InputError(f"{path}: holds feedback of another layout; convert it, or give another --keep")
         journal.append()
     except OSError as error:
         raise InputError(f"{path}: preferences cannot be kept there: {reason(error)}") from error
@@ -97,7 +95,7 @@ class Conversation:
         messages, system = all(templates) if settings.chat is None else settings.chat, settings.system
         if messages and not all(templates):
             raise InputError(
-                "a model has no chat template to talk in messages with; give --chat-template or --chat false"
+                "a model has no chat template for messages; give --chat-template or --chat false"
             )
         vocabularies = [one.encoder.tokenizer.get_vocab() for one in models]
         self.with_tokens = all(one == vocabularies[0] for one in vocabularies)
@@ -215,10 +213,9 @@ class Conversation:
         """Add a preference to the file; answers that are equal or empty say nothing."""
         if self.kept is None or contents[0] == contents[1] or any(map(turns.says_nothing, contents)):
             return
-        responses = tuple(
-            records.Response(content, source=one.source, tokens=one.ids if self.with_tokens else None)
-            for one, content in zip(answers, contents, strict=True)
-        )
+        tokens = [one.ids if self.with_tokens else None for one in answers]
+        told = zip(contents, (one.source for one in answers), tokens, strict=True)
+        responses = tuple(records.Response(said, source=who, tokens=ids) for said, who, ids in told)
         better = {"first": 0, "second": 1}.get(verdict)
         comparisons = () if better is None else (records.Comparison(better, 1 - better),)
         vote = records.Vote(0, 1, verdict, self.settings.person)

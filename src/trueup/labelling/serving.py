@@ -22,10 +22,8 @@ from trueup.words import counted, logger, reason, shortened, spelled
 HOST = "127.0.0.1"
 LONGEST_NAME = 80
 LONGEST_BODY = 10_000
-POLICY = (
-    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
+POLICY = "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; "
+POLICY += "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
 MARKDOWN.disable(["link", "image", "autolink", "reference", "html_block", "html_inline", "entity"])
 ANSWERS = {*records.VERDICTS, votes.SKIP, votes.UNDO}
@@ -54,9 +52,8 @@ def opened(settings: command_settings.LabelSettings) -> votes.Clicks:
         return clicks
     clicks.close()
     if clicks.pairs:
-        raise InputError(
-            f"{', '.join(settings.gold)}: no pair has a known answer; give comparisons or scores"
-        )
+        gold_files = ", ".join(settings.gold)
+        raise InputError(f"{gold_files}: no pair has a known answer; give comparisons or scores")
     which = "that nothing decides " if settings.undecided else ""
     raise InputError(
         f"{', '.join(settings.data)}: no prompt has two different responses {which}to compare; give samples with "
@@ -94,12 +91,8 @@ def rendered(content: records.Content) -> str:
 def shown_pair(clicks: votes.Clicks, person: str) -> dict[str, Any]:
     """What the page shows a person now, JSON-ready: nothing of it tells who wrote a response, or whether it is gold."""
     found, criterion = clicks.next(person), clicks.settings.criterion
-    said: dict[str, Any] = {
-        "number": clicks.counts[person],
-        "progress": clicks.progress(person),
-        "pair": None,
-    }
-    said["criterion"] = annotator_settings.CRITERIA.get(criterion, criterion)
+    said: dict[str, Any] = {"number": clicks.counts[person], "progress": clicks.progress(person)}
+    said |= {"pair": None, "criterion": annotator_settings.CRITERIA.get(criterion, criterion)}
     if found is not None:
         pair, swapped = found
         places = (pair.other, pair.one) if swapped else (pair.one, pair.other)

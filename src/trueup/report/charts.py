@@ -31,14 +31,10 @@ class Series:
 
     def words(self, x: str) -> str:
         """First and last, least and greatest."""
-        (first, start), (last, end) = self.points[0], self.points[-1]
         ys = [point[1] for point in self.points]
-        if len(ys) == 1:
-            return f"{self.name}: {figure(start)} at {x} {_number(first)}."
-        return (
-            f"{self.name}: {figure(start)} at {x} {_number(first)}, {figure(end)} at {x} {_number(last)}, "
-            f"least {figure(min(ys))}, greatest {figure(max(ys))}."
-        )
+        first, last = (f"{figure(y)} at {x} {_number(at)}" for at, y in (self.points[0], self.points[-1]))
+        more = f", {last}, least {figure(min(ys))}, greatest {figure(max(ys))}" if len(ys) > 1 else ""
+        return f"{self.name}: {first}{more}."
 
 
 def plot(
@@ -66,21 +62,14 @@ def plot(
     if named:
         parts += [_name(one, across, down) for one in shown]
     told = " ".join(one.words(x) for one in shown)
-    keys = Markup("").join(
-        Markup('<li><i class="c{}"></i><span dir="auto">{}</span> <b>{}</b></li>').format(
-            place % COLOURS, one.name, _change(one)
-        )
-        for place, one in enumerate(shown)
-    )
+    key = Markup('<li><i class="c{}"></i><span dir="auto">{}</span> <b>{}</b></li>')
+    keys = Markup("").join(key.format(at % COLOURS, one.name, _change(one)) for at, one in enumerate(shown))
+    said = Markup("<p>{}</p>").format(note) if note else ""
     return Markup(
-        "<figure><figcaption>{}</figcaption>{}"
-        '<svg viewBox="0 0 {} {}" role="img"><title>{}</title><desc>{}</desc>{}</svg>'
-        '<ul class="legend">{}</ul></figure>'
-    ).format(
-        title,
-        Markup("<p>{}</p>").format(note) if note else "",
-        WIDTH, HEIGHT, title, told, Markup("").join(parts), keys,
-    )  # fmt: skip
+        "<figure><figcaption>{0}</figcaption>{1}"
+        '<svg viewBox="0 0 {2} {3}" role="img"><title>{0}</title><desc>{4}</desc>{5}</svg>'
+        '<ul class="legend">{6}</ul></figure>'
+    ).format(title, said, WIDTH, HEIGHT, told, Markup("").join(parts), keys)
 
 
 def interval(value: float, low: float, high: float, middle: float, most: float) -> Markup:
@@ -123,17 +112,15 @@ def _shapes(one: Series, place: int, across: _Axis, down: _Axis) -> list[Markup]
         band = [f"{across(x)},{down(y)}" for x, y in (*low, *reversed(high))]
         parts.append(Markup('<polygon class="b{}" points="{}"/>').format(colour, " ".join(band)))
     for left, right, bottom, top in one.spread:
-        middle = across(left / 2 + right / 2), down(bottom / 2 + top / 2)
-        parts.append(_line(f"l{colour} thin", across(left), middle[1], across(right), middle[1]))
-        parts.append(_line(f"l{colour} thin", middle[0], down(bottom), middle[0], down(top)))
+        x, y = across(left / 2 + right / 2), down(bottom / 2 + top / 2)
+        parts.append(_line(f"l{colour} thin", across(left), y, across(right), y))
+        parts.append(_line(f"l{colour} thin", x, down(bottom), x, down(top)))
     if len(means) > 1:
         dash = " dash" if place >= COLOURS else ""
         parts.append(Markup('<polyline class="l{}{}" points="{}"/>').format(colour, dash, " ".join(line)))
     if one.dots or len(means) == 1:
-        parts += [
-            Markup('<circle class="c{}" cx="{}" cy="{}" r="3"/>').format(colour, *point.split(","))
-            for point in line
-        ]
+        dot = Markup('<circle class="c{}" cx="{}" cy="{}" r="3"/>')
+        parts += [dot.format(colour, *point.split(",")) for point in line]
     return parts
 
 

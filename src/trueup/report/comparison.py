@@ -27,16 +27,12 @@ UNLIKE = ("output", "run_name")
 
 
 def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output: Path) -> Path:
-    """Write the page.
-
-    Args:
-        evaluations: evaluation.json or its folder, beside those in the runs' folders.
-
-    Raises:
-        InputError: an evaluation cannot be read, or the page not written.
-    """
-    names = _names(runs)
+    """Write the page, with evaluations (an evaluation.json or its folder) beside those in the runs' folders.
+    Raises InputError: an evaluation cannot be read, or the page not written."""
+    plain = [run.name for run in runs]
+    names = [run.name if plain.count(run.name) == 1 else str(run.folder) for run in runs]
     found = dict(_evaluations(runs, evaluations))
+    told = {name: shown for name, one in found.items() if (shown := page.shown(one))}
     values = {
         "name": "Comparison: " + listed(names, 4),
         "names": names,
@@ -44,19 +40,13 @@ def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output
         "overview": page.Table("", names, list(_overview(runs))),
         "figures": page.Table("", names, list(_figures(runs))),
         "evaluations": [
-            (name, [*page.tables_of(one), *_matrix(one)], list(page.frontier(one)))
-            for name, one in found.items()
+            (name, [*tables, *_matrix(found[name])], plots) for name, (tables, plots) in told.items()
         ],
         "charts": list(_charts(runs, names)),
         "differing": page.Table("", names, list(_differing(runs))),
     }
     page.write_page(output, "comparison.html.jinja", values)
     return output
-
-
-def _names(runs: Sequence[RunData]) -> list[str]:
-    plain = [run.name for run in runs]
-    return [run.name if plain.count(run.name) == 1 else str(run.folder) for run in runs]
 
 
 def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -67,14 +57,11 @@ def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tupl
         try:
             every[str(path)] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(
-                f"evaluation {path} cannot be read: {reason(error)}; give what trueup evaluate wrote"
-            ) from None
+            said = f"evaluation {path} cannot be read: {reason(error)}; give what trueup evaluate wrote"
+            raise InputError(said) from None
     for path_name, one in every.items():
-        try:
-            list(page.tables_of(one))
-        except (KeyError, TypeError, AttributeError, ValueError):
-            raise InputError(f"evaluation {path_name} is not as trueup evaluate writes it") from None
+        if page.shown(one) is None:
+            raise InputError(f"evaluation {path_name} is not as trueup evaluate writes it")
         if one not in known:
             known.append(one)
             yield path_name, one
@@ -117,12 +104,10 @@ def _overview(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _figures(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
-    every = [name for run in runs for name in run.names]
-    wanted = [name for name in dict.fromkeys(every) if name.startswith(HELD_OUT) or name in run_page.MEANINGS]
-    for name in sorted(wanted, key=lambda one: not one.startswith(HELD_OUT)):
-        points = [run.points(name) for run in runs]
-        if any(points):
-            yield name, [figure(one[-1][1]) if one else "-" for one in points]
+    every = dict.fromkeys(name for run in runs for name in run.names)
+    for name in sorted(every, key=lambda one: not one.startswith(HELD_OUT)):
+        if name.startswith(HELD_OUT) or name in run_page.MEANINGS:
+            yield name, [figure(one[-1][1]) if (one := run.points(name)) else "-" for run in runs]
 
 
 def _matrix(results: Mapping[str, Any]) -> Iterator[page.Table]:
@@ -133,10 +118,8 @@ def _matrix(results: Mapping[str, Any]) -> Iterator[page.Table]:
         if (value := (row.get("wins") or {}).get("value")) is not None:
             rates |= {(row["one"], row["other"]): value, (row["other"], row["one"]): 1 - value}
     names = [model["name"] for model in results["models"]]
-    shown = {
-        pair: Markup('<b class="m" style="--w:{:.3f}">{:.2f}</b>').format(one, one)
-        for pair, one in rates.items()
-    }
+    cell = Markup('<b class="m" style="--w:{0:.3f}">{0:.2f}</b>')
+    shown = {pair: cell.format(one) for pair, one in rates.items()}
     rows = [(name, [shown.get((name, other), "") for other in names]) for name in names]
     if rates:
         yield page.Table(f"How often the model of a row wins against that of a column, {who}", names, rows)
@@ -149,8 +132,8 @@ def _charts(runs: Sequence[RunData], names: Sequence[str]) -> Iterator[Markup]:
             continue  # losses of different methods have nothing in common
         for name in (metric, f"{HELD_OUT}{metric}"):
             if sum(name in run.names for run in runs) > 1:
-                both = zip(runs, names, strict=True)
-                yield charts.plot(name, [charts.Series(one, run.points(name)) for run, one in both])
+                series = [charts.Series(one, run.points(name)) for run, one in zip(runs, names, strict=True)]
+                yield charts.plot(name, series)
     paths: dict[str, list[charts.Series]] = {}
     for run, one in zip(runs, names, strict=True):
         for title, points in run_page.reward_and_kl(run):

@@ -14,7 +14,7 @@ from trueup import __version__
 from trueup.display import figure
 from trueup.errors import InputError
 from trueup.files import replaced_file
-from trueup.report import charts, run_data
+from trueup.report import charts
 from trueup.words import reason, spelled
 
 GENERATOR = '<meta name="generator" content="trueup '
@@ -50,18 +50,13 @@ def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
     """The tables of an evaluation that have something in them."""
     models = list(map(_shown, results["models"]))
     measures = dict.fromkeys(name for row in models for name in row)
-    yield Table(
-        f"{results['prompts']} prompts",
-        [row["name"] for row in results["models"]],
-        [(name, [row.get(name) for row in models]) for name in measures],
-    )
+    of_models = [(name, [row.get(name) for row in models]) for name in measures]
+    yield Table(f"{results['prompts']} prompts", [row["name"] for row in results["models"]], of_models)
     for who in ("judged", "rewarded"):
         if rows := results.get(who):
-            headings = list(dict.fromkeys(name for row in rows for name in _shown(row)))
-            cells = [
-                (f"{row['one']} against {row['other']}", [_shown(row).get(h) for h in headings])
-                for row in rows
-            ]
+            told = {f"{row['one']} against {row['other']}": _shown(row) for row in rows}
+            headings = list(dict.fromkeys(name for row in told.values() for name in row))
+            cells = [(pair, [row.get(name) for name in headings]) for pair, row in told.items()]
             yield Table(who, headings, cells, bars=True)
     if scale := results.get("scale"):
         style = {f"({name})": one for name, one in scale.get("style", {}).items()}
@@ -124,11 +119,8 @@ def _environment() -> Environment:
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
-    """Write a page whole, over one of ours if there is one.
-
-    Raises:
-        InputError: something else is there, or it cannot be written.
-    """
+    """Write a page whole, over one of ours if there is one. Raises InputError: something else is there, or it cannot be
+    written."""
     try:
         if path.exists() and GENERATOR not in path.read_text("utf-8", "replace")[:HEAD]:
             raise InputError(f"output {path} is there already and no page of trueup; give another --output")
@@ -140,15 +132,12 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
         raise InputError(f"output {path}: {reason(error)}; give another --output") from error
 
 
-def evaluations_of(run: run_data.RunData) -> Iterator[tuple[Path, list[Table], list[Markup]]]:
-    """The evaluations in a run's folder that can be shown, each with its tables and charts."""
-    for path, results in run.evaluations.items():
-        try:
-            tables, plots = list(tables_of(results)), list(frontier(results))
-        except (KeyError, TypeError, AttributeError, ValueError):
-            run.problems.append(f"{path.name} is not as trueup evaluate writes it, and is left out")
-        else:
-            yield path.relative_to(run.folder), tables, plots
+def shown(results: Mapping[str, Any]) -> tuple[list[Table], list[Markup]] | None:
+    """Tables and charts of an evaluation; None where it is not as `trueup evaluate` writes one."""
+    try:
+        return list(tables_of(results)), list(frontier(results))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
 
 
 def _bar(value: Any, column: Sequence[Any]) -> Markup:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ class RunData:
     def total(self, name: str) -> float:
         """Sum over all steps of what is logged every so many of them."""
         values = [value for _, value in self.points(name)]
-        return sum(values) * self.last / len(values) if values else 0.0
+        return sum(values) * self.last / max(1, len(values))
 
     def summed(self, prefix: str) -> dict[str, float]:
         """Totals over the rounds of what was counted in each, by their names behind the prefix."""
@@ -134,15 +135,13 @@ class RunData:
 
     def examples(self, path: Path, most: int = MOST_ROWS) -> list[tuple[Mapping[str, Any], records.Example]]:
         """Rows of a file of samples, the first and the last ones, those that can be read."""
-        rows, bad, found = self._try(path.name, lambda: _rows(path)) or [], 0, []
+        rows, found = self._try(path.name, lambda: _rows(path)) or [], []
         kept = [*rows[:FIRST_ROWS], *rows[FIRST_ROWS:][FIRST_ROWS - most :]]
         for number, text in enumerate(kept, start=1):
-            try:
+            with suppress(ValueError, TypeError, AttributeError, RecursionError, TrueupError):
                 row = json.loads(text)
                 found.append((row, canonical.example_from_row(row, records.Origin(str(path), number))))
-            except (ValueError, TypeError, AttributeError, RecursionError, TrueupError):
-                bad += 1
-        if bad:
+        if bad := len(kept) - len(found):
             self.problems.append(f"{path.name}: {counted(bad, 'row')} cannot be read and are left out")
         return found
 

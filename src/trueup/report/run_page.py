@@ -73,17 +73,8 @@ BELOW = (
 def write_report(
     folder: Path, status: Mapping[str, Any], output: Path | None = None, votes: Sequence[str] = ()
 ) -> Path:
-    """Write the page of a run, finished or not.
-
-    Args:
-        folder: of the run.
-        status: how it stands.
-        output: the page; None puts it into the folder.
-        votes: files with judgements of people.
-
-    Raises:
-        InputError: the folder holds no run, a file no votes, or the page cannot be written there.
-    """
+    """Write the page of a run that stands as its status says, into its folder or as another file; `votes`: files with
+    judgements of people. Raises InputError: there is no run, a file holds no votes, or the page cannot be written."""
     path = output or folder / REPORT
     page.write_page(path, "run_page.html.jinja", _values(RunData(folder, status), votes))
     return path
@@ -102,11 +93,16 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
     sections = {title: list(_charts(run, chosen, used)) for title, chosen in SECTIONS.items()}
     note = "Up is better, right is further from the reference, in nats a response. The last point is the end."
     for title, points in reward_and_kl(run):
-        path = charts.plot(title, [charts.Series("on the way", points, True, start=True)], x="KL", note=note)
-        sections["Reward and divergence"].append(path)
+        series = [charts.Series("on the way", points, True, start=True)]
+        sections["Reward and divergence"].append(charts.plot(title, series, x="KL", note=note))
     every = run.samples()
     samples, left = _fitting(every)
-    evaluations = list(page.evaluations_of(run))  # which may add to what is wrong
+    evaluations = []
+    for place, results in run.evaluations.items():
+        if (told := page.shown(results)) is None:
+            run.problems.append(f"{place.name} is not as trueup evaluate writes it, and is left out")
+        else:
+            evaluations.append((place.relative_to(run.folder), *told))
     return {
         "name": run.name,
         "run": run,
@@ -117,7 +113,7 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
         "about": list(_about(run)),
         "changes": _changes(run),
         "sections": sections,
-        "rest": list(_rest(run, used)),
+        "rest": _rest(run, used),
         "panels": list(_panels(run, every)),
         "samples": samples,
         "samples_left": left,
@@ -153,7 +149,6 @@ def plain(value: Any) -> str:
 
 
 def _changes(run: RunData) -> page.Table:
-    """Values at the first and the last measurement, of training and of held-out feedback, and what they are."""
     prefixes = ("", HELD_OUT) if any(name.startswith(HELD_OUT) for name in run.names) else ("",)
     rows = []
     for bare, meaning in MEANINGS.items():
@@ -184,12 +179,10 @@ def _series(run: RunData, name: str) -> charts.Series:
     return charts.Series(name, points, dots=held_out and len(points) <= 40, start=not held_out)
 
 
-def _rest(run: RunData, used: set[str]) -> Iterator[Markup]:
-    bare = dict.fromkeys(name.removeprefix(HELD_OUT) for name in run.names if name not in used)
-    for name in list(bare)[:MOST_CHARTS]:
-        series = [_series(run, one) for one in (name, f"{HELD_OUT}{name}") if one not in used]
-        if any(value for one in series for _, value in one.points):
-            yield charts.plot(name, series)
+def _rest(run: RunData, used: set[str]) -> list[Markup]:
+    names = [name for name in run.names if name not in used and any(value for _, value in run.points(name))]
+    bare = dict.fromkeys(name.removeprefix(HELD_OUT) for name in names)
+    return list(_charts(run, [(name, (name,), "") for name in list(bare)[:MOST_CHARTS]], set()))
 
 
 def reward_and_kl(run: RunData) -> Iterator[tuple[str, list[charts.Point]]]:
@@ -225,10 +218,8 @@ def _happened(run: RunData) -> Iterator[str]:
         if unit in ("words", f"{HELD_OUT}length") and len(points) > 1 and points[0][1] > 0:
             times = _end(points) / points[0][1]
             alone = " See whether what they gained in score is length alone." if times > 1.3 else ""
-            yield (
-                f"Responses are {figure(times)} times as long as at first ({name}: {figure(points[0][1])}, then "
-                f"{figure(_end(points))}).{alone}"
-            )
+            ends = f"{name}: {figure(points[0][1])}, then {figure(_end(points))}"
+            yield f"Responses are {figure(times)} times as long as at first ({ends}).{alone}"
     if len(score := run.points("online/score")) > 1:
         yield f"The mean score of samples went from {figure(score[0][1])} to {figure(_end(score))}."
     if held := run.points(f"{HELD_OUT}rewards/accuracies"):
@@ -237,17 +228,18 @@ def _happened(run: RunData) -> Iterator[str]:
 
 def _judge(run: RunData) -> Iterator[tuple[str, str]]:
     """What is known of who judged, by the rounds of the run and by the evaluations in its folder."""
-    every = {"": run.summed("annotator/")}
+    every: dict[str, Any] = {"": run.summed("annotator/")}
     for path, results in run.evaluations.items():
-        cost = results.get("cost")
-        for who, totals in cost.items() if isinstance(cost, dict) else ():
-            every[f"{path.parent.name}, {who}: "] = totals if isinstance(totals, dict) else {}
+        cost = results["cost"] if isinstance(results.get("cost"), dict) else {}
+        every |= {f"{path.parent.name}, {who}: ": one for who, one in cost.items()}
     for where, totals in every.items():
-        numbers = {name: one for name, one in totals.items() if isinstance(one, int | float)}
+        told = totals.items() if isinstance(totals, dict) else ()
+        numbers = {name: one for name, one in told if isinstance(one, int | float)}
         for name, value in numbers.items():
             if "/" not in name and name not in UNSAID:
                 yield f"{where}{JUDGE_WORDS.get(name, name.replace('_', ' '))}", f"{value:,.10g}"
-        yield from ((f"{where}{line.partition(': ')[0]}", line.partition(": ")[2]) for line in _jury(numbers))
+        for line in _jury(numbers):
+            yield f"{where}{line.partition(': ')[0]}", line.partition(": ")[2]
         read = numbers.get("verdicts", 0) - numbers.get("unreadable", 0)
         if read > 0 and "first" in numbers:
             said = "position bias: how likely the response shown first is preferred, where 0.5 is fair"

@@ -8,7 +8,7 @@ from typing import Any
 
 from trueup.errors import InputError
 from trueup.estimates import bootstrap, wilson
-from trueup.feedback import orders, read, records
+from trueup.feedback import read, records
 from trueup.report.page import Table, cell
 from trueup.report.run_data import RunData
 
@@ -29,7 +29,7 @@ def of_votes(run: RunData, files: Sequence[str]) -> Iterator[tuple[str, list[Tab
     judged = _judged(run)
     for file in files:
         examples = read.read_feedback([file]).examples
-        told = orders.agreement_of_people(examples)
+        told = records.agreement_of_people(examples)
         if told is None:
             raise InputError(f"votes {file}: nobody voted in it; give what trueup label or chat wrote")
         people: dict[str, Person] = defaultdict(lambda: defaultdict(list))
@@ -41,9 +41,8 @@ def of_votes(run: RunData, files: Sequence[str]) -> Iterator[tuple[str, list[Tab
             for (low, high), said in _first_said(example, people).items():
                 judge = judged.get((example.prompt.key, frozenset((texts[low], texts[high]))))
                 for name, side in said.items():
-                    people[name]["as others said"] += [
-                        side == one for who, one in said.items() if who != name
-                    ]
+                    others = [one for who, one in said.items() if who != name]
+                    people[name]["as others said"] += [side == one for one in others]
                     if judge and isinstance(side, int):
                         people[name]["as the judge said"].append(texts[side] == judge)
                 share = fmean({low: 1.0, high: 0.0}.get(side, 0.5) for side in said.values())
@@ -55,16 +54,14 @@ def of_votes(run: RunData, files: Sequence[str]) -> Iterator[tuple[str, list[Tab
             for ends, shares in of_example.items():
                 wins[ends].append(fmean(shares))
         if most:
-            told += (
-                f"; the judge says the same of {cell(_share(most))} of the {len(most)} pairs that most decide"
-            )
+            told += f"; the judge says the same of {cell(_share(most))} of {len(most)} pairs that most decide"
         rows = [
             (name, [len(own["ties"]), *(_share(own[column]) for column in COLUMNS[1:])])
             for name, own in sorted(people.items())
         ]
         won = [
-            (f"{one} against {other}", [len(values), asdict(bootstrap(values, share=True))])
-            for (one, other), values in wins.items()
+            (" against ".join(ends), [len(own), asdict(bootstrap(own, share=True))])
+            for ends, own in wins.items()
         ]
         tables = [Table("", COLUMNS, rows), Table("", ("prompts", "wins"), won, bars=True)]
         yield f"{file}: {told}", [one for one in tables if one.rows]
