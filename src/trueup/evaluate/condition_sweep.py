@@ -102,9 +102,9 @@ def print_table(swept: Sweep) -> None:
     table = side_by_side.table("asked for", "written as", "mean reward", "length", "")
     for one in sorted(swept.trials, key=lambda trial: trial.condition.reward):
         marks = ", ".join(["best"] * (one == swept.best) + ["now"] * (one == swept.trials[0]))
-        asked = f"{one.condition.reward:.4g}", repr(one.condition.words())
+        words = f"{one.condition.reward:.4g}", repr(one.condition.words())
         style = "bold" if one == swept.best else None
-        table.add_row(*asked, one.score.shown(3), one.length.shown(1), marks, style=style)
+        table.add_row(*words, one.score.shown(3), one.length.shown(1), marks, style=style)
     console = Console(highlight=False, emoji=False, markup=False)
     console.print(table, "+- one standard error; length in tokens; now: asked for so far", sep="\n")
 

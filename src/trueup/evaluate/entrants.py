@@ -197,10 +197,10 @@ def _sampled(
     writer = candidates.Writer(model.name, load, part)
     (written,) = candidates.write_responses(prompts, [writer], work, responses=responses, seed=settings.seed)
 
-    def as_asked(prompt: records.Prompt, text: str) -> records.Content:
+    def in_kind(prompt: records.Prompt, text: str) -> records.Content:
         return text if isinstance(prompt.content, str) else turns.as_messages(text)
 
     both = zip(prompts, written.responses, strict=True)
     return [
-        tuple(records.Response(as_asked(of, one.text), tokens=one.ids) for one in said) for of, said in both
+        tuple(records.Response(in_kind(of, one.text), tokens=one.ids) for one in said) for of, said in both
     ]
