@@ -95,7 +95,7 @@ COUNTS = {"prompt_tokens": 12, "completion_tokens": 1}
     "usage",
     [
         *(None, {}, [1, 2], {"prompt_tokens": 12}, {"completion_tokens": 1}),
-        *({**COUNTS, "prompt_tokens": count} for count in (-1, "12", True, math.nan)),
+        *({**COUNTS, "prompt_tokens": count} for count in (-1, "12", True, math.nan, 10**400)),
     ],
 )
 def test_usage_that_is_not_given(usage: object) -> None:

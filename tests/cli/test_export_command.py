@@ -2,9 +2,6 @@
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants, hf_api, repocard
 from peft import PeftModel
 from safetensors.torch import load_file
 from support.small_runs import KIND, at_step, break_off, command, run_here, settings, write_feedback
@@ -251,13 +249,6 @@ class Uploads:
             server.shutdown()
 
 
-PUSH = """
-import sys
-from trueup.cli.app import run
-sys.exit(run(sys.argv[1:]))
-"""
-
-
 @pytest.mark.parametrize(
     ("name", "more", "status", "said"),
     [
@@ -274,31 +265,33 @@ sys.exit(run(sys.argv[1:]))
     ],
 )
 def test_a_folder_is_put_on_the_hub(
-    name: str, more: list[str], status: int, said: str, runs: dict[str, Path], tmp_path: Path
+    name: str,
+    more: list[str],
+    status: int,
+    said: str,
+    runs: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Privately, with the user's token, which is said nowhere; a hub that does not take it is one line."""
     hub = Uploads(status)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     for address in hub.running():
-        arguments = ["export", runs[name], "--output", tmp_path / "model", "--push", "ann/model", *more]
-        given = {
-            "HF_ENDPOINT": address if status else "http://ann:hf_secret@127.0.0.1:9",
-            "HF_TOKEN": "hf_secret",
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", PUSH, *map(str, arguments)],
-            env={**os.environ, **given}, capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-    assert "hf_secret" not in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
+        place = address if status else "http://ann:hf_secret@127.0.0.1:9"
+        for module in (constants, hf_api, repocard):
+            if hasattr(module, "ENDPOINT"):
+                monkeypatch.setattr(module, "ENDPOINT", place)
+        code, told = export(capsys, runs[name], "--output", tmp_path / "model", "--push", "ann/model", *more)
+    assert "hf_secret" not in told and "Traceback" not in told
     if said:
-        assert (done.returncode, said in done.stderr.splitlines()[-1]) == (2, True), done.stderr
+        assert (code, said in told.splitlines()[-1]) == (2, True), told
         return
-    assert done.returncode == 0, done.stderr
+    assert code == 0, told
     assert hub.tokens == {"Bearer hf_secret"}
-    told = {key: hub.created[key] for key in ("name", "organization", "visibility")}
-    assert told == {"name": "model", "organization": "ann", "visibility": "private"}
+    made = {key: hub.created[key] for key in ("name", "organization", "visibility")}
+    assert made == {"name": "model", "organization": "ann", "visibility": "private"}
     assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     assert (b"base_model: ann/base\n" in hub.files["README.md"]) == (name == "lora")
-    assert "ann/model is on the hub (private)" in done.stderr
+    assert "ann/model is on the hub (private)" in told

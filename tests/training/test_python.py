@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import datasets
 import pytest
 from support.online_runs import write_prompts
+from support.package_copies import run_python
 from support.small_runs import KIND, at_step, command, model_bytes, write_feedback
 
 import trueup
@@ -252,17 +251,14 @@ def package(tmp_path: Path) -> Path:
 def commands(package: Path, *several: Sequence[object]) -> list[tuple[int, str]]:
     """Code and output of commands in one process that has the package."""
     code = f"""
-import contextlib, io, json, sys
-sys.path.insert(0, {str(package)!r})
+import contextlib, io, json
 from trueup.cli.app import run
 for arguments in {[list(map(str, one)) for one in several]!r}:
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(said):
         code = run(arguments)
     print(json.dumps([code, said.getvalue()]))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
-    )
+    done = run_python(package, code)
     assert done.returncode == 0, done.stderr
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
@@ -315,6 +311,7 @@ def test_what_a_package_adds(package: Path, tiny_model: Path, tmp_path: Path) ->
     (tmp_path / "run" / "status.json").write_text('{"state": "stopped", "step": 3, "steps": 4}')
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000004")
     again = ["train", "mine", "--resume", tmp_path / "run"]
+    (tmp_path / "elsewhere").mkdir()
     assert commands(tmp_path / "elsewhere", again)[0][0] == 2
     (package / "mypackage" / "other.py").write_text("x = 1\n")
     (refused,) = commands(package, again)

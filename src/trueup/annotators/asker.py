@@ -40,6 +40,8 @@ REASONING = ("reasoning_content", "reasoning")
 """Where servers put thoughts that they take out of the answer."""
 FORM_FIELDS = {"auto": FORMS[0], "choice": FORMS[1], "free": ""}
 """`annotator.form` -> the field that is tried first."""
+MOST_TOKENS = 2**53
+"""What a reply says it took is no count from there on."""
 FORMAT = 1
 """Of what is kept and how its key is made; a new one begins a new table in the same file."""
 TABLE = f"judgements_{FORMAT}"
@@ -316,7 +318,7 @@ def _better(way: Parameters, body: RequestFields, reply: Reply, room: int) -> Pa
 def read_usage(reply: object) -> Usage | None:
     """The tokens a reply says it took; None unless it says so for question and answer."""
     counts = [_at(_at(reply, "usage"), name) for name in ("prompt_tokens", "completion_tokens")]
-    if all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts):
+    if all(type(count) is int and 0 <= count < MOST_TOKENS for count in counts):
         return Usage(1, *counts)
     return None
 
