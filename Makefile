@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 QUICK ?= tests/config tests/feedback tests/batch tests/objectives tests/cli/test_convert_command.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pytest test-many quick campaign docs format lint types clean
+.PHONY: help setup demo test pytest test-many quick campaign docs release extras format lint types clean
 
 # Tests start many interpreters: what one of them has compiled, the others read.
 export PYTHONDONTWRITEBYTECODE :=
@@ -56,6 +56,22 @@ campaign: $(READY)  ## try all that may go wrong, for SECONDS a part, and count 
 
 docs: $(READY)  ## build the site of docs/ into site/, which opens from disk, and check its links
 	$(BIN)/zensical build --clean --strict
+
+# An environment of its own for what is installed as users install it; `$(call installed,WHAT)` has WHAT and nothing else.
+TRY := build/environment
+installed = rm -rf $(TRY) && $(PYTHON) -m venv $(TRY) && \
+	$(TRY)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)" && \
+	$(TRY)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt "$(1)" && cd $(TRY)
+
+release: $(READY)  ## build wheel and sdist, install each in an environment of its own and run the demo there
+	rm -rf dist && $(BIN)/python -m hatchling build
+	for built in dist/*; do ( $(call installed,$$built) && bin/trueup demo ) || exit 1; done
+
+EXTRAS ?= data labelling quantize tensorboard trackio wandb
+extras: $(READY)  ## install each extra alone, and run a command that needs it
+	rm -rf dist && $(BIN)/python -m hatchling build -t wheel
+	for extra in $(EXTRAS); do \
+		( $(call installed,$$(echo dist/*.whl)[$$extra]) && bin/python $(CURDIR)/tests/support/extras.py $$extra ) || exit 1; done
 
 format: $(READY)  ## format the code, and mend what the linter can mend
 	$(BIN)/ruff check --fix src tests benchmarks docs

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trueup.errors import InputError, Stopped, TrueupError
     from trueup.training.api import Result, resume, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["InputError", "Result", "Stopped", "TrueupError", "__version__", "methods", "resume", "train"]
 
 
