@@ -10,6 +10,7 @@ from support.small_runs import settings, write_feedback
 from trueup.batch.stream import collate_batch
 from trueup.cli.app import run
 from trueup.config.resolve import resolve
+from trueup.models import head
 from trueup.training import invariants, memory, setup
 
 TOKENS, WIDTH, KEYS, INNER, LAYERS, RANK = 103, 32, 16, 64, 2, 3
@@ -69,11 +70,13 @@ def test_tensors_are_counted_while_they_are_there() -> None:
     assert (seen.live, seen.peak) == (0, 8000)
 
 
+@pytest.mark.parametrize("kept", [head.KEPT, 500 * TOKENS], ids=["logits kept", "logits made again"])
 @pytest.mark.parametrize("more", [{}, LORA], ids=["full", "lora"])
 def test_a_large_pass_holds_what_small_ones_say(
-    more: dict[str, Any], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    more: dict[str, Any], kept: int, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tensors alone: what the C library keeps beside them is left out."""
+    """Tensors alone, without what the C library keeps. Small passes keep logits that a large one does not."""
+    monkeypatch.setattr(head, "KEPT", kept)
     monkeypatch.setattr(memory, "_kept", lambda *_: 1.0)
     parts, source = set_up("dpo", tiny_model, tmp_path, micro_batch_tokens=2048, **more)
     groups = [group for batch in source.step(1).batches for group in batch.groups]

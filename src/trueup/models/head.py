@@ -1,8 +1,9 @@
 """From hidden states to log-probabilities of given tokens, without ever holding all logits.
 
 The vocabulary projection of S scored tokens would be a matrix of S x V; here it is made for a few rows at a
-time and made again in the backward pass. Where the head is frozen (LoRA), the gradient with respect to the
-hidden states is linear in the incoming one, so its direction is computed at once and nothing is made again.
+time and, where it is larger than `KEPT`, made again in the backward pass. Where the head is frozen (LoRA), the gradient
+with respect to the hidden states is linear in the incoming one, so its direction is computed at once and nothing is
+made again.
 
 Shape suffixes: S scored tokens, H hidden width, V vocabulary, C tokens of a chunk.
 """
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 LOGITS_BUDGET = 2**24
+KEPT = 2**26
+"""Logits of a pass that are kept for its backward pass; of more none are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ def token_outputs(
         entropy,
         collision,
         budget,
+        torch.is_grad_enabled() and len(target_S) * head.weight_VH.shape[0] <= KEPT,
     )  # type: ignore[no-untyped-call]
     return result
 
@@ -174,6 +178,7 @@ class _TokenOutputs(torch.autograd.Function):
         wants_entropy: bool,
         wants_collision: bool,
         budget: int,
+        keeps: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         frozen_head = needs_hidden and not needs_weight and not needs_bias
@@ -187,6 +192,7 @@ class _TokenOutputs(torch.autograd.Function):
             collision = torch.empty_like(log_prob) if wants_collision else None
             direction = torch.empty_like(hidden_) if frozen_head else None
             direction_of_entropy = torch.empty_like(hidden_) if frozen_head and wants_entropy else None
+            kept: list[Tensor] = []
             for chunk in _chunks(len(target), weight.shape[0], budget):
                 logits = head.logits(hidden_[chunk])
                 normaliser[chunk] = logits.logsumexp(-1)
@@ -202,6 +208,9 @@ class _TokenOutputs(torch.autograd.Function):
                 if direction is not None:
                     slope = head.slope(logits, target[chunk], normaliser[chunk])
                     torch.mm(slope.to(dtype), head.weight_VH, out=direction[chunk])
+                elif keeps:
+                    kept.append(logits)
+        ctx.kept = kept  # what a backward pass overwrites, so that another one makes them again
         ctx.settings = (scale, softcap, temperature, dtype, budget, frozen_head, hidden.dtype)
         if direction is not None:
             ctx.save_for_backward(direction, direction_of_entropy)
@@ -215,7 +224,7 @@ class _TokenOutputs(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad, grad_of_entropy, _ = grads
         scale, softcap, temperature, dtype, budget, frozen_head, hidden_dtype = ctx.settings
-        unused = (None,) * 8
+        unused = (None,) * 9
         if frozen_head:
             direction, direction_of_entropy = ctx.saved_tensors
             total = grad[:, None] * direction
@@ -232,7 +241,7 @@ class _TokenOutputs(torch.autograd.Function):
             grad_weight = torch.zeros_like(weight, dtype=high) if needs_weight else None
             grad_bias = torch.zeros_like(bias, dtype=high) if needs_bias else None
             for chunk in _chunks(len(target), weight.shape[0], budget):
-                logits = head.logits(hidden_[chunk])
+                logits = ctx.kept.pop(0) if ctx.kept else head.logits(hidden_[chunk])
                 more = None
                 if entropy is not None:
                     more = head.slope_of_entropy(logits, normaliser[chunk], entropy[chunk])

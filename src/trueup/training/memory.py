@@ -140,14 +140,21 @@ def _passes(parts: data.Parts, batch: Batch[Any], seen: LiveBytes | None = None)
 def memory_of(parts: data.Parts, groups: Sequence[TokenGroup[Any]]) -> Memory:
     """What a run will hold, seen on some groups of it; takes gradients, and no step."""
     few = max(parts.settings.micro_batch_tokens // SMALL // 2, *(group.num_tokens for group in groups), 1)
-    sizes = []
+    sizes, most_kept, budget = [], head.KEPT, parts.settings.micro_batch_tokens
     for most in (few, 2 * few):
         batch = _batch(parts, groups, most)
-        sizes.append((batch.stream.num_tokens, measured_pass(parts, batch)))
+        scored = len(batch.stream.target_S) / batch.stream.num_tokens
+        logits = scored * budget * parts.policy.inner.get_input_embeddings().num_embeddings
+        try:
+            head.KEPT = (
+                most_kept if logits <= most_kept else 0
+            )  # a small pass keeps none where a large one does not
+            sizes.append((batch.stream.num_tokens, measured_pass(parts, batch)))
+        finally:
+            head.KEPT = most_kept
     (few, less), (many, more) = sizes
     slope = (more - less) / (many - few) if many > few else more / many
     memory = Memory(**parts_held(parts), fixed=max(0.0, more - slope * many), a_token=slope)
-    budget = parts.settings.micro_batch_tokens
     if parts.policy.device.type != "cpu" or 2 * memory.total(budget) > free_memory(parts.policy.device):
         return memory
     batch = _batch(parts, groups, budget)
