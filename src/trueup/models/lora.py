@@ -120,9 +120,7 @@ def has_norms(network: Any) -> bool:
 
 
 def written_weights(network: Any) -> dict[str, Tensor]:
-    """The weights that are written of a model, by the names they have in the file: of an adapted one, its adapter."""
-    if not is_adapted(network):
-        return dict(network.state_dict())
+    """The weights that are written of an adapted model, its adapter's, by the names they have in the file."""
     from peft import get_peft_model_state_dict
 
     return dict(get_peft_model_state_dict(network, adapter_name=POLICY, save_embedding_layers=False))

@@ -12,6 +12,7 @@ from torch import nn
 from trueup.errors import InputError
 from trueup.models import causal, lora, reward, tokenizer
 from trueup.models.load import Loaded, in_4_bits, load
+from trueup.parallel.processes import size
 from trueup.parallel.slices import is_unread
 from trueup.settings.run_settings import LoraSettings
 from trueup.words import listed, logger
@@ -35,23 +36,21 @@ def pick_device(name: str) -> torch.device:
             "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
         )
     if device.type == "cpu":
-        keep_freed_memory()
+        set_allocator()
     return device
 
 
-def keep_freed_memory() -> None:
+def set_allocator() -> None:
     """Have glibc's allocator keep what is freed: every step asks for the same buffers again, and fresh pages are slow.
 
-    Other systems are left as they are. The process holds its peak of memory to its end, as it would between two steps.
+    The process then holds its peak of memory to its end. Each of several gives large buffers back instead: layers that
+    are gathered and given up would leave gaps that the next ones do not fit into. Other systems are left as they are.
     """
+    # M_MMAP_THRESHOLD, or M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+    options = {-3: 2**20} if size() > 1 else {-4: 0, -1: 2**31 - 1, -2: 2**26}
     with suppress(OSError, AttributeError, TypeError):
-        libc = ctypes.CDLL(None)
-        for option, value in (
-            (-4, 0),
-            (-1, 2**31 - 1),
-            (-2, 2**26),
-        ):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
-            libc.mallopt(option, value)
+        for option, value in options.items():
+            ctypes.CDLL(None).mallopt(option, value)
 
 
 def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:

@@ -8,9 +8,11 @@ In one process nothing is sharded, and nothing of `torch.distributed` is importe
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,6 +20,9 @@ from torch import Tensor, nn
 
 from trueup.parallel import slices
 from trueup.parallel.processes import gather, owns, rank, size
+
+PART = 2**27
+"""Bytes of a file that a process writes of its shards."""
 
 
 @cache
@@ -205,17 +210,32 @@ class Shards(Mapping[str, Tensor]):
 
     def fill(self, targets: Mapping[str, Tensor], *, alone: bool) -> None:
         """Read tensors, or of a sharded one this process's part; `alone`: not in all processes at once."""
+        from torch.distributed.checkpoint.api import CheckpointException
         from torch.distributed.checkpoint.state_dict_loader import load
 
-        load(dict(targets), storage_reader=self.reader, no_dist=alone)
+        try:
+            load(dict(targets), storage_reader=self.reader, no_dist=alone)
+        except CheckpointException as error:  # no `Exception`
+            raise next(iter(error.failures.values()))[0] from None
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor]) -> list[Path]:
-    """Write tensors that are sharded, each process its own parts, as safetensors; returns this process's files."""
+    """Write tensors that are sharded, each process its own parts, as safetensors; returns this process's files.
+
+    A file is made in memory before it is written, so that there are several.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    ends = accumulate(tensor.nbytes // size() for tensor in tensors.values())
+    number = {name: 1 + end // PART for name, end in zip(tensors, ends, strict=True)}
+    writer = HuggingFaceStorageWriter(str(folder), number, save_distributed=True)
+    try:
+        save(dict(tensors), storage_writer=writer)
+    except CheckpointException as error:  # no `Exception`, and raised in all processes where one fails
+        if rank() in error.failures:
+            raise error.failures[rank()][0] from None
     return sorted(folder.glob(f"shard-{rank() + 1:05d}-*"))
 
 
@@ -228,17 +248,37 @@ def fill(targets: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
             put(target, saved[name])
 
 
-def full_state(network: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and persistent buffer of a network, tied ones as one tensor; all of it in the first process."""
-    if size() == 1:
-        return dict(network.state_dict())
+def gathered(network: nn.Module) -> Iterator[tuple[list[str], Tensor]]:
+    """Every parameter and persistent buffer of a network, one after the other; tied ones once, with all names."""
     owner = dict(network.named_parameters(remove_duplicate=False))
-    known: dict[int, Tensor] = {}
+    names: dict[int, list[str]] = {}
+    state = network.state_dict()
+    for name, value in state.items():
+        names.setdefault(id(owner.get(name, value)), []).append(name)
+    for several in names.values():
+        yield several, full(state[several[0]])
+
+
+@contextmanager
+def full_state(network: nn.Module, folder: Path, dtype: torch.dtype) -> Iterator[dict[str, Tensor]]:
+    """A network's `state_dict`; of several processes the first has it, rounded, in files that are read as it is used.
+
+    Args:
+        folder: where the first process has room for it, under another name.
+        dtype: of its numbers, where there are several processes.
+    """
+    if size() == 1:
+        yield dict(network.state_dict())
+        return
     found: dict[str, Tensor] = {}
-    for name, value in network.state_dict().items():
-        key = id(owner.get(name, value))
-        if key not in known:
-            gathered = full(value)
-            known[key] = gathered if owns() else gathered[:0]
-        found[name] = known[key]
-    return found
+    with (
+        TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") if owns() else nullcontext() as place
+    ):
+        for names, value in gathered(network):
+            if place is not None:
+                made = value.to(dtype) if value.is_floating_point() else value
+                file = Path(place, str(len(found)))
+                file.write_bytes(made.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+                kept = torch.from_file(str(file), size=made.numel(), dtype=made.dtype).view(made.shape)
+                found |= dict.fromkeys(names, kept)
+        yield found

@@ -8,11 +8,12 @@ nothing is ever unpickled.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -24,6 +25,7 @@ from trueup.model_folder import check_safetensors
 from trueup.parallel import processes, sharding
 from trueup.words import listed, logger, one_line, reason
 
+T = TypeVar("T")
 FORMAT = 1
 PREFIX = "step-"
 
@@ -48,24 +50,39 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int, best: int | None = 
 
     A whole one of the same step is left as it is: a run that stops where it was resumed has nothing to add.
     """
-    final = folder / name_of(checkpoint.step)
-    try:
-        if processes.owned(lambda: not final.is_dir() or verify(final) is not None):
-            with _shared_folder(final) as part:
-                _write(part, checkpoint)
-        if not processes.owns():
-            return final
-        # Those of later steps are damaged ones that the run went back behind, and comes to again.
-        for old in sorted(one for one in _folders(folder) if one.name <= final.name)[:-keep]:
-            if best is None or old.name != name_of(best):
-                shutil.rmtree(old, ignore_errors=True)
-    except Exception as error:  # OSError, and SafetensorError for the same full disk
-        why = reason(error)
-        needed = sum(tensor.nbytes for part_ in checkpoint.parts.values() for tensor in part_.values())
-        raise CheckpointError(
-            f"{final}: the checkpoint could not be written: {why}. It needs {needed / 1e6:.1f} MB and "
-            f"{_free(folder):.1f} MB are free there; earlier checkpoints are intact. Make room and go on with --resume"
-        ) from error
+    final, digests = folder / name_of(checkpoint.step), dict[str, str]()
+
+    def together(action: Callable[[], T]) -> list[T]:
+        """As `processes.together`; what keeps one process from writing stops all of them there."""
+
+        def own() -> T:
+            try:
+                return action()
+            except Exception as error:  # OSError, and SafetensorError for the same full disk
+                needed = sum(tensor.nbytes for each in checkpoint.parts.values() for tensor in each.values())
+                raise CheckpointError(
+                    f"{final}: the checkpoint could not be written: {reason(error)}. It needs {needed / 1e6:.1f} MB "
+                    f"and {_free(folder):.1f} MB are free there; earlier checkpoints are intact. Make room and go on "
+                    "with --resume"
+                ) from error
+
+        return processes.together(own)
+
+    def by_first(action: Callable[[], Any]) -> Any:
+        return together(lambda: action() if processes.owns() else None)[0]
+
+    if not by_first(lambda: final.is_dir() and verify(final) is None):
+        with ExitStack() as opened:
+            part: Path = by_first(lambda: opened.enter_context(replaced_folder(final)))
+            for name, tensors in checkpoint.parts.items():
+                for files in together(partial(_write, part, name, tensors)):
+                    digests |= files
+            by_first(lambda: _describe(part, checkpoint, digests))
+            by_first(lambda: opened.pop_all().close())
+    # Those of later steps are damaged ones that the run went back behind, and comes to again.
+    for old in sorted(one for one in _folders(folder) if one.name <= final.name)[:-keep]:
+        if processes.owns() and (best is None or old.name != name_of(best)):
+            shutil.rmtree(old, ignore_errors=True)
     return final
 
 
@@ -152,30 +169,20 @@ def verify(path: Path) -> str | None:
     return None
 
 
-@contextmanager
-def _shared_folder(target: Path) -> Iterator[Path]:
-    """As `replaced_folder`, a folder that all processes fill."""
-    with ExitStack() as opened:
-        yield processes.owned(lambda: opened.enter_context(replaced_folder(target)))
-    processes.gather(None)
+def _write(part: Path, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Hashes of the files that this process wrote of some tensors."""
+    written = [part / f"{name}.safetensors"] if processes.owns() else []
+    if any(map(sharding.is_sharded, tensors.values())):
+        (part / name).mkdir(exist_ok=True)
+        written = sharding.write(part / name, tensors)
+    elif written:
+        # With what transformers writes, so that the last policy and the finished model may be one file.
+        plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        save_file(plain, written[0], metadata={"format": "pt"})
+    return {str(file.relative_to(part)): file_hash(file) for file in written}
 
 
-def _write(part: Path, checkpoint: Checkpoint) -> None:
-    digests: dict[str, str] = {}
-    for name, tensors in checkpoint.parts.items():
-        if any(map(sharding.is_sharded, tensors.values())):
-            (part / name).mkdir(exist_ok=True)
-            written = sharding.write(part / name, tensors)
-            digests |= {f"{name}/{file.name}": file_hash(file) for file in written}
-        elif processes.owns():
-            file = part / f"{name}.safetensors"
-            # With what transformers writes, so that the last policy and the finished model may be one file.
-            plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(plain, file, metadata={"format": "pt"})
-            digests[file.name] = file_hash(file)
-    digests = {name: digest for every in processes.gather(digests) for name, digest in every.items()}
-    if not processes.owns():
-        return
+def _describe(part: Path, checkpoint: Checkpoint, digests: dict[str, str]) -> None:
     metadata = {"format": FORMAT, "step": checkpoint.step, **checkpoint.metadata}
     (part / "facts.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
     digests["facts.json"] = file_hash(part / "facts.json")

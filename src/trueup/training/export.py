@@ -10,7 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
@@ -65,13 +65,12 @@ def export(
         beside: further files to keep there, name -> text.
         same: a file of weights. Where that of the model has the same bytes, both are one file on the disk.
     """
-    weights = {} if lora.is_adapted(network) else sharding.full_state(network)
-    if not processes.owns():
-        return
-    try:
+    adapter = lora.is_adapted(network)
+
+    def write(weights: Mapping[str, Tensor]) -> None:
         with replaced_folder(folder) as part:
             with quiet_library():
-                if lora.is_adapted(network):
+                if adapter:
                     network.save_pretrained(
                         str(part), selected_adapters=[lora.POLICY], save_embedding_layers=False
                     )
@@ -85,13 +84,18 @@ def export(
             for name, text in (beside or {}).items():
                 (part / name).write_text(text, encoding="utf-8")
             if card is not None:
-                text = render_card(card, adapter=lora.is_adapted(network), condition=condition)
+                text = render_card(card, adapter=adapter, condition=condition)
                 (part / "README.md").write_text(text, encoding="utf-8")
+
+    try:
+        whole: Any = nullcontext({}) if adapter else sharding.full_state(network, folder, dtype)
+        with whole as weights:
+            if processes.owns():
+                write(weights)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
-        why = reason(error)
         raise CheckpointError(
-            f"{folder}: the finished model could not be written: {why}. The run's checkpoints are intact: make room "
-            "and go on with --resume"
+            f"{folder}: the finished model could not be written: {reason(error)}. The run's checkpoints are intact: "
+            "make room and go on with --resume"
         ) from error
 
 
@@ -111,20 +115,25 @@ def _save_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype
         network.config.dtype = before
 
 
-def refuse_other_weights(folder: Path, expected: Mapping[str, Tensor]) -> None:
-    """See that a folder holds the weights that were to be written, by name, perhaps in another precision."""
-    wrong, names = [], set[str]()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - it is no mapping
-                value, right = opened.get_tensor(name), expected.get(name)
-                names.add(name)
-                if right is None or not torch.equal(value, right.detach().cpu().to(value.dtype)):
+def refuse_other_weights(folder: Path, network: Any) -> None:
+    """See that a folder holds the weights of a network, or its adapter's, perhaps in another precision."""
+    adapted = lora.is_adapted(network)
+    adapter = (([name], value) for name, value in (lora.written_weights(network) if adapted else {}).items())
+    with ExitStack() as opened:
+        written: dict[str, Any] = {}
+        for file in folder.glob("*.safetensors") if processes.owns() else ():
+            one = opened.enter_context(safe_open(file, framework="pt"))
+            written |= dict.fromkeys(one.keys(), one)
+        wrong = [] if written else ["nothing"]
+        for names, right in adapter if adapted else sharding.gathered(network):
+            for name in names:
+                value = written.pop(name).get_tensor(name) if name in written else None
+                if value is not None and not torch.equal(value, right.detach().cpu().to(value.dtype)):
                     wrong.append(name)
-    if wrong or not names:
-        raise CheckpointError(
-            f"{folder}: what was written is not what was to be written: {listed(wrong)}. Export it again"
-        )
+        if processes.owns() and (wrong := [*wrong, *written]):
+            raise CheckpointError(
+                f"{folder}: what was written is not what was to be written: {listed(wrong)}. Export it again"
+            )
 
 
 def _share(folder: Path, same: Path) -> None:
@@ -293,9 +302,7 @@ def verify(run: Run, folder: Path) -> str:
     run.optimizer.zero_grad()
     adapted = lora.is_adapted(network)
     if processes.size() > 1:
-        weights = lora.written_weights(network) if adapted else sharding.full_state(network)
-        expected = {name: sharding.full(value) for name, value in weights.items()} if adapted else weights
-        processes.owned(lambda: refuse_other_weights(folder, expected))
+        processes.alike(lambda: refuse_other_weights(folder, network))
         return "the weights in its files are the policy's"
     dtype = torch.float32 if adapted else getattr(torch, settings.save_dtype)
     for value in network.state_dict().values() if dtype != torch.float32 else ():

@@ -92,7 +92,7 @@ def publish(settings: ExportSettings) -> None:
         condition=found.condition,
         beside=beside,
     )
-    refuse_other_weights(folder, lora.written_weights(network))
+    refuse_other_weights(folder, network)
     what = "an adapter" if adapted and not settings.merge else f"a full model in {str(dtype)[6:]}"
     logger.info(f"{folder}: {what}, read again and found to be what was to be written")
     stands = network.peft_config[lora.POLICY] if adapted and not settings.merge else None
