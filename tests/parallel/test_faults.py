@@ -2,17 +2,138 @@
 
 import json
 import os
-import shutil
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from support.several_processes import SECONDS, launch
-from support.small_runs import write_feedback
+from support.fake_vllm import FakeVllm
+from support.faulty_server import FaultyServer, ReceivedRequest, Reply
+from support.several_processes import SECONDS, launch, run_all
+from support.small_runs import settings, write_feedback
 from support.tiny_models import save_tiny_model
+
+ANSWERS = 20
+"""Of a server before it is gone."""
+BY_LENGTH = "def brevity(prompt, response):\n    return -len(response)\n"
+COMMAND = (
+    "--batch_size",
+    "4",
+    "--steps",
+    "24",
+    "--save_every",
+    "5",
+    "--learning_rate",
+    "1e-3",
+    "--seed",
+    "3",
+)
+
+
+def served(server: FaultyServer, folder: Path, **more: Any) -> dict[str, Any]:
+    """Settings of a run whose responses a server writes."""
+    return {
+        "prompts": str(folder / "pairs.jsonl"), "annotator": f"{folder / 'rewards.py'}:brevity", "steps": 4,
+        "batch_size": 6, "sampler.engine": "server", "sampler.base_url": [server.url], "sampler.timeout": 1.0,
+        "sampler.max_new_tokens": 4, **more,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, feedback and an annotator."""
+    made = tmp_path_factory.mktemp("faults")
+    save_tiny_model(made / "tiny")
+    write_feedback(made)
+    (made / "rewards.py").write_text(BY_LENGTH)
+    return made
+
+
+@pytest.fixture(scope="module")
+def ended(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """How runs of two processes end that meet something, by the name of their folder: of each process."""
+    data = write_feedback(folder)
+
+    def of(name: str, method: str = "dpo", **more: Any) -> dict[str, Any]:
+        made = settings(method, folder / "tiny", data, folder / name, save_every=2)
+        return {key: one for key, one in (made | more).items() if (key, method) != ("data", "oaif")}
+
+    vllm = FakeVllm(folder / "tiny")
+
+    def answers_for_a_while(asked: ReceivedRequest) -> Reply:
+        gone = sum("completions" in one.path for one in server.asked) > ANSWERS
+        return Reply(close=True) if gone else vllm(asked)
+
+    with FaultyServer(answers_for_a_while) as server:
+        online = of("server", "oaif", epochs=None, **served(server, folder))
+        runs: list[Sequence[Any]] = [
+            ("dpo", of("undisturbed")),
+            ("dpo", of("nan"), "not a number", 1),
+            ("resume", of("nan")),
+            ("dpo", of("disk"), "full disk", 1),
+            ("dpo", of("first disk"), "full disk", 0),
+            ("dpo", of("slow"), "slow", 1),
+            ("dpo", of("mean"), "mean of gradients", None),
+            ("oaif", {key: one for key, one in online.items() if one is not None}, "impatient", None),
+            ("dpo", of("memory"), "no memory", 1),
+        ]
+        _, told = run_all(folder, 2, runs, ends=False)
+    names = ["undisturbed", "nan", "nan, resumed", "disk", "first disk", "slow", "mean", "server", "memory"]
+    return dict(zip(names, told, strict=True))
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model/model.safetensors").read_bytes()
+
+
+def state(run: Path) -> tuple[str, int]:
+    told = json.loads((run / "status.json").read_text())
+    return told["state"], told["step"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said", "stands"),
+    [
+        ("nan", "NumericsError", "process 1: step 6: the loss of ", None),
+        ("disk", "CheckpointError", "process 1: {}/checkpoints/step-00000004: the check", ("stopped", 4)),
+        ("first disk", "CheckpointError", "{}/checkpoints/step-00000004: the check", ("stopped", 4)),
+        ("mean", "NumericsError", "the gradient of the model's head in shards is off by 50%", None),
+        ("server", "AnnotatorError", "http://127.0.0.1", ("stopped", 1)),
+        ("memory", "InputError", "process 1: step 3: memory ran out", None),
+    ],
+)  # fmt: skip
+def test_what_one_meets_all_end_with(
+    name: str,
+    kind: str,
+    said: str,
+    stands: tuple[str, int] | None,
+    ended: dict[str, list[dict[str, Any]]],
+    folder: Path,
+) -> None:
+    """At the same step, within a minute, and with one message, which names the process."""
+    told = ended[name]
+    (shown,) = [one for one in told if one["shown"]]
+    assert shown["error"] == kind and shown["said"].startswith(said.format(folder / name)), told
+    assert all(one.get("seconds", 0) < 60 for one in told), told
+    if stands is not None:
+        assert state(folder / name) == stands
+
+
+def test_a_slow_process_changes_nothing(ended: dict[str, list[dict[str, Any]]], folder: Path) -> None:
+    assert all(one.keys() == {"seconds"} for name in ("undisturbed", "slow") for one in ended[name]), ended
+    assert weights(folder / "slow") == weights(folder / "undisturbed")
+
+
+def test_a_damaged_shard_sends_all_to_the_checkpoint_before(
+    ended: dict[str, list[dict[str, Any]]], folder: Path
+) -> None:
+    assert all(one.keys() == {"seconds"} for one in ended["nan, resumed"]), ended
+    assert "step-00000004: damaged checkpoint, not used" in (folder / "nan/run.log").read_text()
+    assert weights(folder / "nan") == weights(folder / "undisturbed")
 
 
 def worker(torchrun: Popen[str], rank: int) -> int:
@@ -25,91 +146,77 @@ def worker(torchrun: Popen[str], rank: int) -> int:
     raise AssertionError(f"no process has rank {rank}")
 
 
-def ended(process: Popen[str]) -> str:
+def said_by(process: Popen[str]) -> str:
     said, _ = process.communicate(timeout=SECONDS)
     return said
 
 
-def after_steps(folder: Path, count: int) -> None:
+def after_steps(run: Path, count: int) -> None:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
-        file = folder / "run" / "metrics.jsonl"
+        file = run / "metrics.jsonl"
         if file.exists() and file.read_bytes().count(b"\n") >= count:
             return
         time.sleep(0.05)
     raise AssertionError("the run takes no steps")
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of two processes that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    save_tiny_model(folder / "tiny")
-    process = begin(folder)
-    said = ended(process)
-    assert process.returncode == 0, said
-    return folder
-
-
-@pytest.fixture
-def folder(uninterrupted: Path, tmp_path: Path) -> Path:
-    """A folder with the model, for a run of one's own."""
-    shutil.copytree(uninterrupted / "tiny", tmp_path / "tiny")
-    return tmp_path
-
-
-def begin(folder: Path, *more: str) -> Popen[str]:
-    """Begin a run of two processes in a folder with a model."""
-    data = write_feedback(folder)
+def begin(folder: Path, run: Path, *more: str) -> Popen[str]:
+    """Begin a run of two processes."""
     return launch(
-        2, "-m", "trueup", "train", "dpo", "--model", str(folder / "tiny"), "--data", str(data["pairs"]),
-        *("--output", str(folder / "run"), "--batch_size", "4", "--steps", "24", "--save_every", "5"),
-        *("--learning_rate", "1e-3", "--seed", "3", *more),
+        2, "-m", "trueup", "train", "dpo", "--model", str(folder / "tiny"), "--data", str(folder / "pairs.jsonl"),
+        "--output", str(run), *COMMAND, *more,
     )  # fmt: skip
 
 
-def assert_goes_on_to_the_bit(folder: Path, uninterrupted: Path) -> None:
-    process = launch(2, "-m", "trueup", "train", "dpo", "--resume", str(folder / "run"))
-    said = ended(process)
-    assert process.returncode == 0 and "going on after step" in said, said
-    expected, found = (load_file(one / "run/model/model.safetensors") for one in (uninterrupted, folder))
+@pytest.mark.parametrize(
+    ("asked", "stopped", "killed"),
+    [
+        (1, signal.SIGTERM, 1),
+        pytest.param(None, signal.SIGINT, 0, marks=pytest.mark.many),
+        pytest.param(0, signal.SIGINT, 1, marks=pytest.mark.many),
+    ],
+)
+def test_stopped_and_killed_a_run_goes_on_to_the_bit(
+    asked: int | None, stopped: signal.Signals, killed: int, folder: Path, tmp_path: Path
+) -> None:
+    """One process is asked to stop, or torchrun itself; the run goes on, one is killed, and it goes on again."""
+    run, resume = tmp_path / "run", ("-m", "trueup", "train", "dpo", "--resume", str(tmp_path / "run"))
+    process = begin(folder, run)
+    after_steps(run, 8)
+    os.kill(process.pid if asked is None else worker(process, asked), stopped)
+    said = said_by(process)
+    assert said.count(f"stopped by {stopped.name}; go on with") == 1, said
+    assert state(run)[0] == "stopped"
+    process = launch(2, *resume)
+    after_steps(run, state(run)[1] + 3)
+    os.kill(worker(process, killed), signal.SIGKILL)
+    said = said_by(process)
+    assert process.returncode != 0 and "going on after step" in said
+    assert "[rank" not in said and said.count("another process ended") == 1, said
+    process = launch(2, *resume)
+    said = said_by(process)
+    assert process.returncode == 0, said
+    plain = begin(folder, tmp_path / "plain")
+    assert said_by(plain) and plain.returncode == 0
+    expected, found = (load_file(one / "model/model.safetensors") for one in (tmp_path / "plain", run))
     assert all(found[name].equal(value) for name, value in expected.items())
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.many), 1])
-def test_one_that_is_killed_ends_all_and_the_run_goes_on_to_the_bit(
-    rank: int, folder: Path, uninterrupted: Path
-) -> None:
-    process = begin(folder)
-    after_steps(folder, 8)
-    os.kill(worker(process, rank), signal.SIGKILL)
-    said = ended(process)
-    assert process.returncode != 0
-    assert "[rank" not in said and said.count("another process ended") == 1, said
-    assert_goes_on_to_the_bit(folder, uninterrupted)
-
-
-def test_one_that_is_asked_to_stop_stops_all_at_one_step(folder: Path, uninterrupted: Path) -> None:
-    process = begin(folder)
-    after_steps(folder, 8)
-    os.kill(worker(process, 1), signal.SIGTERM)
-    said = ended(process)
-    assert said.count("stopped by SIGTERM; go on with") == 1, said
-    assert json.loads((folder / "run/status.json").read_text())["state"] == "stopped"
-    assert_goes_on_to_the_bit(folder, uninterrupted)
-
-
+@pytest.mark.many
 @pytest.mark.parametrize(
     ("more", "said_once"),
     [
-        pytest.param(("--beta", "x"), "beta", marks=pytest.mark.many),
+        (("--beta", "x"), "beta"),
         (("--learning_rate", "1e38", "--max_grad_norm", "0"), "is not finite"),
-        pytest.param(("--model", "nowhere"), "nowhere", marks=pytest.mark.many),
+        (("--model", "nowhere"), "nowhere"),
     ],
 )
-def test_a_fault_that_all_meet_is_said_once(more: tuple[str, ...], said_once: str, folder: Path) -> None:
-    process = begin(folder, *more)
-    said = ended(process)
+def test_a_fault_that_all_meet_is_said_once(
+    more: tuple[str, ...], said_once: str, folder: Path, tmp_path: Path
+) -> None:
+    process = begin(folder, tmp_path / "run", *more)
+    said = said_by(process)
     assert process.returncode != 0 and "[rank" not in said, said
     lines = [line for line in said.splitlines() if line.startswith("trueup: ")]
     assert len(lines) == 1 and said_once in lines[0], said

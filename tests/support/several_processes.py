@@ -5,11 +5,15 @@ python -m torch.distributed.run --nproc-per-node 2 several_processes.py runs.jso
 
 import json
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 SECONDS = 120
 
@@ -33,25 +37,159 @@ def launch(count: int, *program: str, **more: str) -> subprocess.Popen[str]:
     )
 
 
-def run_all(folder: Path, count: int, runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """Train one run after the other in the same processes; what they said.
+def run_all(
+    folder: Path, count: int, runs: Sequence[Sequence[Any]], *, ends: bool = True
+) -> tuple[str, list[list[dict[str, Any]]]]:
+    """Do one run after the other in the same processes; what they said, and how each run ended in each process.
 
     Args:
-        runs: method and settings of each.
+        runs: method (or "resume") and settings of each, and perhaps one of `FAULTS` with the process that has it.
+        ends: whether the processes end well.
     """
     file = folder / f"runs{count}.json"
     file.write_text(json.dumps(list(runs)))
     process = launch(count, __file__, str(file))
     said, _ = process.communicate(timeout=SECONDS * 2)
-    assert process.returncode == 0, said[-4000:]
-    return said
+    assert (process.returncode == 0) == ends, said[-4000:]
+    files = sorted(folder.glob(f"ended{count}-*.jsonl"))
+    told = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+    return said, [list(each) for each in zip(*told, strict=True)]
+
+
+@contextmanager
+def not_a_number() -> Iterator[None]:
+    """The losses of the sixth micro-batch."""
+    from trueup.training.step import Sums
+
+    plain, seen = Sums.expect, []
+
+    def expect(sums: Any, values: Any, rows: Any, batch: Any, what: str) -> None:
+        seen.extend([what] * (what == "loss"))
+        plain(sums, values * float("nan") if what == "loss" and len(seen) == 6 else values, rows, batch, what)
+
+    with mock.patch.object(Sums, "expect", expect):
+        yield
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of the second checkpoint may have more than a few bytes."""
+    from trueup.training import checkpoint
+
+    plain, steps = checkpoint._write, set[str]()
+
+    def write(part: Path, *more: Any) -> dict[str, str]:
+        steps.add(part.name)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000 if len(steps) == 2 else limits[0], limits[1]))
+        try:
+            return plain(part, *more)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    with mock.patch.object(checkpoint, "_write", write):
+        yield
+
+
+@contextmanager
+def in_passes(action: Callable[[int], None]) -> Iterator[None]:
+    """Something that a process does before each forward pass, counted from 1."""
+    from trueup.training import step
+
+    plain, seen = step.forward, []
+
+    def forward(*arguments: Any) -> Any:
+        seen.append(1)
+        action(len(seen))
+        return plain(*arguments)
+
+    with mock.patch.object(step, "forward", forward):
+        yield
+
+
+def no_memory(passes: int) -> None:
+    if passes == 3:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+
+def mean_of_gradients() -> Any:
+    """As an engine does that is not told otherwise."""
+    from torch.distributed.fsdp import FSDPModule
+
+    return mock.patch.object(FSDPModule, "set_gradient_divide_factor", lambda module, factor: None)
+
+
+def impatient() -> Any:
+    """With servers that do not answer."""
+    from trueup.sampling.engines import server
+
+    return mock.patch.object(server, "PATIENCE", 1.0)
+
+
+FAULTS: dict[str, Callable[[], Any]] = {
+    "not a number": not_a_number,
+    "full disk": full_disk,
+    "slow": lambda: in_passes(lambda _: time.sleep(0.1)),
+    "no memory": lambda: in_passes(no_memory),
+    "mean of gradients": mean_of_gradients,
+    "impatient": impatient,
+}
+
+
+def one_run(method: str, settings: Mapping[str, Any], fault: str, number: int | None) -> dict[str, Any]:
+    """A run with a fault in one process, or in all; how it ended here."""
+    from trueup.config.resolve import resolve
+    from trueup.errors import Stopped, TrueupError
+    from trueup.parallel import processes
+    from trueup.training import api
+
+    begun, ended = time.monotonic(), {}
+    with FAULTS[fault]() if number in (None, processes.rank()) else mock.MagicMock():
+        try:
+            if method == "resume":
+                damage(Path(settings["output"]))
+                api.resume(settings["output"], quiet=True)
+            else:
+                api.run(resolve(method, overrides=dict(settings)), quiet=True)
+        except (TrueupError, Stopped) as error:
+            if not processes.agreed(error):
+                raise
+            ended = {
+                "error": type(error).__name__,
+                "said": str(error),
+                "shown": not getattr(error, "shown_elsewhere", False),
+            }
+    return {"seconds": time.monotonic() - begun, **ended}
+
+
+def damage(run: Path) -> None:
+    """Turn a bit of what the last process wrote in the newest checkpoint, which the first process does for all."""
+    from trueup.parallel import processes
+
+    def turn() -> None:
+        file = max(run.glob("checkpoints/step-*/policy/shard-*"))
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+
+    processes.owned(turn)
+
+
+def main(file: Path) -> None:
+    from trueup.errors import TrueupError
+    from trueup.parallel.processes import joined, rank, size
+
+    with file.with_name(f"ended{size()}-{rank()}.jsonl").open("w") as told:
+        try:
+            with joined():
+                for method, settings, *fault in json.loads(file.read_text()):
+                    name, number = fault or ("slow", -1)
+                    print(json.dumps(one_run(method, settings, name, number)), file=told, flush=True)
+        except TrueupError as error:
+            ended = {"error": type(error).__name__, "said": str(error), "shown": not error.shown_elsewhere}
+            print(json.dumps(ended), file=told)
+            raise SystemExit(error.exit_code) from None
 
 
 if __name__ == "__main__":
-    from trueup.config.resolve import resolve
-    from trueup.parallel.processes import joined
-    from trueup.training import api
-
-    with joined():
-        for method, settings in json.loads(Path(sys.argv[1]).read_text()):
-            api.run(resolve(method, overrides=settings), quiet=True)
+    main(Path(sys.argv[1]))

@@ -55,7 +55,7 @@ class Sampler(Protocol):
 
     weights: "SamplingWeights"
     served: bool
-    """Whether a server writes, which one of several processes asks for all."""
+    """Whether a server writes: of several processes the first asks it, and all sample together."""
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         """`responses` responses to each prompt, in order; none where the prompt leaves no room for one.

@@ -10,6 +10,7 @@ import shutil
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from trueup.endpoints.addresses import Addresses
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback import records, turns
-from trueup.models import causal, lora, tokenizer
+from trueup.models import lora, tokenizer
+from trueup.parallel import sharding
+from trueup.parallel.processes import owns
 from trueup.sampling.sampler import another_seed, encode_prompt, longest_response
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -205,14 +208,14 @@ class ServedPolicy:
     def __init__(
         self,
         servers: Sequence[tuple[Endpoint, Endpoint]],
-        model: causal.CausalModel,
         name: str,
         addresses: Addresses,
         *,
+        adapted: bool,
         vllm: bool,
     ) -> None:
         self._servers, self._name, self._addresses = list(servers), name, addresses
-        self._adapted = lora.is_adapted(model.network)
+        self._adapted = adapted
         if not vllm:
             raise InputError(
                 f"{servers[0][0].base_url} is no vLLM server, so it cannot be given new weights while training; leave "
@@ -226,12 +229,11 @@ class ServedPolicy:
                     "environment"
                 )
         self._adapter: str | None = None
-        self._folder = files.cache_folder() / "served" / uuid.uuid4().hex[:12]
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self.folder = files.cache_folder() / "served" / uuid.uuid4().hex[:12]
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
-    def put(self, model: causal.CausalModel, version: int) -> str:
-        """Make the servers write with the model as it is now; the name to ask them by from here on."""
-        target = self._written(model, version)
+    def put(self, target: Path, version: int) -> str:
+        """Make the servers write with the model in a folder; the name to ask them by from here on."""
         name = f"trueup-{uuid.uuid4().hex[:8]}-{version}" if self._adapted else self._name
         self._servers = [one for one in self._servers if self._addresses.remains(one[0].base_url)]
         for server in list(self._servers):
@@ -245,7 +247,7 @@ class ServedPolicy:
                     raise
                 self._servers.remove(server)
         self._adapter = name if self._adapted else None
-        for other in self._folder.iterdir():
+        for other in self.folder.iterdir():
             if other != target:
                 shutil.rmtree(other, ignore_errors=True)
         return name
@@ -256,21 +258,25 @@ class ServedPolicy:
         if self._adapter is not None:
             _order(endpoint, UNLOAD, {"lora_name": self._adapter})
 
-    def _written(self, model: causal.CausalModel, version: int) -> Path:
-        """The model in its library's format."""
-        target = self._folder / f"step-{version:08d}"
-        network: Any = model.network
-        only = {"selected_adapters": [lora.POLICY]} if self._adapted else {}
-        try:
-            with files.replaced_folder(target) as part, tokenizer.quiet_library():
-                network.save_pretrained(str(part), **only)
-        except Exception as error:  # OSError, and SafetensorError for the same full disk
-            why = words.reason(error)
-            raise InputError(
-                f"{target}: the weights for the server could not be written: {why}. Make room, or set TRUEUP_CACHE "
-                "to a folder that the server can read, too"
-            ) from error
-        return target
+
+def write(network: Any, target: Path) -> None:
+    """Write a model in its library's format, or its adapter alone, by the first of all processes that call this."""
+    whole: Any = nullcontext()
+    if not lora.is_adapted(network):
+        whole = sharding.full_state(network, target, next(network.parameters()).dtype)
+    try:
+        if owns():
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with whole as weights:
+            if owns():
+                more = {"selected_adapters": [lora.POLICY]} if weights is None else {"state_dict": weights}
+                with files.replaced_folder(target) as part, tokenizer.quiet_library():
+                    network.save_pretrained(str(part), **more)
+    except Exception as error:  # OSError, and SafetensorError for the same full disk
+        raise InputError(
+            f"{target}: the weights for the server could not be written: {words.reason(error)}. Make room, or set "
+            "TRUEUP_CACHE to a folder that the server can read, too"
+        ) from error
 
 
 def _reload(root: Endpoint, target: Path) -> None:

@@ -145,11 +145,9 @@ class Collector:
     def sampled(self, prompts: Sequence[Prompt], seed: int) -> Sequence[Sequence[Sampled]]:
         """Responses to each prompt: of several processes each writes its share, or the first asks a server."""
         sampler, count = self.sampler, size()
-        if count == 1:
+        if count == 1 or sampler.served:
             return sampler.sample(prompts, self.responses, seed=seed)
         with sampler.weights.in_place(), unsharded(sampler.weights.model):
-            if sampler.served:
-                return owned(lambda: sampler.sample(prompts, self.responses, seed=seed))
             own = prompts[rank() :: count]
             shares = together(lambda: sampler.sample(own, self.responses, seed=seed))
         return [shares[place % count][place // count] for place in range(len(prompts))]

@@ -11,10 +11,10 @@ import torch
 
 from trueup.batch import chat_template, rows, stream
 from trueup.config.resolve import Resolved, dump
-from trueup.errors import CheckpointError, InputError
+from trueup.errors import CheckpointError, InputError, NumericsError
 from trueup.methods.method import METHODS, Method, code_of
 from trueup.metrics import Metrics
-from trueup.models import lora, prepare, selfcheck
+from trueup.models import head, lora, prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
 from trueup.models.load import Loaded
 from trueup.parallel import processes, sharding, slices
@@ -119,6 +119,8 @@ def make_run(
         if not later:
             shard_model(parts.policy, settings)
         sharding.resharded(parts.policy)  # where a check has just called it
+        processes.alike(lambda: check_head(parts.policy, source))
+        sharding.resharded(parts.policy)
         torch.manual_seed(settings.seed + processes.rank())  # each draws numbers of its own
     run = _assemble(parts, source, saved.step if saved else 0, seal.seal_of(content))
     _check_room(run)
@@ -174,6 +176,43 @@ def shard_references(models: Sequence[StreamModel], policy: StreamModel, setting
         for own, module in zip(policy.network.modules(), model.network.modules(), strict=True):
             module.training = own.training
         shard_model(model, settings, frozen=True)
+
+
+def check_head(policy: StreamModel, source: Source) -> None:
+    """See that the gradient of a sharded head is that of the whole one, on a group that all processes compute.
+
+    Several ways to gather a head leave out what the other processes add, and nothing else would tell. Raises
+    NumericsError.
+    """
+    if not isinstance(policy, CausalModel):
+        return
+    found = head.head_of(policy.inner)
+    if not sharding.is_sharded(found.weight) or not found.weight.requires_grad:
+        return
+    given: list[Any] = []
+
+    def cut_off(module: Any, arguments: Any, more: Any) -> Any:
+        """What a tied embedding would add is left out."""
+        given[:] = (arguments[0].detach(), *arguments[1:]), more
+        return tuple(given)
+
+    batch = stream.collate_batch(source.first_groups()[:1], rows.Demonstrations.collate).to(policy.device)
+    hook = found.register_forward_pre_hook(cut_off, with_kwargs=True)
+    with policy.without_dropout():
+        policy.log_probs(batch.stream).token_S.sum().backward()
+    hook.remove()
+    sharded: Any = found.weight.grad
+    whole = {name: sharding.full(one).clone().requires_grad_() for name, one in found.named_parameters()}
+    token_S, *_ = torch.func.functional_call(found, whole, *given)
+    expected = torch.autograd.grad(token_S.sum(), whole["weight"])[0] * processes.size()
+    gap = float((sharding.full(sharded) - expected).norm() / expected.norm())
+    policy.zero_grad()
+    if not gap <= (1e-3 if policy.products is None else 2e-2):
+        raise NumericsError(
+            f"the gradient of the model's head in shards is off by {gap:.0%} from that of the whole head, so that "
+            "nothing would be learned rightly; the run was not started. Start one process, and tell of it with the "
+            f"versions of torch ({torch.__version__}) and trueup"
+        )
 
 
 def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> loop.Run:

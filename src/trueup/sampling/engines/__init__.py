@@ -6,6 +6,7 @@ Each file here is a value of `sampler.engine`, and has a function or class `make
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 from trueup.batch.encode import Encoder
@@ -13,6 +14,7 @@ from trueup.feedback.records import Prompt
 from trueup.model_folder import folder_of
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
+from trueup.parallel.processes import owned
 from trueup.sampling.decoding import Mixture
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled, Sampler, another_seed
@@ -74,7 +76,8 @@ class SeveralSamplers:
         """As many responses of each model; token ids where the policy has the same, log-probabilities never."""
         found = self.policy.sample(prompts, responses, seed=seed)
         for number, (sampler, same) in enumerate(self.others, start=1):
-            written = sampler.sample(prompts, responses, seed=another_seed(seed, number))
+            ask = partial(sampler.sample, prompts, responses, seed=another_seed(seed, number))
+            written = owned(ask) if self.served else ask()
             for place, several in enumerate(written):
                 found[place] += tuple(
                     replace(one, ids=one.ids if same else None, log_probs=None) for one in several

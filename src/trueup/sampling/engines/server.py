@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from trueup.batch.encode import Encoder
@@ -10,7 +12,9 @@ from trueup.endpoints import key, parameters
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
+from trueup.models import lora
 from trueup.models.causal import CausalModel
+from trueup.parallel.processes import owned
 from trueup.sampling import server_api
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
 from trueup.sampling.server_api import VLLM, SamplingRequest, Server, ServerKind
@@ -58,7 +62,16 @@ class ServerSampler:
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         """See `trueup.sampling.sampler.Sampler`. A response that cannot be read is asked for again, then left out."""
-        server = self._ready()
+        if self._given != self.weights.changes and self._model is not None:
+            folder = owned(self._takes_weights)
+            with self.weights.in_place():
+                server_api.write(self._model.network, folder)
+            owned(lambda: self._put(folder))
+            self._given = self.weights.changes
+        return owned(lambda: self._asked(prompts, responses, seed))
+
+    def _asked(self, prompts: Sequence[Prompt], responses: int, seed: int) -> list[tuple[Sampled, ...]]:
+        server = self._server = self._server or self._identified()
         known = [one for one in (positions_of(self._model), server.positions) if one is not None]
         positions = min(known, default=None)
         requests = [
@@ -93,22 +106,21 @@ class ServerSampler:
         root = self._connect(base_url.removesuffix("/v1"), 1, deadline=deadline)
         return self._connect(base_url, 1, deadline=deadline), root
 
-    def _ready(self) -> Server:
-        """The server as it is to be asked now: with the weights that are to write."""
-        if self._server is None:
-            self._server = self._identified()
-        if self._given != self.weights.changes and self._model is not None:
-            if self._served is None:
-                vllm = self._server.kind is VLLM
-                patience = self.settings.timeout if len(self._alike) > 1 else None
-                servers = [self._both(one, patience) for one in self._alike]
-                name, addresses = self._server.model, self._endpoint.addresses
-                self._served = server_api.ServedPolicy(servers, self._model, name, addresses, vllm=vllm)
-            with self.weights.in_place():
-                name = self._served.put(self._model, self.weights.version)
-            self._server = Server(self._server.kind, name, self._server.positions)
-            self._given = self.weights.changes
-        return self._server
+    def _takes_weights(self) -> Path:
+        """Where the weights that are to write are put for the servers."""
+        server = self._server = self._server or self._identified()
+        if self._served is None:
+            patience = self.settings.timeout if len(self._alike) > 1 else None
+            servers = [self._both(one, patience) for one in self._alike]
+            adapted = self._model is not None and lora.is_adapted(self._model.network)
+            self._served = server_api.ServedPolicy(
+                servers, server.model, self._endpoint.addresses, adapted=adapted, vllm=server.kind is VLLM
+            )
+        return self._served.folder / f"step-{self.weights.version:08d}"
+
+    def _put(self, folder: Path) -> None:
+        assert self._served is not None and self._server is not None
+        self._server = replace(self._server, model=self._served.put(folder, self.weights.version))
 
     def _identified(self) -> Server:
         """What the servers say of themselves; those that cannot be reached are left out."""
