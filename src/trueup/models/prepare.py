@@ -12,8 +12,7 @@ from torch import nn
 from trueup.errors import InputError
 from trueup.models import causal, lora, reward, tokenizer
 from trueup.models.load import Loaded, in_4_bits, load
-from trueup.parallel.processes import size
-from trueup.parallel.slices import is_unread
+from trueup.parallel import processes, slices
 from trueup.settings.run_settings import LoraSettings
 from trueup.words import listed, logger
 
@@ -47,7 +46,7 @@ def set_allocator() -> None:
     are gathered and given up would leave gaps that the next ones do not fit into. Other systems are left as they are.
     """
     # M_MMAP_THRESHOLD, or M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
-    options = {-3: 2**20} if size() > 1 else {-4: 0, -1: 2**31 - 1, -2: 2**26}
+    options = {-3: 2**20} if processes.size() > 1 else {-4: 0, -1: 2**31 - 1, -2: 2**26}
     with suppress(OSError, AttributeError, TypeError):
         for option, value in options.items():
             ctypes.CDLL(None).mallopt(option, value)
@@ -116,7 +115,7 @@ def _trainable(
             ranks=_numbers(adapter.rank_pattern), alphas=_numbers(adapter.alpha_pattern),
             rslora=adapter.rslora, dora=adapter.dora,
         )  # fmt: skip
-        network = network if is_unread(network) else network.to(device)
+        network = network if slices.is_unread(network) else network.to(device)
     if gradient_checkpointing:
         with tokenizer.quiet_library():  # newer versions of the library deprecate the name
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -187,13 +187,18 @@ def copies(tensors: Iterable[Tensor]) -> int:
     return size() // int(sharded.device_mesh.size(sharded.device_mesh.ndim - 1))
 
 
+def _checkpointing() -> Any:
+    """Torch's own, for what is sharded."""
+    from torch.distributed import checkpoint
+
+    return checkpoint
+
+
 class Shards(Mapping[str, Tensor]):
     """Tensors that several processes wrote, each its own parts; each is read in full when it is asked for."""
 
     def __init__(self, folder: Path) -> None:
-        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-
-        self.reader = HuggingFaceStorageReader(str(folder))
+        self.reader = _checkpointing().HuggingFaceStorageReader(str(folder))
         self.known: Mapping[str, Any] = self.reader.read_metadata().state_dict_metadata
 
     def __getitem__(self, name: str) -> Tensor:
@@ -210,12 +215,10 @@ class Shards(Mapping[str, Tensor]):
 
     def fill(self, targets: Mapping[str, Tensor], *, alone: bool) -> None:
         """Read tensors, or of a sharded one this process's part; `alone`: not in all processes at once."""
-        from torch.distributed.checkpoint.api import CheckpointException
-        from torch.distributed.checkpoint.state_dict_loader import load
-
+        checkpoint = _checkpointing()
         try:
-            load(dict(targets), storage_reader=self.reader, no_dist=alone)
-        except CheckpointException as error:  # no `Exception`
+            checkpoint.load(dict(targets), storage_reader=self.reader, no_dist=alone)
+        except checkpoint.CheckpointException as error:  # no `Exception`
             raise next(iter(error.failures.values()))[0] from None
 
 
@@ -224,16 +227,15 @@ def write(folder: Path, tensors: Mapping[str, Tensor]) -> list[Path]:
 
     A file is made in memory before it is written, so that there are several.
     """
-    from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
-    from torch.distributed.checkpoint.state_dict_saver import save
-
+    checkpoint = _checkpointing()
     ends = accumulate(tensor.nbytes // size() for tensor in tensors.values())
     number = {name: 1 + end // PART for name, end in zip(tensors, ends, strict=True)}
-    writer = HuggingFaceStorageWriter(str(folder), number, save_distributed=True)
+    writer = checkpoint.HuggingFaceStorageWriter(str(folder), number, save_distributed=True)
     try:
-        save(dict(tensors), storage_writer=writer)
-    except CheckpointException as error:  # no `Exception`, and raised in all processes where one fails
+        checkpoint.save(dict(tensors), storage_writer=writer)
+    except (
+        checkpoint.CheckpointException
+    ) as error:  # no `Exception`, and raised in all processes where one fails
         if rank() in error.failures:
             raise error.failures[rank()][0] from None
     return sorted(folder.glob(f"shard-{rank() + 1:05d}-*"))

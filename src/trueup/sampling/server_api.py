@@ -22,8 +22,7 @@ from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback import records, turns
 from trueup.models import lora, tokenizer
-from trueup.parallel import sharding
-from trueup.parallel.processes import owns
+from trueup.parallel import processes, sharding
 from trueup.sampling.sampler import another_seed, encode_prompt, longest_response
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -261,14 +260,14 @@ class ServedPolicy:
 
 def write(network: Any, target: Path) -> None:
     """Write a model in its library's format, or its adapter alone, by the first of all processes that call this."""
-    whole: Any = nullcontext()
+    state: Any = nullcontext()
     if not lora.is_adapted(network):
-        whole = sharding.full_state(network, target, next(network.parameters()).dtype)
+        state = sharding.full_state(network, target, next(network.parameters()).dtype)
     try:
-        if owns():
+        if processes.owns():
             target.parent.mkdir(parents=True, exist_ok=True)
-        with whole as weights:
-            if owns():
+        with state as weights:
+            if processes.owns():
                 more = {"selected_adapters": [lora.POLICY]} if weights is None else {"state_dict": weights}
                 with files.replaced_folder(target) as part, tokenizer.quiet_library():
                     network.save_pretrained(str(part), **more)

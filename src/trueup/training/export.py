@@ -88,8 +88,8 @@ def export(
                 (part / "README.md").write_text(text, encoding="utf-8")
 
     try:
-        whole: Any = nullcontext({}) if adapter else sharding.full_state(network, folder, dtype)
-        with whole as weights:
+        state: Any = nullcontext({}) if adapter else sharding.full_state(network, folder, dtype)
+        with state as weights:
             if processes.owns():
                 write(weights)
     except Exception as error:  # OSError, and SafetensorError for the same full disk

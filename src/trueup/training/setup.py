@@ -202,9 +202,9 @@ def check_head(policy: StreamModel, source: Source) -> None:
         policy.log_probs(batch.stream).token_S.sum().backward()
     hook.remove()
     sharded: Any = found.weight.grad
-    whole = {name: sharding.full(one).clone().requires_grad_() for name, one in found.named_parameters()}
-    token_S, *_ = torch.func.functional_call(found, whole, *given)
-    expected = torch.autograd.grad(token_S.sum(), whole["weight"])[0] * processes.size()
+    full = {name: sharding.full(one).clone().requires_grad_() for name, one in found.named_parameters()}
+    token_S, *_ = torch.func.functional_call(found, full, *given)
+    expected = torch.autograd.grad(token_S.sum(), full["weight"])[0] * processes.size()
     gap = float((sharding.full(sharded) - expected).norm() / expected.norm())
     policy.zero_grad()
     if not gap <= (1e-3 if policy.products is None else 2e-2):

@@ -12,8 +12,7 @@ from importlib import import_module
 from trueup.batch.encode import Encoder
 from trueup.feedback.records import Prompt
 from trueup.model_folder import folder_of
-from trueup.models.causal import CausalModel
-from trueup.models.load import load
+from trueup.models import causal, load
 from trueup.parallel.processes import owned
 from trueup.sampling.decoding import Mixture
 from trueup.sampling.engines.in_process import InProcessSampler
@@ -23,7 +22,7 @@ from trueup.settings.gathering_settings import SamplerSettings
 
 def make_sampler(
     settings: SamplerSettings,
-    model: CausalModel,
+    model: causal.CausalModel,
     encoder: Encoder,
     *,
     name: str,
@@ -42,8 +41,10 @@ def make_sampler(
     dtype = model.autocast or next(model.network.parameters()).dtype  # the policy computes in it
     others = []
     for path in settings.models:
-        loaded = load(folder_of(path), device=model.device, dtype=dtype, trust_remote_code=trust_remote_code)
-        other = CausalModel(loaded.network.requires_grad_(False).eval())
+        loaded = load.load(
+            folder_of(path), device=model.device, dtype=dtype, trust_remote_code=trust_remote_code
+        )
+        other = causal.CausalModel(loaded.network.requires_grad_(False).eval())
         its_encoder = Encoder(
             loaded.tokenizer,
             end_ids=loaded.end_ids,
@@ -56,7 +57,7 @@ def make_sampler(
 
 
 def make_engine(
-    settings: SamplerSettings, model: CausalModel | None, encoder: Encoder | None, *, name: str
+    settings: SamplerSettings, model: causal.CausalModel | None, encoder: Encoder | None, *, name: str
 ) -> Sampler:
     """A sampler of one model, made by the file here that settings name; a server may have model and encoder alone."""
     module = import_module(f"{__name__}.{settings.engine.replace('-', '_')}")

@@ -12,12 +12,10 @@ from trueup.endpoints import key, parameters
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
-from trueup.models import lora
-from trueup.models.causal import CausalModel
+from trueup.models import causal, lora
 from trueup.parallel.processes import owned
 from trueup.sampling import server_api
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
-from trueup.sampling.server_api import VLLM, SamplingRequest, Server, ServerKind
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import logger
 
@@ -39,7 +37,12 @@ class ServerSampler:
     Without an encoder a conversation goes to /chat/completions, and token ids are not known."""
 
     def __init__(
-        self, settings: SamplerSettings, model: CausalModel | None, encoder: Encoder | None, *, name: str
+        self,
+        settings: SamplerSettings,
+        model: causal.CausalModel | None,
+        encoder: Encoder | None,
+        *,
+        name: str,
     ) -> None:
         assert settings.base_url is not None
         self.settings, self.encoder, self.name = settings, encoder, name
@@ -53,7 +56,7 @@ class ServerSampler:
         self._given = 0
         """Which of the changes of the weights the server has."""
         self._served: server_api.ServedPolicy | None = None
-        self._server: Server | None = None
+        self._server: server_api.Server | None = None
         self._said = False
         self._parameters = parameters.Parameters()
         self._alone = ALONE
@@ -68,9 +71,9 @@ class ServerSampler:
                 server_api.write(self._model.network, folder)
             owned(lambda: self._put(folder))
             self._given = self.weights.changes
-        return owned(lambda: self._asked(prompts, responses, seed))
+        return owned(lambda: self._sampled(prompts, responses, seed))
 
-    def _asked(self, prompts: Sequence[Prompt], responses: int, seed: int) -> list[tuple[Sampled, ...]]:
+    def _sampled(self, prompts: Sequence[Prompt], responses: int, seed: int) -> list[tuple[Sampled, ...]]:
         server = self._server = self._server or self._identified()
         known = [one for one in (positions_of(self._model), server.positions) if one is not None]
         positions = min(known, default=None)
@@ -114,7 +117,11 @@ class ServerSampler:
             servers = [self._both(one, patience) for one in self._alike]
             adapted = self._model is not None and lora.is_adapted(self._model.network)
             self._served = server_api.ServedPolicy(
-                servers, server.model, self._endpoint.addresses, adapted=adapted, vllm=server.kind is VLLM
+                servers,
+                server.model,
+                self._endpoint.addresses,
+                adapted=adapted,
+                vllm=server.kind is server_api.VLLM,
             )
         return self._served.folder / f"step-{self.weights.version:08d}"
 
@@ -122,10 +129,10 @@ class ServerSampler:
         assert self._served is not None and self._server is not None
         self._server = replace(self._server, model=self._served.put(folder, self.weights.version))
 
-    def _identified(self) -> Server:
+    def _identified(self) -> server_api.Server:
         """What the servers say of themselves; those that cannot be reached are left out."""
         patience = START if len(self._endpoint.base_urls) > 1 else None
-        found: dict[str, Server] = {}
+        found: dict[str, server_api.Server] = {}
         for one in self._endpoint.base_urls:
             try:
                 found[one] = server_api.identify(*self._both(one, patience), self.settings.server_model)
@@ -148,14 +155,18 @@ class ServerSampler:
         if server.kind.one_at_a_time:
             self._endpoint = self._connect(self._alike, len(self._alike))
         known = [one.positions for one in found.values() if one.positions is not None]
-        return Server(server.kind, server.model, min(known, default=None))
+        return server_api.Server(server.kind, server.model, min(known, default=None))
 
     def _written(
-        self, requests: Sequence[SamplingRequest | None], copies: int, server: Server, seed: int
+        self,
+        requests: Sequence[server_api.SamplingRequest | None],
+        copies: int,
+        server: server_api.Server,
+        seed: int,
     ) -> list[list[Sampled]]:
         """The responses to each prompt that could be read, at most `copies`."""
         found: dict[tuple[int, int], Sampled] = {}
-        waiting: dict[tuple[int, int], tuple[SamplingRequest, dict[str, Any]]] = {}
+        waiting: dict[tuple[int, int], tuple[server_api.SamplingRequest, dict[str, Any]]] = {}
         seen: Counter[str] = Counter()
         end_ids = self.encoder.end_ids if self.encoder else ()
         for place, one in enumerate(requests):
@@ -225,7 +236,7 @@ class ServerSampler:
         self._parameters = better
         return True
 
-    def read(self, reply: Mapping[str, Any], room: int, kind: ServerKind) -> Sampled | str:
+    def read(self, reply: Mapping[str, Any], room: int, kind: server_api.ServerKind) -> Sampled | str:
         """The response in a server's answer, or why there is none: a short phrase."""
         encoder, stops = self.encoder, self._stops
         made = partial(Sampled, source=self.name, version=self.weights.version)
@@ -281,7 +292,7 @@ make = ServerSampler
 
 
 def _given(
-    choice: Mapping[str, Any], kind: ServerKind
+    choice: Mapping[str, Any], kind: server_api.ServerKind
 ) -> tuple[tuple[int, ...] | None, tuple[float, ...] | None]:
     """Token ids and their log-probabilities, where a server gives them."""
     ids = choice.get("token_ids") if kind.takes_ids else None
