@@ -41,7 +41,7 @@ pytest: $(READY)  ## every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not many"
 
 test-many: $(READY)  ## the rest of the tests of several processes
-	$(BIN)/python -m pytest tests/parallel
+	$(BIN)/python -m pytest -m many tests
 
 quick: lint  ## format check, lint and the fast tests, in half a minute
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(wildcard $(QUICK))

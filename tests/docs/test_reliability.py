@@ -23,7 +23,7 @@ def test_the_page_is_current() -> None:
 def test_a_few_cases_of_what_no_table_holds(tmp_path: Path) -> None:
     """Random values in folders of models, names and settings, and random damage to a run."""
     counts = tmp_path / "counts.json"
-    campaign("--parts", "hostile", "damage", "--count", 4, "--first", 40, "--output", counts)
+    campaign("--parts", "hostile", "damage", "--count", 2, "--first", 40, "--output", counts)
     campaign("--parts", "judges", "--count", 1, "--output", counts)
     found = json.loads(counts.read_text())
-    assert {name: part["cases"] for name, part in found.items()} == {"damage": 4, "judges": 1, "hostile": 4}
+    assert {name: part["cases"] for name, part in found.items()} == {"damage": 2, "judges": 1, "hostile": 2}

@@ -105,6 +105,7 @@ def test_methods_without_a_reference_are_measured_from_the_start_model(
     assert first["eval_sequence_kl"] == 0 < last["eval_sequence_kl"] and "eval_score" not in last
 
 
+@pytest.mark.many
 def test_two_processes_measure_together(values: dict[str, Any], tmp_path: Path) -> None:
     alone, two = (
         values | {"output": str(tmp_path / name), "steps": 4, "epochs": None} for name in ("one", "two")

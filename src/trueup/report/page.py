@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def _part(name: str) -> str:
     return Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
 
 
+@cache
 def _environment() -> Environment:
     made = Environment(autoescape=True, loader=FunctionLoader(_part), undefined=StrictUndefined)
     made.trim_blocks = made.lstrip_blocks = True

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
-from importlib.resources import files
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from statistics import fmean, stdev
@@ -165,8 +165,6 @@ def card_of(resolved: Resolved, base: str, *, name: str, step: int, **more: Any)
 
 def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition | None = None) -> str:
     """The model card as Markdown with its metadata block."""
-    from jinja2 import Environment, StrictUndefined
-
     origin = origin_of(card["base"])
     data = {
         "library_name": "peft" if adapter else "transformers",
@@ -174,16 +172,23 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
         "pipeline_tag": "text-classification" if card.get("scores") else "text-generation",
         "tags": ["trueup", card["method"]],
     }
-    markdown = Environment(undefined=StrictUndefined, autoescape=False)
     written = condition and {"words": condition.words(), "position": condition.position}
-    template = files(__package__).joinpath("model_card.jinja").read_text(encoding="utf-8")
     unsaid = dict.fromkeys(("report", "scores", "troubles", "summary", "samples"), "")
-    return markdown.from_string(template).render(
+    rendered: str = _card().render(
         unsaid | dict(card) | {"base": named(card["base"])},
         adapter=adapter,
         condition=written,
         card_data=yaml.safe_dump(data, sort_keys=False).strip(),
     )
+    return rendered
+
+
+@cache
+def _card() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    text = Path(__file__).with_name("model_card.jinja").read_text(encoding="utf-8")
+    return Environment(undefined=StrictUndefined, autoescape=False).from_string(text)
 
 
 @dataclass(frozen=True, slots=True)
