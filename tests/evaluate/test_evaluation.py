@@ -61,7 +61,7 @@ def test_everything_that_has_a_name_side_by_side(folder: Path, tiny_model: Path,
     assert all(row["p"] <= row["p_corrected"] <= 1 for row in found["rewarded"])
     assert [row.get("reference") for row in first] == [str(tiny_model)] * 4 + [None]
     assert first[0]["kl"]["value"] > 3 * first[0]["kl"]["error"] > 0
-    assert "dpo against tr-dpo" in told.out and "implicit accuracy" not in told.out
+    assert "dpo against tr-dpo" in told.out and "held-out feedback" not in told.out
 
 
 def test_what_is_known_is_not_done_again_and_what_is_new_is(

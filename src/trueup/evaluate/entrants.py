@@ -150,14 +150,15 @@ def tell_cost(
     responses = counted(models * each, "response")
     logger.info(f"to draw: {responses} of at most {longest} tokens to {counted(prompts, 'prompt')}")
     if settings.judge is not None:
-        compared, rated, judges = each * pairs, each * len(everyone) * len(settings.rate), 1
-        if isinstance(settings.judge, annotator_settings.JuryAnnotator):
-            judges, share = len(settings.judge.of), settings.judge.gold_share if settings.judge.gold else 0
-            compared += round(share * compared)
-        by = f" by {judges} judges" if judges > 1 else ""
-        most = counted(2 * judges * (compared + rated), "request")
-        told = f"{counted(compared, 'pair')} and {counted(rated, 'rating')}, each in both orders{by}"
-        logger.info(f"to judge: {told}: at most {most}")
+        compared, rated, judge = each * pairs, each * len(everyone) * len(settings.rate), settings.judge
+        if isinstance(judge, annotator_settings.JuryAnnotator) and judge.gold:
+            compared += round(judge.gold_share * compared)
+        judges = annotator_settings.annotators_in(judge).values()
+        served = sum(one.about.asker is not None for one in judges)
+        by = f" by {len(judges)} judges" if len(judges) > 1 else ""
+        most = f": at most {counted(2 * served * (compared + rated), 'request')}" if served else ""
+        told = f"{counted(compared, 'pair')} and {counted(rated, 'rating')}"
+        logger.info(f"to judge: {told}, each in both orders{by}{most}")
     if settings.reward is not None:
         logger.info(f"to score: {counted(each * len(everyone), 'response')}")
 

@@ -233,10 +233,8 @@ def _first(said: records.Example | records.Discarded) -> float | None:
 def evaluate(
     settings: gathering_settings.EvaluateSettings, *, dry_run: bool = False
 ) -> side_by_side.Row | None:
-    """Measure what settings ask for, and write it down; what an earlier call did is not done again.
-
-    Args:
-        dry_run: say what it would take, and do nothing.
+    """Measure what settings ask for, and write it down; what an earlier call did is not done again. A dry run says what
+    it would take.
 
     Returns:
         What evaluation.json holds; None for a dry run.

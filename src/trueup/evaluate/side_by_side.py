@@ -51,13 +51,10 @@ def judged(
 ) -> Row:
     """Win rates of every pair of models that was judged; and with three models or more one scale of all.
 
-    Args:
-        firsts: of each pair, [M] how likely the first one's response is the better one; NaN where it is not known.
-        style_EMF: how much each response has of the features of `STYLE`.
-        responses: to each prompt.
+    Of each pair, `firsts` has [M] how likely the first one's response is the better one, NaN where that is not known;
+    `style_EMF` is how much each response has of the features of `STYLE`, `responses` their number to a prompt.
     """
-    rows: list[Row] = []
-    games: list[tuple[Any, ...]] = []
+    rows, games = list[Row](), list[tuple[Any, ...]]()
     for (one, other), first_M in firsts.items():
         known_M = ~np.isnan(first_M)
         outcome_M = (np.sign(first_M[known_M] - 0.5) + 1) / 2

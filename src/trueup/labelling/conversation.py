@@ -26,18 +26,21 @@ from trueup.settings.gathering_settings import ChatSettings, EvaluateSettings
 from trueup.words import logger, reason, spelled
 
 HELP = "/new begins another conversation, /undo takes back the last turn, /quit ends; // begins a line with a slash"
-CHOICES = {"1": "first", "2": "second"} | dict.fromkeys(("t", "tie", "0"), "tie")
-CHOICES |= dict.fromkeys(("n", "neither"), "neither")
+CHOICES = {
+    "1": "first",
+    "2": "second",
+    "n": "neither",
+    "neither": "neither",
+    "t": "tie",
+    "tie": "tie",
+    "0": "tie",
+}
 NARROW = 70
 """Columns of a terminal with less than which two answers stand one below the other."""
 
 
 def chat(settings: ChatSettings) -> None:
-    """Talk until the user ends it.
-
-    Raises:
-        InputError: a model cannot be loaded, or what is to be kept cannot be added to the file.
-    """
+    """Talk until the user ends it. Raises InputError: a model cannot be loaded, or the file to keep be added to."""
     names = [settings.model, *([] if settings.against is None else [settings.against])]
     kept = None if settings.keep is None else _kept(Path(settings.keep))
     shared = settings.model_dump(include=set(EvaluateSettings.model_fields) - {"against"})

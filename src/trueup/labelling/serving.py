@@ -30,11 +30,8 @@ ANSWERS = {*records.VERDICTS, votes.SKIP, votes.UNDO}
 
 
 def label(settings: command_settings.LabelSettings) -> None:
-    """Show the page until it is ended, and write the output.
-
-    Raises:
-        InputError: a file cannot be read or written, there is nothing to compare, or the extra is not installed.
-    """
+    """Show the page until it is ended, and write the output. Raises InputError: a file cannot be read or written, or
+    there is nothing to compare."""
     canonical.check_output(settings.output, force=True)
     clicks = opened(settings)
     with closing(clicks):

@@ -272,16 +272,14 @@ def _comparison(pair: Pair, said: Sequence[str]) -> list[Comparison]:
 def _person(name: str, said: Sequence[Click], gold: Mapping[str, Pair]) -> dict[str, Any]:
     """Of one person: pairs judged, and of how many gold and repeated ones how many were right and the same."""
     first: dict[str, str] = {}
-    again = same = right = known = 0
+    found = dict.fromkeys(("again", "same", "gold", "right"), 0)
     for one in said:
-        if one.verdict == SKIP:
-            continue
-        if one.pair in gold:
-            known += 1
-            right += one.category == gold[one.pair].known
-        elif one.pair in first:
-            again += 1
-            same += one.category == first[one.pair]
-        else:
+        if one.pair in gold and one.verdict != SKIP:
+            found["gold"] += 1
+            found["right"] += one.category == gold[one.pair].known
+        elif one.pair in first and one.verdict != SKIP:
+            found["again"] += 1
+            found["same"] += one.category == first[one.pair]
+        elif one.verdict != SKIP:
             first[one.pair] = one.category
-    return {"name": name, "judged": len(first), "again": again, "same": same, "gold": known, "right": right}
+    return {"name": name, "judged": len(first), **found}

@@ -138,20 +138,18 @@ def thinned(points: Sequence[Point]) -> tuple[list[Point], list[Point], list[Poi
 
 
 def _name(one: Series, across: _Axis, down: _Axis) -> Markup:
-    x, y = one.points[-1]
-    right = across(x) > (LEFT + WIDTH) / 2
+    x, y = across(one.points[-1][0]), down(one.points[-1][1]) - 6
     said = one.name if len(one.name) <= 28 else f"{one.name[:12]}...{one.name[-13:]}"
-    return _text(across(x) + (-7 if right else 7), down(y) - 6, "end" if right else "start", said)
+    return _text(x - 7, y, "end", said) if x > (LEFT + WIDTH) / 2 else _text(x + 7, y, "start", said)
 
 
-def _line(name: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
-    ends = (round(one, 1) for one in (x1, y1, x2, y2))
-    return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(name, *ends)
+def _line(name: str, *ends: float) -> Markup:
+    return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(name, *(round(one, 1) for one in ends))
 
 
 def _text(x: float, y: float, anchor: str, said: str) -> Markup:
-    place = round(x, 1), round(y, 1)
-    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(*place, anchor, said)
+    text = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>')
+    return text.format(round(x, 1), round(y, 1), anchor, said)
 
 
 def _number(value: float) -> str:

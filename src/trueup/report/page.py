@@ -28,6 +28,11 @@ CAPTION = (
     "+- standard error, (to) 95 % interval, both over prompts; kl in nats a response; p corrected for all comparisons; "
     "100 points win 64 of 100; undecided and unreadable pairs count in no rate"
 )
+HELD_OUT = {
+    "pairs right": "pairs accuracy", "sure, off by": "pairs expected_calibration_error", "best of n": "best_of_n",
+    "labels right": "labels accuracy", "Brier of labels": "labels brier",
+}  # fmt: skip
+"""Columns of what was measured on held-out feedback, and where evaluation.json has them."""
 HIDDEN = ("name", "one", "other", "step", "p", "length", "probability", "unreadable")
 
 
@@ -53,6 +58,12 @@ def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
     measures = dict.fromkeys(name for row in models for name in row)
     of_models = [(name, [row.get(name) for row in models]) for name in measures]
     yield Table(f"{results['prompts']} prompts", [row["name"] for row in results["models"]], of_models)
+    rewards = {f"implicit reward of {row['name']}": row.get("implicit_reward") for row in results["models"]}
+    rewards["reward"] = results.get("reward_on_held_out")
+    of_files = {f"{name}, {file}": one for name, own in rewards.items() for file, one in (own or {}).items()}
+    if of_files:
+        cells = [(name, [_at(one, way) for way in HELD_OUT.values()]) for name, one in of_files.items()]
+        yield Table("held-out feedback", list(HELD_OUT), cells)
     for who in ("judged", "rewarded"):
         if rows := results.get(who):
             told = {f"{row['one']} against {row['other']}": _shown(row) for row in rows}
@@ -63,6 +74,12 @@ def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
         style = {f"({name})": one for name, one in scale.get("style", {}).items()}
         points = {"scale": scale} if "refused" in scale else scale["points"] | style
         yield Table("all together", ["points"], [(name, [one]) for name, one in points.items()], bars=True)
+
+
+def _at(value: Any, way: str) -> Any:
+    for name in way.split():
+        value = (value or {}).get(name)
+    return value
 
 
 def refusals(value: Any) -> Iterator[str]:
@@ -79,8 +96,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a table shows of a row, by heading."""
     shown = {name.replace("_", " "): value for name, value in row.items() if name not in HIDDEN}
     shown |= shown.pop("ratings", {})
-    if implicit := shown.pop("implicit reward", None):
-        shown["implicit accuracy"] = implicit["all"].get("pairs", {}).get("accuracy")
+    shown.pop("implicit reward", None)
     return shown
 
 

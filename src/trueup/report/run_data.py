@@ -72,26 +72,18 @@ class RunData:
         self.evaluations = {path: found for path in places if (found := self._json(path))}
         said = self._try("run.log", lambda: (folder / "run.log").read_text("utf-8", "replace")) or ""
         self.log: list[str] = redact(said).splitlines()
+        self.last: int = max((line["step"] for line in self.lines), default=0)
         self._columns: dict[str, list[Point]] = {}
         for line in self.lines:
             for name, value in line.items():
                 if isinstance(value, int | float) and -HUGE < value < HUGE and name != "step":
                     at = max(line["step"] - (not name.startswith(HELD_OUT)), 0)
                     self._columns.setdefault(name, []).append((at, float(value) + 0.0))
+        self.names = list(self._columns)
 
     @property
     def done(self) -> bool:
         return self.status.get("state") == "done"
-
-    @property
-    def names(self) -> list[str]:
-        """All metrics that have a value, in the order in which they appear."""
-        return list(self._columns)
-
-    @property
-    def last(self) -> int:
-        """The last step that has figures; 0 without."""
-        return max((line["step"] for line in self.lines), default=0)
 
     def points(self, name: str) -> list[Point]:
         """What was measured, by the step whose weights it is of: a step's figures are of those before it."""
