@@ -10,13 +10,13 @@ READY := $(VENV)/.ready
 QUICK ?= tests/config tests/feedback tests/batch tests/objectives tests/cli/test_convert_command.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pytest test-many quick campaign docs release extras format lint types clean
+.PHONY: help setup demo test pytest test-many quick campaign claims claims-quick docs release extras format lint types clean
 
 # Tests start many interpreters: what one of them has compiled, the others read.
 export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make the virtual environment and install trueup into it
 
@@ -53,6 +53,14 @@ campaign: $(READY)  ## try all that may go wrong, for SECONDS a part, and count 
 	$(BIN)/python benchmarks/campaign/run.py --seconds $(SECONDS) --seed $(SEED) \
 		--output benchmarks/campaign/result.json; found=$$?; \
 		$(BIN)/python benchmarks/campaign/run.py --page > docs/reliability.md && exit $$found
+
+# Every run is a line of runs/claims/journal.jsonl: what was stopped goes on, and what was made is not made again.
+CLAIMS ?= offline oaif trust_region rrhf pointwise
+claims: $(READY)  ## put the papers' claims to the test, in hours on one core, and write docs/claims; goes on where it was stopped
+	for claim in $(CLAIMS); do $(BIN)/python benchmarks/claims/$$claim.py || exit 1; done
+
+claims-quick: $(READY)  ## a small version of it, in some minutes, into runs/claims-quick
+	for claim in $(CLAIMS); do $(BIN)/python benchmarks/claims/$$claim.py --quick runs/claims-quick || exit 1; done
 
 docs: $(READY)  ## build the site of docs/ into site/, which opens from disk, and check its links
 	$(BIN)/zensical build --clean --strict
