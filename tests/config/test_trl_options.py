@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.refusals import refused
 
-from trueup.config.resolve import Resolved, handled_names, translate
+from trueup.config.resolve import Resolved, rows_for, translate
 from trueup.config.trl_rows import Translated
 from trueup.config.trl_rules import TABLE
 from trueup.display import collected, logger
@@ -273,5 +273,9 @@ def test_every_name_of_a_config_is_known(config: str, method: str) -> None:
     own = {field.name for field in dataclasses.fields(getattr(trl, config))}
     names = own - {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
     info = METHODS[method]
-    known = handled_names(info) | set(RunSettings.model_fields) | set(info.settings.model_fields)
+    known = (
+        {name for row in rows_for(info) for name in row.names}
+        | set(RunSettings.model_fields)
+        | set(info.settings.model_fields)
+    )
     assert len(names) > 10 and not names - known

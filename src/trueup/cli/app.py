@@ -2,7 +2,9 @@
 
 import os
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import NoReturn
 
@@ -19,25 +21,8 @@ from trueup.words import did_you_mean, named, one_line, printable, reason
 
 ABOUT = "Align a causal language model with feedback: demonstrations, scores, thumbs, pairs or rankings."
 OPTIONS = {"version": "Print the version and exit.", "help": "Show this message and exit."}
-COMMANDS = {
-    "train": "Align a model with feedback; `trueup train METHOD --help` lists a method's settings.",
-    "selfcheck": "Try a configuration in about a minute: figures that have to be 0, resuming, sampling, the export.",
-    "plan": "Say what a run will take before anything is spent: memory by part, time, requests and disk.",
-    "methods": "List every method: formula, paper, the feedback and reference it takes, where examples come from, "
-    "defaults.",
-    "sample": "Sample responses to prompts from one or several models, and put them together as feedback.",
-    "annotate": "Have the responses of feedback or samples judged; or replace chosen responses by demonstrations.",
-    "evaluate": "Ask models the same prompts, or take their responses, and measure side by side which is better.",
-    "label": "Have people compare responses on a page of this machine, and write what they say as feedback.",
-    "report": "Write the page of a run: what was trained on what, how it went, what came of it. Every run writes one.",
-    "compare": "Write a page about several runs: what they came to, at what price, and what differs between them.",
-    "chat": "Talk to a model in the terminal, or to two of them blind side by side, and keep what you prefer.",
-    "condition": "Ask a model of conditional alignment for several rewards, score its answers, and keep the best.",
-    "convert": "Write feedback in another form; whatever that form does not keep is named with its rows.",
-    "inspect": "Say what feedback was taken for, what is wrong with it, and what training will see of it.",
-    "export": "Write the model of a run, a checkpoint or a folder for other programs: merged, cast, on the hub.",
-    "demo": "Make a small language model in the built-in world, align it by nine of the methods, and print a table.",
-}
+TOLD = tomllib.loads(Path(__file__).with_name("commands.toml").read_text(encoding="utf-8"))
+COMMANDS: dict[str, str] = {name: told["about"] for name, told in TOLD.items()}
 """Command -> what it does. The function of its name is in `trueup.cli.train_command` or `trueup.cli.commands`."""
 TRAINING = ("train", "methods", "selfcheck", "plan")
 
@@ -73,10 +58,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        print(
-            f"trueup: memory ran out: {one_line(error)}. Give a smaller --micro_batch_tokens or --max_length",
-            file=sys.stderr,
-        )
+        less = "Give a smaller --micro_batch_tokens or --max_length"
+        print(f"trueup: memory ran out: {one_line(error)}. {less}", file=sys.stderr)
         return 1
     except OSError as error:
         if error.filename is None and sys.stdout is not None:
@@ -124,10 +107,9 @@ def print_boxes(
         table = Table(box=None, show_header=False, pad_edge=False, expand=True)
         table.add_column(no_wrap=True)
         table.add_column(ratio=1)
-        for name, metavar, about in rows:
-            table.add_row(
-                Text.assemble((name, "bold cyan"), (f" {metavar}".rstrip(), "bold yellow")), Text(about)
-            )
+        for name, metavar, told in rows:
+            option = Text.assemble((name, "bold cyan"), (f" {metavar}".rstrip(), "bold yellow"))
+            table.add_row(option, Text(told))
         console.print(Panel(table, title=heading, title_align="left", border_style="dim"))
     for line in notes:
         console.print(f" {line}", soft_wrap=True)

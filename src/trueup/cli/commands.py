@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.annotators import annotator, template
-from trueup.cli.app import COMMANDS
+from trueup.cli.app import TOLD
 from trueup.cli.options import Arguments, Command, of_settings, print_help
 from trueup.display import shown
 from trueup.errors import InputError
@@ -26,31 +26,17 @@ from trueup.words import counted, spelled
 from trueup.world.people import world_scorer
 
 JSON = {"json": ("", "Print one JSON object instead of text.")}
-SAMPLING = "trueup sample prompts.jsonl --model models/sft --responses 4 --output candidates.jsonl"
-ANNOTATING = (
-    "trueup annotate pairs.jsonl --annotator reward:runs/rm/model --output judged.jsonl",
-    "trueup annotate pairs.jsonl --annotator openai --annotator.base_url http://localhost:8000/v1 "
-    "--annotator.model NAME --output judged.jsonl",
-)
-EVALUATING = (
-    "trueup evaluate runs/tr-dpo runs/dpo --prompts held_out.jsonl --reward rewards.py:brevity",
-    "trueup evaluate runs/* --prompts held_out.jsonl --judge openai --judge.base_url http://localhost:8000/v1 "
-    "--judge.model NAME --rate helpfulness --rate harmlessness",
-)
-LABELLING = "trueup label candidates.jsonl --output people.jsonl"
-CHATTING = "trueup chat runs/tr-dpo --against runs/dpo --keep preferences.jsonl"
-EXPORTING = "trueup export runs/tr-dpo --merge --dtype bfloat16 --output models/tr-dpo"
 TEMPLATE = "Print a template of an annotator, to be copied and changed, and do nothing else."
 SHOW_TEMPLATE = {"show_template": ("NAME", TEMPLATE)}
 MERGE = {"merge": ("", "Put the files that all shards wrote together: --merge PART... --output FILE.")}
 
 
 def _typed(
-    of: str, model: type[Model], arguments: Sequence[str], *examples: str, short: str = "", **options: Any
+    of: str, model: type[Model], arguments: Sequence[str], short: str = "", **options: Any
 ) -> tuple[Model, Arguments] | None:
     """The settings of a command, and all that was given; None where help was asked for, which is printed."""
     command = of_settings(f"trueup {of}", model, short=short, **options)
-    given = _read(command, arguments, *examples)
+    given = _read(command, arguments)
     return (command.typed(model, given, short=short), given) if given else None
 
 
@@ -71,17 +57,16 @@ def _merged(given: Arguments, of: str) -> bool:
     return True
 
 
-def _read(command: Command, arguments: Sequence[str], *examples: str) -> Arguments | None:
+def _read(command: Command, arguments: Sequence[str]) -> Arguments | None:
     """What was given; None where help was asked for, which is printed."""
     given = command.read(arguments)
     if not given.help:
         return given
     some = any(one.role.common for one in command.settings.values())
     every = given.help == "--help-all" or not some
-    about = [COMMANDS[command.name.split()[-1]], *examples]
-    print_help(
-        command, about, every=every, notes=[] if every else [f"Every setting: {command.name} --help-all"]
-    )
+    told = TOLD[command.name.split()[-1]]
+    notes = [] if every else [f"Every setting: {command.name} --help-all"]
+    print_help(command, [told["about"], *told.get("examples", ())], every=every, notes=notes)
     return None
 
 
@@ -91,7 +76,7 @@ def sample(arguments: Sequence[str]) -> None:
     command = of_settings(
         "trueup sample", gathering.SampleSettings, short="sampler", without=without, more=MERGE
     )
-    if (given := _read(command, arguments, SAMPLING)) and not _merged(given, command.name):
+    if (given := _read(command, arguments)) and not _merged(given, command.name):
         settings = command.typed(gathering.SampleSettings, given, short="sampler")
         from trueup.gathering import candidates
 
@@ -102,7 +87,7 @@ def sample(arguments: Sequence[str]) -> None:
 def annotate(arguments: Sequence[str]) -> None:
     """Have responses judged, or print a template."""
     command = of_settings("trueup annotate", gathering.AnnotateSettings, more=MERGE | SHOW_TEMPLATE)
-    given = _read(command, arguments, *ANNOTATING)
+    given = _read(command, arguments)
     if given and (name := given.more.get("show_template")):
         print(template.template_source(name), end="")
     elif given and not _merged(given, command.name):
@@ -150,9 +135,8 @@ def inspect(arguments: Sequence[str]) -> None:
         raise InputError("; ".join(found.training.unreadable))
     errors, warnings = found.count(findings.Severity.error), found.count(findings.Severity.warning)
     if found.unreadable or (settings.strict and (errors or warnings)):
-        raise InputError(
-            f"{counted(errors, 'error')} and {counted(warnings, 'warning')}; all are listed above"
-        )
+        told = f"{counted(errors, 'error')} and {counted(warnings, 'warning')}"
+        raise InputError(f"{told}; all are listed above")
 
 
 def convert(arguments: Sequence[str]) -> None:
@@ -184,9 +168,8 @@ def _target(settings: command_settings.ConvertSettings, examples: Sequence[Examp
     if chosen == "points":
         return conversion.trl_points_target(settings.threshold)
     if settings.threshold is not None:
-        raise InputError(
-            f"--threshold is for TRL's rows of points, and these are {chosen}; add --kind points"
-        )
+        instead = "add --kind points"
+        raise InputError(f"--threshold is for TRL's rows of points, and these are {chosen}; {instead}")
     return conversion.TRL_PAIRS if chosen == "pairs" else conversion.trl_demonstrations_target(examples)
 
 
@@ -205,14 +188,9 @@ def condition(arguments: Sequence[str]) -> None:
     from trueup.evaluate import condition_sweep
 
     with shown():
+        rewards, length = settings.candidates, settings.max_new_tokens
         swept = condition_sweep.sweep_model(
-            settings.model,
-            now,
-            settings.candidates,
-            prompts,
-            scorer,
-            seed=settings.seed,
-            max_new_tokens=settings.max_new_tokens,
+            settings.model, now, rewards, prompts, scorer, seed=settings.seed, max_new_tokens=length
         )
     best = swept.best.condition
     keep = settings.keep and not given.on("dry_run")
@@ -230,9 +208,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     """Measure models side by side."""
     more = JSON | {"dry_run": ("", "Say what it would take, and do nothing.")}
     options: dict[str, Any] = {"files": "models", "without": gathering.NOT_HERE, "more": more}
-    if found := _typed(
-        "evaluate", gathering.EvaluateSettings, arguments, *EVALUATING, short="sampler", **options
-    ):
+    if found := _typed("evaluate", gathering.EvaluateSettings, arguments, short="sampler", **options):
         settings, given = found
         from trueup.evaluate import evaluation, side_by_side
 
@@ -246,7 +222,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 def label(arguments: Sequence[str]) -> None:
     """Have people compare responses."""
-    if found := _typed("label", command_settings.LabelSettings, arguments, LABELLING):
+    if found := _typed("label", command_settings.LabelSettings, arguments):
         try:
             from trueup.labelling import serving
         except ModuleNotFoundError as error:
@@ -259,8 +235,7 @@ def label(arguments: Sequence[str]) -> None:
 
 def report(arguments: Sequence[str]) -> None:
     """Write the page of a run."""
-    example = "trueup report runs/tr-dpo"
-    if found := _typed("report", command_settings.ReportSettings, arguments, example, files="run"):
+    if found := _typed("report", command_settings.ReportSettings, arguments, files="run"):
         settings, _ = found
         output = Path(settings.output) if settings.output else None
         folder = RunFolder(Path(settings.run))
@@ -269,8 +244,7 @@ def report(arguments: Sequence[str]) -> None:
 
 def compare(arguments: Sequence[str]) -> None:
     """Write a page about several runs."""
-    example = "trueup compare runs/tr-dpo runs/dpo --output comparison.html"
-    if found := _typed("compare", command_settings.CompareSettings, arguments, example, files="runs"):
+    if found := _typed("compare", command_settings.CompareSettings, arguments, files="runs"):
         settings, _ = found
         folders = [RunFolder(Path(one)) for one in settings.runs]
         runs = [run_data.RunData(folder.path, folder.read_status()) for folder in folders]
@@ -280,7 +254,7 @@ def compare(arguments: Sequence[str]) -> None:
 def chat(arguments: Sequence[str]) -> None:
     """Talk to a model, or to two."""
     options: dict[str, Any] = {"files": "model", "without": (*gathering.NOT_HERE, "sampler.responses")}
-    if found := _typed("chat", gathering.ChatSettings, arguments, CHATTING, short="sampler", **options):
+    if found := _typed("chat", gathering.ChatSettings, arguments, short="sampler", **options):
         from trueup.labelling import conversation
 
         with shown():
@@ -289,7 +263,7 @@ def chat(arguments: Sequence[str]) -> None:
 
 def export(arguments: Sequence[str]) -> None:
     """Write a model for other programs."""
-    if found := _typed("export", command_settings.ExportSettings, arguments, EXPORTING, files="source"):
+    if found := _typed("export", command_settings.ExportSettings, arguments, files="source"):
         with shown():
             from trueup.training import publish
 

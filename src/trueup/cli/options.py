@@ -4,10 +4,10 @@ An option stands as `--name value` or `--name=value`; a hyphen may stand for an 
 and `--no-name` switches it off. What stands without an option are files.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from dataclasses import dataclass, field
 from typing import Any
 
 from trueup.cli.app import Row, print_boxes
@@ -97,10 +97,10 @@ class Command:
                 if not (PAIR if setting.role.pairs else ADDRESS).match(left[0]):
                     break
                 given.settings[name].append(left.pop(0))
-        if len(files) > self._most_files():
-            raise InputError(
-                f"{files[-1]} is one argument too many for {self.name}; its options begin with --"
-            )
+        taken = self.settings.get(self.files)
+        if len(files) > (0 if taken is None else math.inf if taken.several else 1):
+            many = f"{files[-1]} is one argument too many for {self.name}"
+            raise InputError(f"{many}; its options begin with --")
         if files:
             given.settings.setdefault(self.files, []).extend(files)
         return given
@@ -129,11 +129,6 @@ class Command:
             told = [SettingProblem(one.path, one.text.replace(f"{short}.", "")) for one in found.problems]
             raise SettingsError(told) from None
 
-    def _most_files(self) -> float:
-        if self.files not in self.settings:
-            return 0
-        return float("inf") if self.settings[self.files].several else 1
-
     def _is_switch(self, name: str) -> bool:
         if name in self.more:
             return not self.more[name][0]
@@ -145,9 +140,8 @@ class Command:
         return self._is_switch(name) and (not following or following[0].lower() not in WORDS)
 
     def _unknown(self, name: str) -> str:
-        return (
-            f"{named(name)} is not an option of {self.name}{did_you_mean(name, [*self.settings, *self.more])}"
-        )
+        close = did_you_mean(name, [*self.settings, *self.more])
+        return f"{named(name)} is not an option of {self.name}{close}"
 
 
 def of_settings(
@@ -180,23 +174,11 @@ def print_help(
         shown: which settings are of use here.
         own: heading that keeps a box of its own where only the common settings are shown.
     """
-    listed = [
-        (name, one)
-        for name, one in command.settings.items()
-        if (every or one.role.common) and shown(name, one)
-    ]
-    if not every:  # few of each: one box
-        listed = [
-            (
-                name,
-                one if one.role.heading == own else replace(one, role=replace(one.role, heading="Settings")),
-            )
-            for name, one in listed
-        ]
-    boxes = {
-        heading: [_row(name, setting, every) for name, setting in group]
-        for heading, group in groupby(listed, key=lambda one: one[1].role.heading)
-    }
+    boxes: dict[str, list[Row]] = {}
+    for name, one in command.settings.items():
+        if (every or one.role.common) and shown(name, one):
+            heading = one.role.heading if every or one.role.heading == own else "Settings"  # few: one box
+            boxes.setdefault(heading, []).append(_row(name, one, every))
     boxes["Options"] = [(f"--{name}", *told) for name, told in command.more.items()]
     several = command.files in command.settings and command.settings[command.files].several
     files = f" {'[FILE]...' if several else command.files.upper()}" if command.files else ""
@@ -206,10 +188,9 @@ def print_help(
 def _row(name: str, setting: Setting, every: bool) -> Row:
     choices = "|".join(setting.choices)
     listed = len(choices) > WIDEST
+    metavar = choices or METAVARS.get(setting.words, setting.words.upper())
     if listed:
         metavar = setting.path.rpartition(".")[2].upper()
-    else:
-        metavar = choices or METAVARS.get(setting.words, setting.words.upper())
     parts = [
         setting.description if every else SENTENCE.split(setting.description)[0],
         f"One of {', '.join(setting.choices)}." if listed else "",

@@ -208,11 +208,7 @@ def describe(info: MethodInfo) -> dict[str, Any]:
     told = ("name", "title", "aliases", "formula", "paper", "feedback", "sources", "defaults")
     settings = {one.path: one.default for one in settings_in(info.settings) if not one.variants}
     kinds = {info_of.kind: info_of for info_of in get_args(get_args(AnyReference)[0])}
-    taken = [
-        kind
-        for kind in info.choices("reference.kind")
-        if "offline" in info.sources or not kinds[kind].needs_all_data
-    ]
-    reference = tuple(taken) or ("none",)
-    more = {"reference": reference, "settings": settings, "package": package_of(info)}
+    offline = "offline" in info.sources
+    taken = (kind for kind in info.choices("reference.kind") if offline or not kinds[kind].needs_all_data)
+    more = {"reference": tuple(taken) or ("none",), "settings": settings, "package": package_of(info)}
     return {name: getattr(info, name) for name in told} | more

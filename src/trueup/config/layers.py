@@ -52,10 +52,8 @@ def nest(layer: Layer) -> dict[str, Any]:
             if _is_true(inner):
                 inner = node[parent] = {}
             if not isinstance(inner, dict):
-                path = named(".".join(parents[: depth + 1]))
-                raise InputError(
-                    f"{path} is given as {as_given(inner)} and as a mapping with {named(name)}; give one"
-                )
+                both = f"{as_given(inner)} and as a mapping with {named(name)}"
+                raise InputError(f"{named('.'.join(parents[: depth + 1]))} is given as {both}; give one")
             node = inner
         node[last] = layer[name]
     return nested
@@ -97,7 +95,7 @@ def _replaced(name: str, lower: Layer, upper: Layer) -> bool:
         inside = name.startswith(f"{other}.") and not _is_true(given)
         if name == other or inside or other.startswith(f"{name}."):
             return True
-    return any(name in pair and any(other in upper for other in pair) for pair in EITHER)
+    return any(name in pair and {*pair} & upper.keys() for pair in EITHER)
 
 
 def _is_true(value: object) -> bool:
@@ -106,9 +104,7 @@ def _is_true(value: object) -> bool:
 
 PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
 NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
-DECIMAL = re.compile(
-    r"[-+]?(([1-9][0-9]*|0)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", re.IGNORECASE
-)
+DECIMAL = re.compile(r"(?i)[-+]?(([1-9][0-9]*|0)(\.[0-9]*)?|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?\.(inf|nan)")
 
 
 class _Loader(yaml.SafeLoader):
@@ -159,11 +155,10 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise InputError(f"{path}: nested too deeply for settings") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: a file of settings is a mapping, as in 'beta: 0.1'; found {_kind(values)}")
-    return values, lines
+    if values is not None and not isinstance(values, dict):
+        found = "a list" if isinstance(values, list) else f"a single value, {ascii(values)[:60]}"
+        raise InputError(f"{path}: a file of settings is a mapping, as in 'beta: 0.1'; found {found}")
+    return values or {}, lines
 
 
 def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str, int]]:
@@ -176,8 +171,7 @@ def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str
         raise InputError(f"{path}:{line}: the tag {tag} is not allowed; give a plain value")
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            for _ in _lines(item, prefix, path):
-                pass
+            list(_lines(item, prefix, path))
     if not isinstance(node, yaml.MappingNode):
         return
     seen: dict[str, int] = {}
@@ -194,7 +188,3 @@ def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str
         seen[key] = line
         yield key, line
         yield from _lines(value_node, f"{key}.", path)
-
-
-def _kind(value: object) -> str:
-    return "a list" if isinstance(value, list) else f"a single value, {ascii(value)[:60]}"

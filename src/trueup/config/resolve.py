@@ -80,7 +80,7 @@ def find_method(name: str) -> MethodInfo:
 def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Mapping[str, Any]) -> Given:
     """Read what the user gave, the file first, and translate TRL's names in both."""
     values, lines = _read_file(info, config_file) if config_file is not None else ({}, {})
-    handled = handled_names(info)
+    handled = {name for row in rows_for(info) for name in row.names}
     try:
         translated = translate({**values, **overrides}, info)
     except SettingsError as refusal:
@@ -122,8 +122,8 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> Resolv
     run_checks.refuse_source(info, of_run.get("source", "offline"))
     method_settings = _collect(info.settings, of_method, f"method {info.name}", problems)
     settings = _collect(RunSettings, of_run, "a run", problems)
-    unsaid = all(NO_DATA not in one.text for one in problems)
-    if settings is None and unsaid and run_checks.gives_nothing(of_run):
+    gives = of_run.get("source", "offline") != "offline" or of_run.get("data") or of_run.get("prompts")
+    if settings is None and not gives and all(NO_DATA not in one.text for one in problems):
         problems.append(SettingProblem("data", NO_DATA))
     if method_settings is None or settings is None or problems:
         raise _located(problems, origins)
@@ -162,9 +162,10 @@ def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict
     return values, {name: f"{path}:{line}" for name, line in lines.items()}
 
 
-def _collect(
-    model: type[Model], values: dict[str, Any], where: str, problems: list[SettingProblem]
-) -> Model | None:
+Problems = list[SettingProblem]
+
+
+def _collect(model: type[Model], values: dict[str, Any], where: str, problems: Problems) -> Model | None:
     try:
         return validate(model, values, where=where)
     except SettingsError as found:
@@ -333,8 +334,8 @@ def translate(values: Mapping[str, Any], method: MethodInfo) -> trl_rows.Transla
     given = {name: value for name, value in values.items() if value is not None}
     result = trl_rows.Translated()
     notes: list[str] = []
-    refusals: list[SettingProblem] = []
-    for row in _rows(method):
+    refusals: Problems = []
+    for row in rows_for(method):
         chosen = {name: given[name] for name in row.names if name in given}
         if not chosen:
             continue
@@ -348,9 +349,8 @@ def translate(values: Mapping[str, Any], method: MethodInfo) -> trl_rows.Transla
         for setting, value in outcome.settings.items():
             if setting in result.settings and not same(result.settings[setting], value):
                 names = " and ".join((*result.made_from[setting], *chosen))
-                refusals.append(
-                    SettingProblem(setting, f"{names} contradict each other: each sets {setting}")
-                )
+                told = f"{names} contradict each other: each sets {setting}"
+                refusals.append(SettingProblem(setting, told))
             result.settings[setting] = value
             result.made_from[setting] = tuple(chosen)
     if refusals:
@@ -358,20 +358,15 @@ def translate(values: Mapping[str, Any], method: MethodInfo) -> trl_rows.Transla
     return replace(result, notes=tuple(notes))
 
 
-def handled_names(method: MethodInfo) -> frozenset[str]:
-    return frozenset(name for row in _rows(method) for name in row.names)
-
-
 def names_of_trl(method: MethodInfo | None = None) -> tuple[str, ...]:
     """Every name in the table that is not also a name of ours; or those alone that a method makes something of."""
     names = [name for row in trl_rules.TABLE if method is None or row.becomes for name in row.names]
-    own = (
-        set() if method is None else trl_rows.NAMES["of_method"].keys() - method.settings.model_fields.keys()
-    )
-    lacking = {name for ours in own for name in trl_rows.NAMES["of_method"][ours].split()}
-    return tuple(name for name in names if name not in RunSettings.model_fields and name not in lacking)
+    ours, of_method = {*RunSettings.model_fields}, trl_rows.NAMES["of_method"]
+    for name in () if method is None else of_method.keys() - method.settings.model_fields.keys():
+        ours.update(of_method[name].split())
+    return tuple(name for name in names if name not in ours)
 
 
-def _rows(method: MethodInfo) -> list[trl_rows.Row]:
+def rows_for(method: MethodInfo) -> list[trl_rows.Row]:
     """The table without names that the method itself has as settings."""
     return [row for row in trl_rules.TABLE if not set(row.names) & set(method.settings.model_fields)]

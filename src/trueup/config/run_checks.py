@@ -5,7 +5,6 @@ used.
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -29,10 +28,6 @@ INSTEAD = {
 }
 FEEDBACK = "a file with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ..."
 PROMPTS = "a file with prompts or feedback, hub:OWNER/NAME, or world:prompts"
-
-
-def gives_nothing(values: Mapping[str, Any]) -> bool:
-    return values.get("source", "offline") == "offline" and not (values.get("data") or values.get("prompts"))
 
 
 def refuse_source(info: MethodInfo, source: object) -> None:
@@ -69,22 +64,18 @@ def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSet
 
 def _refuse_metric(info: MethodInfo, settings: RunSettings, metric: str) -> None:
     """Refuse a metric of the best step that the run does not measure, or once only, or of which no value is better."""
-    held_out, scores = [
-        [name for name in figures if metrics.FIGURES.get(name, ("", ""))[1]]
-        for figures in (info.figures if info.evaluates else (), ("online/score",))
-    ]
+    figures = (
+        *(info.figures if info.evaluates else ()),
+        *(["online/score"] if "online" in info.sources else ()),
+    )
+    better = [name for name in figures if metrics.FIGURES.get(name, ("", ""))[1]]
     scored = settings.annotator is not None and settings.annotator.gives == "scores"
     sampled = settings.sampled_metrics
-    allowed = [
-        *sampled,
-        *(f"eval_{name}" for name in held_out),
-        *(scores if "online" in info.sources else ()),
-    ]
+    allowed = [*sampled, *(name if name == "online/score" else f"eval_{name}" for name in better)]
     what = "keep_best" if settings.keep_best else "early_stopping"
     if metric not in allowed:
-        raise InputError(
-            f"{what}: method {info.name} has no {metric} to go by; give one of {', '.join(allowed)}"
-        )
+        known = ", ".join(allowed)
+        raise InputError(f"{what}: method {info.name} has no {metric} to go by; give one of {known}")
     if metric == "online/score":
         if settings.source != "online" or not scored:
             raise InputError(
@@ -96,8 +87,8 @@ def _refuse_metric(info: MethodInfo, settings: RunSettings, metric: str) -> None
                 f"{what}: online/score tells of the weights that samples were written with, which lag behind with "
                 f"sampler.resync {settings.sampler.resync}; give resync 1, or a metric of held-out feedback"
             )
-    elif (
-        not (settings.eval_data or settings.eval_fraction or metric in sampled) or settings.eval_every is None
+    elif settings.eval_every is None or not (
+        settings.eval_data or settings.eval_fraction or metric in sampled
     ):
         parts = "eval_data or eval_fraction" if settings.source == "offline" else "eval_data"
         raise InputError(
@@ -112,11 +103,8 @@ def _refuse_adapter(method_settings: BaseModel, settings: RunSettings) -> None:
             f"reference.alpha {reference.alpha:g} is refused under lora.dora, whose norms have no mean that is exact; "
             "give reference.alpha 1, or leave lora.dora out"
         )
-    odd = [
-        name
-        for name in ("dora", "modules_to_save", "rank_pattern", "alpha_pattern")
-        if lora and getattr(lora, name)
-    ]
+    names = ("dora", "modules_to_save", "rank_pattern", "alpha_pattern")
+    odd = [name for name in names if lora and getattr(lora, name)]
     if odd and settings.gathers and settings.sampler.engine == "server":
         raise InputError(
             f"lora.{odd[0]} is refused with sampler.engine server, as vLLM takes plain adapters alone; leave one "
@@ -170,12 +158,10 @@ def _refuse_gathering(info: MethodInfo, settings: RunSettings) -> None:
 
 def _refuse_unused(info: MethodInfo, settings: RunSettings) -> None:
     of_method = nest(flatten(info.defaults)).get("sampler", {})
-    default = gathering_settings.SamplerSettings(**of_method)
+    default = vars(gathering_settings.SamplerSettings(**of_method))
+    differing = [name for name, one in vars(settings.sampler).items() if one != default[name]]
     changed = [
-        f"sampler.{name}"
-        for name in gathering_settings.SamplerSettings.model_fields
-        if getattr(settings.sampler, name) != getattr(default, name)
-        and not (settings.eval_prompts and name == "max_new_tokens")
+        f"sampler.{one}" for one in differing if not (settings.eval_prompts and one == "max_new_tokens")
     ]
     if changed:
         raise InputError(
@@ -188,9 +174,7 @@ def check_inputs(settings: RunSettings) -> RunSettings:
     """Check the model's folder, files, annotator, chat template and output folder; return the settings, each model of
     the hub with the commit at which it was fetched."""
     check_output(settings.output)
-    parts, held_out = (
-        list(map(data_settings.part_of, names)) for names in (settings.data, settings.eval_data)
-    )
+    parts, held_out = [[*map(data_settings.part_of, names)] for names in (settings.data, settings.eval_data)]
     if not all(part.taken_as_it_is for part in parts) and (settings.source != "offline" or settings.prompts):
         raise InputError(
             "data: weight and limit are for feedback that is learned from as it is; leave them out where a run samples "
@@ -202,14 +186,12 @@ def check_inputs(settings: RunSettings) -> RunSettings:
     if settings.chat_template is not None:
         check_file(settings.chat_template, "a file with a Jinja chat template")
     found: dict[str, Any] = {} if settings.source == "replay" else _check_gathering(settings)
+    trust_remote_code = settings.trust_remote_code
     if settings.model != model_folder.WORLD:
-        found["model"] = model_folder.check_model(
-            settings.model, trust_remote_code=settings.trust_remote_code
-        )
+        found["model"] = model_folder.check_model(settings.model, trust_remote_code=trust_remote_code)
         _check_4_bits(settings, model_folder.folder_of(found["model"]))
-    return settings.model_copy(
-        update={name: one for name, one in found.items() if one != vars(settings)[name]}
-    )
+    changed = {name: one for name, one in found.items() if one != vars(settings)[name]}
+    return settings.model_copy(update=changed)
 
 
 def _check_4_bits(settings: RunSettings, folder: str) -> None:
@@ -244,9 +226,8 @@ def check_output(folder: str) -> None:
     """Check that a run can begin in a folder."""
     path = Path(folder)
     if (path / "run.yaml").exists():
-        raise InputError(
-            f"{folder} holds a run already: go on with it by --resume {folder}, or give another output"
-        )
+        go_on = f"go on with it by --resume {folder}, or give another output"
+        raise InputError(f"{folder} holds a run already: {go_on}")
     existing = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not existing.is_dir():
         raise InputError(f"output {folder}: {existing} is a file, not a folder")
@@ -254,12 +235,12 @@ def check_output(folder: str) -> None:
         raise InputError(f"output {folder}: {existing} cannot be written by this user")
 
 
+Choice = annotator_settings.AnnotatorChoice
+
+
 def check_annotator(
-    choice: annotator_settings.AnnotatorChoice,
-    *,
-    trust_remote_code: bool,
-    least: float = WatchSettings().accuracy,
-) -> annotator_settings.AnnotatorChoice:
+    choice: Choice, *, trust_remote_code: bool, least: float = WatchSettings().accuracy
+) -> Choice:
     """Check what an annotator is made of; return the choice, a model of the hub with its commit.
     Warns of a reward model that orders less than the share `least` of its pairs rightly."""
     about, given, checked = choice.about, vars(choice), cast("Any", choice)
@@ -267,9 +248,8 @@ def check_annotator(
         every = (check_annotator(one, trust_remote_code=trust_remote_code, least=least) for one in choice.of)
         checked = replace(checked, of=tuple(every))
     if about.weights is not None:
-        name = _check_weights(
-            about.weights, given[about.main], f"annotator.kind {choice.kind}", trust_remote_code
-        )
+        whose = f"annotator.kind {choice.kind}"
+        name = _check_weights(about.weights, given[about.main], whose, trust_remote_code)
         checked = replace(checked, **{about.main: name})
         if about.weights == "reward model" and (weak := model_folder.at_chance(name, least)):
             logger.warning(f"{weak}; what is made of its scores will be no better. Train a better one")
@@ -280,10 +260,9 @@ def check_annotator(
             raise InputError(f"annotator.{setting} {as_given(name)} names no function; give {named.give}")
         if name.startswith(python_objects.PREFIX):
             python_objects.held(name)
-            continue
-        if name not in named.known:
+        elif name not in named.known:
             check_file(named.path(name), named.give + did_you_mean(name, named.known))
-    made: annotator_settings.AnnotatorChoice = checked
+    made: Choice = checked
     return made
 
 
@@ -296,21 +275,21 @@ def _check_weights(weights: str, folder: str, whose: str, trust_remote_code: boo
     named = _check_folder(whose, folder, trust_remote_code)
     if scores == model_folder.scores_text(model_folder.folder_of(named)):
         return named
+    if not scores:
+        raise InputError(
+            f"{whose} needs a causal language model, and {folder} is a reward model; give reward:{folder}"
+        )
     raise InputError(
         f"{folder} is a language model, no reward model (a sequence classifier with one output); give "
         f"likelihood:{folder} to score by its log-likelihood, or make one by trueup train reward-model"
-        if scores
-        else f"{whose} needs a causal language model, and {folder} is a reward model; give reward:{folder}"
     )
 
 
 def _check_folder(whose: str, folder: str, trust_remote_code: bool) -> str:
+    if folder == model_folder.WORLD:
+        return folder
     try:
-        return (
-            folder
-            if folder == model_folder.WORLD
-            else model_folder.check_model(folder, trust_remote_code=trust_remote_code)
-        )
+        return model_folder.check_model(folder, trust_remote_code=trust_remote_code)
     except InputError as error:
         raise InputError(f"{whose}: {error}") from None
 

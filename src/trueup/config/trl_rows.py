@@ -63,28 +63,12 @@ def _unless(harmless: list[object], instead: str, given: Values, method: MethodI
     raise InputError(f"{name} {as_given(value)} is not offered: {instead}")
 
 
-def _renamed(ours: str, given: Values, method: MethodInfo) -> Translated:
-    (value,) = given.values()
-    return Translated({ours: value})
+Mapped = tuple[str, Mapping[str, object], list[object], str]
 
 
-def _no_effect(reason: str, given: Values, method: MethodInfo) -> Translated:
-    return Translated(notes=(f"{next(iter(given))} has no effect: {reason}",))
-
-
-def _switched(ours: Mapping[str, object], given: Values, method: MethodInfo) -> Translated:
-    return Translated(dict(ours) if any(flag(given, name) for name in given) else {})
-
-
-def _mapped(
-    ours: str,
-    values: Mapping[str, object],
-    harmless: list[object],
-    instead: str,
-    given: Values,
-    method: MethodInfo,
-) -> Translated:
+def _mapped(row: Mapped, given: Values, method: MethodInfo) -> Translated:
     ((name, value),) = given.items()
+    ours, values, harmless, instead = row
     if ours not in method.settings.model_fields:
         return _unless(harmless, instead, given, method)
     if (key := str(value).lower()) not in values:
@@ -92,12 +76,19 @@ def _mapped(
     return Translated({ours: values[key]})
 
 
+def _switched(ours: Mapping[str, object], given: Values, method: MethodInfo) -> Translated:
+    return Translated(dict(ours) if any(flag(given, name) for name in given) else {})
+
+
 def plain_rows() -> Iterator[Row]:
     """The rows of `trl_names.toml`."""
     simple: dict[str, tuple[str, Callable[[str, Values, MethodInfo], Translated]]] = {
-        "renamed": ("`{}`", _renamed),
+        "renamed": ("`{}`", lambda ours, given, _: Translated(dict.fromkeys([ours], *given.values()))),
         "of_method": ("`{}` of methods that have it", term),
-        "no_effect": ("no effect: {}", _no_effect),
+        "no_effect": (
+            "no effect: {}",
+            lambda reason, given, _: Translated(notes=(f"{next(iter(given))} has no effect: {reason}",)),
+        ),
     }
     for kind, (says, rule) in simple.items():
         for key, names in NAMES[kind].items():
@@ -109,12 +100,11 @@ def plain_rows() -> Iterator[Row]:
         says = f"refused{f' unless {allowed}' if allowed else ''}: {instead}"
         for name in names.split():
             yield Row((name,), says, partial(_unless, harmless, instead), becomes=False)
-    for name, ours, values, harmless, instead in NAMES["mapped"]:
+    for name, *row in NAMES["mapped"]:
+        ours, values, harmless, instead = row
         told = ", ".join(f"{value} of {theirs}" for theirs, value in values.items()).lower()
-        says = (
-            f"`{ours}` of methods that have it: {told}; of others refused unless `{harmless[0]}`: {instead}"
-        )
-        yield Row((name,), says, partial(_mapped, ours, values, harmless, instead))
+        unless = f"of others refused unless `{harmless[0]}`: {instead}"
+        yield Row((name,), f"`{ours}` of methods that have it: {told}; {unless}", partial(_mapped, row))
     for names, values in NAMES["switches"].items():
         ((ours, value),) = values.items()
         yield Row(tuple(names.split()), f"`{ours}`: {value} if true", partial(_switched, values))

@@ -95,9 +95,8 @@ def _precision(given: Values, method: MethodInfo) -> Translated:
     bf16 = flag(given, "bf16")
     dtypes = {name: given[name] for name in ("dtype", "torch_dtype") if name in given}
     if flag(given, "fp16") or "float16" in dtypes.values():
-        raise InputError(
-            "fp16 is not offered, as its range needs loss scaling: use bf16, or neither for fp32"
-        )
+        instead = "use bf16, or neither for fp32"
+        raise InputError(f"fp16 is not offered, as its range needs loss scaling: {instead}")
     for name, dtype in dtypes.items():
         if dtype not in (known := ("auto", "float32", "bfloat16")):
             raise InputError(f"{name} must be {one_of(known, dtype)}")
@@ -130,20 +129,20 @@ def _temperature(given: Values, method: MethodInfo) -> Translated:
     logits that they learn from by it"""
     value, ours = given["temperature"], "logit_temperature"
     divided = {ours: value} if ours in method.settings.model_fields else {}
-    note = (
-        f"temperature {as_given(value)}: logits are divided by it where they are learned from too, as in TRL"
-    )
-    return Translated({"sampler.temperature": value} | divided, (note,) if divided else ())
+    what = "logits are divided by it where they are learned from too, as in TRL"
+    notes = (f"temperature {as_given(value)}: {what}",) if divided else ()
+    return Translated({"sampler.temperature": value} | divided, notes)
 
 
 @_rule("loss_type")
 def _loss_type(given: Values, method: MethodInfo) -> Translated:
     """refused unless it is the method's own loss; as in TRL, ipo also gives `per_token: true`, and where these are
     left out hinge gives `beta: 0.1` and robust `label_smoothing: 0.0`"""
-    loss = convert(str, "loss_type", _sole("loss_type", given, "a method has one loss"))
-    objectives = {
-        loss: name for name in method.choices("objective") for loss in METHODS[name].trl_loss.split()[:1]
-    }
+    if len(several := _several(given["loss_type"])) != 1:
+        raise InputError(f"loss_type {as_given(given['loss_type'])} is not offered: a method has one loss")
+    loss = convert(str, "loss_type", several[0])
+    names = method.choices("objective")
+    objectives = {loss: name for name in names for loss in METHODS[name].trl_loss.split()[:1]}
     if loss in objectives:
         return Translated({"objective": objectives[loss]})
     fitting = [info.name for info in METHODS.values() if loss in (*info.trl_loss.split(), info.name)]
@@ -185,10 +184,9 @@ def _moving_reference(given: Values, method: MethodInfo) -> Translated:
     always = kinds == ("trust-region",)
     sync = flag(given, "sync_ref_model")
     if sync is False and always:
+        loss = method.trl_loss.split()[:1]
         still = [info.name for info in METHODS.values() if "frozen" in info.choices("reference.kind")]
-        fitting = [
-            name for name in still if METHODS[name].trl_loss.split()[:1] == method.trl_loss.split()[:1]
-        ] or still
+        fitting = [name for name in still if METHODS[name].trl_loss.split()[:1] == loss] or still
         raise InputError(
             f"sync_ref_model is false, but the reference of method {method.name} always moves; "
             f"use method {' or '.join(fitting)}"
@@ -233,18 +231,15 @@ def _best(given: Values, method: MethodInfo) -> Translated:
     better = FIGURES.get(metric.removeprefix("eval_"), ("", ""))[1]
     greater = flag(given, "greater_is_better")
     if better and greater not in (None, better == GREATER):
-        which = "greater" if better == GREATER else "lesser"
-        raise InputError(
-            f"greater_is_better {as_given(greater)} is refused: of {metric} the {which} value is better"
-        )
+        which = f"of {metric} the {'greater' if better == GREATER else 'lesser'} value is better"
+        raise InputError(f"greater_is_better {as_given(greater)} is refused: {which}")
     patience = "early_stopping_patience"
     inner = {"early_stopping": given[patience]} if patience in given else {}
     if flag(given, "load_best_model_at_end"):
         return Translated({"keep_best": metric} | inner)
     if inner and metric != "eval_loss":
-        raise InputError(
-            f"early_stopping_patience by {metric} is not offered without load_best_model_at_end: true"
-        )
+        without = "without load_best_model_at_end: true"
+        raise InputError(f"early_stopping_patience by {metric} is not offered {without}")
     return Translated(inner) if inner else _idle(given, "load_best_model_at_end: true")
 
 
@@ -269,9 +264,8 @@ def _clipped_reward(given: Values, method: MethodInfo) -> Translated:
         raise InputError(f"reward_clip_range must be two numbers; got {as_given(both)}")
     low, high = (convert(float, "reward_clip_range", one) for one in ends)
     if low != -high:
-        raise InputError(
-            f"reward_clip_range {low:g} to {high:g} is not offered: rewards are clipped to -c and c alike"
-        )
+        alike = "rewards are clipped to -c and c alike"
+        raise InputError(f"reward_clip_range {low:g} to {high:g} is not offered: {alike}")
     return term("clip_reward", {"reward_clip_range": high}, method)
 
 
@@ -299,14 +293,6 @@ def _inside(mapping: str, given: Values) -> dict[str, Any]:
 
 def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _sole(name: str, given: Values, instead: str) -> Any:
-    """The only one of what may be a list."""
-    values = _several(given[name])
-    if len(values) != 1:
-        raise InputError(f"{name} {as_given(given[name])} is not offered: {instead}")
-    return values[0]
 
 
 def _idle(given: Values, switch: str) -> Translated:

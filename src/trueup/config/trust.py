@@ -119,9 +119,8 @@ def is_own(run: str | Path, layer: Layer) -> bool:
     """Whether this user began a run, and what decides its result is as it was then."""
     content = sealed_content(run)
     signed, expected = content.pop(SIGNED, None), signature(content, layer, make=False)
-    return (
-        isinstance(signed, str) and bool(expected) and hmac.compare_digest(signed.encode(), expected.encode())
-    )
+    known = isinstance(signed, str) and bool(expected)
+    return known and hmac.compare_digest(signed.encode(), expected.encode())
 
 
 def signature(sealed: Mapping[str, Any], layer: Layer, *, make: bool = True) -> str:
