@@ -16,7 +16,7 @@ from trueup.batch.tokenizing import tokens_of
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.inspection.encoded import Coding, EncodedFeedback, all_responses, load_coding, world_tokenizer
+from trueup.inspection.encoded import Coding, EncodedFeedback, all_responses, load_coding
 from trueup.inspection.inspection import inspect, show_example, token_text
 from trueup.inspection.statistics import KINDS
 from trueup.models.load import load
@@ -301,7 +301,10 @@ def test_the_worlds_tokenizer_is_that_of_its_model() -> None:
 
     from trueup.world.model import world_model_path
 
-    ours, loaded = world_tokenizer(), load(str(world_model_path()), device=torch.device("cpu"))
+    ours, loaded = (
+        load_coding(InspectSettings(model="world")).loaded,
+        load(str(world_model_path()), device=torch.device("cpu")),
+    )
     network: Any = loaded.network
     assert ours.end_ids == loaded.end_ids
     assert ours.tokenizer.get_vocab() == loaded.tokenizer.get_vocab()

@@ -39,6 +39,7 @@ LONGEST_ANSWER = 2**26
 """Bytes; an answer with everything that can be wanted of it has a few thousand."""
 PART = 2**16
 
+Body = Mapping[str, Any]
 Read = Callable[[httpx2.Response, Sent], dict[str, Any]]
 Numbered = tuple[int, dict[str, Any] | Refused]
 Answers = Generator[Numbered, None, None]
@@ -112,20 +113,18 @@ class Endpoint:
             return error.reason != "404"
         return True
 
-    def each(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Answers:
+    def each(self, path: str, bodies: Sequence[Body]) -> Answers:
         """The answer to each request with the number of its body, as answers come in; all of them before an error.
         AnnotatorError: the server is not reached in time, does not let us in, or would always answer so."""
         return self._exchange("POST", path, bodies, addresses.read_json)
 
-    def _one(self, method: str, path: str, body: Mapping[str, Any] | None, read: Read) -> dict[str, Any]:
+    def _one(self, method: str, path: str, body: Body | None, read: Read) -> dict[str, Any]:
         ((_, answer),) = self._exchange(method, path, [body], read)
         if isinstance(answer, Refused):
             raise answer
         return answer
 
-    def _exchange(
-        self, method: str, path: str, bodies: Sequence[Mapping[str, Any] | None], read: Read
-    ) -> Answers:
+    def _exchange(self, method: str, path: str, bodies: Sequence[Body | None], read: Read) -> Answers:
         """Answers from an event loop in a thread of its own, so that waiting can be given up at any moment."""
         contents = [None if body is None else json.dumps(body).encode("ascii") for body in bodies]
         if not contents:

@@ -66,17 +66,15 @@ class Key:
         what hangs on to that half without a space. What is no secret by its looks (`EMPTY`) stays."""
         if len(self._value) < SECRET or self._value.isalpha():
             return text
-        hidden: set[int] = set()
+        gone: set[int] = set()
         for pattern in _spellings(self._value):
             half = -(-len(pattern) // 2)
             for found in re.finditer("".join(pattern[:half]), text):
-                hidden.update(range(found.start(), _end(text, found.end(), 1)))
+                gone.update(range(found.start(), _end(text, found.end(), 1)))
             for found in re.finditer("".join(pattern[-half:]), text):
-                hidden.update(range(_end(text, found.start() - 1, -1) + 1, found.end()))
-        shown = (
-            (HIDDEN if at - 1 not in hidden else "") if at in hidden else one for at, one in enumerate(text)
-        )
-        return "".join(shown) if hidden else text
+                gone.update(range(_end(text, found.start() - 1, -1) + 1, found.end()))
+        shown = (one if at not in gone else "" if at - 1 in gone else HIDDEN for at, one in enumerate(text))
+        return "".join(shown) if gone else text
 
     def hidden_in_json(self, value: Any) -> Any:
         """A JSON value without the key in any of its texts."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trueup import model_folder, words
-from trueup.batch import chat_template, pieces, tokens
+from trueup.batch import chat_template, pieces
 from trueup.batch.encode import UNSPELLED, EncodedGroup, Encoder, Limits
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
@@ -46,8 +46,11 @@ def load_coding(settings: InspectSettings) -> Coding:
     """Load what encodes for a model: a folder with at least a configuration and a tokenizer, or `world`."""
     model = settings.model
     assert model is not None
-    if model == model_folder.WORLD:
-        loaded = world_tokenizer()
+    if model == model_folder.WORLD:  # whose model need not be made for it
+        from trueup.world.model import MAX_LENGTH, make_tokenizer
+
+        made: Any = make_tokenizer()
+        loaded = LoadedTokenizer(made, (made.eos_token_id,), MAX_LENGTH, len(made))
     else:
         model = model_folder.check_model(model, trust_remote_code=settings.trust_remote_code, weights=False)
         of_user: dict[str, Any] = {name: getattr(settings, name) for name in OF_USER}
@@ -75,14 +78,6 @@ def load_coding(settings: InspectSettings) -> Coding:
     begin = tokenizer.bos_token_id
     adds = begin is not None and list(tokenizer("a").input_ids)[:1] == [begin]
     return Coding(model, loaded, encoders[0], encoders[1], adds, settings.turns, bool(settings.chat))
-
-
-def world_tokenizer() -> LoadedTokenizer:
-    """That of the built-in world's model, which need not be made for it."""
-    from trueup.world.model import MAX_LENGTH, make_tokenizer
-
-    tokenizer: Any = make_tokenizer()
-    return LoadedTokenizer(tokenizer, (tokenizer.eos_token_id,), MAX_LENGTH, len(tokenizer))
 
 
 def all_responses(example: Example) -> Group[None]:
@@ -200,17 +195,18 @@ class EncodedFeedback:
         text = content if isinstance(content, str) else ""
         if self.coding.adds_beginning and text.startswith(tokenizer.bos_token):
             self._add("spelled-beginning", example)
-        going_on = [after for row in rows for after in _after_ends(row, ends)]
+        going_on: list[int] = []
+        for row in rows:
+            ended = np.isin(row.ids[:-1], ends) & row.scored[:-1] & row.scored[1:]
+            going_on += row.ids[1:][ended].tolist()
         if any(after in ends for after in going_on):
             self._add("double-end", example)
         if any(after not in ends for after in going_on):
             self._add("text-after-end", example)
         if any(np.isin(row.ids[row.scored], ends).all() for row in rows):
             self._add("empty-as-tokens", example)
-        unknown = tokenizer.unk_token_id
-        if unknown not in (None, begin, *ends) and any(
-            (ids == unknown).any() for ids in (prompt, *(row.ids for row in rows))
-        ):
+        unknown, every = tokenizer.unk_token_id, (prompt, *(row.ids for row in rows))
+        if unknown not in (None, begin, *ends) and any((ids == unknown).any() for ids in every):
             self._add("unknown-tokens", example)
         elif gone := self._lost(example, encoded):
             self._add("lost-text", example, detail=f"{example.origin} {gone}")
@@ -231,10 +227,9 @@ class EncodedFeedback:
         given = (prompt.content, *(one.content for one in example.responses))
         ids = (encoded.tokens.prompt, *(row.ids for row in encoded.tokens.responses))
         tokenizer, ends = self.coding.tokenizer, self.coding.loaded.end_ids
-        found = (
-            pieces.lost_of(text, row.tolist(), tokenizer, ends) for text, row in zip(given, ids, strict=True)
-        )
-        return next((gone for gone in found if gone), "")
+        both = zip(given, ids, strict=True)
+        found = (pieces.lost_of(text, row.tolist(), tokenizer, ends) for text, row in both)
+        return next(filter(None, found), "")
 
     def _spells_special(self, example: Example) -> bool:
         """Whether a response of raw text spells a special token, but for the end it may stand before."""
@@ -268,18 +263,12 @@ class EncodedFeedback:
         for part, keys in self.keys.items():
             for key, examples in keys.unused():
                 self.found["unused-message-key", words.printable(key), part] = [(one, "") for one in examples]
-        order = list(KINDS)
-        for (kind, about, part), places in sorted(
-            self.found.items(),
-            key=lambda item: (order.index(item[0][0]), PARTS.index(item[0][2] or PARTS[0]), item[0][1]),
-        ):
+        order, parts = list(KINDS), ("", *PARTS)
+        by_place = sorted(self.found, key=lambda one: (order.index(one[0]), parts.index(one[2]), one[1]))
+        for kind, about, part in by_place:
+            places = self.found[kind, about, part]
             details = [detail for _, detail in places if detail]
             yield problem(kind, [one.origin for one, _ in places], details, about, part or None)
 
     def _add(self, kind: str, example: Example, about: str = "", detail: str = "") -> None:
         self.found.setdefault((kind, about, self.part), []).append((example, detail))
-
-
-def _after_ends(row: tokens.TokenRow, ends: tuple[int, ...]) -> list[int]:
-    ended = np.isin(row.ids[:-1], ends) & row.scored[:-1] & row.scored[1:]
-    return [int(token) for token in row.ids[1:][ended]]

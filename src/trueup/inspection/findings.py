@@ -14,6 +14,7 @@ from typing import Any
 from trueup.feedback import records, turns, views
 from trueup.feedback.records import Content, Counts, Example, Message, Origin, content_key, count, scores_of
 from trueup.inspection.statistics import label_counts
+from trueup.words import listed
 
 PARTS = ("training", "evaluation")
 
@@ -62,10 +63,14 @@ class Finding:
     """A line on each place, where there is more to say of it."""
 
 
+Details = Iterable[str]
+"""A line on each place."""
+
+
 def problem(
     name: str,
     origins: Iterable[Origin | None] = (),
-    details: Iterable[str] = (),
+    details: Details = (),
     about: object = "",
     part: str | None = None,
 ) -> Finding:
@@ -79,9 +84,7 @@ def problem(
     return Finding(name, kind.severity, part, what, kind.remedy, len(places) or 1, rows, tuple(details))
 
 
-def found(
-    name: str, examples: Sequence[Example], details: Iterable[str] = (), about: object = ""
-) -> list[Finding]:
+def found(name: str, examples: Sequence[Example], details: Details = (), about: object = "") -> list[Finding]:
     return [problem(name, [one.origin for one in examples], details, about)] if examples else []
 
 
@@ -108,11 +111,8 @@ def problems_of_examples(examples: Sequence[Example], *, min_characters: int) ->
     yield from _clashes("duplicate", duplicates(examples), "repeats")
     yield from found("identical-responses", [one for one in examples if identical(one)])
     # The shortest circle is A over B and B over A.
-    circles = [
-        one
-        for one in examples
-        if any(at in under for at, under in records.beaten(records.distinct(one)).items())
-    ]
+    beaten = ((one, records.beaten(records.distinct(one))) for one in examples)
+    circles = [one for one, below in beaten if any(at in under for at, under in below.items())]
     yield from found("contradicting-comparisons", circles)
     yield from found("contradicting-scores", [one for one in examples if records.contradicts_scores(one)])
     yield from _clashes("contradicting-rows", opposite_pairs(examples), "contradicts")
@@ -137,11 +137,7 @@ def prompt_overlap(
         known.setdefault(example.prompt.key, []).append(str(example.origin))
     shared = [example for example in evaluation if example.prompt.key in known]
     overlap = tuple(Overlap(str(one.origin), tuple(known[one.prompt.key])) for one in shared)
-    details = [
-        f"{one.evaluation} asks what is asked at {', '.join(one.training[:3])}"
-        + ("" if len(one.training) <= 3 else f" and {len(one.training) - 3} more")
-        for one in overlap
-    ]
+    details = (f"{one.evaluation} asks what is asked at {listed(one.training, 3)}" for one in overlap)
     return overlap, found("prompt-overlap", shared, details)
 
 
@@ -150,18 +146,15 @@ def duplicates(examples: Sequence[Example]) -> list[Clash]:
     first: dict[Hashable, Example] = {}
     clashes = []
     for example in examples:
-        earlier = first.setdefault(_identity(example), example)
+        keys = [content_key(one.content) for one in example.responses]
+        judged = zip(keys, example.responses, strict=True)
+        responses = [(key, one.score, one.label, one.demonstration) for key, one in judged]
+        comparisons = [(keys[one.better], keys[one.worse], one.probability) for one in example.comparisons]
+        said = (tuple(sorted(parts, key=repr)) for parts in (responses, comparisons))
+        earlier = first.setdefault((example.prompt.key, *said), example)
         if earlier is not example:
             clashes.append((earlier, example))
     return clashes
-
-
-def _identity(example: Example) -> Hashable:
-    keys = [content_key(one.content) for one in example.responses]
-    judged = zip(keys, example.responses, strict=True)
-    responses = [(key, one.score, one.label, one.demonstration) for key, one in judged]
-    comparisons = [(keys[one.better], keys[one.worse], one.probability) for one in example.comparisons]
-    return example.prompt.key, tuple(sorted(responses, key=repr)), tuple(sorted(comparisons, key=repr))
 
 
 def identical(example: Example) -> bool:
@@ -210,15 +203,13 @@ def printed(content: Content) -> int:
 
 
 def _clashes(kind: str, clashes: Sequence[Clash], verb: str) -> list[Finding]:
-    details = [f"{later.origin} {verb} {_seen_from(later, first)}" for first, later in clashes]
+    details = []
+    for earlier, later in clashes:
+        first, second = earlier.origin, later.origin
+        same = first and second and first.file == second.file
+        seen = "itself" if first == second else f"row {first.row}" if first and same else str(first)
+        details.append(f"{second} {verb} {seen}")
     return found(kind, [later for _, later in clashes], details)
-
-
-def _seen_from(later: Example, earlier: Example) -> str:
-    first, second = earlier.origin, later.origin
-    if first == second:
-        return "itself"
-    return f"row {first.row}" if first and second and first.file == second.file else str(first)
 
 
 def _order(examples: Sequence[Example]) -> Iterator[Finding]:
@@ -300,11 +291,9 @@ class MessageKeys:
                     self.used.add(key)
 
     def _rendered(self, example: Example, turns: tuple[Message, ...], without: str = "") -> str:
-        plain = [
-            {"role": turn.role, "content": turn.content}
-            | {key: value for key, value in turn.extra.items() if key != without}
-            for turn in turns
-        ]
+        plain = [{"role": turn.role, "content": turn.content, **turn.extra} for turn in turns]
+        for turn in plain if without else ():
+            turn.pop(without, None)
         tools = [dict(tool) for tool in example.prompt.tools] or None
         try:
             return str(self.tokenizer.apply_chat_template(plain, tools=tools, tokenize=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
@@ -122,9 +122,9 @@ def inspect(
         raise InputError("no file of feedback was given; name at least one")
     training, evaluation = collect(data, table), collect(eval_data, table)
     if coding is not None and coding.chat:
+        both = (training, evaluation)
         training, evaluation = (
-            replace(part, examples=tuple(map(turns.as_chat, part.examples)))
-            for part in (training, evaluation)
+            replace(one, examples=tuple(map(turns.as_chat, one.examples))) for one in both
         )
     examples = training.examples
     overlap, overlapping = findings.prompt_overlap(examples, evaluation.examples)
@@ -182,10 +182,8 @@ def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Co
             part = part_of(name)
             if part.name.startswith(WORLD_PREFIX):
                 made, digest = examples_of_world(part.name)
-                found = list(made)
-                report = read.FileReport(
-                    part.name, "the built-in world", len(made), len(made), digest, count(made)
-                )
+                found, rows = list(made), len(made)
+                report = read.FileReport(part.name, "the built-in world", rows, rows, digest, count(made))
             else:
                 found, report = read.read_source(containers.opened(part.name, table), skip_bad=sys.maxsize)
         except InputError as error:
@@ -199,15 +197,14 @@ def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Co
 def problems_of_reading(part: Collected) -> list[Finding]:
     """What reading found: files and rows that are malformed, rows that are of no use, keys that mean nothing."""
     problems = [problem("unreadable-file", details=[error]) for error in part.unreadable]
-    bad = [
-        (Origin(report.path, row), error) for report in part.files for row, error in report.skipped.items()
-    ]
-    if bad:
-        problems.append(problem("malformed-row", [at for at, _ in bad], [error for _, error in bad]))
+    bad: dict[Origin, str] = {}
     reasons: dict[str, list[Origin]] = {}
     for report in part.files:
+        bad |= {Origin(report.path, row): error for row, error in report.skipped.items()}
         for reason, numbers in report.unusable.items():
             reasons.setdefault(reason, []).extend(Origin(report.path, row) for row in numbers)
+    if bad:
+        problems.append(problem("malformed-row", bad, bad.values()))
     problems += [problem("unusable-row", origins, about=reason) for reason, origins in reasons.items()]
     for report in part.files:
         problems += _of_keys(report)
@@ -219,9 +216,7 @@ def problems_of_reading(part: Collected) -> list[Finding]:
 def _of_keys(report: read.FileReport) -> list[Finding]:
     """Keys of a file that nothing reads."""
     problems = []
-    by_kind: dict[tuple[str, str], list[str]] = {}
-    for key in report.near_keys:
-        by_kind["misspelt-key", key] = [key]
+    by_kind: dict[tuple[str, str], list[str]] = {("misspelt-key", key): [key] for key in report.near_keys}
     for key in report.unused_rows:
         if key not in report.near_keys:
             by_kind.setdefault((findings.kind_of_key(key), ""), []).append(key)
@@ -246,15 +241,17 @@ def show_example(example: Example, coding: encoded.Coding) -> Shown:
     except InputError as error:
         return Shown(origin, str(error))
     if isinstance(made, Discarded) or isinstance(uncut, Discarded):
-        reason = made.reason if isinstance(made, Discarded) else ""
-        return Shown(origin, reason)
-    tokenizer = coding.tokenizer
-    prompt = _run("prompt", [int(token) for token in made.tokens.prompt], tokenizer)
+        return Shown(origin, made.reason if isinstance(made, Discarded) else "")
+    prompt = _run("prompt", made.tokens.prompt, coding.tokenizer)
     judged = views.judged_pairs(example)
     responses = []
     for at, (row, full) in enumerate(zip(made.tokens.responses, uncut.tokens.responses, strict=True)):
-        runs = _runs([int(token) for token in row.ids], [bool(one) for one in row.scored], tokenizer)
-        responses.append(ShownResponse(_said(example, at, judged), len(row.ids) < len(full.ids), runs))
+        runs = []
+        for learned, run in groupby(zip(row.ids, row.scored, strict=True), key=lambda one: bool(one[1])):
+            role: TokenRole = "scored" if learned else "masked"
+            runs.append(_run(role, [token for token, _ in run], coding.tokenizer))
+        cut = len(row.ids) < len(full.ids)
+        responses.append(ShownResponse(_said(example, at, judged), cut, tuple(runs)))
     return Shown(origin, None, prompt, made.prompt_cut, tuple(responses))
 
 
@@ -262,17 +259,15 @@ def _named(part: Collected, name: str) -> Example:
     file, _, row = name.rpartition(":")
     if not re.fullmatch("[0-9]+", row):
         raise InputError(f"--row {name}: give the number of a row, or FILE:NUMBER")
-    files = [
-        one
-        for one in part.files
-        if file in ("", one.path, origin_of(one.path)) or one.path.endswith(f"/{file}")
-    ]
+    files = []
+    for one in part.files:
+        if file in ("", one.path, origin_of(one.path)) or one.path.endswith(f"/{file}"):
+            files.append(one)
     if not files:
         raise InputError(f"--row {name}: no such file among {', '.join(one.path for one in part.files)}")
     if len(files) > 1:
-        raise InputError(
-            f"--row {name}: there are {len(files)} files; say which by --row {files[0].path}:{row}"
-        )
+        which = f"say which by --row {files[0].path}:{row}"
+        raise InputError(f"--row {name}: there are {len(files)} files; {which}")
     (report,) = files
     number = int(row)
     for example in part.examples:
@@ -301,16 +296,9 @@ def _said(example: Example, at: int, judged: Sequence[tuple[int, int]]) -> str:
     return ", ".join(said) or "nothing said"
 
 
-def _runs(ids: Sequence[int], scored: Sequence[bool], tokenizer: Any) -> tuple[TokenRun, ...]:
-    runs = groupby(zip(ids, scored, strict=True), key=lambda one: one[1])
-    return tuple(
-        _run("scored" if learned else "masked", [token for token, _ in run], tokenizer)
-        for learned, run in runs
-    )
-
-
-def _run(role: TokenRole, ids: Sequence[int], tokenizer: Any) -> TokenRun:
-    return TokenRun(role, tuple(ids), tuple(token_text(token, tokenizer) for token in ids))
+def _run(role: TokenRole, tokens: Iterable[Any], tokenizer: Any) -> TokenRun:
+    ids = tuple(map(int, tokens))
+    return TokenRun(role, ids, tuple(token_text(token, tokenizer) for token in ids))
 
 
 def token_text(token: int, tokenizer: Any) -> str:

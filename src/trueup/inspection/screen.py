@@ -31,12 +31,15 @@ def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
     told = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = Console(highlight=False, emoji=False, width=None if told else PLAIN_WIDTH)
     screen = _Screen(console)
-    screen.files(inspection)
-    screen.views(inspection)
-    screen.lengths(inspection)
-    screen.values(inspection)
-    screen.tokens(inspection)
-    screen.problems(inspection)
+    for print_part in (
+        screen.files,
+        screen.views,
+        screen.lengths,
+        screen.values,
+        screen.tokens,
+        screen.problems,
+    ):
+        print_part(inspection)
     screen.shown(inspection.shown, ids=ids)
 
 
@@ -55,9 +58,8 @@ class _Screen:
 
     def table(self, *columns: str, right: Sequence[str] = ()) -> Table:
         """An empty table: lined in a terminal, plain elsewhere."""
-        table = Table(
-            box=box.SIMPLE_HEAD if self.console.is_terminal else None, pad_edge=True, header_style="bold"
-        )
+        lines = box.SIMPLE_HEAD if self.console.is_terminal else None
+        table = Table(box=lines, pad_edge=True, header_style="bold")
         for column in columns:
             number = column in right
             table.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
@@ -222,14 +224,8 @@ class _Screen:
 def folded(text: str, width: int, indent: int) -> str:
     """Words as lines of at most `width` columns, later ones indented; a space within a word is a `BLANK`."""
     first, later = " " * indent, " " * (indent + 2)
-    lines = textwrap.wrap(
-        text,
-        width,
-        initial_indent=first,
-        subsequent_indent=later,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    lines = textwrap.wrap(text, width, initial_indent=first, subsequent_indent=later, **whole)
     return "\n".join(lines).replace(BLANK, " ")
 
 

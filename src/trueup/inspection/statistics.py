@@ -83,10 +83,8 @@ def characters(content: Content) -> int:
 
 
 def character_lengths(example: Example) -> Lengths:
-    return Lengths(
-        characters(example.prompt.content),
-        tuple(characters(response.content) for response in example.responses),
-    )
+    responses = (characters(response.content) for response in example.responses)
+    return Lengths(characters(example.prompt.content), tuple(responses))
 
 
 def lengths_by_kind(

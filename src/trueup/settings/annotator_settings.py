@@ -76,9 +76,8 @@ class JuryAnnotator:
             raise ValueError(
                 "a jury has two judges or more, and of names one; give another one, or this one alone, without a jury"
             )
-        if self.instruction is not None and not any(
-            isinstance(one, annotator_kinds.Instructed) for one in self.of
-        ):
+        told = [one for one in self.of if isinstance(one, annotator_kinds.Instructed)]
+        if self.instruction is not None and not told:
             raise ValueError("instruction is given, and none of the judges takes one; leave it out")
         _refuse_twice(self.of)
         return self
@@ -127,9 +126,8 @@ class RubricAnnotator:
         for one in self.criteria:
             criterion_of(one)
         if odd := [one.kind for one in self.of if not isinstance(one, annotator_kinds.Rating)]:
-            raise ValueError(
-                f"of names {odd[0]}, which rates by no criterion; give judges that are local or openai"
-            )
+            judges = "give judges that are local or openai"
+            raise ValueError(f"of names {odd[0]}, which rates by no criterion; {judges}")
         return self
 
 
@@ -171,10 +169,8 @@ Several = JuryAnnotator | RubricAnnotator | WeightedAnnotator
 def _refuse_twice(judges: tuple[Any, ...]) -> None:
     for place, one in enumerate(judges):
         if one in judges[:place]:
-            name = as_given(str(vars(one)[one.about.main]))
-            raise ValueError(
-                f"of names {name} twice with the same settings, which counts it double; name each once"
-            )
+            twice = f"{as_given(str(vars(one)[one.about.main]))} twice with the same settings"
+            raise ValueError(f"of names {twice}, which counts it double; name each once")
 
 
 Judges = Comparing | JuryAnnotator
@@ -209,11 +205,8 @@ def decisive(value: Any) -> Any:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         return value
     fields = {name: field for kind in KINDS.values() for name, field in kind.__pydantic_fields__.items()}
-    free = {
-        name
-        for name, field in fields.items()
-        if any(isinstance(mark, schema.Role) and mark.affects == "nothing" for mark in field.metadata)
-    }
+    marks = [(name, mark) for name, field in fields.items() for mark in field.metadata]
+    free = {name for name, mark in marks if isinstance(mark, schema.Role) and mark.affects == "nothing"}
     return [{name: inner for name, inner in one.items() if name not in free} for one in value]
 
 
@@ -223,10 +216,8 @@ def annotators_in(choice: AnnotatorChoice) -> dict[str, AnnotatorChoice]:
         return {"": choice}
     found: dict[str, AnnotatorChoice] = {}
     for one in choice.of:
-        name, number = (
-            str(vars(one)[one.about.main]),
-            sum(known.partition(" #")[0] == str(vars(one)[one.about.main]) for known in found),
-        )
+        name = str(vars(one)[one.about.main])
+        number = sum(known.partition(" #")[0] == name for known in found)
         found[f"{name} #{number + 1}" if number else name] = one
     return found
 
@@ -252,10 +243,8 @@ def annotator_layer(name: str) -> dict[str, Any]:
         raise InputError("annotator must be a name, not a URL; give openai with annotator.base_url")
     kind, colon, rest = name.partition(":")
     if kind == "world" and colon and rest not in REWARDS:
-        close = did_you_mean(rest, REWARDS)
-        raise InputError(
-            f"annotator {as_given(name)} is not known; the world has {' and '.join(REWARDS)}{close}"
-        )
+        known = f"the world has {' and '.join(REWARDS)}{did_you_mean(rest, REWARDS)}"
+        raise InputError(f"annotator {as_given(name)} is not known; {known}")
     if kind in KINDS and not colon:
         return {"kind": kind}
     if kind in KINDS and rest and (KINDS[kind].about.main != "function" or is_function(rest)):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from trueup.settings.data_settings import Columns, HeldOut, Values
 from trueup.settings.schema import STRICT, Amount, Count, Day, Role, Text, Texts
 
+AS_IN_TRAINING = Field(description="As of `trueup train`.")
 Form = Literal["canonical", "pairs", "rankings", "points", "trl"]
 RowsOfTRL = Literal["pairs", "points", "demonstrations"]
 OF_TOKENS = (
@@ -35,25 +36,18 @@ class InspectSettings(BaseModel):
 
     model: Annotated[Text | None, Role("Model")] = None
     """Look at tokens too: folder of a model, weights not needed; or world."""
-    eos_token: str | None = None
-    """As of `trueup train`."""
-    chat_template: str | None = None
-    """As of `trueup train`."""
+    eos_token: Annotated[str | None, AS_IN_TRAINING] = None
+    chat_template: Annotated[str | None, AS_IN_TRAINING] = None
     template_date: Day | None = None
     """As of `trueup train`. Left out: today."""
-    trust_remote_code: bool = False
-    """As of `trueup train`."""
+    trust_remote_code: Annotated[bool, AS_IN_TRAINING] = False
 
     max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Length and tokens")] = None
     """As of `trueup train`. Left out: 1024, or what the model was made for."""
-    max_prompt_length: Count | None = None
-    """As of `trueup train`."""
-    turns: Literal["last", "all"] = "last"
-    """As of `trueup train`."""
-    answer_opening: Literal["inference", "conversation"] = "inference"
-    """As of `trueup train`."""
-    chat: bool | None = None
-    """As of `trueup train`."""
+    max_prompt_length: Annotated[Count | None, AS_IN_TRAINING] = None
+    turns: Annotated[Literal["last", "all"], AS_IN_TRAINING] = "last"
+    answer_opening: Annotated[Literal["inference", "conversation"], AS_IN_TRAINING] = "inference"
+    chat: Annotated[bool | None, AS_IN_TRAINING] = None
 
     show: Annotated[Amount, Role("Examples as tokens")] = 2
     """How many examples to show."""
@@ -98,9 +92,8 @@ class ConvertSettings(BaseModel):
         if self.kind is not None and self.to != "trl":
             raise ValueError(f"--kind says which of TRL's rows to write; leave it out with --to {self.to}")
         if self.threshold is not None and (self.to != "trl" or self.kind not in (None, "points")):
-            raise ValueError(
-                "--threshold makes labels true or false for TRL; give it with --to trl --kind points"
-            )
+            points = "--to trl --kind points"
+            raise ValueError(f"--threshold makes labels true or false for TRL; give it with {points}")
         return self
 
 
@@ -113,10 +106,8 @@ def _numbers(given: object) -> object:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise ValueError(
-                f"--candidates: {part.strip()!r} is not a finite number; give numbers with commas between, "
-                "e.g. 0.5,1,2"
-            )
+            instead = "give numbers with commas between, e.g. 0.5,1,2"
+            raise ValueError(f"--candidates: {part.strip()!r} is not a finite number; {instead}")
         found.append(value)
     return found
 
@@ -168,8 +159,7 @@ class ExportSettings(BaseModel):
     """Put the folder on the hub too, as OWNER/NAME; private, with the token in HF_TOKEN."""
     public: bool = False
     """With --push, for everybody to see."""
-    trust_remote_code: bool = False
-    """As of `trueup train`."""
+    trust_remote_code: Annotated[bool, AS_IN_TRAINING] = False
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

@@ -112,12 +112,9 @@ NAMES = (
 def as_pairs(given: Any) -> Any:
     """A mapping, as YAML has it, or one text, as texts with an equals sign each."""
     if isinstance(given, Mapping):
-        return tuple(f"{name}={_one(value)}" for name, value in given.items())
+        words = ((name, one if isinstance(one, str) else json.dumps(one)) for name, one in given.items())
+        return tuple(f"{name}={word}" for name, word in words)
     return (given,) if isinstance(given, str) else given
-
-
-def _one(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _columns(pairs: tuple[str, ...]) -> tuple[str, ...]:
@@ -127,10 +124,8 @@ def _columns(pairs: tuple[str, ...]) -> tuple[str, ...]:
         if not equals or not theirs:
             raise unfit(f"must say what a column is, as in prompt=user_message; got {pair!r}")
         if ours not in NAMES:
-            near = did_you_mean(ours, NAMES)
-            raise unfit(
-                f"{pair!r}: {ours!r} is none of {', '.join(NAMES)}{near}; the column's name stands last"
-            )
+            known = f"{', '.join(NAMES)}{did_you_mean(ours, NAMES)}"
+            raise unfit(f"{pair!r}: {ours!r} is none of {known}; the column's name stands last")
         if ours in taken or theirs in taken.values():
             raise unfit(f"{pair!r}: {ours if ours in taken else theirs!r} is given twice")
         taken[ours] = theirs
@@ -154,23 +149,13 @@ def _values(pairs: tuple[str, ...]) -> tuple[str, ...]:
     return pairs
 
 
-ROLE = Role(affects="examples", pairs=True)
-Columns = Annotated[
-    tuple[str, ...],
-    BeforeValidator(as_pairs),
-    AfterValidator(_columns),
-    ROLE,
-    Field(
-        description="What the columns of a table of your own are, as in prompt=user_message response=bot_reply "
-        "label=feedback; also chosen, rejected, score, system and messages."
-    ),
-]
+COLUMNS = (
+    "What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also "
+    "chosen, rejected, score, system and messages."
+)
+VALUES = "What the values of its labels mean, as in thumbs_up=true thumbs_down=false."
+Pairs = Annotated[tuple[str, ...], BeforeValidator(as_pairs), Role(affects="examples", pairs=True)]
+Columns = Annotated[Pairs, AfterValidator(_columns), Field(description=COLUMNS)]
 """`prompt=user_message`, ...: our name, and that of the column."""
-Values = Annotated[
-    tuple[str, ...],
-    BeforeValidator(as_pairs),
-    AfterValidator(_values),
-    ROLE,
-    Field(description="What the values of its labels mean, as in thumbs_up=true thumbs_down=false."),
-]
+Values = Annotated[Pairs, AfterValidator(_values), Field(description=VALUES)]
 """`thumbs_up=true`, ...: the value of a label or a score, and what it means."""

@@ -71,9 +71,8 @@ class SamplerSettings(BaseModel):
                     f"sampler.{name} is given, but sampler.engine is {self.engine}; give --sampler.engine server"
                 )
         if self.served and self.decode in ("beam", "diverse-beam"):
-            raise ValueError(
-                f"sampler.decode {self.decode} is computed in this process only; leave sampler.engine out"
-            )
+            here = "is computed in this process only; leave sampler.engine out"
+            raise ValueError(f"sampler.decode {self.decode} {here}")
         if self.decode == "greedy" and self.responses > 1:
             raise ValueError(
                 f"sampler.decode greedy gives one response to a prompt, not {self.responses}; give --sampler.responses "
@@ -99,6 +98,11 @@ def _one_response(value: Any) -> Any:
 
 OneResponse = Annotated[SamplerSettings, BeforeValidator(_one_response)]
 """The same, of one response unless more are asked for, whatever else is said of sampling."""
+Trust = Annotated[bool, SAME_RESULT, Field(description="Run Python code that lies in the model's folder.")]
+TEMPLATE = "File with a Jinja chat template. Left out: the tokenizer's."
+Template = Annotated[str | None, Field(description=TEMPLATE)]
+SHARD = "Do one of several shares of the work, as in 3/16; --merge puts together what all of them write."
+Shard = Annotated[schema.Shard | None, SAME_RESULT, Field(description=SHARD)]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -128,8 +132,7 @@ class SampleSettings(BaseModel):
     """Make of raw prompts a turn of the user, as `trueup train` does."""
     overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
-    shard: Annotated[schema.Shard | None, SAME_RESULT] = None
-    """Do one of several shares of the work, as in 3/16; --merge puts together what all of them write."""
+    shard: Shard = None
 
     sampler: Annotated[SamplerSettings, Role("How responses are drawn")] = SamplerSettings()
     """How responses are sampled."""
@@ -149,12 +152,10 @@ class SampleSettings(BaseModel):
     """Precision of the computation. auto is bf16 where the device is faster with it."""
     device: Device = "auto"
     """Where to compute. auto is the GPU if there is one."""
-    trust_remote_code: Annotated[bool, SAME_RESULT] = False
-    """Run Python code that lies in the model's folder."""
+    trust_remote_code: Trust = False
     eos_token: str | None = None
     """Token that ends a response. Left out: the tokenizer's."""
-    chat_template: str | None = None
-    """File with a Jinja chat template. Left out: the tokenizer's."""
+    chat_template: Template = None
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
@@ -195,16 +196,14 @@ class AnnotateSettings(BaseModel):
     values: data_settings.Values = ()
     overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
-    shard: Annotated[schema.Shard | None, SAME_RESULT] = None
-    """Do one of several shares of the work, as in 3/16; --merge puts together what all of them write."""
+    shard: Shard = None
     annotator: Annotated[judging.AnnotatorChoice, Role("Who judges", common=True, forms=judging.ANNOTATORS)]
     """Who judges the responses."""
     seed: Amount = 0
     """Seed of an annotator's noise."""
     device: Device = "auto"
     """Where a model computes. auto is the GPU if there is one."""
-    trust_remote_code: Annotated[bool, SAME_RESULT] = False
-    """Run Python code that lies in the model's folder."""
+    trust_remote_code: Trust = False
 
     rewrite: Annotated[bool, Role("Writing demonstrations instead", common=True)] = False
     """Judge nothing, but have the annotator's model write demonstrations that take the place of chosen responses."""
@@ -228,11 +227,9 @@ class AnnotateSettings(BaseModel):
         if not self.data:
             raise ValueError("data is required: files with responses to judge")
         if not self.rewrite:
-            unused = sorted(name for name in self.model_fields_set if name.startswith("rewrite_"))
-            if unused:
-                raise ValueError(
-                    f"{unused[0]} says how demonstrations are written; add --rewrite, or leave it out"
-                )
+            if unused := sorted(name for name in self.model_fields_set if name.startswith("rewrite_")):
+                how = "says how demonstrations are written"
+                raise ValueError(f"{unused[0]} {how}; add --rewrite, or leave it out")
         elif self.annotator.about.asker is None:
             raise ValueError(
                 f"rewrite needs a model at an endpoint, and annotator.kind is {self.annotator.kind}; give --annotator "
@@ -301,10 +298,8 @@ class EvaluateSettings(BaseModel):
     """Most tokens of a prompt and a response together. Left out: what the model was made for."""
     device: Device = "auto"
     """Where a model computes. auto is the GPU if there is one."""
-    trust_remote_code: Annotated[bool, SAME_RESULT] = False
-    """Run Python code that lies in the model's folder."""
-    chat_template: str | None = None
-    """File with a Jinja chat template. Left out: the tokenizer's."""
+    trust_remote_code: Trust = False
+    chat_template: Template = None
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
@@ -347,19 +342,16 @@ class ChatSettings(BaseModel):
     """Most tokens of a conversation. Left out: what the model was made for."""
     device: Device = "auto"
     """Where a model computes. auto is the GPU if there is one."""
-    trust_remote_code: Annotated[bool, SAME_RESULT] = False
-    """Run Python code that lies in the model's folder."""
-    chat_template: str | None = None
-    """File with a Jinja chat template. Left out: the tokenizer's."""
+    trust_remote_code: Trust = False
+    chat_template: Template = None
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
         if self.keep is not None and self.against is None:
             raise ValueError("keep is for preferences between two models; give --against, too")
         if self.keep is not None and not self.keep.endswith(".jsonl"):
-            raise ValueError(
-                f"keep {self.keep}: only JSON lines are added to; give a name that ends in .jsonl"
-            )
+            only = "only JSON lines are added to; give a name that ends in .jsonl"
+            raise ValueError(f"keep {self.keep}: {only}")
         if self.turn.count("{text}") != 1:
             raise ValueError("turn has to hold {text} once, which stands for the line you write")
         return self

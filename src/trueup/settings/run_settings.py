@@ -347,9 +347,8 @@ class RunSettings(BaseModel):
 
     def _check_offline(self) -> None:
         if self.prompts and self.annotator is None:
-            raise ValueError(
-                "prompts are given but no annotator to judge the responses; give an annotator or a reward"
-            )
+            judge = "give an annotator or a reward"
+            raise ValueError(f"prompts are given but no annotator to judge the responses; {judge}")
         if self.annotator is not None and not self.prompts:
             raise ValueError(
                 "an annotator is given but nothing to judge; give prompts to sample responses to, and source online to "
@@ -391,8 +390,6 @@ class RunSettings(BaseModel):
             )
 
 
-RESUME_MAY_CHANGE = frozenset(
-    setting.path for setting in schema.settings_in(RunSettings) if setting.role.resume
-)
+RESUME_MAY_CHANGE = frozenset(one.path for one in schema.settings_in(RunSettings) if one.role.resume)
 """What may change when a run is resumed: what cannot change its result, and what decides whether it goes on at all.
 Everything else is as the run began."""

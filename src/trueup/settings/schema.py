@@ -11,6 +11,7 @@ import pkgutil
 import re
 import types
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
@@ -46,16 +47,6 @@ def modules_of(*package: str) -> tuple[str, ...]:
     return tuple(sorted(one.name.replace("_", "-") for one in pkgutil.iter_modules([str(folder)])))
 
 
-Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-Text = Annotated[Plain, Field(min_length=1)]
-Texts = Annotated[tuple[Plain, ...], BeforeValidator(one_or_several)]
-Numbers = Annotated[
-    tuple[float, ...], BeforeValidator(lambda one: one if isinstance(one, list | tuple) else (one,))
-]
-Count = Annotated[int, Field(ge=1)]
-Amount = Annotated[int, Field(ge=0)]
-
-
 def _day(value: Any) -> Any:
     try:
         return datetime.date.fromisoformat(str(value)).isoformat()
@@ -63,9 +54,14 @@ def _day(value: Any) -> Any:
         raise unfit("must be a day such as 2026-11-30") from None
 
 
+Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Text = Annotated[Plain, Field(min_length=1)]
+Texts = Annotated[tuple[Plain, ...], BeforeValidator(one_or_several)]
+_several: Any = BeforeValidator(lambda one: one if isinstance(one, list | tuple) else (one,))
+Numbers = Annotated[tuple[float, ...], _several]
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[int, Field(ge=0)]
 Day = Annotated[str, BeforeValidator(_day)]
-
-
 Affects = Literal["result", "examples", "nothing"]
 
 
@@ -112,12 +108,10 @@ def unescaped(text: str) -> str:
 
 
 def _plain_url(url: str) -> str:
-    try:
+    readable, parts = False, None
+    with suppress(ValueError):
         parts = urlsplit(url)
         readable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        readable = False
-        parts = None
     if parts is not None and "@" in parts.netloc:
         raise unfit(
             "holds a user's name or password, which would stand in run.yaml; give the URL without them, and the key in "
@@ -218,16 +212,14 @@ def _joined(settings: list[Setting]) -> Setting:
     if not first.variants:
         return first
     by_text: dict[str, list[str]] = {}
-    for setting in settings:
-        by_text.setdefault(setting.description, []).extend(setting.variants)
-    same = len({(setting.default, setting.allowed) for setting in settings}) == 1
+    for one in settings:
+        by_text.setdefault(one.description, []).extend(one.variants)
+    same = len({(one.default, one.allowed) for one in settings}) == 1
     joined = dataclasses.replace(
-        first,
-        words=" or ".join(dict.fromkeys(setting.words for setting in settings if setting.words)),
-        bounds=first.bounds if same else "",
-        choices=tuple(dict.fromkeys(choice for setting in settings for choice in setting.choices)),
-        default=first.default if same else None,
-        variants=tuple(kind for setting in settings for kind in setting.variants),
+        first if same else dataclasses.replace(first, bounds="", default=None),
+        words=" or ".join(dict.fromkeys(one.words for one in settings if one.words)),
+        choices=tuple(dict.fromkeys(choice for one in settings for choice in one.choices)),
+        variants=tuple(kind for one in settings for kind in one.variants),
     )
     told = f"{first.description} For {joined.owners}."
     if len(by_text) > 1:
@@ -300,25 +292,13 @@ def _leaf(outer: Setting, field: FieldInfo, default: Any) -> Setting:
             choices += get_args(member)
         elif (word := WORDS.get(member, "text")) not in words:
             words.append(word)
-    bounds = " and ".join(
-        f"{phrase} {getattr(constraint, attribute):g}"
-        for constraint in _flat(constraints)
-        for kind, (attribute, phrase) in BOUNDS.items()
-        if isinstance(constraint, kind)
-    )
-    return dataclasses.replace(
-        outer,
-        words=" or ".join(words),
-        bounds=bounds,
-        choices=tuple(choices),
-        several=several,
-        default=default,
-    )
-
-
-def _flat(constraints: list[Any]) -> Iterator[Any]:
-    for constraint in constraints:
-        yield from constraint.metadata if isinstance(constraint, FieldInfo) else [constraint]
+    bounds = []
+    for mark in constraints:
+        for constraint in mark.metadata if isinstance(mark, FieldInfo) else [mark]:
+            attribute, phrase = BOUNDS.get(type(constraint), ("", ""))
+            bounds += [f"{phrase} {getattr(constraint, attribute):g}"] if phrase else []
+    made = dataclasses.replace(outer, choices=tuple(choices), several=several, default=default)
+    return dataclasses.replace(made, words=" or ".join(words), bounds=" and ".join(bounds))
 
 
 def _members(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[tuple[Any, tuple[Any, ...]]]:

@@ -106,12 +106,12 @@ def _path(error: ErrorDetails, values: object) -> str:
 def _text(path: str, errors: list[ErrorDetails], known: list[Setting], where: str) -> str:
     error = errors[0]
     given = error["input"]
-    kinds = next((setting.choices for setting in known if setting.path == f"{path}.kind"), ())
+    by_path = {setting.path: setting.choices for setting in known}
+    kinds, choices = by_path.get(f"{path}.kind", ()), by_path.get(path, ())
     match error["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument" | "invalid_key":
             return _unknown(path, str(error["loc"][-2]) if len(error["loc"]) > 1 else "", known, where)
         case "missing":
-            choices = next((setting.choices for setting in known if setting.path == path), ())
             return f"{path} is required" + (f": one of {', '.join(choices)}" if choices else "")
         case "unfit":  # of `trueup.settings.schema`; what was given may be a secret
             return f"{path} {error['msg']}"
@@ -122,11 +122,9 @@ def _text(path: str, errors: list[ErrorDetails], known: list[Setting], where: st
         case "union_tag_not_found":
             return _no_kind(path, given, kinds, known)
         case "model_attributes_type" | "dataclass_type" if len(kinds) > 1:
-            return (
-                f"{path} must be {MAPPING} with {path}.kind, one of {', '.join(kinds)}; got {as_given(given)}"
-            )
+            kind = f"{path}.kind, one of {', '.join(kinds)}"
+            return f"{path} must be {MAPPING} with {kind}; got {as_given(given)}"
         case "literal_error":
-            choices = next((setting.choices for setting in known if setting.path == path), ())
             allowed = choices or (error["ctx"]["expected"].strip("'"),)
             return f"{path} must be {one_of(allowed, given)}"
     must_be = " or ".join(dict.fromkeys(_must_be(error) for error in errors))
