@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.annotators import annotator, template
-from trueup.cli.app import TOLD
-from trueup.cli.options import Arguments, Command, of_settings, print_help
+from trueup.cli import app, options
 from trueup.display import shown
 from trueup.errors import InputError
 from trueup.feedback import canonical, columns, conversion
@@ -32,15 +31,15 @@ MERGE = {"merge": ("", "Put the files that all shards wrote together: --merge PA
 
 
 def _typed(
-    of: str, model: type[Model], arguments: Sequence[str], short: str = "", **options: Any
-) -> tuple[Model, Arguments] | None:
+    of: str, model: type[Model], arguments: Sequence[str], short: str = "", **further: Any
+) -> tuple[Model, options.Arguments] | None:
     """The settings of a command, and all that was given; None where help was asked for, which is printed."""
-    command = of_settings(f"trueup {of}", model, short=short, **options)
+    command = options.of_settings(f"trueup {of}", model, short=short, **further)
     given = _read(command, arguments)
     return (command.typed(model, given, short=short), given) if given else None
 
 
-def _merged(given: Arguments, of: str) -> bool:
+def _merged(given: options.Arguments, of: str) -> bool:
     """Whether the files of shards were to be put together, which is then done."""
     if not given.on("merge"):
         return False
@@ -57,23 +56,23 @@ def _merged(given: Arguments, of: str) -> bool:
     return True
 
 
-def _read(command: Command, arguments: Sequence[str]) -> Arguments | None:
+def _read(command: options.Command, arguments: Sequence[str]) -> options.Arguments | None:
     """What was given; None where help was asked for, which is printed."""
     given = command.read(arguments)
     if not given.help:
         return given
     some = any(one.role.common for one in command.settings.values())
     every = given.help == "--help-all" or not some
-    told = TOLD[command.name.split()[-1]]
+    told = app.TOLD[command.name.split()[-1]]
     notes = [] if every else [f"Every setting: {command.name} --help-all"]
-    print_help(command, [told["about"], *told.get("examples", ())], every=every, notes=notes)
+    options.print_help(command, [told["about"], *told.get("examples", ())], every=every, notes=notes)
     return None
 
 
 def sample(arguments: Sequence[str]) -> None:
     """Sample responses to prompts."""
     without = ("sampler.models", "sampler.resync")
-    command = of_settings(
+    command = options.of_settings(
         "trueup sample", gathering.SampleSettings, short="sampler", without=without, more=MERGE
     )
     if (given := _read(command, arguments)) and not _merged(given, command.name):
@@ -86,7 +85,7 @@ def sample(arguments: Sequence[str]) -> None:
 
 def annotate(arguments: Sequence[str]) -> None:
     """Have responses judged, or print a template."""
-    command = of_settings("trueup annotate", gathering.AnnotateSettings, more=MERGE | SHOW_TEMPLATE)
+    command = options.of_settings("trueup annotate", gathering.AnnotateSettings, more=MERGE | SHOW_TEMPLATE)
     given = _read(command, arguments)
     if given and (name := given.more.get("show_template")):
         print(template.template_source(name), end="")
@@ -101,7 +100,7 @@ def annotate(arguments: Sequence[str]) -> None:
 def demo(arguments: Sequence[str]) -> None:
     """Run the demo."""
     more = {"output": ("FOLDER", "For feedback, runs and results.json. Default: runs/demo.")}
-    if given := _read(Command("trueup demo", more=more), arguments):
+    if given := _read(options.Command("trueup demo", more=more), arguments):
         from trueup.demo import run
 
         run(given.more.get("output"))
@@ -207,8 +206,8 @@ def condition(arguments: Sequence[str]) -> None:
 def evaluate(arguments: Sequence[str]) -> None:
     """Measure models side by side."""
     more = JSON | {"dry_run": ("", "Say what it would take, and do nothing.")}
-    options: dict[str, Any] = {"files": "models", "without": gathering.NOT_HERE, "more": more}
-    if found := _typed("evaluate", gathering.EvaluateSettings, arguments, short="sampler", **options):
+    further: dict[str, Any] = {"files": "models", "without": gathering.NOT_HERE, "more": more}
+    if found := _typed("evaluate", gathering.EvaluateSettings, arguments, short="sampler", **further):
         settings, given = found
         from trueup.evaluate import evaluation, side_by_side
 
@@ -253,8 +252,8 @@ def compare(arguments: Sequence[str]) -> None:
 
 def chat(arguments: Sequence[str]) -> None:
     """Talk to a model, or to two."""
-    options: dict[str, Any] = {"files": "model", "without": (*gathering.NOT_HERE, "sampler.responses")}
-    if found := _typed("chat", gathering.ChatSettings, arguments, short="sampler", **options):
+    further: dict[str, Any] = {"files": "model", "without": (*gathering.NOT_HERE, "sampler.responses")}
+    if found := _typed("chat", gathering.ChatSettings, arguments, short="sampler", **further):
         from trueup.labelling import conversation
 
         with shown():

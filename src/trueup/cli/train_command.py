@@ -9,16 +9,14 @@ from typing import Any, get_args
 
 from rich.console import Console
 
-from trueup.cli.app import COMMANDS, print_boxes
-from trueup.cli.options import Arguments, Command, in_words, print_help
+from trueup.cli import app, options
 from trueup.config import layers, resolve, trust
 from trueup.display import duration, shown
 from trueup.errors import InputError, NumericsError
 from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of
 from trueup.parallel.processes import alike, joined
 from trueup.references.choices import AnyReference
-from trueup.settings.schema import Role, Setting, settings_in
-from trueup.settings.validation import convert
+from trueup.settings import schema, validation
 from trueup.training import api
 from trueup.words import counted, spelled
 
@@ -67,7 +65,7 @@ def plan(arguments: Sequence[str]) -> None:
     """Say what a run will take."""
     if not (request := _request("plan", arguments)):
         return
-    measure = convert(int, "measure", request[0].more.get("measure", "3"))
+    measure = validation.convert(int, "measure", request[0].more.get("measure", "3"))
     with joined(), shown(quiet=True):
         resolved = request[1]()
         from trueup.training.plan import plan as lines
@@ -76,27 +74,29 @@ def plan(arguments: Sequence[str]) -> None:
             print(spelled(line), flush=True)
 
 
-def _request(verb: str, arguments: Sequence[str]) -> tuple[Arguments, Callable[[], resolve.Resolved]] | None:
+def _request(
+    verb: str, arguments: Sequence[str]
+) -> tuple[options.Arguments, Callable[[], resolve.Resolved]] | None:
     """What a command of a method was given, and what settles it: by one process alone, before torch is imported.
 
     None where help was asked for, which is printed. The method may stand in the file of settings alone.
     """
     load_packages()
-    name, *options = arguments or [""]
+    name, *rest = arguments or [""]
     if name in ("-h", "--help", "--help-all"):
         rows = [(info.name, "", info.title) for info in METHODS.values()]
         notes = (f"What each needs: trueup methods. Its settings: trueup {verb} METHOD --help",)
-        print_boxes(f"trueup {verb} METHOD [OPTIONS]", [COMMANDS[verb]], {"Methods": rows}, notes)
+        app.print_boxes(f"trueup {verb} METHOD [OPTIONS]", [app.COMMANDS[verb]], {"Methods": rows}, notes)
         return None
     if not name or name.startswith("-"):
-        name, options = _method_in_file(arguments), list(arguments)
+        name, rest = _method_in_file(arguments), list(arguments)
     if not name:
         raise InputError(
             f"a method is missing: trueup {verb} METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"
         )
     info = resolve.find_method(name)
     command = command_of(info, verb)
-    given = command.read(options)
+    given = command.read(rest)
     if given.help:
         _print_help(command, info, given)
         return None
@@ -123,10 +123,10 @@ def _method_in_file(arguments: Sequence[str]) -> str:
     return method if isinstance(method, str) else ""
 
 
-def command_of(info: MethodInfo, verb: str = "train") -> Command:
+def command_of(info: MethodInfo, verb: str = "train") -> options.Command:
     """The options of the command that trains by one method, or looks at what that would be."""
-    role = Role(f"Method {info.name}", common=True)
-    own = [replace(one, role=role) for one in settings_in(info.settings)]
+    role = schema.Role(f"Method {info.name}", common=True)
+    own = [replace(one, role=role) for one in schema.settings_in(info.settings)]
     of_run = [
         replace(one, default=info.defaults.get(one.path, one.default)) for one in resolve.run_settings()
     ]
@@ -134,19 +134,19 @@ def command_of(info: MethodInfo, verb: str = "train") -> Command:
     more = {name: told for name, told in OF_TRAIN.items() if verb == "train" or name != "resume"}
     more |= OF_PLAN if verb == "plan" else {}
     unseen = frozenset(resolve.names_of_trl()) - settings.keys()
-    return Command(
+    return options.Command(
         f"trueup {verb} {info.name}", settings, "data", more, unseen, lambda name: resolve.unknown(name, info)
     )
 
 
-def _print_help(command: Command, info: MethodInfo, given: Arguments) -> None:
+def _print_help(command: options.Command, info: MethodInfo, given: options.Arguments) -> None:
     """The common settings, or all; those of gathering where the command as it stands gathers."""
     source = given.settings.get("source", [command.settings["source"].default])[-1]
     named = any(name in given.settings for name in ("prompts", "annotator", "reward"))
     gathers = (source == "online" or named) and "online" in info.sources
     every = given.help == "--help-all"
 
-    def of_use(name: str, setting: Setting) -> bool:
+    def of_use(name: str, setting: schema.Setting) -> bool:
         role = setting.role
         needed = gathers if role.gathers else every or not role.sources or source in role.sources
         vain = role.held_out and not (every or info.evaluates)
@@ -163,15 +163,15 @@ def _print_help(command: Command, info: MethodInfo, given: Arguments) -> None:
     notes = [] if every else [f"Every setting: {command.name} --help-all"]
     if not gathers and "online" in info.sources:
         notes.append(f"Sampling and judging: {command.name} --source online {given.help}")
-    print_help(command, about, every=every, shown=of_use, own=f"Method {info.name}", notes=notes)
+    options.print_help(command, about, every=every, shown=of_use, own=f"Method {info.name}", notes=notes)
 
 
 def methods(arguments: Sequence[str]) -> None:
     """Print what is to be known of every method."""
-    command = Command("trueup methods", more=OF_METHODS)
+    command = options.Command("trueup methods", more=OF_METHODS)
     given = command.read(arguments)
     if given.help:
-        print_help(command, [COMMANDS["methods"]])
+        options.print_help(command, [app.COMMANDS["methods"]])
         return
     load_packages()
     described = sorted(map(describe, METHODS.values()), key=lambda entry: _feedback(entry["feedback"]))
@@ -189,7 +189,7 @@ def methods(arguments: Sequence[str]) -> None:
         console.print(entry["name"], style="bold", end="  ")
         console.print(entry["title"])
         defaults = {**entry["settings"], **entry["defaults"]}
-        told = [f"{name} {in_words(value)}" for name, value in defaults.items() if value is not None]
+        told = [f"{name} {options.in_words(value)}" for name, value in defaults.items() if value is not None]
         shown = {"also": entry["aliases"], "loss": entry["formula"], "defaults": told}
         for name in ("also", "package", "loss", "feedback", "reference", "sources", "paper", "defaults"):
             value = shown[name] if name in shown else entry[name]
@@ -206,7 +206,7 @@ def _feedback(words: str) -> int:
 def describe(info: MethodInfo) -> dict[str, Any]:
     """A method as plain values: its own `settings`, the run's `defaults` that differ, kinds of `reference`."""
     told = ("name", "title", "aliases", "formula", "paper", "feedback", "sources", "defaults")
-    settings = {one.path: one.default for one in settings_in(info.settings) if not one.variants}
+    settings = {one.path: one.default for one in schema.settings_in(info.settings) if not one.variants}
     kinds = {info_of.kind: info_of for info_of in get_args(get_args(AnyReference)[0])}
     offline = "offline" in info.sources
     taken = (kind for kind in info.choices("reference.kind") if offline or not kinds[kind].needs_all_data)

@@ -17,9 +17,8 @@ from trueup.config import run_checks, trl_rows, trl_rules
 from trueup.config.layers import Layer, flatten, nest, overlay, read_yaml
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of, reference_of
-from trueup.settings import annotator_settings
+from trueup.settings import annotator_settings, schema
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
-from trueup.settings.schema import Setting, settings_in
 from trueup.settings.validation import Model, SettingProblem, SettingsError, same, validate
 from trueup.words import did_you_mean, logger, named
 
@@ -177,16 +176,16 @@ def unknown(name: str, info: MethodInfo) -> str:
     """Say that a dotted name is no setting, and which one was meant."""
     if name.partition(".")[0] == "reference" and "reference" not in info.settings.model_fields:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
-    known = [setting.path for setting in (*settings_in(info.settings), *run_settings())]
+    known = [setting.path for setting in (*schema.settings_in(info.settings), *run_settings())]
     close = SHORT_NAMES.get(name)
     named_so = [*known, *names_of_trl(info)]
     hint = f"; did you mean {close}?" if close in known else did_you_mean(name, named_so)
     return f"{named(name)} is not a setting of method {info.name} or of a run{hint}"
 
 
-def run_settings() -> list[Setting]:
+def run_settings() -> list[schema.Setting]:
     """List every setting of a run that can be given, the short ones too."""
-    found = settings_in(RunSettings)
+    found = schema.settings_in(RunSettings)
     place = next(number for number, setting in enumerate(found) if setting.path == "annotator")
     about = f"An annotator that scores, by one name: {annotator_settings.REWARD_FORMS}."
     reward = replace(found[place], path="reward", description=about)
@@ -221,7 +220,7 @@ def told_settings(resolved: Resolved) -> dict[str, Any]:
     settings, plain = resolved.settings, dump(resolved)
     vain = {
         one.path
-        for one in settings_in(RunSettings)
+        for one in schema.settings_in(RunSettings)
         if (one.role.affects == "nothing" and not one.role.held_out)
         or (one.role.sources and settings.source not in one.role.sources)
         or (one.role.gathers and not settings.gathers)

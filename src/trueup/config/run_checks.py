@@ -17,8 +17,7 @@ from trueup.errors import InputError
 from trueup.feedback import containers, tables
 from trueup.methods.method import MethodInfo, reference_of
 from trueup.references.choices import TrustRegion
-from trueup.settings import annotator_settings, data_settings, gathering_settings
-from trueup.settings.run_settings import RunSettings, WatchSettings
+from trueup.settings import annotator_settings, data_settings, gathering_settings, run_settings
 from trueup.words import as_given, did_you_mean, logger
 
 INSTEAD = {
@@ -39,7 +38,7 @@ def refuse_source(info: MethodInfo, source: object) -> None:
     raise InputError(f"source {source} is refused, as method {info.name} learns from {learns}: {instead}")
 
 
-def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSettings) -> None:
+def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: run_settings.RunSettings) -> None:
     """Refuse a run whose parts do not fit each other, as far as its settings tell."""
     if settings.reward_kl and "kl_coef" in type(method_settings).model_fields:
         raise InputError(
@@ -62,7 +61,7 @@ def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSet
         _refuse_unused(info, settings)
 
 
-def _refuse_metric(info: MethodInfo, settings: RunSettings, metric: str) -> None:
+def _refuse_metric(info: MethodInfo, settings: run_settings.RunSettings, metric: str) -> None:
     """Refuse a metric of the best step that the run does not measure, or once only, or of which no value is better."""
     figures = (
         *(info.figures if info.evaluates else ()),
@@ -96,7 +95,7 @@ def _refuse_metric(info: MethodInfo, settings: RunSettings, metric: str) -> None
         )
 
 
-def _refuse_adapter(method_settings: BaseModel, settings: RunSettings) -> None:
+def _refuse_adapter(method_settings: BaseModel, settings: run_settings.RunSettings) -> None:
     reference, lora = reference_of(method_settings), settings.lora
     if lora and lora.dora and isinstance(reference, TrustRegion) and reference.alpha < 1:
         raise InputError(
@@ -126,7 +125,7 @@ def _refuse_what_needs_all(info: MethodInfo, method_settings: BaseModel, source:
         )
 
 
-def _refuse_gathering(info: MethodInfo, settings: RunSettings) -> None:
+def _refuse_gathering(info: MethodInfo, settings: run_settings.RunSettings) -> None:
     assert settings.annotator is not None  # the settings themselves see to that
     kind, compares = settings.annotator.kind, settings.annotator.gives == "comparisons"
     if info.needs_scores and compares:
@@ -156,7 +155,7 @@ def _refuse_gathering(info: MethodInfo, settings: RunSettings) -> None:
         )
 
 
-def _refuse_unused(info: MethodInfo, settings: RunSettings) -> None:
+def _refuse_unused(info: MethodInfo, settings: run_settings.RunSettings) -> None:
     of_method = nest(flatten(info.defaults)).get("sampler", {})
     default = vars(gathering_settings.SamplerSettings(**of_method))
     differing = [name for name, one in vars(settings.sampler).items() if one != default[name]]
@@ -170,7 +169,7 @@ def _refuse_unused(info: MethodInfo, settings: RunSettings) -> None:
         )
 
 
-def check_inputs(settings: RunSettings) -> RunSettings:
+def check_inputs(settings: run_settings.RunSettings) -> run_settings.RunSettings:
     """Check the model's folder, files, annotator, chat template and output folder; return the settings, each model of
     the hub with the commit at which it was fetched."""
     check_output(settings.output)
@@ -194,7 +193,7 @@ def check_inputs(settings: RunSettings) -> RunSettings:
     return settings.model_copy(update=changed)
 
 
-def _check_4_bits(settings: RunSettings, folder: str) -> None:
+def _check_4_bits(settings: run_settings.RunSettings, folder: str) -> None:
     if not settings.quantize and not model_folder.is_quantized(model_folder.base_folder(folder)):
         return
     if settings.lora is None and not model_folder.is_adapter(folder):
@@ -204,7 +203,7 @@ def _check_4_bits(settings: RunSettings, folder: str) -> None:
     model_folder.refuse_without_package(f"quantize {settings.quantize}" if settings.quantize else folder)
 
 
-def _check_gathering(settings: RunSettings) -> dict[str, Any]:
+def _check_gathering(settings: run_settings.RunSettings) -> dict[str, Any]:
     """What samples and judges, each model of the hub with its commit; a replay needs neither."""
     for name in settings.prompts:
         if not name.startswith(f"{model_folder.WORLD}:"):
@@ -239,7 +238,7 @@ Choice = annotator_settings.AnnotatorChoice
 
 
 def check_annotator(
-    choice: Choice, *, trust_remote_code: bool, least: float = WatchSettings().accuracy
+    choice: Choice, *, trust_remote_code: bool, least: float = run_settings.WatchSettings().accuracy
 ) -> Choice:
     """Check what an annotator is made of; return the choice, a model of the hub with its commit.
     Warns of a reward model that orders less than the share `least` of its pairs rightly."""
@@ -316,7 +315,7 @@ def check_file(name: str, what: str) -> None:
         raise InputError(f"{name} cannot be read by this user")
 
 
-def weak_reward(settings: RunSettings) -> str:
+def weak_reward(settings: run_settings.RunSettings) -> str:
     """See `model_folder.at_chance`, of the reward model that a run asks; empty where it asks none."""
     if settings.annotator is None or settings.source == "replay":
         return ""

@@ -12,12 +12,10 @@ from trueup.config.trl_rows import NAMES, Row, Rule, Translated, Values, flag, p
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
 from trueup.metrics import FIGURES, GREATER, TRACKERS
-from trueup.settings.annotator_settings import reward_layer
-from trueup.settings.run_settings import Schedule
-from trueup.settings.validation import convert
+from trueup.settings import annotator_settings, run_settings, validation
 from trueup.words import as_given, one_of
 
-SCHEDULES = (*get_args(Schedule), "constant_with_warmup")
+SCHEDULES = (*get_args(run_settings.Schedule), "constant_with_warmup")
 
 RULES: list[Row] = []
 
@@ -42,8 +40,8 @@ def _data_set(given: Values, method: MethodInfo) -> Translated:
 def _batch(given: Values, method: MethodInfo) -> Translated:
     """`batch_size` is their product (8 and 1 where left out)"""
     per_device, accumulation = "per_device_train_batch_size", "gradient_accumulation_steps"
-    size = convert(int, per_device, given.get(per_device, 8))
-    times = convert(int, accumulation, given.get(accumulation, 1))
+    size = validation.convert(int, per_device, given.get(per_device, 8))
+    times = validation.convert(int, accumulation, given.get(accumulation, 1))
     note = f"batch_size is {size * times}: {per_device} {size} times {accumulation} {times}, on one device"
     return Translated({"batch_size": size * times}, (note,))
 
@@ -52,7 +50,7 @@ def _batch(given: Values, method: MethodInfo) -> Translated:
 def _length(given: Values, method: MethodInfo) -> Translated:
     """`steps` if max_steps is above 0, else `epochs`"""
     epochs = {"epochs": given["num_train_epochs"]} if "num_train_epochs" in given else {}
-    if "max_steps" not in given or convert(int, "max_steps", given["max_steps"]) <= 0:
+    if "max_steps" not in given or validation.convert(int, "max_steps", given["max_steps"]) <= 0:
         return Translated(epochs)
     over = ("num_train_epochs has no effect: max_steps goes before it",)
     return Translated({"steps": given["max_steps"]}, over if epochs else ())
@@ -70,7 +68,7 @@ def _schedule(given: Values, method: MethodInfo) -> Translated:
 @_rule("warmup_steps")
 def _warm_up(given: Values, method: MethodInfo) -> Translated:
     """`warmup_steps`, or `warmup_ratio` if below 1"""
-    steps = convert(float, "warmup_steps", given["warmup_steps"])
+    steps = validation.convert(float, "warmup_steps", given["warmup_steps"])
     if 0 < steps < 1:
         note = f"warmup_steps {steps:g}, below 1, is taken as warmup_ratio"
         return Translated({"warmup_ratio": steps}, (note,))
@@ -140,7 +138,7 @@ def _loss_type(given: Values, method: MethodInfo) -> Translated:
     left out hinge gives `beta: 0.1` and robust `label_smoothing: 0.0`"""
     if len(several := _several(given["loss_type"])) != 1:
         raise InputError(f"loss_type {as_given(given['loss_type'])} is not offered: a method has one loss")
-    loss = convert(str, "loss_type", several[0])
+    loss = validation.convert(str, "loss_type", several[0])
     names = method.choices("objective")
     objectives = {loss: name for name in names for loss in METHODS[name].trl_loss.split()[:1]}
     if loss in objectives:
@@ -164,7 +162,7 @@ def _alpha(given: Values, method: MethodInfo) -> Translated:
     name = "f_alpha_divergence_coef"
     if "divergence" not in method.settings.model_fields:
         return Translated(notes=(f"{name} has no effect: the loss has the reverse KL",))
-    return Translated({"alpha": 1 - convert(float, name, given[name])})
+    return Translated({"alpha": 1 - validation.convert(float, name, given[name])})
 
 
 @_rule("use_weighting", becomes=False)
@@ -226,7 +224,7 @@ def _trackers(given: Values, method: MethodInfo) -> Translated:
 def _best(given: Values, method: MethodInfo) -> Translated:
     """`keep_best` if load_best_model_at_end is true: `eval_loss` where no metric is named, whose name may lack its
     `eval_`; whether greater is better is known of it, and must agree; `early_stopping` is the patience"""
-    name = convert(str, "metric_for_best_model", given.get("metric_for_best_model", "loss"))
+    name = validation.convert(str, "metric_for_best_model", given.get("metric_for_best_model", "loss"))
     metric = name if name.startswith(("eval_", "online/")) else f"eval_{name}"
     better = FIGURES.get(metric.removeprefix("eval_"), ("", ""))[1]
     greater = flag(given, "greater_is_better")
@@ -249,9 +247,12 @@ def _reward(given: Values, method: MethodInfo) -> Translated:
     if "reward_funcs" not in given:
         return _idle(given, "reward_funcs")
     names, weights = _several(given["reward_funcs"]), _several(given.get("reward_weights", 1))
-    if len(names) == 1 and convert(float, "reward_weights", weights[0]) == 1:
+    if len(names) == 1 and validation.convert(float, "reward_weights", weights[0]) == 1:
         return Translated({"reward": names[0]})
-    made = {"annotator": "weighted", "annotator.of": [reward_layer(str(name)) for name in names]}
+    made = {
+        "annotator": "weighted",
+        "annotator.of": [annotator_settings.reward_layer(str(name)) for name in names],
+    }
     return Translated(made | ({"annotator.weights": weights} if "reward_weights" in given else {}))
 
 
@@ -262,7 +263,7 @@ def _clipped_reward(given: Values, method: MethodInfo) -> Translated:
     ends = both if isinstance(both, list | tuple) else str(both).split(",")
     if len(ends) != 2:
         raise InputError(f"reward_clip_range must be two numbers; got {as_given(both)}")
-    low, high = (convert(float, "reward_clip_range", one) for one in ends)
+    low, high = (validation.convert(float, "reward_clip_range", one) for one in ends)
     if low != -high:
         alike = "rewards are clipped to -c and c alike"
         raise InputError(f"reward_clip_range {low:g} to {high:g} is not offered: {alike}")

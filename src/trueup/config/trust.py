@@ -16,13 +16,11 @@ from typing import Any
 
 from filelock import FileLock
 
-from trueup.config.layers import Layer, flatten, read_yaml
-from trueup.config.resolve import RUN_FILE, read_layers
+from trueup.config import layers, resolve
 from trueup.errors import InputError
 from trueup.files import cache_folder, config_folder, replaced_file
 from trueup.methods import MethodInfo
-from trueup.settings import annotator_kinds, annotator_settings, gathering_settings
-from trueup.settings.validation import same
+from trueup.settings import annotator_kinds, annotator_settings, gathering_settings, validation
 from trueup.words import logger
 
 SEALED_FILE = "sealed.json"
@@ -38,24 +36,28 @@ ADDRESS, VARIABLE = "base_url", "key_variable"
 SAMPLERS = gathering_settings.SamplerSettings.model_fields[VARIABLE].default
 
 
-def unnamed(layer: Layer, named: Layer) -> list[str]:
+def unnamed(layer: layers.Layer, named: layers.Layer) -> list[str]:
     """What plain settings run or send, for messages; without what the person at the keyboard named beside them."""
     layer, named, found = _spread(layer), _spread(named), []
     for name, value in layer.items():
         whose, _, last = name.rpartition(".")
-        if last in CODE and not same(value or False, False) and not same(value, named.get(name)):
+        if (
+            last in CODE
+            and not validation.same(value or False, False)
+            and not validation.same(value, named.get(name))
+        ):
             found.append(f"{name} {value!a} ({CODE[last]})")
         if last == ADDRESS and value:
             default = SAMPLERS if whose == "sampler" else annotator_kinds.EndpointAnnotator.key_variable
             variable = f"{whose}.{VARIABLE}"
             sent = layer.get(variable, default)
-            if not same(value, named.get(name)) or sent not in (default, named.get(variable)):
+            if not validation.same(value, named.get(name)) or sent not in (default, named.get(variable)):
                 key = f"the key in the environment variable {sent!a}, {variable}"
                 found.append(f"{name} {value!a} (gets texts, and {key})")
     return found
 
 
-def _spread(layer: Layer) -> Layer:
+def _spread(layer: layers.Layer) -> layers.Layer:
     """The layer with the settings of each of several annotators: `annotator.of.0.function`."""
     found = dict(layer)
     for name, several in layer.items():
@@ -70,8 +72,8 @@ def _spread(layer: Layer) -> Layer:
 def refuse_run(run: str | Path, info: MethodInfo, named: Mapping[str, Any], *, trusted: bool) -> None:
     """Refuse to go on with a run of another user or machine that would run code or send a key, unless that was named.
     `trusted`: it may; the run counts as this user's own from here on."""
-    layer = flatten(read_yaml(Path(run) / RUN_FILE)[0]["settings"])
-    told = unnamed(layer, read_layers(info, None, named).layer)
+    layer = layers.flatten(layers.read_yaml(Path(run) / resolve.RUN_FILE)[0]["settings"])
+    told = unnamed(layer, resolve.read_layers(info, None, named).layer)
     if not told or is_own(run, layer):
         return
     _refuse(f"{run} was not begun here by this user", told, trusted=trusted)
@@ -83,8 +85,8 @@ def refuse_run(run: str | Path, info: MethodInfo, named: Mapping[str, Any], *, t
 
 def refuse_config(path: str | Path, info: MethodInfo, named: Mapping[str, Any], *, trusted: bool) -> None:
     """Refuse a file of settings of somebody else, where it would run code or send a key; say so of one's own."""
-    values, _ = read_yaml(path)
-    told = unnamed(read_layers(info, path, {}).layer, read_layers(info, None, named).layer)
+    values, _ = layers.read_yaml(path)
+    told = unnamed(resolve.read_layers(info, path, {}).layer, resolve.read_layers(info, None, named).layer)
     if told and (why := _not_own(Path(path), values)):
         _refuse(f"{path} {why}", told, trusted=trusted)
     elif told:
@@ -94,7 +96,7 @@ def refuse_config(path: str | Path, info: MethodInfo, named: Mapping[str, Any], 
 def _not_own(path: Path, values: Mapping[str, Any]) -> str:
     """Why a file is not this user's alone; empty where it is."""
     if isinstance(values.get("method_settings"), dict) and isinstance(values.get("settings"), dict):
-        own = path.name == RUN_FILE and is_own(path.parent, flatten(values["settings"]))
+        own = path.name == resolve.RUN_FILE and is_own(path.parent, layers.flatten(values["settings"]))
         return "" if own else "is the record of a run that was not begun here by this user"
     if os.name != "posix":
         return ""
@@ -115,7 +117,7 @@ def _refuse(what: str, told: list[str], *, trusted: bool) -> None:
     logger.warning(f"{what}, and is trusted with: {'; '.join(told)}")
 
 
-def is_own(run: str | Path, layer: Layer) -> bool:
+def is_own(run: str | Path, layer: layers.Layer) -> bool:
     """Whether this user began a run, and what decides its result is as it was then."""
     content = sealed_content(run)
     signed, expected = content.pop(SIGNED, None), signature(content, layer, make=False)
@@ -123,7 +125,7 @@ def is_own(run: str | Path, layer: Layer) -> bool:
     return known and hmac.compare_digest(signed.encode(), expected.encode())
 
 
-def signature(sealed: Mapping[str, Any], layer: Layer, *, make: bool = True) -> str:
+def signature(sealed: Mapping[str, Any], layer: layers.Layer, *, make: bool = True) -> str:
     """Of what decides a run's result and what it may run and send; empty where there is no secret."""
     secret = _secret(make=make)
     names = {*CODE, ADDRESS, VARIABLE}

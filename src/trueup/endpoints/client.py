@@ -21,12 +21,11 @@ from anyio.from_thread import start_blocking_portal
 
 from trueup import stop
 from trueup.endpoints import addresses
-from trueup.endpoints.addresses import Refused, Sent, Transient
 from trueup.endpoints.key import Key, redact
 from trueup.errors import AnnotatorError, Stopped
 from trueup.words import counted, logger
 
-__all__ = ["Clock", "Endpoint", "Refused"]
+Refused = addresses.Refused
 STOP_SECONDS = 0.1
 """How often it is looked whether the user asked to stop."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -40,8 +39,8 @@ LONGEST_ANSWER = 2**26
 PART = 2**16
 
 Body = Mapping[str, Any]
-Read = Callable[[httpx2.Response, Sent], dict[str, Any]]
-Numbered = tuple[int, dict[str, Any] | Refused]
+Read = Callable[[httpx2.Response, addresses.Sent], dict[str, Any]]
+Numbered = tuple[int, dict[str, Any] | addresses.Refused]
 Answers = Generator[Numbered, None, None]
 
 
@@ -102,14 +101,14 @@ class Endpoint:
         """The JSON at a path; None where there is none."""
         try:
             return self._one("GET", path, None, addresses.read_probe)
-        except Refused:
+        except addresses.Refused:
             return None
 
     def has(self, path: str) -> bool:
         """Whether the server knows a path, for whatever method."""
         try:
             self._one("GET", path, None, addresses.read_probe)
-        except Refused as error:
+        except addresses.Refused as error:
             return error.reason != "404"
         return True
 
@@ -120,7 +119,7 @@ class Endpoint:
 
     def _one(self, method: str, path: str, body: Body | None, read: Read) -> dict[str, Any]:
         ((_, answer),) = self._exchange(method, path, [body], read)
-        if isinstance(answer, Refused):
+        if isinstance(answer, addresses.Refused):
             raise answer
         return answer
 
@@ -168,7 +167,7 @@ class Endpoint:
             verify=self._verify,
         )
 
-    def sent(self) -> Sent:
+    def sent(self) -> addresses.Sent:
         """What there is to know of a request that is answered now."""
         if self.key is None:
             admission = "no key was sent; give one, or look at the server"
@@ -177,9 +176,9 @@ class Endpoint:
         else:
             admission = f"check the key in {self.key.origin}"
         without_key = self.key.hidden_in_json if self.key is not None else lambda value: value
-        return Sent(self.redact, without_key, admission, self.clock.today())
+        return addresses.Sent(self.redact, without_key, admission, self.clock.today())
 
-    def tell(self, url: str, error: Transient) -> None:
+    def tell(self, url: str, error: addresses.Transient) -> None:
         """Log why a request is sent again, once for each kind of reason."""
         kind = error.what.split(":")[0]
         if kind not in self._told:
@@ -208,7 +207,7 @@ class _Batch:
             for number, content in waiting:
                 try:
                     self.put((number, await self.answer(content)))
-                except Refused as error:
+                except addresses.Refused as error:
                     self.put((number, error))
                 except AnnotatorError as error:
                     self.failure = self.failure or error
@@ -237,7 +236,7 @@ class _Batch:
             url = address.base_url + self.path
             try:
                 return await self.attempt(address, content, max(LEAST_TIME, min(endpoint.timeout, left)))
-            except Transient as transient:
+            except addresses.Transient as transient:
                 error = transient
             except AnnotatorError as lasting:
                 if endpoint.addresses.leave_out(address, lasting):
@@ -270,7 +269,7 @@ class _Batch:
         address.under_way += 1
         try:
             answer = await self.sent(address.base_url, content, seconds)
-        except Refused:
+        except addresses.Refused:
             address.failures = 0
             raise
         finally:
@@ -283,7 +282,7 @@ class _Batch:
             with anyio.fail_after(seconds):
                 response = await self.received(base_url, content)
         except TimeoutError:
-            raise Transient(
+            raise addresses.Transient(
                 f"no answer within {seconds:g} seconds", "look at the server, or give a longer timeout"
             ) from None
         except (httpx2.TransportError, httpx2.DecodingError, httpx2.InvalidURL, OSError) as error:
@@ -319,7 +318,7 @@ class _Batch:
                 self.pauses.discard(scope)
 
 
-def _broken(error: Exception, redact: Callable[[str], str]) -> Transient | AnnotatorError:
+def _broken(error: Exception, redact: Callable[[str], str]) -> addresses.Transient | AnnotatorError:
     """What a connection that could not be made or used means."""
     said = addresses.excerpt(redact(str(error))) or type(error).__name__
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError):
@@ -330,7 +329,7 @@ def _broken(error: Exception, redact: Callable[[str], str]) -> Transient | Annot
             "in SSL_CERT_FILE"
         )
     if isinstance(error, httpx2.ConnectError):
-        return Transient(
+        return addresses.Transient(
             f"no connection: {said}", "check base_url, and that the server is running", gone=True
         )
-    return Transient(f"the connection broke: {said}", "look at the server", gone=True)
+    return addresses.Transient(f"the connection broke: {said}", "look at the server", gone=True)

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from trueup.errors import InputError
-from trueup.feedback.fields import described, given, meaning, opposite
-from trueup.feedback.json_rows import FileRow
+from trueup.feedback import fields, json_rows
 from trueup.feedback.layouts.layout import LABELS, SCORES
 from trueup.words import did_you_mean, listed, printable
 
@@ -52,7 +51,7 @@ class Table:
     def called(self) -> Mapping[str, str]:
         return {theirs: ours for ours, theirs in self.columns.items()}
 
-    def rows(self, rows: Iterator[FileRow], path: str) -> Iterator[FileRow]:
+    def rows(self, rows: Iterator[json_rows.FileRow], path: str) -> Iterator[json_rows.FileRow]:
         """The rows under our names, with labels of our kind."""
         checked = False
         for row in rows:
@@ -61,13 +60,13 @@ class Table:
                 checked = True
             yield self.row(row, path)
 
-    def row(self, row: FileRow, path: str) -> FileRow:
+    def row(self, row: json_rows.FileRow, path: str) -> json_rows.FileRow:
         try:
             return row if row.error else self._translated(row, path)
         except InputError as error:
-            return FileRow(row.number, error=str(error))
+            return json_rows.FileRow(row.number, error=str(error))
 
-    def check(self, row: FileRow, path: str) -> None:
+    def check(self, row: json_rows.FileRow, path: str) -> None:
         """Refuse a first row that lacks a column."""
         names = [*row.value, *row.empty]
         for ours, theirs in self.columns.items():
@@ -78,7 +77,7 @@ class Table:
                     f"{listed(map(printable, names), 12)}{near}"
                 )
 
-    def _translated(self, row: FileRow, path: str) -> FileRow:
+    def _translated(self, row: json_rows.FileRow, path: str) -> json_rows.FileRow:
         ours = self.called
         inside = {name: theirs for name, theirs in self.columns.items() if theirs not in row.value}
         opened = {*self.columns, *(theirs.partition(".")[0] for theirs in inside.values())} - {*ours}
@@ -101,7 +100,9 @@ class Table:
             return float(meant) if key in SCORES else meant
         if isinstance(value, bool) or key in SCORES:
             return value
-        found = f"found {described(value)}, of which values says nothing (it has {', '.join(self.values)})"
+        found = (
+            f"found {fields.described(value)}, of which values says nothing (it has {', '.join(self.values)})"
+        )
         raise InputError(f"{where}: {key}: {found}")
 
 
@@ -143,7 +144,7 @@ def table_of(settings: Described | None) -> Table:
         return AS_IT_IS
     names = dict(one.split("=", 1) for one in settings.columns)
     meanings = dict(one.rsplit("=", 1) for one in settings.values)
-    return Table(names, {spelled(name): json.loads(meaning.lower()) for name, meaning in meanings.items()})
+    return Table(names, {spelled(name): json.loads(meant.lower()) for name, meant in meanings.items()})
 
 
 def guessed(row: Mapping[str, object]) -> str:
@@ -158,15 +159,15 @@ def guessed(row: Mapping[str, object]) -> str:
         return ""
     used += [] if sides else [one for one in ("label", "score") if one in found][:1]
     pairs = [f"{ours}={found[ours]}" for ours in used if found.get(ours, ours) != ours]
-    told = [given("columns", *pairs)] if pairs else []
+    told = [fields.given("columns", *pairs)] if pairs else []
     if pairs and "label" in used:
         label = row[found["label"]]
-        meant = opposite(label)
+        meant = fields.opposite(label)
         if words_of(found["label"]) & AGAINST:
             bad, good = meant or (("true", "false") if isinstance(label, bool) else ("1", "0"))
-            told.append(given("values", f"{bad}=false", f"{good}=true"))
+            told.append(fields.given("values", f"{bad}=false", f"{good}=true"))
         elif meant:
-            told.append(meaning(*meant))
+            told.append(fields.meaning(*meant))
     return " ".join(told)
 
 

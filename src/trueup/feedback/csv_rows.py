@@ -14,9 +14,8 @@ from itertools import chain, islice, tee
 from pathlib import PurePath
 
 from trueup.errors import InputError
-from trueup.feedback.json_rows import FileRow, LoadedFile, checked, decoded, parsed, too_many_keys
+from trueup.feedback import json_rows, turns
 from trueup.feedback.layouts.known import LAYOUTS
-from trueup.feedback.turns import python_value
 from trueup.words import counted, listed, printable, shortened
 
 SUFFIXES = (".csv", ".tsv")
@@ -34,13 +33,13 @@ Record = tuple[int, str, list[str] | str]
 Kind = Callable[[str], object]
 
 
-def is_csv(file: LoadedFile) -> bool:
+def is_csv(file: json_rows.LoadedFile) -> bool:
     """Whether a file is CSV: its name says so, and its content is not JSON."""
     name = PurePath(file.path.lower().removesuffix(".gz"))
     return name.suffix in SUFFIXES and not file.beginning().startswith((b"{", b"["))
 
 
-def csv_rows(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
+def csv_rows(file: json_rows.LoadedFile, called: Mapping[str, str]) -> Iterator[json_rows.FileRow]:
     """One row a record, with the number of the line it begins on; an empty field is a key that is not there."""
     found = records(file)
     if not (header := next(found, None)):
@@ -53,10 +52,10 @@ def csv_rows(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
         try:
             yield as_row(record, names, kinds, file.path)
         except InputError as error:
-            yield FileRow(record[0], error=str(error))
+            yield json_rows.FileRow(record[0], error=str(error))
 
 
-def records(file: LoadedFile) -> Iterator[Record]:
+def records(file: json_rows.LoadedFile) -> Iterator[Record]:
     """The records of a file, the header first; blank lines are none. A quote that is never closed is fatal."""
     # Bytes that are not UTF-8 are carried along, so that one bad line does not shift the quotes of those after it.
     text = io.TextIOWrapper(file.rewound(), "utf-8", "surrogateescape", newline="")
@@ -109,7 +108,7 @@ def column_names(header: Record, path: str) -> list[str]:
     """The names in the header; a column without a name, as an index has, is named by its place."""
     line = header[0]
     names = [name.strip() or f"column {place}" for place, name in enumerate(sound(header, path), start=1)]
-    if problem := too_many_keys(len(names), "the header"):
+    if problem := json_rows.too_many_keys(len(names), "the header"):
         raise InputError(f"{path}:{line}: {problem}")
     if repeated := sorted(name for name, number in Counter(names).items() if number > 1):
         raise InputError(
@@ -122,13 +121,13 @@ def column_names(header: Record, path: str) -> list[str]:
 def sound(record: Record, path: str) -> list[str]:
     """The fields of a record, which are UTF-8 and can be told apart."""
     line, text, fields = record
-    decoded(text.encode("utf-8", "surrogateescape"), path, line)
+    json_rows.decoded(text.encode("utf-8", "surrogateescape"), path, line)
     if isinstance(fields, str):
         raise InputError(f"{path}:{line}: {fields}")
     return fields
 
 
-def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> FileRow:
+def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> json_rows.FileRow:
     line, fields = record[0], sound(record, path)
     if len(fields) != len(names):
         raise InputError(
@@ -138,7 +137,9 @@ def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> Fi
         )
     given = zip(names, kinds, fields, strict=True)
     value = {name: kind(field) for name, kind, field in given if field}
-    return replace(checked(value, line, path), empty=tuple(name for name in names if name not in value))
+    return replace(
+        json_rows.checked(value, line, path), empty=tuple(name for name in names if name not in value)
+    )
 
 
 def kinds_of(names: list[str], rows: Iterable[list[str] | str]) -> list[Kind]:
@@ -176,9 +177,9 @@ def as_nested(field: str) -> object:
     if text[:1] not in ("[", "{"):
         return field
     try:
-        return parsed(text)
+        return json_rows.parsed(text)
     except json.JSONDecodeError as error:
-        printed = python_value(text) if error.msg != "Extra data" else None
+        printed = turns.python_value(text) if error.msg != "Extra data" else None
         return field if printed is None else printed
 
 

@@ -13,8 +13,7 @@ from trueup.batch.encode import UNSPELLED, EncodedGroup, Encoder, Limits
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
 from trueup.feedback.turns import Turns, as_messages
-from trueup.inspection.findings import KINDS, PARTS, Finding, MessageKeys, problem
-from trueup.inspection.statistics import Lengths
+from trueup.inspection import findings, statistics
 from trueup.models.tokenizer import LoadedTokenizer, load_tokenizer
 from trueup.settings.command_settings import InspectSettings
 
@@ -120,8 +119,8 @@ class EncodedFeedback:
     def __init__(self, examples: Iterable[Example], coding: Coding, *, training: int = sys.maxsize) -> None:
         self.coding, self.training = coding, training
         self.found: dict[tuple[str, str, str], list[tuple[Example, str]]] = {}
-        self.keys = {part: MessageKeys(coding.tokenizer) for part in PARTS}
-        self.lengths: list[Lengths | None] = []
+        self.keys = {part: findings.MessageKeys(coding.tokenizer) for part in findings.PARTS}
+        self.lengths: list[statistics.Lengths | None] = []
         """Of each example, before anything is cut, with ends of responses; None where it cannot be encoded."""
         self.responses = self.responses_cut = self.prompts_cut = self.too_long = 0
         self.template_seen = False
@@ -150,9 +149,9 @@ class EncodedFeedback:
 
     @property
     def part(self) -> str:
-        return PARTS[len(self.lengths) >= self.training]
+        return findings.PARTS[len(self.lengths) >= self.training]
 
-    def _example(self, example: Example) -> Lengths | None:
+    def _example(self, example: Example) -> statistics.Lengths | None:
         group = all_responses(example)
         uncut = self.coding.uncut.encode(group)
         if isinstance(uncut, Discarded):
@@ -160,12 +159,12 @@ class EncodedFeedback:
             return None
         tokens = uncut.tokens
         self._look(example, uncut)
-        lengths = Lengths(len(tokens.prompt), tuple(len(row.ids) for row in tokens.responses))
+        lengths = statistics.Lengths(len(tokens.prompt), tuple(len(row.ids) for row in tokens.responses))
         self.responses += len(tokens.responses)
         self._cut(example, lengths)
         return lengths
 
-    def _cut(self, example: Example, lengths: Lengths) -> None:
+    def _cut(self, example: Example, lengths: statistics.Lengths) -> None:
         """Only what is over a limit is encoded again, as training does it."""
         limits = self.coding.encoder.limits
         most_prompt = limits.max_length if limits.max_prompt_length is None else limits.max_prompt_length
@@ -251,24 +250,24 @@ class EncodedFeedback:
         if not (text.endswith(ends) or text.rstrip().endswith(ends)):
             self.found["template-without-end", "", ""] = []
 
-    def _of_tokenizer(self) -> Iterator[Finding]:
+    def _of_tokenizer(self) -> Iterator[findings.Finding]:
         loaded, tokenizer = self.coding.loaded, self.coding.tokenizer
         if loaded.vocabulary is not None and len(tokenizer) > loaded.vocabulary:
             about = f"{len(tokenizer)} tokens, but the model {loaded.vocabulary}"
-            yield problem("vocabulary", about=about)
+            yield findings.problem("vocabulary", about=about)
         if tokenizer.pad_token_id in loaded.end_ids:
-            yield problem("padding-is-end")
+            yield findings.problem("padding-is-end")
 
-    def _problems(self) -> Iterator[Finding]:
+    def _problems(self) -> Iterator[findings.Finding]:
         for part, keys in self.keys.items():
             for key, examples in keys.unused():
                 self.found["unused-message-key", words.printable(key), part] = [(one, "") for one in examples]
-        order, parts = list(KINDS), ("", *PARTS)
+        order, parts = list(findings.KINDS), ("", *findings.PARTS)
         by_place = sorted(self.found, key=lambda one: (order.index(one[0]), parts.index(one[2]), one[1]))
         for kind, about, part in by_place:
             places = self.found[kind, about, part]
             details = [detail for _, detail in places if detail]
-            yield problem(kind, [one.origin for one, _ in places], details, about, part or None)
+            yield findings.problem(kind, [one.origin for one, _ in places], details, about, part or None)
 
     def _add(self, kind: str, example: Example, about: str = "", detail: str = "") -> None:
         self.found.setdefault((kind, about, self.part), []).append((example, detail))

@@ -10,10 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from trueup import python_objects
 from trueup.errors import AnnotatorError, InputError
-from trueup.settings import annotator_kinds, schema
+from trueup.settings import annotator_kinds, schema, validation
 from trueup.settings.annotator_kinds import AnnotatorKind, Comparing, Gives, Scoring, Share
-from trueup.settings.schema import STRICT_DATACLASS, Text
-from trueup.settings.validation import same
 from trueup.words import as_given, did_you_mean
 
 CRITERIA = {
@@ -49,7 +47,7 @@ def spelled(given: Any) -> Any:
 Member = Annotated[Comparing | Scoring, Field(discriminator="kind"), BeforeValidator(spelled)]
 
 
-@dataclass(frozen=True, config=STRICT_DATACLASS)
+@dataclass(frozen=True, config=schema.STRICT_DATACLASS)
 class JuryAnnotator:
     """Several annotators that judge every pair, each by itself, and decide together."""
 
@@ -65,7 +63,7 @@ class JuryAnnotator:
     """Share of the judges that have to prefer the same response; else the pair is undecided."""
     instruction: str | None = None
     """What to prefer, in words, for those that are told nothing of their own."""
-    gold: Text | None = None
+    gold: schema.Text | None = None
     """A file of feedback with pairs of known answers, which are mixed in and say how often each judge is right."""
     gold_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Gold pairs mixed in for each example that is judged."""
@@ -103,7 +101,7 @@ def criterion_of(given: str) -> tuple[str, float]:
     return text, weight
 
 
-@dataclass(frozen=True, config=STRICT_DATACLASS)
+@dataclass(frozen=True, config=schema.STRICT_DATACLASS)
 class RubricAnnotator:
     """A rubric: judges rate each response by one criterion after the other; one score a response."""
 
@@ -117,7 +115,7 @@ class RubricAnnotator:
     criteria: schema.Texts = ()
     """What a response has to be, each with its weight behind an equals sign: helpfulness=2, or a sentence of yours.
     Those of a prompt's own (rubric) join them."""
-    file: Text | None = None
+    file: schema.Text | None = None
     """A file with further criteria, one on each line."""
 
     @model_validator(mode="after")
@@ -131,7 +129,7 @@ class RubricAnnotator:
         return self
 
 
-@dataclass(frozen=True, config=STRICT_DATACLASS)
+@dataclass(frozen=True, config=schema.STRICT_DATACLASS)
 class WeightedAnnotator:
     """Several annotators that score, added up by weights; one score a response."""
 
@@ -327,6 +325,6 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
 def _put(layer: dict[str, Any], setting: str, name: str, made: Mapping[str, Any]) -> None:
     for key, value in made.items():
         path = f"{setting}.{key}"
-        if path in layer and not same(layer[path], value):
+        if path in layer and not validation.same(layer[path], value):
             raise InputError(f"{name} and {path} {as_given(layer[path])} are both given and differ; give one")
         layer[path] = value

@@ -15,21 +15,22 @@ from urllib.parse import parse_qsl
 from trueup.errors import InputError
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.words import did_you_mean
-from trueup.world.language import Weights, gold, proxy, random_task, render
-from trueup.world.people import Rater, Reward, Writer, demonstrator, expert
+from trueup.world import language, people
 
 PROMPTS = "world:prompts"
 KINDS: Final = ("demonstrations", "pairs", "rankings", "points", "scores", "mixed")
 NUM_RESPONSES: Final = {"pairs": 2, "rankings": 4}
 """How many responses a prompt gets unless said; 1 where nothing stands here."""
-WRITERS: Final[dict[str, Writer]] = {"demonstrator": demonstrator, "expert": expert}
+WRITERS: Final[dict[str, people.Writer]] = {"demonstrator": people.demonstrator, "expert": people.expert}
 REDRAWS = 8
 """How often a writer is asked again when all responses to a prompt are equally good."""
 
 
 def prompts(count: int, seed: int = 0) -> tuple[str, ...]:
     """Prompts at random: row i depends on `seed` and i only."""
-    return tuple(render(random_task(_chance(seed, row, "prompt"))) for row in range(1, count + 1))
+    return tuple(
+        language.render(language.random_task(_chance(seed, row, "prompt"))) for row in range(1, count + 1)
+    )
 
 
 def examples(
@@ -40,9 +41,9 @@ def examples(
     responses: int | None = None,
     noise: float = 0.0,
     temperature: float = 0.0,
-    weights: Weights | None = None,
-    reward: Reward | None = None,
-    writer: Writer | None = None,
+    weights: language.Weights | None = None,
+    reward: people.Reward | None = None,
+    writer: people.Writer | None = None,
 ) -> tuple[Example, ...]:
     """`count` examples of one kind of feedback.
 
@@ -71,12 +72,12 @@ def examples(
     _check_range("temperature", temperature, 0)
     if reward is not None and weights is not None:
         raise InputError("weights belong to the gold reward; give weights or another reward, not both")
-    judged_by = reward or (partial(gold, weights=weights) if weights else gold)
-    annotator = Rater(judged_by, temperature, noise)
+    judged_by = reward or (partial(language.gold, weights=weights) if weights else language.gold)
+    annotator = people.Rater(judged_by, temperature, noise)
 
     def example(row: int, prompt: str) -> Example:
         shown = "demonstrations" if kind == "mixed" and row % 2 else "points" if kind == "mixed" else kind
-        author = writer or (expert if shown == "demonstrations" else demonstrator)
+        author = writer or (people.expert if shown == "demonstrations" else people.demonstrator)
         name = str(getattr(author, "__name__", type(author).__name__))
         chance = _chance(seed, row, "responses")
         written = author(prompt, num_responses, chance)
@@ -91,7 +92,7 @@ def examples(
 
 
 def _judge(
-    kind: str, prompt: str, written: tuple[str, ...], annotator: Rater, chance: Random, source: str
+    kind: str, prompt: str, written: tuple[str, ...], annotator: people.Rater, chance: Random, source: str
 ) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
     """What the annotator says of the responses to one prompt."""
     said: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -134,7 +135,7 @@ def from_name(name: str) -> tuple[Example, ...]:
     given = _given(name, query, _SETTINGS, f"; choose from {', '.join(_SETTINGS)}")
     weights = {key: given.pop(key) for key in ("helpfulness", "harmlessness", "brevity") if key in given}
     if weights:
-        given["weights"] = Weights(**weights)
+        given["weights"] = language.Weights(**weights)
     try:
         return examples(kind, **given)
     except InputError as error:
@@ -190,7 +191,7 @@ _SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
     **dict.fromkeys(("count", "seed", "responses"), (int, "a whole number")),
     **dict.fromkeys(("noise", "temperature"), _NUMBER),
     "writer": (WRITERS.__getitem__, "demonstrator or expert"),
-    "reward": ({"gold": None, "proxy": proxy}.__getitem__, "gold or proxy"),
+    "reward": ({"gold": None, "proxy": language.proxy}.__getitem__, "gold or proxy"),
     **dict.fromkeys(("helpfulness", "harmlessness", "brevity"), _NUMBER),
 }
 

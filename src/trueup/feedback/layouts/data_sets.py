@@ -5,12 +5,11 @@ import re
 from dataclasses import replace
 from itertools import combinations
 
-from trueup.feedback.canonical import json_list
+from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import RowValue
 from trueup.feedback.records import Comparison, Discarded, Example, Message, Prompt, Response
-from trueup.feedback.turns import RESPONSE_ROLES, messages
 
 
 def ultrafeedback(row: Field) -> Example | Discarded:
@@ -186,11 +185,11 @@ def extra_id_turns(row: Field, key: str) -> shapes.Turns:
 
 
 def unanswered(row: Field, key: str) -> shapes.Turns:
-    turns = messages(row[key])
-    if turns and turns[-1].role in RESPONSE_ROLES:
-        last = row[key].at(len(turns) - 1).at("role", turns[-1].role)
+    said = turns.messages(row[key])
+    if said and said[-1].role in turns.RESPONSE_ROLES:
+        last = row[key].at(len(said) - 1).at("role", said[-1].role)
         raise last.unexpected("a turn of the user: the responses follow it")
-    return turns
+    return said
 
 
 def a_or_b(row: Field) -> shapes.Verdict:
@@ -239,7 +238,7 @@ def up_to_verdict(row: Field, key: str) -> shapes.Turns:
 
 def texts_of(given: Field) -> list[str]:
     """A list of texts, or the JSON of one; a null in it, an answer that failed, is an empty text."""
-    return ["" if one.value is None else one.text() for one in json_list(given, "texts")]
+    return ["" if one.value is None else one.text() for one in canonical.json_list(given, "texts")]
 
 
 def arena_rounds(row: Field, key: str) -> shapes.Turns:
