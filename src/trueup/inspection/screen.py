@@ -224,8 +224,8 @@ class _Screen:
 def folded(text: str, width: int, indent: int) -> str:
     """Words as lines of at most `width` columns, later ones indented; a space within a word is a `BLANK`."""
     first, later = " " * indent, " " * (indent + 2)
-    whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-    lines = textwrap.wrap(text, width, initial_indent=first, subsequent_indent=later, **whole)
+    uncut: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    lines = textwrap.wrap(text, width, initial_indent=first, subsequent_indent=later, **uncut)
     return "\n".join(lines).replace(BLANK, " ")
 
 
