@@ -132,9 +132,14 @@ def test_divergence_is_that_of_the_distributions(folder: Path, tiny_model: Path,
     assert found["value"] == pytest.approx(fmean(exact), rel=0.15)
 
 
-def test_held_out_feedback_is_measured_by_file_and_against_others(folder: Path) -> None:
+def test_held_out_feedback_is_measured_by_file_and_against_others(folder: Path, capsys: Captured) -> None:
     more = [("--held-out", f"{name}.jsonl") for name in ("pairs", "rankings", "points")]
     found = evaluate("dpo", "--reward", "rewards.py:brevity", *sum(more, ()))
+    told = " ".join(capsys.readouterr().out.split())
+    assert (
+        "held-out feedback | pairs right | sure, off by | best of n | labels right | Brier of labels" in told
+    )
+    assert "implicit reward of dpo, rankings.jsonl |" in told and "reward, points.jsonl |" in told
     for measured in (found["models"][0]["implicit_reward"], found["reward_on_held_out"]):
         assert set(measured) == {"all", "pairs.jsonl", "rankings.jsonl", "points.jsonl"}
         assert measured["all"]["pairs"]["pairs"] == 24 + 3 * 24

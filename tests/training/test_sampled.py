@@ -74,6 +74,26 @@ def test_a_rubric_of_ones_own_scores_what_is_written(values: dict[str, Any], tmp
     assert any(name.startswith("eval_by.") and "criteria.txt" in name for name in sealed)
 
 
+@pytest.mark.parametrize("method", ["dpo", "rloo"])
+def test_prompts_that_are_trained_on_are_warned_of(
+    method: str, values: dict[str, Any], tmp_path: Path, told: list[str]
+) -> None:
+    """Of feedback, and of prompts that an online run samples responses to."""
+    if method == "rloo":
+        write_reward(tmp_path)
+        kept = {name: values[name] for name in ("eval_prompts", "eval_every")}
+        values = online(Path(values["model"]), tmp_path, tmp_path / "run", **kept)
+    known = Path((values.get("prompts") or values["data"])[0]).read_text().splitlines()[:3]
+    rows = [json.dumps({"prompt": json.loads(line)["prompt"]}) for line in known]
+    (tmp_path / "asked.jsonl").write_text("\n".join([*rows, '{"prompt": "another"}']))
+    small_runs.run_here(method, values | {"epochs": 0.5})
+    (line,) = [one for one in told if "also trained on" in one]
+    assert (
+        line.startswith("3 of 4 evaluation examples have a prompt") and "says little of new prompts" in line
+    )
+    assert lines(tmp_path / "run")
+
+
 @pytest.mark.parametrize("before", [3, 8])
 def test_a_run_that_was_broken_off_measures_the_same(
     values: dict[str, Any], tmp_path: Path, before: int

@@ -61,9 +61,10 @@ def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
     rewards = {f"implicit reward of {row['name']}": row.get("implicit_reward") for row in results["models"]}
     rewards["reward"] = results.get("reward_on_held_out")
     of_files = {f"{name}, {file}": one for name, own in rewards.items() for file, one in (own or {}).items()}
-    if of_files:
-        cells = [(name, [_at(one, way) for way in HELD_OUT.values()]) for name, one in of_files.items()]
-        yield Table("held-out feedback", list(HELD_OUT), cells)
+    ways = {name: way for name, way in HELD_OUT.items() if any(_at(one, way) for one in of_files.values())}
+    if ways:
+        cells = [(name, [_at(one, way) for way in ways.values()]) for name, one in of_files.items()]
+        yield Table("held-out feedback", list(ways), cells)
     for who in ("judged", "rewarded"):
         if rows := results.get(who):
             told = {f"{row['one']} against {row['other']}": _shown(row) for row in rows}

@@ -117,7 +117,7 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
         "panels": list(_panels(run, every)),
         "samples": samples,
         "samples_left": left,
-        "judge": page.Table("", (), [(name, [said]) for name, said in _judge(run)]),
+        "judge": page.Table("", (), [(name, [said]) for name, said in _judge(run)], words=True),
         "people": [(said, list(tables)) for said, tables in voters.of_votes(run, votes)] if votes else (),
         "reliability": _reliability(run.calibration),
         "evaluations": evaluations,
