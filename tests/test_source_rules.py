@@ -248,6 +248,13 @@ def test_few_lines_are_imports() -> None:
     assert sum(map(import_lines, sources)) <= IMPORT_SHARE * lines
 
 
+def test_evaluation_reports_and_labelling_are_small_with_their_pages() -> None:
+    files = [path for room in ("evaluate", "report", "labelling") for path in (SOURCE / room).rglob("*.*")]
+    kept = [path for path in files if path.suffix in (".py", ".html", ".css", ".js", ".jinja")]
+    assert {path.suffix for path in kept} == {".py", ".html", ".css", ".js", ".jinja"}
+    assert sum(len(path.read_text().splitlines()) for path in kept) < 3500
+
+
 LITERARY = {
     "suits", "whole", "ways", "fence", "visible", "opinion", "spent", "asked", "drawn", "facts",
     "somebody", "nobody", "anew", "aloud",

@@ -15,6 +15,7 @@ from trueup import stop
 from trueup.errors import InputError
 from trueup.feedback import canonical, records
 from trueup.labelling import votes
+from trueup.report.page import part
 from trueup.settings import annotator_settings, command_settings
 from trueup.sources.by_name import examples_named
 from trueup.words import counted, logger, reason, shortened, spelled
@@ -108,7 +109,8 @@ def application(clicks: votes.Clicks, token: str, port: int) -> applications.Sta
     """
     hosts = {f"{HOST}:{port}", f"localhost:{port}"}
     nonce = secrets.token_urlsafe(16)
-    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8").replace("NONCE", nonce)
+    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    page = page.replace("STYLE", part("page.css")).replace("NONCE", nonce)
     headers = {
         "Content-Security-Policy": POLICY.format(nonce), "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin",
@@ -131,8 +133,8 @@ def application(clicks: votes.Clicks, token: str, port: int) -> applications.Sta
         if request.method != "POST" or what not in ("next", "click", "export"):
             return refused(404, "there is no such page")
         body = bytearray()
-        async for part in request.stream():
-            body += part
+        async for chunk in request.stream():
+            body += chunk
             if len(body) > LONGEST_BODY:
                 return refused(413, "a click is smaller")
         try:

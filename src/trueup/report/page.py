@@ -61,10 +61,11 @@ def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
     rewards = {f"implicit reward of {row['name']}": row.get("implicit_reward") for row in results["models"]}
     rewards["reward"] = results.get("reward_on_held_out")
     of_files = {f"{name}, {file}": one for name, own in rewards.items() for file, one in (own or {}).items()}
-    ways = {name: way for name, way in HELD_OUT.items() if any(_at(one, way) for one in of_files.values())}
-    if ways:
-        cells = [(name, [_at(one, way) for way in ways.values()]) for name, one in of_files.items()]
-        yield Table("held-out feedback", list(ways), cells)
+    measured = of_files.values()
+    columns = {name: path for name, path in HELD_OUT.items() if any(_at(one, path) for one in measured)}
+    if columns:
+        cells = [(name, [_at(one, path) for path in columns.values()]) for name, one in of_files.items()]
+        yield Table("held-out feedback", list(columns), cells)
     for who in ("judged", "rewarded"):
         if rows := results.get(who):
             told = {f"{row['one']} against {row['other']}": _shown(row) for row in rows}
@@ -77,8 +78,8 @@ def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
         yield Table("all together", ["points"], [(name, [one]) for name, one in points.items()], bars=True)
 
 
-def _at(value: Any, way: str) -> Any:
-    for name in way.split():
+def _at(value: Any, path: str) -> Any:
+    for name in path.split():
         value = (value or {}).get(name)
     return value
 
@@ -119,18 +120,19 @@ def cell(value: Any) -> str:
     return cell(value["value"]) + (f" +- {cell(value['error'])}" if value["error"] is not None else "")
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """A template, or what all pages share."""
     return Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
 
 
 @cache
 def _environment() -> Environment:
-    made = Environment(autoescape=True, loader=FunctionLoader(_part), undefined=StrictUndefined)
+    made = Environment(autoescape=True, loader=FunctionLoader(part), undefined=StrictUndefined)
     made.trim_blocks = made.lstrip_blocks = True
-    script = _part("page.js")
+    script = part("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     made.globals |= {
-        "style": Markup(_part("page.css")), "script": Markup(script), "digest": digest, "version": __version__,
+        "style": Markup(part("page.css")), "script": Markup(script), "digest": digest, "version": __version__,
         "figure": figure, "cell": cell, "bar": _bar, "caption": CAPTION,
         "refusals": refusals,
     }  # fmt: skip
