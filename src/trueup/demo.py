@@ -175,7 +175,9 @@ def run(
         names: which rows of the table to make; SFT must come first.
     """
     began = time.monotonic()
-    folder = Path(output) if output is not None else _free_folder()
+    numbered = (Path(f"runs/demo-{number}") for number in itertools.count(2))
+    free = (one for one in itertools.chain([Path("runs/demo")], numbered) if not one.exists())
+    folder = Path(output) if output is not None else next(free)
     if folder.exists():
         raise InputError(f"{folder} exists already; remove it, or give another folder with --output")
     torch.set_num_threads(1)
@@ -204,24 +206,17 @@ def run(
             judged = policy.judge(held_out, seed=1)
             golds = records.scores_of(judged)
             sft = sft or golds
-            won = [
-                float(ours > theirs) + (ours == theirs) / 2 for ours, theirs in zip(golds, sft, strict=True)
-            ]
+            both = zip(golds, sft, strict=True)
+            won = [float(ours > theirs) + (ours == theirs) / 2 for ours, theirs in both]
             wins = mean(won) if rows else None
             rows.append(MethodRow(name, before, mean(golds), policy.kl_from(start, judged), wins, seconds))
     with replaced_file(folder / "results.json") as file:
         file.write(json.dumps([_plain(row) for row in rows], indent=1).encode() + b"\n")
     console = Console(quiet=quiet, emoji=False)
     console.print(table(rows))
-    console.print(
-        f"{duration(time.monotonic() - began)} in all; runs and models are in {folder}", highlight=False
-    )
+    took = duration(time.monotonic() - began)
+    console.print(f"{took} in all; runs and models are in {folder}", highlight=False)
     return rows
-
-
-def _free_folder() -> Path:
-    numbered = (Path(f"runs/demo-{number}") for number in itertools.count(2))
-    return next(folder for folder in itertools.chain([Path("runs/demo")], numbered) if not folder.exists())
 
 
 def table(rows: Sequence[MethodRow]) -> Table:

@@ -77,9 +77,8 @@ def _call(name: str, arguments: Sequence[str]) -> None:
     if name in ("-h", "--help"):
         options = [(f"--{option}", "", about) for option, about in OPTIONS.items()]
         commands = [(command, "", about) for command, about in COMMANDS.items()]
-        print_boxes(
-            "trueup [OPTIONS] COMMAND ...", [ABOUT], {"Options": options, "Commands": commands}, EXITS
-        )
+        boxes = {"Options": options, "Commands": commands}
+        print_boxes("trueup [OPTIONS] COMMAND ...", [ABOUT], boxes, EXITS)
     elif name == "--version":
         print(f"trueup {__version__}")
     elif name.startswith("-"):

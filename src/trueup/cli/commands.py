@@ -70,7 +70,6 @@ def _read(command: options.Command, arguments: Sequence[str]) -> options.Argumen
 
 
 def sample(arguments: Sequence[str]) -> None:
-    """Sample responses to prompts."""
     without = ("sampler.models", "sampler.resync")
     command = options.of_settings(
         "trueup sample", gathering.SampleSettings, short="sampler", without=without, more=MERGE
@@ -84,7 +83,6 @@ def sample(arguments: Sequence[str]) -> None:
 
 
 def annotate(arguments: Sequence[str]) -> None:
-    """Have responses judged, or print a template."""
     command = options.of_settings("trueup annotate", gathering.AnnotateSettings, more=MERGE | SHOW_TEMPLATE)
     given = _read(command, arguments)
     if given and (name := given.more.get("show_template")):
@@ -98,7 +96,6 @@ def annotate(arguments: Sequence[str]) -> None:
 
 
 def demo(arguments: Sequence[str]) -> None:
-    """Run the demo."""
     more = {"output": ("FOLDER", "For feedback, runs and results.json. Default: runs/demo.")}
     if given := _read(options.Command("trueup demo", more=more), arguments):
         from trueup.demo import run
@@ -107,7 +104,6 @@ def demo(arguments: Sequence[str]) -> None:
 
 
 def inspect(arguments: Sequence[str]) -> None:
-    """Look at feedback, and print what was found."""
     if not (got := _typed("inspect", command_settings.InspectSettings, arguments, more=JSON)):
         return
     settings, given = got
@@ -139,7 +135,6 @@ def inspect(arguments: Sequence[str]) -> None:
 
 
 def convert(arguments: Sequence[str]) -> None:
-    """Write feedback in another form."""
     if not (found := _typed("convert", command_settings.ConvertSettings, arguments)):
         return
     settings, _ = found
@@ -173,7 +168,6 @@ def _target(settings: command_settings.ConvertSettings, examples: Sequence[Examp
 
 
 def condition(arguments: Sequence[str]) -> None:
-    """Ask a model of conditional alignment for several rewards, and keep the best."""
     more = JSON | {"dry_run": ("", "Change nothing.")}
     chosen = command_settings.ConditionSettings
     if not (found := _typed("condition", chosen, arguments, files="model", more=more)):
@@ -204,7 +198,6 @@ def condition(arguments: Sequence[str]) -> None:
 
 
 def evaluate(arguments: Sequence[str]) -> None:
-    """Measure models side by side."""
     more = JSON | {"dry_run": ("", "Say what it would take, and do nothing.")}
     further: dict[str, Any] = {"files": "models", "without": gathering.NOT_HERE, "more": more}
     if found := _typed("evaluate", gathering.EvaluateSettings, arguments, short="sampler", **further):
@@ -220,7 +213,6 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 
 def label(arguments: Sequence[str]) -> None:
-    """Have people compare responses."""
     if found := _typed("label", command_settings.LabelSettings, arguments):
         try:
             from trueup.labelling import serving
@@ -233,7 +225,6 @@ def label(arguments: Sequence[str]) -> None:
 
 
 def report(arguments: Sequence[str]) -> None:
-    """Write the page of a run."""
     if found := _typed("report", command_settings.ReportSettings, arguments, files="run"):
         settings, _ = found
         output = Path(settings.output) if settings.output else None
@@ -242,7 +233,6 @@ def report(arguments: Sequence[str]) -> None:
 
 
 def compare(arguments: Sequence[str]) -> None:
-    """Write a page about several runs."""
     if found := _typed("compare", command_settings.CompareSettings, arguments, files="runs"):
         settings, _ = found
         folders = [RunFolder(Path(one)) for one in settings.runs]
@@ -251,7 +241,6 @@ def compare(arguments: Sequence[str]) -> None:
 
 
 def chat(arguments: Sequence[str]) -> None:
-    """Talk to a model, or to two."""
     further: dict[str, Any] = {"files": "model", "without": (*gathering.NOT_HERE, "sampler.responses")}
     if found := _typed("chat", gathering.ChatSettings, arguments, short="sampler", **further):
         from trueup.labelling import conversation
@@ -261,7 +250,6 @@ def chat(arguments: Sequence[str]) -> None:
 
 
 def export(arguments: Sequence[str]) -> None:
-    """Write a model for other programs."""
     if found := _typed("export", command_settings.ExportSettings, arguments, files="source"):
         with shown():
             from trueup.training import publish
@@ -270,7 +258,6 @@ def export(arguments: Sequence[str]) -> None:
 
 
 def _condition_of(model: str) -> conditions.Condition:
-    """What the model asks for now."""
     found = conditions.read_condition(Path(model))
     if found is None:
         inner = Path(model) / "model"

@@ -203,7 +203,6 @@ def _row(name: str, setting: Setting, every: bool) -> Row:
 
 
 def in_words(value: object) -> str:
-    """A default as it would be typed."""
     if isinstance(value, str) and value != value.strip():
         return repr(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

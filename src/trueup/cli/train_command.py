@@ -43,7 +43,6 @@ def train(arguments: Sequence[str]) -> None:
 
 
 def selfcheck(arguments: Sequence[str]) -> None:
-    """Try a configuration; what is found is printed as it is found."""
     if not (request := _request("selfcheck", arguments)):
         return
     started, failed = time.monotonic(), []
@@ -62,7 +61,6 @@ def selfcheck(arguments: Sequence[str]) -> None:
 
 
 def plan(arguments: Sequence[str]) -> None:
-    """Say what a run will take."""
     if not (request := _request("plan", arguments)):
         return
     measure = validation.convert(int, "measure", request[0].more.get("measure", "3"))
@@ -167,7 +165,6 @@ def _print_help(command: options.Command, info: MethodInfo, given: options.Argum
 
 
 def methods(arguments: Sequence[str]) -> None:
-    """Print what is to be known of every method."""
     command = options.Command("trueup methods", more=OF_METHODS)
     given = command.read(arguments)
     if given.help:

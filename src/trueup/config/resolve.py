@@ -113,7 +113,6 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
 
 
 def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> Resolved:
-    """Return the typed settings that a layer gives."""
     nested = nest(layer)
     of_method = {name: nested.pop(name) for name in list(nested) if name in info.settings.model_fields}
     of_run = {name: nested.pop(name) for name in list(nested) if name in RunSettings.model_fields}

@@ -222,7 +222,6 @@ def _check_gathering(settings: run_settings.RunSettings) -> dict[str, Any]:
 
 
 def check_output(folder: str) -> None:
-    """Check that a run can begin in a folder."""
     path = Path(folder)
     if (path / "run.yaml").exists():
         go_on = f"go on with it by --resume {folder}, or give another output"

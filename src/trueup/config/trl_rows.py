@@ -81,7 +81,6 @@ def _switched(ours: Mapping[str, object], given: Values, method: MethodInfo) -> 
 
 
 def plain_rows() -> Iterator[Row]:
-    """The rows of `trl_names.toml`."""
     simple: dict[str, tuple[str, Callable[[str, Values, MethodInfo], Translated]]] = {
         "renamed": ("`{}`", lambda ours, given, _: Translated(dict.fromkeys([ours], *given.values()))),
         "of_method": ("`{}` of methods that have it", term),

@@ -41,11 +41,8 @@ def unnamed(layer: layers.Layer, named: layers.Layer) -> list[str]:
     layer, named, found = _spread(layer), _spread(named), []
     for name, value in layer.items():
         whose, _, last = name.rpartition(".")
-        if (
-            last in CODE
-            and not validation.same(value or False, False)
-            and not validation.same(value, named.get(name))
-        ):
+        known = any(validation.same(value or False, one) for one in (False, named.get(name) or False))
+        if last in CODE and not known:
             found.append(f"{name} {value!a} ({CODE[last]})")
         if last == ADDRESS and value:
             default = SAMPLERS if whose == "sampler" else annotator_kinds.EndpointAnnotator.key_variable

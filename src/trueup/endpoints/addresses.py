@@ -111,7 +111,6 @@ def place_of(base_url: str) -> str:
 
 
 def on_this_machine(base_url: str) -> bool:
-    """Whether an address is a loopback one."""
     host = urlsplit(base_url).hostname or ""
     try:
         return ip_address(host).is_loopback

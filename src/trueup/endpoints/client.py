@@ -39,6 +39,7 @@ LONGEST_ANSWER = 2**26
 PART = 2**16
 
 Body = Mapping[str, Any]
+Answer = dict[str, Any]
 Read = Callable[[httpx2.Response, addresses.Sent], dict[str, Any]]
 Numbered = tuple[int, dict[str, Any] | addresses.Refused]
 Answers = Generator[Numbered, None, None]
@@ -262,9 +263,7 @@ class _Batch:
             raise AnnotatorError(f"{url}: {error.what}, {tried}; {error.hint}")
         raise self.failure
 
-    async def attempt(
-        self, address: addresses.Address, content: bytes | None, seconds: float
-    ) -> dict[str, Any]:
+    async def attempt(self, address: addresses.Address, content: bytes | None, seconds: float) -> Answer:
         """Send a request once, and wait no longer than `seconds` for the whole of its answer."""
         address.under_way += 1
         try:

@@ -52,7 +52,6 @@ class Parameters:
         return cls(**kept) if kept else cls(form=form)
 
     def body(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The request as it is sent."""
         made = {name: self.instead.get(name, value) for name, value in request.items()}
         made = {name: value for name, value in made.items() if value is not None}
         length = max(made.pop(MAX_TOKENS), self.room)

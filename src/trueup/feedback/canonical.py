@@ -51,9 +51,8 @@ def prompt_json(prompt: Prompt) -> dict[str, object]:
     if prompt.tools:
         row["tools"] = [dict(one) for one in prompt.tools]
     if prompt.rubric:
-        row["rubric"] = [
-            text if weight == 1 else {"criterion": text, "weight": weight} for text, weight in prompt.rubric
-        ]
+        weighed = ((text, {"criterion": text, "weight": weight}, weight) for text, weight in prompt.rubric)
+        row["rubric"] = [text if weight == 1 else full for text, full, weight in weighed]
     return row
 
 
@@ -68,7 +67,6 @@ def content_json(value: Content) -> object:
 
 
 def response_json(response: Response) -> dict[str, object]:
-    """A response without the fields that say nothing."""
     row: dict[str, object] = {"content": content_json(response.content)}
     for key in ("score", "label", "source"):
         if (value := getattr(response, key)) is not None:
@@ -88,17 +86,12 @@ def example_from_row(value: Mapping[str, object], origin: Origin) -> Example:
     responses = tuple(map(response_from, given.items('objects {"content": ...}')))
     if not responses:
         raise given.unexpected("at least one response")
-    compared = row.get("comparisons")
+    compared, voted, count = row.get("comparisons"), row.get("votes"), len(responses)
     listed = compared.items('objects {"better": ..., "worse": ...}') if compared else []
-    comparisons = tuple(comparison_from(one, len(responses)) for one in listed)
-    voted = row.get("votes")
-    votes = voted.items('objects {"first": ..., "second": ...}') if voted else []
-    return Example(
-        prompt_from(prompt, row),
-        responses,
-        comparisons,
-        tuple(_vote_from(one, len(responses)) for one in votes),
-    )
+    comparisons = tuple(comparison_from(one, count) for one in listed)
+    listed = voted.items('objects {"first": ..., "second": ...}') if voted else []
+    votes = tuple(_vote_from(one, count) for one in listed)
+    return Example(prompt_from(prompt, row), responses, comparisons, votes)
 
 
 def prompt_from(prompt: Content, row: Field, keys: Collection[str] = PROMPT_KEYS) -> Prompt:
@@ -162,9 +155,9 @@ def _vote_from(one: Field, count: int) -> Vote:
 
 def check_output(name: str, *, force: bool) -> None:
     """Refuse what cannot or must not be written, before anything is read."""
-    if name == STANDARD_OUTPUT and sys.stdout is None:
-        raise InputError("output: the standard output is closed; name a file")
     if name == STANDARD_OUTPUT:
+        if sys.stdout is None:
+            raise InputError("output: the standard output is closed; name a file")
         return
     path = Path(name)
     if path.is_dir():

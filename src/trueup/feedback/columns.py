@@ -52,7 +52,6 @@ class Table:
         return {theirs: ours for ours, theirs in self.columns.items()}
 
     def rows(self, rows: Iterator[json_rows.FileRow], path: str) -> Iterator[json_rows.FileRow]:
-        """The rows under our names, with labels of our kind."""
         checked = False
         for row in rows:
             if not (checked or row.error):
@@ -100,10 +99,8 @@ class Table:
             return float(meant) if key in SCORES else meant
         if isinstance(value, bool) or key in SCORES:
             return value
-        found = (
-            f"found {fields.described(value)}, of which values says nothing (it has {', '.join(self.values)})"
-        )
-        raise InputError(f"{where}: {key}: {found}")
+        known = f"values says nothing (it has {', '.join(self.values)})"
+        raise InputError(f"{where}: {key}: found {fields.described(value)}, of which {known}")
 
 
 NOTHING = object()
@@ -132,8 +129,6 @@ AS_IT_IS = Table()
 
 
 class Described(Protocol):
-    """Settings that describe tables."""
-
     columns: tuple[str, ...]
     values: tuple[str, ...]
 

@@ -55,7 +55,6 @@ class Condition:
         return self.text.replace(PLACEHOLDER, f"{value + 0.0:.{self.decimals}f}")  # + 0.0: never "-0.0"
 
     def applied(self, prompt: Prompt, reward: float | None = None) -> Prompt:
-        """The prompt with the condition in its content."""
         words, given = self.words(reward), prompt.content
         if isinstance(given, str):
             return replace(prompt, content=given + words if self.position == "end" else words + given)

@@ -82,9 +82,8 @@ def hold_rows(what: str, rows: Any) -> str:
         try:
             lines.append(json.dumps(dict(row)))
         except (TypeError, ValueError, RecursionError) as error:
-            raise InputError(
-                f"{what}: row {number} is no dict of texts, numbers, lists and dicts ({one_line(error)})"
-            ) from None
+            kind = "is no dict of texts, numbers, lists and dicts"
+            raise InputError(f"{what}: row {number} {kind} ({one_line(error)})") from None
     if not lines:
         raise InputError(f"{what}: there are no rows; give at least one")
     data = "\n".join(lines).encode()

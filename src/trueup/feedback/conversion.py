@@ -45,14 +45,14 @@ Because = Callable[[Example, int], str]
 RowContent = tuple[Example, tuple[int, ...]]
 """What one row of the output says, as an example, and where its responses stand in the one that it comes from."""
 RowContents = tuple[RowContent, ...]
+Taken = RowContents | Discarded
+Places = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to convert to."""
-
     name: str
-    take: Callable[[Example], RowContents | Discarded]
+    take: Callable[[Example], Taken]
     row: Callable[[Example], dict[str, object]]
     """A piece as a JSON-ready object; what reads files makes the same piece of it."""
     dropped: Mapping[str, str | Because] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Account:
     def lost(self, kind: str) -> int:
         return sum(len(where) for where in self.dropped.get(kind, {}).values())
 
-    def add(self, example: Example, taken: RowContents | Discarded, target: Target) -> None:
+    def add(self, example: Example, taken: Taken, target: Target) -> None:
         stated = parts(everything(example))
         self.read.update(kind for kind, _ in stated)
         written = {} if isinstance(taken, Discarded) else parts(taken)
@@ -106,10 +106,10 @@ def parts(pieces: RowContents) -> dict[tuple[str, Any], object]:
         for at, response in zip(positions, example.responses, strict=True):
             said = {
                 "response": True,
-                "score": response.score,
-                "label": response.label,
+                **{kind: getattr(response, kind) for kind in ("score", "label", "source")},
+            }
+            said |= {
                 "demonstration mark": response.demonstration or None,
-                "source": response.source,
                 "list of token ids": response.tokens,
             }
             stated |= {(kind, at): value for kind, value in said.items() if value is not None}
@@ -133,10 +133,8 @@ def why(kind: str, at: Any, example: Example, written: Mapping[Any, object], tar
     reason = target.dropped.get(kind) or f"a {unit} of {target.name} holds no {NOUNS[kind]}"
     if isinstance(reason, str):
         return reason
-    if isinstance(at, int):
-        return reason(example, at)
     ends = [(one.better, one.worse) for one in example.comparisons]
-    return reason(example, next(place for place, one in enumerate(ends) if one == at[0]))
+    return reason(example, at if isinstance(at, int) else ends.index(at[0]))
 
 
 def several(number: int, kind: str) -> str:
@@ -189,11 +187,7 @@ def convert(examples: Sequence[Example], target: Target) -> Conversion:
             f"{records.count(examples).words()} (dropped: {', '.join(told('example', *one) for one in reasons)}); "
             "convert to another form"
         )
-    notes = []
-    if "messages" in rows[0]:
-        notes.append(
-            "note: TRL trains on every turn of `messages`; its setting assistant_only_loss leaves out those of others"
-        )
+    notes = [ON_EVERY_TURN] if "messages" in rows[0] else []
     if target.name.startswith("TRL") and len(kinds) > 1:
         held = f"{counted(kinds[True], 'row')} of text and {counted(kinds[False], 'row')} of messages"
         notes.append(f"note: there are {held}; TRL wants one kind in a file")
@@ -203,18 +197,17 @@ def convert(examples: Sequence[Example], target: Target) -> Conversion:
 REPEATS = "both responses begin with the prompt, which would be taken off them"
 GRADED = "its label is neither true nor false (--threshold makes it one of them)"
 NO_PAIR, NO_LABEL = "no pair uses it", "nothing labels it"
-
-
-Pieces = Callable[[Example, R, tuple[int, ...]], RowContents | Discarded]
+ON_EVERY_TURN = (
+    "note: TRL trains on every turn of `messages`; its setting assistant_only_loss leaves out those of others"
+)
+Pieces = Callable[[Example, R, Places], Taken]
 """Example, what a view found in it, and the positions of the responses that this relates -> what the output says."""
 
 
-def seen_by(
-    view: View[R], make: Pieces[R], *, answered: bool = True
-) -> Callable[[Example], RowContents | Discarded]:
+def seen_by(view: View[R], make: Pieces[R], *, answered: bool = True) -> Callable[[Example], Taken]:
     """What is made of what a view finds; `answered`: a row can hold a prompt that ends with an answer."""
 
-    def take(example: Example) -> RowContents | Discarded:
+    def take(example: Example) -> Taken:
         if not answered and turns.ends_with_assistant(example.prompt.content):
             return Discarded(layout.PROMPT_ANSWERED, example.origin)
         found = look_at(view, example)
@@ -227,17 +220,17 @@ def everything(example: Example) -> RowContents:
     return ((example, tuple(range(len(example.responses)))),)
 
 
-def as_pairs(example: Example, relation: records.PairRelation, positions: tuple[int, ...]) -> RowContents:
-    compared = tuple(Comparison(*one) for one in relation.pairs)
-    return (piece(example, positions, [unjudged(example, at) for at in positions], compared),)
+def as_pairs(example: Example, relation: records.PairRelation, positions: Places) -> RowContents:
+    compared = (Comparison(*one) for one in relation.pairs)
+    return (piece(example, positions, [unjudged(example, at) for at in positions], *compared),)
 
 
-def as_rankings(example: Example, relation: records.RankRelation, positions: tuple[int, ...]) -> RowContents:
+def as_rankings(example: Example, relation: records.RankRelation, positions: Places) -> RowContents:
     ranked = zip(positions, relation.scores, strict=True)
     return (piece(example, positions, [unjudged(example, at, score=score) for at, score in ranked]),)
 
 
-def as_points(example: Example, relation: records.PointRelation, positions: tuple[int, ...]) -> RowContents:
+def as_points(example: Example, relation: records.PointRelation, positions: Places) -> RowContents:
     """The responses that have a label or are marked as demonstrations; nothing else is a label by itself."""
     labelled = []
     for at, label, marked in zip(positions, relation.labels, relation.demonstrations, strict=True):
@@ -251,13 +244,8 @@ def unjudged(example: Example, at: int, **said: Any) -> Response:
     return replace(example.responses[at], **{"score": None, "label": None, "demonstration": False, **said})
 
 
-def piece(
-    example: Example,
-    positions: tuple[int, ...],
-    responses: Sequence[Response],
-    comparisons: tuple[Comparison, ...] = (),
-) -> RowContent:
-    return Example(example.prompt, tuple(responses), comparisons), positions
+def piece(example: Example, at: Places, responses: Sequence[Response], *compared: Comparison) -> RowContent:
+    return Example(example.prompt, tuple(responses), compared), at
 
 
 def no_pair(example: Example, position: int) -> str:
@@ -266,22 +254,16 @@ def no_pair(example: Example, position: int) -> str:
     return "its two responses are identical" if same else views.CONTRADICTING
 
 
-CANONICAL = Target("canonical", everything, example_to_row)
-PAIRS = Target(
-    "pairs", seen_by(views.pairs, as_pairs), example_to_row, {"response": NO_PAIR, "comparison": no_pair}
-)
-RANKINGS = Target(
-    "rankings", seen_by(views.rankings, as_rankings), example_to_row, {"response": "it has no rank"}
-)
-POINTS = Target(
-    "points", seen_by(views.points_with_demonstrations, as_points), example_to_row, {"response": NO_LABEL}
-)
+as_own = partial(Target, row=example_to_row)
+CANONICAL = as_own("canonical", everything)
+PAIRS = as_own("pairs", seen_by(views.pairs, as_pairs), dropped={"response": NO_PAIR, "comparison": no_pair})
+RANKINGS = as_own("rankings", seen_by(views.rankings, as_rankings), dropped={"response": "it has no rank"})
+labelled = seen_by(views.points_with_demonstrations, as_points)
+POINTS = as_own("points", labelled, dropped={"response": NO_LABEL})
 OWN = {target.name: target for target in (CANONICAL, PAIRS, RANKINGS, POINTS)}
 
 
-def trl_pairs(
-    example: Example, relation: records.PairRelation, positions: tuple[int, ...]
-) -> RowContents | Discarded:
+def trl_pairs(example: Example, relation: records.PairRelation, positions: Places) -> Taken:
     """A row for each pair, with the scores of its sides, and their source where it is the same."""
     pieces = []
     for better, worse, _ in relation.pairs:
@@ -291,7 +273,7 @@ def trl_pairs(
             continue
         source = chosen.source if chosen.source == rejected.source else None
         sides = [Response(one.content, score=one.score, source=source) for one in (chosen, rejected)]
-        pieces.append(piece(example, at, sides, (Comparison(0, 1),)))
+        pieces.append(piece(example, at, sides, Comparison(0, 1)))
     return tuple(pieces) or Discarded(REPEATS, example.origin)
 
 
@@ -303,12 +285,12 @@ def no_trl_pair(example: Example, position: int) -> str:
 
 
 def trl_points(
-    example: Example, relation: records.PointRelation, positions: tuple[int, ...], *, threshold: float | None
-) -> RowContents | Discarded:
+    least: float | None, example: Example, found: records.PointRelation, positions: Places
+) -> Taken:
     """A row for each response that has a label; those at or above the threshold are true."""
     pieces = []
-    for at, given in zip(positions, relation.labels, strict=True):
-        label = given if threshold is None else float(given >= threshold)
+    for at, given in zip(positions, found.labels, strict=True):
+        label = given if least is None else float(given >= least)
         if label in (0, 1):
             pieces.append(piece(example, (at,), [unjudged(example, at, label=label, tokens=None)]))
     return tuple(pieces) or Discarded("no label is true or false", example.origin)
@@ -319,9 +301,7 @@ def no_trl_point(example: Example, position: int) -> str:
     return GRADED if not isinstance(found, Discarded) and position in found[1] else NO_LABEL
 
 
-def trl_demonstrations(
-    example: Example, relation: records.DemonstrationRelation, positions: tuple[int, ...]
-) -> RowContents:
+def trl_demonstrations(example: Example, relation: records.DemonstrationRelation, positions: Places) -> Taken:
     shown = ((at, unjudged(example, at, demonstration=True, tokens=None)) for at in positions)
     return tuple(piece(example, (at,), [response]) for at, response in shown)
 
@@ -371,7 +351,7 @@ TRL_PAIRS = Target(
 
 
 def trl_points_target(threshold: float | None) -> Target:
-    take = seen_by(views.points, partial(trl_points, threshold=threshold), answered=False)
+    take = seen_by(views.points, partial(trl_points, threshold), answered=False)
     why: dict[str, str | Because] = {"response": no_trl_point, "label": "the threshold made another of it"}
     return Target("TRL's points", take, completion_row, why)
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice, tee
-from pathlib import PurePath
 
 from trueup.errors import InputError
 from trueup.feedback import json_rows, turns
@@ -35,8 +34,8 @@ Kind = Callable[[str], object]
 
 def is_csv(file: json_rows.LoadedFile) -> bool:
     """Whether a file is CSV: its name says so, and its content is not JSON."""
-    name = PurePath(file.path.lower().removesuffix(".gz"))
-    return name.suffix in SUFFIXES and not file.beginning().startswith((b"{", b"["))
+    named_so = file.path.lower().removesuffix(".gz").endswith(SUFFIXES)
+    return named_so and not file.beginning().startswith((b"{", b"["))
 
 
 def csv_rows(file: json_rows.LoadedFile, called: Mapping[str, str]) -> Iterator[json_rows.FileRow]:
@@ -106,15 +105,13 @@ def delimiter_of(lines: list[str]) -> str:
 
 def column_names(header: Record, path: str) -> list[str]:
     """The names in the header; a column without a name, as an index has, is named by its place."""
-    line = header[0]
     names = [name.strip() or f"column {place}" for place, name in enumerate(sound(header, path), start=1)]
-    if problem := json_rows.too_many_keys(len(names), "the header"):
-        raise InputError(f"{path}:{line}: {problem}")
+    problem = json_rows.too_many_keys(len(names), "the header")
     if repeated := sorted(name for name, number in Counter(names).items() if number > 1):
-        raise InputError(
-            f"{path}:{line}: the column {shortened(repeated[0])} stands twice in the header; rename or leave out one "
-            "of them"
-        )
+        column = f"the column {shortened(repeated[0])}"
+        problem = problem or f"{column} stands twice in the header; rename or leave out one of them"
+    if problem:
+        raise InputError(f"{path}:{header[0]}: {problem}")
     return names
 
 
@@ -130,16 +127,15 @@ def sound(record: Record, path: str) -> list[str]:
 def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> json_rows.FileRow:
     line, fields = record[0], sound(record, path)
     if len(fields) != len(names):
+        header = f"the header {len(names)} ({listed(map(printable, names), 12)})"
         raise InputError(
-            f"{path}:{line}: the row has {counted(len(fields), 'field')}, the header {len(names)} "
-            f"({listed(map(printable, names), 12)}); "
+            f"{path}:{line}: the row has {counted(len(fields), 'field')}, {header}; "
             "a field that holds the delimiter or a line break must stand in double quotes"
         )
     given = zip(names, kinds, fields, strict=True)
     value = {name: kind(field) for name, kind, field in given if field}
-    return replace(
-        json_rows.checked(value, line, path), empty=tuple(name for name in names if name not in value)
-    )
+    empty = tuple(name for name in names if name not in value)
+    return replace(json_rows.checked(value, line, path), empty=empty)
 
 
 def kinds_of(names: list[str], rows: Iterable[list[str] | str]) -> list[Kind]:

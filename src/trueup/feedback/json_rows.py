@@ -130,9 +130,8 @@ def array_rows(file: LoadedFile) -> Iterator[FileRow]:
     try:
         items = parsed(text)
     except json.JSONDecodeError as error:
-        remedy = (
-            "the array is cut off: make or copy the file again" if is_cut(error) else "mend the array there"
-        )
+        cut = "the array is cut off: make or copy the file again"
+        remedy = cut if is_cut(error) else "mend the array there"
         raise InputError(syntax_error(file.path, error, "array", remedy)) from None
     assert isinstance(items, list)
     for number, item in enumerate(items, start=1):
@@ -220,9 +219,8 @@ def first_fault(value: object, path: str) -> str | None:
     """The first value that JSON as such does not allow, with its key path; None where all is well."""
     if isinstance(value, str):
         if not value.isascii() and LONE.search(value):
-            return (
-                f"{path}: the text holds half a character (a lone surrogate, \\ud800 to \\udfff); remove it"
-            )
+            half = "half a character (a lone surrogate, \\ud800 to \\udfff)"
+            return f"{path}: the text holds {half}; remove it"
     elif isinstance(value, float):
         if not math.isfinite(value):
             return f"{path}: found {value}; numbers must be finite: leave the row or the key out"
@@ -254,9 +252,7 @@ def what_is_wrong(error: json.JSONDecodeError, of: str) -> str:
     return problem[:1].lower() + problem[1:]
 
 
-def syntax_error(
-    path: str, error: json.JSONDecodeError, of: str, remedy: str, line: int | None = None
-) -> str:
+def syntax_error(path: str, error: json.JSONDecodeError, of: str, remedy: str, line: int = 0) -> str:
     """A fault of syntax: file:line:column, what is wrong, an excerpt, the remedy."""
     text, at = error.doc.split("\n")[error.lineno - 1], error.colno - 1
     start = max(0, at - 20)

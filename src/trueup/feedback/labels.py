@@ -152,9 +152,10 @@ SLACK = 0.1
 """Part of an end of that range by which it may be missed without a warning: labels differ by as much by chance."""
 
 
-def check_class_balance(
-    examples: Sequence[Example], *, desirable_weight: float, undesirable_weight: float
-) -> None:
+Examples = Sequence[Example]
+
+
+def check_class_balance(examples: Examples, *, desirable_weight: float, undesirable_weight: float) -> None:
     """Tell how many responses are desirable and undesirable; warn where their weights leave the recommended range."""
     if not (labels := labels_of(examples)):
         return

@@ -199,9 +199,10 @@ def each_once(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     return tuple(kept.values())
 
 
-def _of_file(
-    path: str | Path, skip_bad: int, table: columns.Table
-) -> tuple[list[Prompt], list[Example], int]:
+Found = tuple[list[Prompt], list[Example], int]
+
+
+def _of_file(path: str | Path, skip_bad: int, table: columns.Table) -> Found:
     """The prompts of a file, its examples where it holds feedback, and how many rows were skipped."""
     source = containers.opened(path, table)
     first = next(source.rows)

@@ -27,6 +27,8 @@ from trueup.words import did_you_mean, listed, one_line, printable, shortened
 if TYPE_CHECKING:
     import pyarrow
 
+    Types = dict[str, pyarrow.DataType]
+
 PARQUET = b"PAR1"
 """How a Parquet file begins and ends."""
 BATCH = 1000
@@ -45,10 +47,8 @@ def need(package: str, name: str) -> None:
     except ValueError:  # a test or a tool has put None or a stub in its place
         found = False
     if not found:
-        raise InputError(
-            f"{name}: reading this needs the package {package}, which is not installed; "
-            "pip install 'trueup[data]'"
-        )
+        needs = f"reading this needs the package {package}, which is not installed"
+        raise InputError(f"{name}: {needs}; pip install 'trueup[data]'")
 
 
 def parquet_rows(file: json_rows.LoadedFile) -> Iterator[json_rows.FileRow]:
@@ -126,7 +126,6 @@ def refuse_several(path: Path) -> None:
 
 
 def saved_rows(path: Path) -> Iterator[json_rows.FileRow]:
-    """The rows of a data set in a folder, numbered from 1."""
     refuse_several(path)
     need("datasets", str(path))
     import datasets
@@ -177,18 +176,15 @@ def unreadable() -> tuple[type[Exception], ...]:
     return (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError)
 
 
-def one_row(
-    values: dict[str, Any] | Exception, types: dict[str, pyarrow.DataType], number: int, path: str
-) -> json_rows.FileRow:
-    if isinstance(values, Exception):
-        problem = f"the row cannot be read: {library_words(values)}"
-        return json_rows.FileRow(number, error=f"{path}:{number}: {problem}")
+def one_row(values: dict[str, Any] | Exception, types: Types, number: int, path: str) -> json_rows.FileRow:
     try:
-        row = {name: plain(values[name], kind) for name, kind in types.items()}
+        if not isinstance(values, Exception):
+            row = {name: plain(values[name], kind) for name, kind in types.items()}
+            return json_rows.checked(row, number, path)
+        problem = f"the row cannot be read: {library_words(values)}"
     except json.JSONDecodeError as error:
         problem = f"a column holds JSON that is not sound: {json_rows.what_is_wrong(error, 'value')}"
-        return json_rows.FileRow(number, error=f"{path}:{number}: {problem}")
-    return json_rows.checked(row, number, path)
+    return json_rows.FileRow(number, error=f"{path}:{number}: {problem}")
 
 
 def plain(value: Any, kind: pyarrow.DataType) -> object:
@@ -257,9 +253,8 @@ def hub_name(given: str) -> HubName:
     """What `hub:owner/name?split=test&config=default&revision=main` asks for; the prefix may be left out."""
     bare, _, query = given.removeprefix(model_hub.PREFIX).partition("?")
     if not model_hub.ID.fullmatch(bare):
-        raise InputError(
-            f"{given!r}: not the id of a data set; write {model_hub.PREFIX}OWNER/NAME?split=train"
-        )
+        example = f"{model_hub.PREFIX}OWNER/NAME?split=train"
+        raise InputError(f"{given!r}: not the id of a data set; write {example}")
     chosen: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in KEYS:
@@ -272,13 +267,11 @@ def hub_name(given: str) -> HubName:
 
 
 def hub_rows(given: str) -> Iterator[json_rows.FileRow]:
-    """The rows of a data set of the hub, numbered from 1."""
     need("datasets", given)
     name = hub_name(given)
     try:
-        offline = model_hub.is_offline()
-        commit = None if offline else model_hub.commit_of("dataset", name.id, name.revision)
-        found = downloaded(name, commit)
+        online = not model_hub.is_offline()
+        found = downloaded(name, model_hub.commit_of("dataset", name.id, name.revision) if online else None)
     except InputError:
         raise
     except Exception as error:  # the two libraries raise of their own, of httpx, of Arrow and of the system

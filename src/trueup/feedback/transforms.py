@@ -82,10 +82,9 @@ class MergedPrompts:
         line = f"merged by prompt: {counted(len(examples), 'example')} gave {len(made)}"
         if twice := count(examples).responses - count(made).responses:
             line += f"; {counted(twice, 'duplicate response')} removed"
-        same = [same for group in by_prompt(examples) for same in by_content(group).values()]
-        if differ := sum(
-            (one.score, one.label) != (first.score, first.label) for first, *more in same for one in more
-        ):
+        alike = [same for group in by_prompt(examples) for same in by_content(group).values()]
+        judged = [[(one.score, one.label) for one in same] for same in alike]
+        if differ := sum(len(same) - same.count(same[0]) for same in judged):
             line += f", {differ} of them judged differently, which get the mean"
         return Fitted(merged, (line,))
 
@@ -191,7 +190,6 @@ class StandardizedRewards:
         return Fitted(lambda given: [scale.applied(example) for example in given], tuple(lines))
 
     def measure(self, examples: Sequence[Example]) -> "Scale":
-        """What is taken for rewards, and how they lie."""
         kind = next((name for name, find in KINDS.items() if any(find(one) for one in examples)), None)
         if kind is None:
             raise InputError(
@@ -306,7 +304,6 @@ class WrittenReward:
 
 
 def conditioned(example: Example, condition: Condition) -> list[Example]:
-    """An example of each response that has a score."""
     made = []
     for at, score in scores(example):
         shown = replace(example.responses[at], demonstration=True)

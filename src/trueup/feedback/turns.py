@@ -154,9 +154,9 @@ def shared_turns(one: tuple[Message, ...], other: tuple[Message, ...]) -> int:
     What a tool answers is left with its call, and the assistant's last turns with what follows them."""
     longest = max(0, min(len(one), len(other)) - 1)
     shared = next((index for index in range(longest) if one[index] != other[index]), longest)
-    while shared and (
-        "tool" in (one[shared].role, other[shared].role) or one[shared - 1].role == "assistant"
-    ):
+    while shared:
+        if "tool" not in (one[shared].role, other[shared].role) and one[shared - 1].role != "assistant":
+            break
         shared -= 1
     return shared
 
@@ -260,9 +260,8 @@ def every_turn(example: Example) -> Example:
         return example
     said = prompt[start:]
     responses = (replace(one, content=(*said, *as_messages(one.content))) for one in example.responses)
-    return replace(
-        example, prompt=replace(example.prompt, content=prompt[:start]), responses=tuple(responses)
-    )
+    request = replace(example.prompt, content=prompt[:start])
+    return replace(example, prompt=request, responses=tuple(responses))
 
 
 def is_learned(turn: Message) -> bool:

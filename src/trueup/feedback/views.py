@@ -107,10 +107,8 @@ def rankings(example: Example) -> Found[records.RankRelation]:
             return Discarded(CONTRADICTING, example.origin)
         counted = [(position, float(len(below[position]))) for position in sorted(below)]
         # Two responses that nothing compares, directly or through others, must not get different scores.
-        told = (
-            (high > low) == (worse in below[better]) for better, high in counted for worse, low in counted
-        )
-        if all(told):
+        both = ((one, other) for one in counted for other in counted)
+        if all((high > low) == (worse in below[better]) for (better, high), (worse, low) in both):
             return ranked(example, counted, CONTRADICTING)
     if len(labelled) == total or len(labelled) >= 2 > len(scored):
         return ranked(example, labelled, LABELS_EQUAL)
@@ -247,8 +245,6 @@ def units_of(group: Group[R]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Viewed(Generic[R]):
-    """What a view made of examples."""
-
     view: str
     groups: tuple[Group[R], ...]
     discarded: Mapping[str, tuple[Origin | None, ...]]

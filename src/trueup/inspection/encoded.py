@@ -24,8 +24,6 @@ DEFAULT_LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """What encodes."""
-
     model: str
     loaded: LoadedTokenizer
     encoder: Encoder

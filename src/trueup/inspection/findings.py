@@ -20,8 +20,6 @@ PARTS = ("training", "evaluation")
 
 
 class Severity(StrEnum):
-    """How much a problem matters."""
-
     error = "error"
     """Training would refuse it."""
     warning = "warning"
@@ -31,8 +29,6 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FindingKind:
-    """A kind of problem."""
-
     severity: Severity
     what: str
     """A clause; `{}` stands for what is said of the case at hand."""

@@ -39,8 +39,6 @@ class TokenRun:
 
 @dataclass(frozen=True, slots=True)
 class ShownResponse:
-    """A response as tokens."""
-
     said: str
     """What the feedback says of it: `chosen`, `score 0.5, rejected`."""
     cut: bool
@@ -49,8 +47,6 @@ class ShownResponse:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An example as tokens."""
-
     origin: str
     left_out: str | None = None
     """Why training leaves it out; there are no tokens then."""
@@ -122,10 +118,8 @@ def inspect(
         raise InputError("no file of feedback was given; name at least one")
     training, evaluation = collect(data, table), collect(eval_data, table)
     if coding is not None and coding.chat:
-        both = (training, evaluation)
-        training, evaluation = (
-            replace(one, examples=tuple(map(turns.as_chat, one.examples))) for one in both
-        )
+        training = replace(training, examples=tuple(map(turns.as_chat, training.examples)))
+        evaluation = replace(evaluation, examples=tuple(map(turns.as_chat, evaluation.examples)))
     examples = training.examples
     overlap, overlapping = findings.prompt_overlap(examples, evaluation.examples)
     problems = in_part(problems_of_reading(training), "training")
@@ -214,7 +208,6 @@ def problems_of_reading(part: Collected) -> list[Finding]:
 
 
 def _of_keys(report: read.FileReport) -> list[Finding]:
-    """Keys of a file that nothing reads."""
     problems = []
     by_kind: dict[tuple[str, str], list[str]] = {("misspelt-key", key): [key] for key in report.near_keys}
     for key in report.unused_rows:

@@ -44,8 +44,6 @@ def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
 
 
 class _Screen:
-    """Prints one section after another."""
-
     def __init__(self, console: Console) -> None:
         self.console = console
 

@@ -21,8 +21,6 @@ KINDS = ("prompts", "chosen", "rejected", "other_responses")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a view makes of the examples."""
-
     units: int
     examples: int
     discarded: Mapping[str, int]
@@ -30,8 +28,6 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Numbers in brief."""
-
     count: int
     mean: float
     minimum: float
@@ -123,7 +119,6 @@ def length_table(unit: str, kinds: Mapping[str, Sequence[int]]) -> dict[str, Any
 
 
 def distribution(values: Sequence[float]) -> Distribution | None:
-    """Numbers in brief; None where there are none."""
     if not values:
         return None
     # Of one number alone there are no quantiles but itself.
@@ -145,7 +140,6 @@ def bins(lengths: Sequence[int]) -> dict[tuple[int, int], int]:
 
 
 def label_counts(examples: Sequence[Example]) -> Labels | None:
-    """How labels are spread; None where there are none."""
     labels = [one.label for example in examples for one in example.responses if one.label is not None]
     if not labels:
         return None

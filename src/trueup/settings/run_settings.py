@@ -293,9 +293,8 @@ class RunSettings(BaseModel):
             )
         self._check_source()
         if self.optimizer == "muon" and self.optimizer_states != "fp32":
-            raise ValueError(
-                f"optimizer_states {self.optimizer_states} is AdamW's, and optimizer is muon; give one"
-            )
+            states = f"optimizer_states {self.optimizer_states}"
+            raise ValueError(f"{states} is AdamW's, and optimizer is muon; give one")
         if self.eval_by and not self.eval_prompts:
             raise ValueError("eval_by judges what is written to eval_prompts; give those")
         if self.eval_every is not None and not (self.eval_data or self.eval_fraction or self.eval_prompts):

@@ -28,9 +28,8 @@ REDRAWS = 8
 
 def prompts(count: int, seed: int = 0) -> tuple[str, ...]:
     """Prompts at random: row i depends on `seed` and i only."""
-    return tuple(
-        language.render(language.random_task(_chance(seed, row, "prompt"))) for row in range(1, count + 1)
-    )
+    chances = (_chance(seed, row, "prompt") for row in range(1, count + 1))
+    return tuple(language.render(language.random_task(chance)) for chance in chances)
 
 
 def examples(
@@ -94,7 +93,6 @@ def examples(
 def _judge(
     kind: str, prompt: str, written: tuple[str, ...], annotator: people.Rater, chance: Random, source: str
 ) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
-    """What the annotator says of the responses to one prompt."""
     said: dict[str, Callable[[str], dict[str, Any]]] = {
         "demonstrations": lambda text: {"demonstration": True},
         "points": lambda text: {"label": float(annotator.approves(prompt, text, chance))},
@@ -121,14 +119,11 @@ def from_name(name: str) -> tuple[Example, ...]:
     and the weights helpfulness, harmlessness and brevity."""
     scheme, _, rest = name.partition(":")
     kind, _, query = rest.partition("?")
+    write = f"write world:KIND, KIND one of {', '.join(KINDS)}"
     if scheme != "world" or not kind:
-        raise InputError(
-            f"{name!r} names no world feedback; write world:KIND, KIND one of {', '.join(KINDS)}"
-        )
+        raise InputError(f"{name!r} names no world feedback; {write}")
     if is_prompt_name(name):
-        raise InputError(
-            f"{name!r}: prompts alone, and feedback is needed here; write world:KIND, KIND one of {', '.join(KINDS)}"
-        )
+        raise InputError(f"{name!r}: prompts alone, and feedback is needed here; {write}")
     if kind not in KINDS:
         near = did_you_mean(kind, (*KINDS, "prompts"), quoted=True) or _meant(kind, KINDS)
         raise InputError(f"{name!r}: unknown kind of world feedback {kind!r}{near}")
@@ -154,21 +149,21 @@ def prompts_from_name(name: str) -> tuple[Prompt, ...]:
     count, seed = int(given.get("count", 1000)), int(given.get("seed", 0))
     if count < 1:
         raise InputError(f"{name!r}: count must be at least 1; got {count}")
-    return tuple(
-        Prompt(text, origin=Origin(PROMPTS, row)) for row, text in enumerate(prompts(count, seed), start=1)
-    )
+    numbered = enumerate(prompts(count, seed), start=1)
+    return tuple(Prompt(text, origin=Origin(PROMPTS, row)) for row, text in numbered)
 
 
-def _given(
-    name: str, query: str, known: Mapping[str, tuple[Callable[[str], Any], str]], choice: str
-) -> dict[str, Any]:
+Known = Mapping[str, tuple[Callable[[str], Any], str]]
+"""Key -> what reads its value, and what this has to be, in words."""
+
+
+def _given(name: str, query: str, known: Known, choice: str) -> dict[str, Any]:
     """The settings in the query of a name; `choice` ends the message where a key is none of those known."""
     given: dict[str, Any] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in known:
-            raise InputError(
-                f"{name!r}: unknown key {key!r}{did_you_mean(key, known, quoted=True) or choice}"
-            )
+            meant = did_you_mean(key, known, quoted=True) or choice
+            raise InputError(f"{name!r}: unknown key {key!r}{meant}")
         if key in given:
             raise InputError(f"{name!r}: {key} is given twice; give it once")
         read, wanted = known[key]
@@ -187,7 +182,7 @@ def _finite(text: str) -> float:
 
 
 _NUMBER = (_finite, "a finite number")
-_SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
+_SETTINGS: Known = {
     **dict.fromkeys(("count", "seed", "responses"), (int, "a whole number")),
     **dict.fromkeys(("noise", "temperature"), _NUMBER),
     "writer": (WRITERS.__getitem__, "demonstrator or expert"),

@@ -222,9 +222,8 @@ def acceptable(row: Field) -> tuple[Response, ...]:
 
 A_IS_BETTER = ("a-is-better", "a-is-clearly-better", "a-is-slightly-better")
 B_IS_BETTER = ("b-is-slightly-better", "b-is-clearly-better", "b-is-better")
-preference = shapes.named(
-    "preference", {**dict.fromkeys(A_IS_BETTER, 0), "tie": None, **dict.fromkeys(B_IS_BETTER, 1)}
-)
+BY_WORDS = {**dict.fromkeys(A_IS_BETTER, 0), "tie": None, **dict.fromkeys(B_IS_BETTER, 1)}
+preference = shapes.named("preference", BY_WORDS)
 TIES = ("tie", "tie (bothbad)", "both_bad", "tie (inconsistent)")
 winner = shapes.named("winner", {"model_a": 0, "model_b": 1, **dict.fromkeys(TIES)})
 

@@ -43,7 +43,6 @@ def value_of(name: str, given: Any) -> Any:
 
 
 def layouts_of(row: dict[str, Any]) -> Iterator[Layout]:
-    """The layouts that a row of `known.toml` stands for."""
     (shape, name), (form, keys), *more = row.items()
     given = {key: value_of(key, one) for key, one in more}
     if shape == "layout":

@@ -101,9 +101,8 @@ class Layout:
             row.needed(key, taken)
         for key in self.foreign:
             if key in row:
-                raise row.at(key).fault(
-                    f"this key makes the row one of another layout, but {taken}{remedy(key)}"
-                )
+                another = "this key makes the row one of another layout"
+                raise row.at(key).fault(f"{another}, but {taken}{remedy(key)}")
         for key in self.request:
             if row.value.get(key) not in (None, "", [], *(row.value[one] for one in self.keys)):
                 unread = f"a part of what was asked, which {self.name} does not read"

@@ -295,7 +295,6 @@ def v1_turns(row: Field, key: str) -> shapes.Turns:
 
 
 def has_values(row: RowValue) -> bool:
-    """Whether a turn of the messages has a typed value."""
     said = row["messages"] if isinstance(row["messages"], list) else []
     contents = [one.get("content") for one in said if isinstance(one, dict)]
     parts = [part for one in contents if isinstance(one, list) for part in one]

@@ -77,9 +77,8 @@ def holds(key: str, mark: str, roles: Keys = ()) -> Fits:
     """Whether an object in the list under `key` has the key `mark`, or one of these roles."""
 
     def found(row: RowValue) -> bool:
-        objects = (
-            [one for one in items if isinstance(one, dict)] if isinstance(items := row[key], list) else []
-        )
+        given = row[key]
+        objects = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
         return any(mark in one or one.get("role") in roles for one in objects)
 
     return found
@@ -233,9 +232,8 @@ def pairs(name: str, form: Form, meaning: str = "", scores: Keys = (), foreign: 
     better, worse = form.keys[-2:]
     usual = f"A pair: `{better}` was preferred to `{worse}` as an answer to {answered_keys(form)}."
     if len(form.keys) == 2:
-        usual = (
-            f"A pair of conversations: the turns they share are the prompt; that of `{better}` was preferred."
-        )
+        prompt = "the turns they share are the prompt"
+        usual = f"A pair of conversations: {prompt}; that of `{better}` was preferred."
     return shape(name, form, meaning or usual, lambda *_: 0, scores=scores, foreign=foreign)
 
 
