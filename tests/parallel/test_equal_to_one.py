@@ -12,6 +12,8 @@ from support.several_processes import run_all
 from support.small_runs import run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
 
+from trueup.methods import METHODS
+
 TRUST = {"reference.every": 2}
 ROUNDS: dict[str, Any] = {
     "prompts": "world:prompts", "annotator": "world:gold", "model": "world", "data": None, "batch_size": 3,
@@ -37,24 +39,61 @@ CASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "oaif": ("oaif", ROUNDS),
     "oaif, weights kept": ("oaif", {**ROUNDS, "sampler.resync": 2}),
 }
+LORA = {"lora.rank": 4}
+SOFT, HARD = ({**TRUST, "reference.alpha": alpha} for alpha in (0.5, 1.0))
+FURTHER: dict[str, tuple[str, Mapping[str, Any]]] = {
+    **{name: (name, {}) for name, one in METHODS.items() if "offline" in one.sources and name not in CASES},
+    **{
+        f"{method}, {kind}, online": (method, {**ROUNDS, **more})
+        for kind, more in {"all weights": {}, "lora": LORA}.items()
+        for method in ("ppo", "rloo", "reinforce", "grpo", "oaif", "nash-md", "xpo")
+        if f"{method}{kind}" not in ("ppoall weights", "rlooall weights", "oaifall weights")
+    },
+    "tr-dpo, soft, untied": ("tr-dpo", {**SOFT, "model": "untied"}),
+    "tr-dpo, hard, lora": ("tr-dpo", {**HARD, **LORA}),
+    "tr-dpo, hard, online": ("tr-dpo", {**ROUNDS, **HARD}),
+    "tr-dpo, soft, online": ("tr-dpo", {**ROUNDS, **SOFT}),
+    "tr-kto, lora": ("tr-kto", {**SOFT, **LORA}),
+    "dpo, cached, lora": ("dpo", {"reference.kind": "cached", **LORA}),
+    "dpo, adapter off": ("dpo", {"reference.kind": "adapter-off", **LORA}),
+    "dpo, goes on with an adapter": ("dpo", {"model": "dpo, lora"}),
+    "dpo, dora": ("dpo", {**LORA, "lora.dora": True}),
+    "dpo, a module beside": ("dpo", {**LORA, "lora.modules_to_save": ["lm_head"], "model": "untied"}),
+    "dpo, checkpointed": ("dpo", {"gradient_checkpointing": True}),
+    "dpo, experts": ("dpo", {"model": "experts"}),
+    "reward-model, lora": ("reward-model", LORA),
+    "dpo, replayed": ("oaif", {"source": "replay", "data": "oaif"}),
+}
+"""Every other method, and every reference and parametrization with one."""
 OFTEN = {2: ("dpo, untied", "tr-dpo, soft", "tr-dpo, lora", "kto", "ppo"), 3: ("tr-dpo, soft",)}
 """Cases by the number of processes; the others are for `make test-many`."""
-SELDOM = {2: tuple(name for name in CASES if name not in OFTEN[2]), 3: ("dpo, untied", "kto", "oaif")}
+SELDOM = [
+    (2, tuple(name for name in CASES if name not in OFTEN[2])),
+    (3, ("dpo, untied", "kto", "oaif")),
+    *((2, ("dpo, lora", "oaif", *list(FURTHER)[at : at + 12])) for at in range(0, len(FURTHER), 12)),
+]
 
 
 def trained(folder: Path, count: int, names: Sequence[str]) -> None:
     """Train the cases in one process and in several, each in a folder of its name in that of its number."""
     save_tiny_model(folder / "tied", tie_word_embeddings=True)
     save_tiny_model(folder / "untied")
+    save_tiny_model(folder / "experts", family="mixtral", num_local_experts=4)
     data = write_feedback(folder)
 
     def chosen(name: str, number: int) -> tuple[str, dict[str, Any]]:
-        method, more = CASES[name]
+        method, more = (CASES | FURTHER)[name]
         values = settings(method, folder / "tied", data, folder / str(number) / name, batch_size=5, steps=5)
         del values["epochs"]
         values |= more
-        if values["model"] == "untied":
-            values["model"] = str(folder / "untied")
+        named = {name: str(folder / name) for name in ("untied", "experts")}
+        named |= {
+            "dpo, lora": str(folder / "1/dpo, lora/model"),
+            "oaif": str(folder / "1/oaif/examples.jsonl"),
+        }
+        for key in ("model", "data", "prompts"):
+            if isinstance(values.get(key), str):
+                values[key] = named.get(values[key], values[key])
         return method, {key: value for key, value in values.items() if value is not None}
 
     for name in names:
@@ -74,7 +113,7 @@ def relative(one: torch.Tensor, other: torch.Tensor) -> float:
     ("count", "names"),
     [
         *OFTEN.items(),
-        *(pytest.param(count, names, marks=pytest.mark.many) for count, names in SELDOM.items()),
+        *(pytest.param(count, names, marks=pytest.mark.many) for count, names in SELDOM),
     ],
 )
 def test_losses_norms_and_weights(count: int, names: Sequence[str], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from support.tiny_models import save_tiny_model
 
 ANSWERS = 20
 """Of a server before it is gone."""
-BY_LENGTH = "def brevity(prompt, response):\n    return -len(response)\n"
+BY_LETTERS = "def letters(prompt, response):\n    return float(sum(map(ord, response)))\n"
 COMMAND = (
     "--batch_size",
     "4",
@@ -37,7 +37,7 @@ COMMAND = (
 def served(server: FaultyServer, folder: Path, **more: Any) -> dict[str, Any]:
     """Settings of a run whose responses a server writes."""
     return {
-        "prompts": str(folder / "pairs.jsonl"), "annotator": f"{folder / 'rewards.py'}:brevity", "steps": 4,
+        "prompts": str(folder / "pairs.jsonl"), "annotator": f"{folder / 'rewards.py'}:letters", "steps": 4,
         "batch_size": 6, "sampler.engine": "server", "sampler.base_url": [server.url], "sampler.timeout": 1.0,
         "sampler.max_new_tokens": 4, **more,
     }  # fmt: skip
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("faults")
     save_tiny_model(made / "tiny")
     write_feedback(made)
-    (made / "rewards.py").write_text(BY_LENGTH)
+    (made / "rewards.py").write_text(BY_LETTERS)
     return made
 
 
@@ -60,7 +60,8 @@ def ended(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
     def of(name: str, method: str = "dpo", **more: Any) -> dict[str, Any]:
         made = settings(method, folder / "tiny", data, folder / name, save_every=2)
-        return {key: one for key, one in (made | more).items() if (key, method) != ("data", "oaif")}
+        unused = ("data", "epochs") if method == "oaif" else ()
+        return {key: one for key, one in (made | more).items() if key not in unused and one is not None}
 
     vllm = FakeVllm(folder / "tiny")
 
@@ -69,7 +70,9 @@ def ended(folder: Path) -> dict[str, list[dict[str, Any]]]:
         return Reply(close=True) if gone else vllm(asked)
 
     with FaultyServer(answers_for_a_while) as server:
-        online = of("server", "oaif", epochs=None, **served(server, folder))
+        online = {**of("server", "oaif"), **served(server, folder)}
+        drawn = {"sampler.engine": "in-process", "sampler.base_url": None, "lora.rank": 2, "steps": 8}
+        drawn = {**served(server, folder), **drawn}
         runs: list[Sequence[Any]] = [
             ("dpo", of("undisturbed")),
             ("dpo", of("nan"), "not a number", 1),
@@ -78,16 +81,19 @@ def ended(folder: Path) -> dict[str, list[dict[str, Any]]]:
             ("dpo", of("first disk"), "full disk", 0),
             ("dpo", of("slow"), "slow", 1),
             ("dpo", of("mean"), "mean of gradients", None),
-            ("oaif", {key: one for key, one in online.items() if one is not None}, "impatient", None),
+            ("oaif", online, "impatient", None),
+            ("oaif", of("online", "oaif", **drawn)),
+            ("oaif", of("online nan", "oaif", **drawn), "not a number", 1),
+            ("resume", of("online nan")),
             ("dpo", of("memory"), "no memory", 1),
         ]
         _, told = run_all(folder, 2, runs, ends=False)
-    names = ["undisturbed", "nan", "nan, resumed", "disk", "first disk", "slow", "mean", "server", "memory"]
+    names = (f"{Path(one['output']).name}{', resumed' * (how == 'resume')}" for how, one, *_ in runs)
     return dict(zip(names, told, strict=True))
 
 
-def weights(run: Path) -> bytes:
-    return (run / "model/model.safetensors").read_bytes()
+def weights(run: Path, file: str = "model") -> bytes:
+    return (run / "model" / f"{file}.safetensors").read_bytes()
 
 
 def state(run: Path) -> tuple[str, int]:
@@ -128,12 +134,16 @@ def test_a_slow_process_changes_nothing(ended: dict[str, list[dict[str, Any]]], 
     assert weights(folder / "slow") == weights(folder / "undisturbed")
 
 
+@pytest.mark.parametrize(
+    ("name", "plain", "file"),
+    [("nan", "undisturbed", "model"), ("online nan", "online", "adapter_model")],
+)
 def test_a_damaged_shard_sends_all_to_the_checkpoint_before(
-    ended: dict[str, list[dict[str, Any]]], folder: Path
+    name: str, plain: str, file: str, ended: dict[str, list[dict[str, Any]]], folder: Path
 ) -> None:
-    assert all(one.keys() == {"seconds"} for one in ended["nan, resumed"]), ended
-    assert "step-00000004: damaged checkpoint, not used" in (folder / "nan/run.log").read_text()
-    assert weights(folder / "nan") == weights(folder / "undisturbed")
+    assert all(one.keys() == {"seconds"} for one in ended[f"{name}, resumed"]), ended
+    assert "step-00000004: damaged checkpoint, not used" in (folder / name / "run.log").read_text()
+    assert weights(folder / name, file) == weights(folder / plain, file)
 
 
 def worker(torchrun: Popen[str], rank: int) -> int:

@@ -163,11 +163,11 @@ def one_run(method: str, settings: Mapping[str, Any], fault: str, number: int | 
 
 
 def damage(run: Path) -> None:
-    """Turn a bit of what the last process wrote in the newest checkpoint, which the first process does for all."""
+    """Turn a bit of a file of the newest checkpoint, which the first process does for all."""
     from trueup.parallel import processes
 
     def turn() -> None:
-        file = max(run.glob("checkpoints/step-*/policy/shard-*"))
+        file = max(run.glob("checkpoints/step-*/**/*.safetensors"))
         content = bytearray(file.read_bytes())
         content[-1] ^= 1
         file.write_bytes(content)

@@ -150,8 +150,10 @@ def char_tokenizer(
     return tokenizer
 
 
-def save_tiny_model(folder: Path, *, seed: int = 0, tokenizer: Any = None, **changes: Any) -> Path:
-    """Write a Llama of two layers, 32 wide, and its tokenizer, as a model is published.
+def save_tiny_model(
+    folder: Path, *, seed: int = 0, tokenizer: Any = None, family: str = "llama", **changes: Any
+) -> Path:
+    """Write a Llama, or another like it, of two layers, 32 wide, and its tokenizer, as a model is published.
 
     Args:
         tokenizer: another than `char_tokenizer()`.
@@ -160,7 +162,7 @@ def save_tiny_model(folder: Path, *, seed: int = 0, tokenizer: Any = None, **cha
     tokenizer = tokenizer or char_tokenizer(chat_template=CHATML)
     torch.manual_seed(seed)
     changes = {"vocab_size": len(SPECIAL) + len(CHARACTERS) + 1, **changes}
-    network = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **{**_LLAMA, **changes}))
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **{**_LLAMA, **changes}))
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -16,6 +16,7 @@ from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback import containers, tables
 from trueup.methods.method import MethodInfo, reference_of
+from trueup.parallel import processes
 from trueup.references.choices import TrustRegion
 from trueup.settings import annotator_settings, data_settings, gathering_settings, run_settings
 from trueup.words import as_given, did_you_mean, logger
@@ -196,6 +197,10 @@ def check_inputs(settings: run_settings.RunSettings) -> run_settings.RunSettings
 def _check_4_bits(settings: run_settings.RunSettings, folder: str) -> None:
     if not settings.quantize and not model_folder.is_quantized(model_folder.base_folder(folder)):
         return
+    if processes.size() > 1:
+        raise InputError(
+            f"{settings.model}: weights in 4 bits do not lie in shards; start one process, or leave quantize out"
+        )
     if settings.lora is None and not model_folder.is_adapter(folder):
         raise InputError(
             f"{settings.model}: weights in 4 bits are not trained; give lora.rank, which trains an adapter on them"

@@ -76,12 +76,13 @@ def _units(model: Any) -> list[Any]:
 
 
 @contextmanager
-def unsharded(model: Any) -> Iterator[None]:
-    """A model with all of its weights in every process, each of which may call it as often as it likes."""
+def unsharded(*models: Any) -> Iterator[None]:
+    """Models with all of their weights in every process, each of which may call them as often as it likes."""
     if size() == 1:
         yield
         return
-    parts = [] if model is None else _units(model)
+    trained = [one for one in models if one is not None and any(p.requires_grad for p in one.parameters())]
+    parts = [part for one in models if one is not None for part in _units(one)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
@@ -90,7 +91,7 @@ def unsharded(model: Any) -> Iterator[None]:
     finally:
         for part in parts:
             part.reshard()
-            part.set_reshard_after_forward(part is not model, recurse=False)
+            part.set_reshard_after_forward(part not in trained, recurse=False)
 
 
 def resharded(model: Any) -> Any:

@@ -93,7 +93,8 @@ class RoundPlan:
 class Collector:
     """Samples responses and has them judged.
     `distinct` leaves out equal responses, where each is no draw of an expectation; `penalise` changes the scores; `gap`
-    compares what the sampler tells of its tokens with what training computes."""
+    compares what the sampler tells of its tokens with what training computes; `beside` are models that write beside the
+    policy, as sharded as it is."""
 
     sampler: Sampler
     annotator: Annotator
@@ -102,6 +103,7 @@ class Collector:
     distinct: bool = True
     penalise: Penalise | None = None
     gap: LogProbGap | None = None
+    beside: Sequence[Any] = ()
 
     def collect(self, number: int, prompts: Sequence[Prompt], also: Sequence[Example] = ()) -> GatheredRound:
         """The examples of a round; responses of `also`, a data set's feedback on its prompts, are judged too."""
@@ -147,7 +149,7 @@ class Collector:
         sampler, count = self.sampler, size()
         if count == 1 or sampler.served:
             return sampler.sample(prompts, self.responses, seed=seed)
-        with sampler.weights.in_place(), unsharded(sampler.weights.model):
+        with sampler.weights.in_place(), unsharded(sampler.weights.model, *self.beside):
             own = prompts[rank() :: count]
             shares = together(lambda: sampler.sample(own, self.responses, seed=seed))
         return [shares[place % count][place // count] for place in range(len(prompts))]

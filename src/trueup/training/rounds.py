@@ -30,7 +30,6 @@ from trueup.feedback.records import Example, Group, Prompt
 from trueup.files import file_hash
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
-from trueup.parallel.processes import size
 from trueup.sampling.decoding import Mixture
 from trueup.sampling.engines import make_sampler
 from trueup.settings.annotator_settings import annotators_in
@@ -75,10 +74,6 @@ def sampled_first(settings: RunSettings, method: Method) -> data.Data:
 def online(settings: RunSettings, method: Method) -> data.Data:
     """Prompts whose responses are sampled and judged round by round, while training."""
     data.refuse_annotator(settings, method)
-    if method.mixture and size() > 1:
-        raise InputError(
-            f"method {method.name} samples from its reference, which one process does; start one"
-        )
     annotator = _judge_first(settings)
     read, fingerprints = _read_prompts(settings)
     preprocessing = _of_rounds(settings, method, read.prompts[:8])
@@ -278,6 +273,7 @@ def _collector(
         distinct=parts.method.rollout is None,
         penalise=penalise,
         gap=LogProbGap(policy, encoder, settings.micro_batch_tokens) if settings.source == "online" else None,
+        beside=parts.reference.models() if share else (),
     )
 
 
