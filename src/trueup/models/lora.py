@@ -19,6 +19,7 @@ from trueup.errors import InputError
 from trueup.model_hub import origin_of
 from trueup.models.head import UnsupportedHead, head_of
 from trueup.models.tokenizer import quiet_library
+from trueup.parallel import sharding
 from trueup.words import listed
 
 POLICY = "default"
@@ -119,11 +120,22 @@ def has_norms(network: Any) -> bool:
     return is_adapted(network) and bool(network.peft_config[POLICY].use_dora)
 
 
-def written_weights(network: Any) -> dict[str, Tensor]:
-    """The weights that are written of an adapted model, its adapter's, by the names they have in the file."""
-    from peft import get_peft_model_state_dict
+def written_weights(network: Any) -> Iterable[tuple[list[str], Tensor]]:
+    """The weights that are written of a model, of an adapted one its adapter's, with names of which the file has one.
+    Of several processes all go through them."""
+    if is_adapted(network):
+        from peft import get_peft_model_state_dict
 
-    return dict(get_peft_model_state_dict(network, adapter_name=POLICY, save_embedding_layers=False))
+        adapter = get_peft_model_state_dict(network, adapter_name=POLICY, save_embedding_layers=False)
+        return (([name], value) for name, value in adapter.items())
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import revert_weight_conversion
+
+    found = sharding.gathered(network)
+    if not get_model_conversion_mapping(network, add_legacy=False):
+        return found
+    state = revert_weight_conversion(network, {names[0]: value for names, value in found})
+    return (([name], value) for name, value in state.items())
 
 
 def layers(network: nn.Module) -> dict[str, Any]:

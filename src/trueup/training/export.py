@@ -115,19 +115,6 @@ def _save_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype
         network.config.dtype = before
 
 
-def _expected(network: Any) -> Iterable[tuple[list[str], Tensor]]:
-    """The weights of a network, or of its adapter, by the names of which a file has one."""
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import revert_weight_conversion
-
-    adapted = lora.is_adapted(network)
-    if not adapted and not get_model_conversion_mapping(network, add_legacy=False):
-        return sharding.gathered(network)
-    state = None if adapted else {names[0]: value for names, value in sharding.gathered(network)}
-    named = lora.written_weights(network) if state is None else revert_weight_conversion(network, state)
-    return (([name], value) for name, value in named.items())
-
-
 def refuse_other_weights(folder: Path, network: Any) -> None:
     """See that a folder holds the weights of a network, or its adapter's, perhaps in another precision."""
     with ExitStack() as opened:
@@ -136,7 +123,7 @@ def refuse_other_weights(folder: Path, network: Any) -> None:
             one = opened.enter_context(safe_open(file, framework="pt"))
             written |= dict.fromkeys(one.keys(), one)
         wrong = [] if written else ["nothing"]
-        for names, right in _expected(network):
+        for names, right in lora.written_weights(network):
             for name in names:
                 value = written.pop(name).get_tensor(name) if name in written else None
                 if value is not None and not torch.equal(value, right.detach().cpu().to(value.dtype)):
