@@ -15,7 +15,6 @@ from trueup.feedback import condition as conditions
 from trueup.feedback.records import Example, count
 from trueup.inspection import findings, inspection, screen
 from trueup.model_folder import check_model
-from trueup.report import comparison, run_data, run_page
 from trueup.settings import command_settings
 from trueup.settings import gathering_settings as gathering
 from trueup.settings.validation import Model
@@ -226,6 +225,8 @@ def label(arguments: Sequence[str]) -> None:
 
 def report(arguments: Sequence[str]) -> None:
     if found := _typed("report", command_settings.ReportSettings, arguments, files="run"):
+        from trueup.report import run_page  # which loads numpy
+
         settings, _ = found
         output = Path(settings.output) if settings.output else None
         folder = RunFolder(Path(settings.run))
@@ -234,6 +235,8 @@ def report(arguments: Sequence[str]) -> None:
 
 def compare(arguments: Sequence[str]) -> None:
     if found := _typed("compare", command_settings.CompareSettings, arguments, files="runs"):
+        from trueup.report import comparison, run_data
+
         settings, _ = found
         folders = [RunFolder(Path(one)) for one in settings.runs]
         runs = [run_data.RunData(folder.path, folder.read_status()) for folder in folders]
