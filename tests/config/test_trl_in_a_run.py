@@ -155,7 +155,7 @@ def test_in_a_run(
         ("dpo", "beta: 0.1\nload_in_8bit: true\n", {}, r"run.yaml:2: load_in_8bit True is not offered"),
         ("dpo", None, {"per_device_train_batchsize": 4},
          "per_device_train_batchsize is not a setting .*; did you mean per_device_train_batch_size?"),
-        ("dpo", None, {"optimizer": "x"}, "^optimizer is not a setting of method dpo or of a run$"),
+        ("dpo", None, {"wibble": "x"}, "^wibble is not a setting of method dpo or of a run$"),
         ("sft", None, {"pref_beta": 1}, "^pref_beta is not a setting of method sft or of a run$"),
         ("sft", None, {"beta": 0.1}, r"^beta is refused: method sft has no such term; leave it out$"),
     ],

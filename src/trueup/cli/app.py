@@ -92,9 +92,10 @@ def _call(name: str, arguments: Sequence[str]) -> None:
         resolve_name(f"trueup.cli.{module}:{name}")(arguments)
 
 
-def print_boxes(
-    usage: str, about: Iterable[str], boxes: Mapping[str, Sequence[Row]], notes: Iterable[str] = ()
-) -> None:
+Boxes = Mapping[str, Sequence[Row]]
+
+
+def print_boxes(usage: str, about: Iterable[str], boxes: Boxes, notes: Iterable[str] = ()) -> None:
     """Print help: usage, paragraphs, a box of rows for each heading, and lines below."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"\n Usage: {usage}\n", style="bold")

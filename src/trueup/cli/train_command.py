@@ -72,9 +72,10 @@ def plan(arguments: Sequence[str]) -> None:
             print(spelled(line), flush=True)
 
 
-def _request(
-    verb: str, arguments: Sequence[str]
-) -> tuple[options.Arguments, Callable[[], resolve.Resolved]] | None:
+Request = tuple[options.Arguments, Callable[[], resolve.Resolved]]
+
+
+def _request(verb: str, arguments: Sequence[str]) -> Request | None:
     """What a command of a method was given, and what settles it: by one process alone, before torch is imported.
 
     None where help was asked for, which is printed. The method may stand in the file of settings alone.
@@ -125,9 +126,8 @@ def command_of(info: MethodInfo, verb: str = "train") -> options.Command:
     """The options of the command that trains by one method, or looks at what that would be."""
     role = schema.Role(f"Method {info.name}", common=True)
     own = [replace(one, role=role) for one in schema.settings_in(info.settings)]
-    of_run = [
-        replace(one, default=info.defaults.get(one.path, one.default)) for one in resolve.run_settings()
-    ]
+    default = info.defaults.get
+    of_run = [replace(one, default=default(one.path, one.default)) for one in resolve.run_settings()]
     settings = {one.path: one for one in (*own, *of_run)}
     more = {name: told for name, told in OF_TRAIN.items() if verb == "train" or name != "resume"}
     more |= OF_PLAN if verb == "plan" else {}

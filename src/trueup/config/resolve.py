@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from trueup import model_folder, model_hub, python_objects
-from trueup.config import run_checks, trl_rows, trl_rules
-from trueup.config.layers import Layer, flatten, nest, overlay, read_yaml
+from trueup.config import layers, run_checks, trl_rows, trl_rules
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of, reference_of
 from trueup.settings import annotator_settings, schema
@@ -46,7 +45,7 @@ class Resolved:
 class Given:
     """What the user gave, file and overrides in one layer, under our names."""
 
-    layer: Layer
+    layer: layers.Layer
     origins: dict[str, str]
     """Name -> where it was given, for messages: `run.yaml:3`; empty for what goes over the file."""
     notes: tuple[str, ...]
@@ -59,7 +58,7 @@ def resolve(
     """Settle every setting of a run; names nested or dotted, ours or TRL's. `overrides` go over `config_file`."""
     info = find_method(method_name)
     given = read_layers(info, config_file, overrides or {})
-    resolved = settle(info, overlay(flatten(info.defaults), given.layer), given.origins)
+    resolved = settle(info, layers.overlay(layers.flatten(info.defaults), given.layer), given.origins)
     for note in given.notes:
         logger.info(note)
     return resolved
@@ -86,8 +85,8 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
         raise _located(refusal.problems, lines) from None
 
     origins = dict(lines)
-    lower = flatten({name: value for name, value in values.items() if name not in handled})
-    upper = flatten({name: value for name, value in overrides.items() if name not in handled})
+    lower = layers.flatten({name: value for name, value in values.items() if name not in handled})
+    upper = layers.flatten({name: value for name, value in overrides.items() if name not in handled})
     for name, value in translated.settings.items():
         sources = translated.made_from[name]
         layer = upper if any(source in overrides for source in sources) else lower
@@ -109,14 +108,14 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
         if name not in lower and name not in upper:
             lower[name] = value
             notes.append(note)
-    return Given(overlay(lower, upper), origins, tuple(notes))
+    return Given(layers.overlay(lower, upper), origins, tuple(notes))
 
 
-def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> Resolved:
-    nested = nest(layer)
+def settle(info: MethodInfo, layer: layers.Layer, origins: Mapping[str, str]) -> Resolved:
+    nested = layers.nest(layer)
     of_method = {name: nested.pop(name) for name in list(nested) if name in info.settings.model_fields}
     of_run = {name: nested.pop(name) for name in list(nested) if name in RunSettings.model_fields}
-    problems = [SettingProblem(name, unknown(name, info)) for name in flatten(nested) or nested]
+    problems = [SettingProblem(name, unknown(name, info)) for name in layers.flatten(nested) or nested]
     run_checks.refuse_source(info, of_run.get("source", "offline"))
     method_settings = _collect(info.settings, of_method, f"method {info.name}", problems)
     settings = _collect(RunSettings, of_run, "a run", problems)
@@ -149,7 +148,7 @@ def beyond_defaults(settings: Mapping[str, Any], info: MethodInfo) -> dict[str, 
 
 def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     """A file's values, and where each stands. A run's own run.yaml is read as the settings it holds."""
-    values, lines = read_yaml(path)
+    values, lines = layers.read_yaml(path)
     method = values.pop("method", None)
     if method is not None and (not isinstance(method, str) or find_method(method) is not info):
         raise InputError(f"{path}: is for method {method}, not for {info.name}; run trueup train {method}")
@@ -192,9 +191,8 @@ def run_settings() -> list[schema.Setting]:
 
 
 def _located(problems: Iterable[SettingProblem], origins: Mapping[str, str]) -> SettingsError:
-    return SettingsError(
-        SettingProblem(found.path, f"{_origin(found.path, origins)}{found.text}") for found in problems
-    )
+    told = ((found.path, f"{_origin(found.path, origins)}{found.text}") for found in problems)
+    return SettingsError(SettingProblem(path, text) for path, text in told)
 
 
 def _origin(path: str, origins: Mapping[str, str]) -> str:
@@ -224,8 +222,13 @@ def told_settings(resolved: Resolved) -> dict[str, Any]:
         or (one.role.sources and settings.source not in one.role.sources)
         or (one.role.gathers and not settings.gathers)
     }
-    told = {name: value for name, value in flatten(plain["settings"]).items() if value not in (None, [])}
-    return {**plain, "settings": nest({name: value for name, value in told.items() if name not in vain})}
+    told = {
+        name: value for name, value in layers.flatten(plain["settings"]).items() if value not in (None, [])
+    }
+    return {
+        **plain,
+        "settings": layers.nest({name: value for name, value in told.items() if name not in vain}),
+    }
 
 
 def of_this_process(resolved: Resolved) -> list[str]:
@@ -254,7 +257,7 @@ def load_run(
     try:
         info = find_method(values["method"])
         of_run = beyond_defaults(values["settings"], info)
-        layer = flatten({**values["method_settings"], **of_run, "output": str(run)})
+        layer = layers.flatten({**values["method_settings"], **of_run, "output": str(run)})
         began = settle(info, layer, {})
     except InputError as error:
         raise InputError(
@@ -269,7 +272,7 @@ def load_run(
     output = again.get("output")
     if isinstance(output, str) and Path(output).resolve() == Path(run).resolve():
         del again["output"]
-    resumed = settle(info, overlay(layer, again), given.origins) if again else began
+    resumed = settle(info, layers.overlay(layer, again), given.origins) if again else began
     before, after = dump(began), dump(resumed)
     parts = ("method_settings", "settings")
     changed = [name for part in parts for name in _changed(before[part], after[part])]
@@ -294,11 +297,9 @@ def read_run(run: str | Path) -> dict[str, Any]:
     """Return all that run.yaml holds; raises as `read_record`."""
     path = Path(run) / RUN_FILE
     if not path.is_file():
-        raise InputError(
-            f"{named(str(run))} is not a run, as it has no {RUN_FILE}; give the folder that was the output when it "
-            "began"
-        )
-    values, _ = read_yaml(path)
+        give = "give the folder that was the output when it began"
+        raise InputError(f"{named(str(run))} is not a run, as it has no {RUN_FILE}; {give}")
+    values, _ = layers.read_yaml(path)
     if missing := [key for key, kind in KEYS.items() if not isinstance(values.get(key), kind)]:
         raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")
     return values

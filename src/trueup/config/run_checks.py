@@ -106,10 +106,8 @@ def _refuse_adapter(method_settings: BaseModel, settings: run_settings.RunSettin
     names = ("dora", "modules_to_save", "rank_pattern", "alpha_pattern")
     odd = [name for name in names if lora and getattr(lora, name)]
     if odd and settings.gathers and settings.sampler.engine == "server":
-        raise InputError(
-            f"lora.{odd[0]} is refused with sampler.engine server, as vLLM takes plain adapters alone; leave one "
-            "of them out"
-        )
+        plain = "as vLLM takes plain adapters alone; leave one of them out"
+        raise InputError(f"lora.{odd[0]} is refused with sampler.engine server, {plain}")
 
 
 def _refuse_what_needs_all(info: MethodInfo, method_settings: BaseModel, source: str) -> None:
@@ -160,10 +158,8 @@ def _refuse_unused(info: MethodInfo, settings: run_settings.RunSettings) -> None
     of_method = nest(flatten(info.defaults)).get("sampler", {})
     default = vars(gathering_settings.SamplerSettings(**of_method))
     differing = [name for name, one in vars(settings.sampler).items() if one != default[name]]
-    changed = [
-        f"sampler.{one}" for one in differing if not (settings.eval_prompts and one == "max_new_tokens")
-    ]
-    if changed:
+    used = ("max_new_tokens",) if settings.eval_prompts else ()
+    if changed := [f"sampler.{one}" for one in differing if one not in used]:
         raise InputError(
             f"{', '.join(changed)}: nothing is sampled, as data is all that is given; give prompts and an annotator, "
             "or leave it out"

@@ -328,7 +328,6 @@ def _broken(error: Exception, redact: Callable[[str], str]) -> addresses.Transie
             "in SSL_CERT_FILE"
         )
     if isinstance(error, httpx2.ConnectError):
-        return addresses.Transient(
-            f"no connection: {said}", "check base_url, and that the server is running", gone=True
-        )
+        hint = "check base_url, and that the server is running"
+        return addresses.Transient(f"no connection: {said}", hint, gone=True)
     return addresses.Transient(f"the connection broke: {said}", "look at the server", gone=True)

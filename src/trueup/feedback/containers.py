@@ -145,9 +145,10 @@ def load(path: str | Path) -> json_rows.LoadedFile:
     return file
 
 
-def rows_of(
-    file: json_rows.LoadedFile, table: columns.Table = columns.AS_IT_IS
-) -> Iterator[json_rows.FileRow]:
+Rows = Iterator[json_rows.FileRow]
+
+
+def rows_of(file: json_rows.LoadedFile, table: columns.Table = columns.AS_IT_IS) -> Rows:
     """The rows of a file, in order. Its content tells its format, and for CSV its name as well."""
     where = ""
     if file.rewound().read(len(tables.PARQUET)) == tables.PARQUET:
@@ -237,9 +238,8 @@ def spill(name: str) -> Iterator[IO[bytes]]:
         data: IO[bytes] = SpooledTemporaryFile(IN_MEMORY, dir=str(folder))  # noqa: SIM115, its reader closes it
         yield data
         if (size := data.tell()) > IN_MEMORY:
-            display.data_logger.info(
-                f"{name}: unpacked to {size >> 20} MiB in {folder}, for as long as the process lives"
-            )
+            told = f"unpacked to {size >> 20} MiB in {folder}, for as long as the process lives"
+            display.data_logger.info(f"{name}: {told}")
     except OSError as error:
         raise InputError(
             f"{name}: what it unpacks to cannot be kept in {folder}: {reason(error)}. Point the environment variable "

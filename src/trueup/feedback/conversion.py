@@ -17,8 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from trueup.errors import InputError
-from trueup.feedback import records, turns, views
-from trueup.feedback.canonical import content_json, example_to_row, prompt_json
+from trueup.feedback import canonical, records, turns, views
 from trueup.feedback.layouts import layout, readers
 from trueup.feedback.records import Comparison, Discarded, Example, Origin, Response, View
 from trueup.words import counted
@@ -254,7 +253,7 @@ def no_pair(example: Example, position: int) -> str:
     return "its two responses are identical" if same else views.CONTRADICTING
 
 
-as_own = partial(Target, row=example_to_row)
+as_own = partial(Target, row=canonical.example_to_row)
 CANONICAL = as_own("canonical", everything)
 PAIRS = as_own("pairs", seen_by(views.pairs, as_pairs), dropped={"response": NO_PAIR, "comparison": no_pair})
 RANKINGS = as_own("rankings", seen_by(views.rankings, as_rankings), dropped={"response": "it has no rank"})
@@ -284,12 +283,10 @@ def no_trl_pair(example: Example, position: int) -> str:
     return REPEATS if repeated else no_pair(example, position)
 
 
-def trl_points(
-    least: float | None, example: Example, found: records.PointRelation, positions: Places
-) -> Taken:
+def trl_points(least: float | None, example: Example, found: records.PointRelation, places: Places) -> Taken:
     """A row for each response that has a label; those at or above the threshold are true."""
     pieces = []
-    for at, given in zip(positions, found.labels, strict=True):
+    for at, given in zip(places, found.labels, strict=True):
         label = given if least is None else float(given >= least)
         if label in (0, 1):
             pieces.append(piece(example, (at,), [unjudged(example, at, label=label, tokens=None)]))
@@ -309,7 +306,10 @@ def trl_demonstrations(example: Example, relation: records.DemonstrationRelation
 def pair_row(piece: Example) -> dict[str, object]:
     """`{"prompt": ..., "chosen": ..., "rejected": ..., "score_chosen": ..., "score_rejected": ...}`."""
     chosen, rejected = piece.responses
-    sides = {"chosen": content_json(chosen.content), "rejected": content_json(rejected.content)}
+    sides = {
+        "chosen": canonical.content_json(chosen.content),
+        "rejected": canonical.content_json(rejected.content),
+    }
     return trl_row(piece, **sides, score_chosen=chosen.score, score_rejected=rejected.score)
 
 
@@ -317,12 +317,12 @@ def completion_row(piece: Example) -> dict[str, object]:
     """`{"prompt": ..., "completion": ...}`, with `"label": true` or `false` where the response has a label."""
     (response,) = piece.responses
     label = None if response.label is None else response.label == 1
-    return trl_row(piece, completion=content_json(response.content), label=label)
+    return trl_row(piece, completion=canonical.content_json(response.content), label=label)
 
 
 def trl_row(piece: Example, **said: object) -> dict[str, object]:
     """A row that says what is not None, who wrote the response, and what belongs to the prompt."""
-    prompt = prompt_json(piece.prompt)
+    prompt = canonical.prompt_json(piece.prompt)
     row = {"prompt": prompt.pop("prompt"), **said, "source": piece.responses[0].source, **prompt}
     return {key: value for key, value in row.items() if value is not None}
 
@@ -334,7 +334,7 @@ def conversation_row(piece: Example) -> dict[str, object] | None:
         return None
     if turns.split_at_last_request(prompt + response) != (prompt, response):
         return None
-    return trl_row(piece, prompt=None, messages=content_json(prompt + response))
+    return trl_row(piece, prompt=None, messages=canonical.content_json(prompt + response))
 
 
 TRL_PAIRS = Target(

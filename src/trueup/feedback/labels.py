@@ -10,9 +10,8 @@ from typing import Literal
 
 from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback import records, views
+from trueup.feedback import records, transforms, views
 from trueup.feedback.records import Discarded, Example, Response, count
-from trueup.feedback.transforms import Fitted, StandardizedRewards
 from trueup.words import counted, logger
 
 Scale = Literal["none", "min-max", "range", "sigmoid"]
@@ -24,9 +23,9 @@ class Thumbs:
 
     threshold: float | None
 
-    def fit(self, examples: Sequence[Example]) -> Fitted:
+    def fit(self, examples: Sequence[Example]) -> transforms.Fitted:
         if self.threshold is None:
-            return Fitted(list)
+            return transforms.Fitted(list)
         responses = [one for example in examples for one in example.responses if one.label is None]
         labels = [self.label(one.score) for one in responses if one.score is not None]
         if not labels:
@@ -35,7 +34,7 @@ class Thumbs:
                 "label. Leave --desirable-from out"
             )
         line = f"labels: {counted(int(sum(labels)), 'score')} of {len(labels)} from {self.threshold:g} on are desirable"
-        return Fitted(lambda given: [graded(example, self.label) for example in given], (line,))
+        return transforms.Fitted(lambda given: [graded(example, self.label) for example in given], (line,))
 
     def label(self, score: float) -> float:
         assert self.threshold is not None
@@ -63,7 +62,7 @@ class GradedLabels:
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise InputError(f"score_low {self.low:g} must be below score_high {self.high:g}")
 
-    def fit(self, examples: Sequence[Example]) -> Fitted:
+    def fit(self, examples: Sequence[Example]) -> transforms.Fitted:
         grade, lines = self.measured(examples)
 
         def rewrite(given: Sequence[Example]) -> Sequence[Example]:
@@ -75,7 +74,7 @@ class GradedLabels:
                 f"demonstrations: {counted(after - before, 'response')} labelled {self.demonstration_from:g} or more, "
                 f"beside {before} marked"
             )
-        return Fitted(rewrite, tuple(lines))
+        return transforms.Fitted(rewrite, tuple(lines))
 
     def measured(self, examples: Sequence[Example]) -> tuple[Callable[[float], float] | None, list[str]]:
         """Score -> label, None where scores are left alone; and what to say of it."""
@@ -88,7 +87,7 @@ class GradedLabels:
             )
         said = f"labels: scores of {counted(len(values), 'response')}, "
         if self.scale == "sigmoid":
-            found = StandardizedRewards().measure(examples)
+            found = transforms.StandardizedRewards().measure(examples)
             said += f"mean {found.mean:.4g}, standard deviation {found.std:.4g}, by the logistic function"
             return lambda score: logistic((score - found.mean) / found.std), [said]
         low = min(values) if self.low is None else self.low
@@ -110,10 +109,8 @@ class GradedLabels:
         try:
             made = example if grade is None else graded(example, grade)
         except ValueError as error:
-            raise InputError(
-                f"{example.origin or 'an example'}: {error}. Give another --score-low and --score-high, or leave the "
-                "row out"
-            ) from None
+            instead = "Give another --score-low and --score-high, or leave the row out"
+            raise InputError(f"{example.origin or 'an example'}: {error}. {instead}") from None
         least = self.demonstration_from
         if least is None:
             return made

@@ -84,9 +84,10 @@ class Feedback:
         return [line for report in self.files for line in report.lines()]
 
 
-def read_feedback(
-    paths: Sequence[str | Path], *, skip_bad: int = 0, table: columns.Table = columns.AS_IT_IS
-) -> Feedback:
+Paths = Sequence[str | Path]
+
+
+def read_feedback(paths: Paths, *, skip_bad: int = 0, table: columns.Table = columns.AS_IT_IS) -> Feedback:
     """Read files of any known layouts: JSON lines, a JSON array, CSV or Parquet, plain or gzipped, each.
     A name may also be a folder of `datasets.save_to_disk`, or `hub:owner/name?split=test`. In every example prompt
     and responses are of one kind: text, or messages. Up to `skip_bad` malformed rows are left out."""
@@ -175,9 +176,7 @@ class Prompts:
     """Those of the sources that hold feedback: what is known of these prompts already."""
 
 
-def read_prompts(
-    paths: Sequence[str | Path], *, skip_bad: int = 0, table: columns.Table = columns.AS_IT_IS
-) -> Prompts:
+def read_prompts(paths: Paths, *, skip_bad: int = 0, table: columns.Table = columns.AS_IT_IS) -> Prompts:
     """Read the prompts of files, each once: of rows that hold `prompt` and no feedback, or of the examples."""
     found: list[Prompt] = []
     examples: list[Example] = []

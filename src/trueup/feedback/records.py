@@ -135,10 +135,8 @@ class Example:
         ends += [("vote", at) for one in self.votes for at in (one.first, one.second)]
         for noun, position in ends:
             if not 0 <= position < len(self.responses):
-                raise ValueError(
-                    f"a {noun} names response {position}, but the example has {len(self.responses)} (positions count "
-                    "from 0)"
-                )
+                number = f"{len(self.responses)} (positions count from 0)"
+                raise ValueError(f"a {noun} names response {position}, but the example has {number}")
 
     @property
     def origin(self) -> Origin | None:

@@ -241,9 +241,9 @@ class ExponentialWeights:
                 "longer tells good from better. Raise --beta or --max-weight"
             )
         if share < FEW:
+            equivalent = f"{size:.1f} of {len(weights)} responses"
             warnings.append(
-                f"the weights rest on the equivalent of {size:.1f} of {len(weights)} responses; a larger --beta "
-                "spreads them"
+                f"the weights rest on the equivalent of {equivalent}; a larger --beta spreads them"
             )
 
         def rewrite(given: Sequence[Example]) -> Sequence[Example]:
@@ -276,10 +276,9 @@ class WrittenReward:
         scale = self.rewards.measure(examples)
         found = sorted(value for one in examples for _, value in scores(scale.applied(one)))
         reward = found[math.ceil(QUANTILE * len(found)) - 1] if self.ask_for is None else self.ask_for
+        numbers = (reward, scale.mean, scale.std, found[-1], found[0])
         try:
-            condition = Condition(
-                self.text, self.decimals, self.position, reward, scale.mean, scale.std, found[-1], found[0]
-            )
+            condition = Condition(self.text, self.decimals, self.position, *numbers)
         except ValueError as error:
             raise InputError(f"the condition cannot be written: {error}") from None
         lowest, highest = condition.words(found[0]), condition.words(found[-1])

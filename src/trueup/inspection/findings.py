@@ -124,9 +124,11 @@ def problems_of_examples(examples: Sequence[Example], *, min_characters: int) ->
         yield problem("one-class", about="good" if labels.good else "bad")
 
 
-def prompt_overlap(
-    training: Sequence[Example], evaluation: Sequence[Example]
-) -> tuple[tuple[Overlap, ...], list[Finding]]:
+Examples = Sequence[Example]
+Overlaps = tuple[Overlap, ...]
+
+
+def prompt_overlap(training: Examples, evaluation: Examples) -> tuple[Overlaps, list[Finding]]:
     """Evaluation prompts that are also those of training data, and the problem that this is."""
     known: dict[str, list[str]] = {}
     for example in training:

@@ -12,18 +12,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trueup.inspection.findings import Finding, Severity
+from trueup.inspection import findings, statistics
 from trueup.inspection.inspection import Inspection, Shown, TokenRun
-from trueup.inspection.statistics import QUANTILES
 from trueup.words import counted, spelled
 
-STYLES = {Severity.error: "bold red", Severity.warning: "yellow", Severity.note: "cyan"}
+STYLES = {
+    findings.Severity.error: "bold red",
+    findings.Severity.warning: "yellow",
+    findings.Severity.note: "cyan",
+}
 COLOURS = {"prompt": "blue", "scored": "bold green", "masked": "magenta"}
 PLAIN_WIDTH = 120
 BAR = 16
 BLANK = "\u00a0"
 ALL_OF_THEM = "(--json lists all)"
-MOST_DETAILS = {Severity.error: 20, Severity.warning: 5, Severity.note: 5}
+MOST_DETAILS = {findings.Severity.error: 20, findings.Severity.warning: 5, findings.Severity.note: 5}
 
 
 def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
@@ -90,7 +93,7 @@ class _Screen:
         found = inspection.lengths.items()
         kinds = {kind.replace("_", " "): brief for kind, brief in found if kind != "unit"}
         self.heading(f"Lengths in {unit}")
-        names = ("count", "mean", "least", *(f"{part:.0%}" for part in QUANTILES), "most")
+        names = ("count", "mean", "least", *(f"{part:.0%}" for part in statistics.QUANTILES), "most")
         table = self.table("", *names, right=names)
         for kind, brief in kinds.items():
             values = (brief["mean"], brief["minimum"], *brief["quantiles"].values(), brief["maximum"])
@@ -105,9 +108,8 @@ class _Screen:
 
     def histogram(self, unit: str, kinds: Mapping[str, Any]) -> None:
         table = self.table(unit, *kinds, right=(unit,))
-        histograms = [
-            {(one["from"], one["to"]): one["count"] for one in brief["histogram"]} for brief in kinds.values()
-        ]
+        bins = [brief["histogram"] for brief in kinds.values()]
+        histograms = [{(one["from"], one["to"]): one["count"] for one in some} for some in bins]
         for first, last in sorted({one for histogram in histograms for one in histogram}):
             cells = []
             for histogram in histograms:
@@ -175,7 +177,7 @@ class _Screen:
                 if len(one.details) > most:
                     self.line(f"and {len(one.details) - most} more {ALL_OF_THEM}")
 
-    def problem(self, problem: Finding, names: Mapping[str, str], *, both: bool) -> None:
+    def problem(self, problem: findings.Finding, names: Mapping[str, str], *, both: bool) -> None:
         """What it is, where, and what to do; lines break between words only, never in a file's name or a number."""
         severity = problem.severity
         rows = counted(problem.count, "row") if problem.rows else ""

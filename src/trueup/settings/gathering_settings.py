@@ -238,10 +238,8 @@ class AnnotateSettings(BaseModel):
         given, kind = vars(self.annotator), type(self.annotator)
         for name in self.annotator.about.files if self.rewrite else ():
             if given[name] != getattr(kind, name, given[name]):
-                raise ValueError(
-                    f"annotator.{name} is what a judge is asked, and with rewrite nothing is judged; give "
-                    "rewrite_template"
-                )
+                instead = "and with rewrite nothing is judged; give rewrite_template"
+                raise ValueError(f"annotator.{name} is what a judge is asked, {instead}")
         return self
 
 

@@ -287,10 +287,8 @@ class RunSettings(BaseModel):
                 told = (name if isinstance(one, tuple) else f"{name} {one:g}" for name, one in given.items())
                 raise ValueError(f"{' and '.join(told)} are both given; give one")
         if self.steps is not None and self.warmup_steps > self.steps:
-            raise ValueError(
-                f"warmup_steps {self.warmup_steps} is longer than the run's {self.steps} steps; "
-                "give fewer, or a warmup_ratio"
-            )
+            longer = f"is longer than the run's {self.steps} steps"
+            raise ValueError(f"warmup_steps {self.warmup_steps} {longer}; give fewer, or a warmup_ratio")
         self._check_source()
         if self.optimizer == "muon" and self.optimizer_states != "fp32":
             states = f"optimizer_states {self.optimizer_states}"
@@ -362,21 +360,16 @@ class RunSettings(BaseModel):
             "sampler.resync": self.sampler.resync > 1,
         }
         if given := [name for name, differs in of_rounds.items() if differs]:
-            raise ValueError(
-                f"{' and '.join(given)} say how examples are gathered while training; give source online, or leave "
-                "them out"
-            )
+            how = "say how examples are gathered while training"
+            raise ValueError(f"{' and '.join(given)} {how}; give source online, or leave them out")
 
     def _check_online(self) -> None:
         if not self.prompts:
-            raise ValueError(
-                "prompts are required when source is online: give a file with prompts to sample responses to, or "
-                "world:prompts"
-            )
+            give = "give a file with prompts to sample responses to, or world:prompts"
+            raise ValueError(f"prompts are required when source is online: {give}")
         if self.annotator is None:
-            raise ValueError(
-                f"an annotator is required when source is online, to judge the responses: give {ANNOTATORS}"
-            )
+            judge = f"to judge the responses: give {ANNOTATORS}"
+            raise ValueError(f"an annotator is required when source is online, {judge}")
         if self.data:
             raise ValueError(
                 "data is given, but source is online, which gathers its own; leave data out, or give it as eval_data, "

@@ -25,6 +25,7 @@ from trueup.words import logger
 from trueup.world import language, people
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+FastTokenizer = transformers.PreTrainedTokenizerFast
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 MAX_LENGTH = 128
@@ -39,12 +40,11 @@ SOURCES = ("language", "people", "model")
 DIGEST = ".digest"
 
 
-def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
+def make_tokenizer() -> FastTokenizer:
     """A Hugging Face tokenizer of the world's words, with the marks that a reward can be written with.
     Encoding adds no special token: ids of prompt and response are those of the two texts joined by a space."""
-    vocabulary = {
-        word: index for index, word in enumerate((PAD, BOS, EOS, UNKNOWN, *language.WORDS, *language.MARKS))
-    }
+    words = (PAD, BOS, EOS, UNKNOWN, *language.WORDS, *language.MARKS)
+    vocabulary = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return transformers.PreTrainedTokenizerFast(
@@ -109,9 +109,10 @@ def padded(rows: list[tuple[list[int], list[int]]]) -> Batch:
     return token_ids_NT, response_NT
 
 
-def train_world_model(
-    *, seed: int = 0, steps: int = STEPS
-) -> tuple[transformers.LlamaForCausalLM, transformers.PreTrainedTokenizerFast]:
+Trained = tuple[transformers.LlamaForCausalLM, FastTokenizer]
+
+
+def train_world_model(*, seed: int = 0, steps: int = STEPS) -> Trained:
     """A model trained on the demonstrator's responses, on one thread whatever torch is set to, and its tokenizer."""
     tokenizer = make_tokenizer()
     num_threads = torch.get_num_threads()
@@ -128,9 +129,8 @@ def train_world_model(
 
 
 def _train(model: transformers.LlamaForCausalLM, data: Iterator[Batch], steps: int) -> None:
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-    )
+    weights, betas = model.parameters(), (0.9, 0.98)
+    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, betas=betas, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: min(1, (step + 1) / WARMUP) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))),
@@ -195,9 +195,7 @@ def _is_as_written(folder: Path) -> bool:
         return False
 
 
-def _save(
-    model: transformers.LlamaForCausalLM, tokenizer: transformers.PreTrainedTokenizerFast, folder: Path
-) -> None:
+def _save(model: transformers.LlamaForCausalLM, tokenizer: FastTokenizer, folder: Path) -> None:
     with quiet_library():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

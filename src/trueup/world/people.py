@@ -165,18 +165,15 @@ class WorldScorer:
     reward: Reward
 
     def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
-        return [
-            self._score(number, prompt, response)
-            for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), start=1)
-        ]
-
-    def _score(self, number: int, prompt: Content, response: str) -> float:
-        if not isinstance(prompt, str):
-            raise InputError(f"prompt {number}: a conversation, but the prompts of the world are text")
-        try:
-            return self.reward(prompt, response)
-        except InputError as error:
-            raise InputError(f"prompt {number}: {error}") from error
+        scores = []
+        for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), start=1):
+            if not isinstance(prompt, str):
+                raise InputError(f"prompt {number}: a conversation, but the prompts of the world are text")
+            try:
+                scores.append(self.reward(prompt, response))
+            except InputError as error:
+                raise InputError(f"prompt {number}: {error}") from error
+        return scores
 
 
 def world_scorer(name: str) -> WorldScorer:
@@ -225,10 +222,8 @@ def weights_of(instruction: str) -> language.Weights:
                 )
         understood = True
     if not understood:
-        raise InputError(
-            f"annotator.instruction {shortened(instruction, 80)} says nothing that the annotator of the world knows: "
-            f"{KNOWN}"
-        )
+        nothing = f"says nothing that the annotator of the world knows: {KNOWN}"
+        raise InputError(f"annotator.instruction {shortened(instruction, 80)} {nothing}")
     return weights
 
 
