@@ -29,14 +29,19 @@ class FakeVllm:
         folder: the model it starts with.
         dev: whether it runs with VLLM_SERVER_DEV_MODE=1.
         adapters: whether it runs with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.
+        wire: tensors on their way, where it runs with --weight-transfer-config for a backend.
     """
 
-    def __init__(self, folder: Path, *, dev: bool = True, adapters: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, dev: bool = True, adapters: bool = True, wire: list[torch.Tensor] | None = None
+    ) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.models: dict[str, Any] = {NAME: _load(folder)}
         self.folder = folder
         self.dev, self.takes_adapters = dev, adapters
         self.paused = False
+        self.wire = wire
+        self.updating = self.joined = False
         self.calls: list[str] = []
         """What was asked beside completions, in order."""
         self.loaded: list[Path] = []
@@ -51,6 +56,12 @@ class FakeVllm:
                     "/is_paused": self._is_paused, "/pause": self._pause, "/resume": self._resume,
                     "/collective_rpc": self._reload,
                 }  # fmt: skip
+            if self.dev and self.wire is not None:
+                handlers |= {
+                    "/get_world_size": lambda _: Reply(body={"world_size": 2}),
+                    "/init_weight_transfer_engine": self._join, "/start_weight_update": self._start_update,
+                    "/update_weights": self._update, "/finish_weight_update": self._finish_update,
+                }  # fmt: skip
             if self.takes_adapters:
                 handlers |= {
                     "/v1/load_lora_adapter": self._load_adapter,
@@ -59,7 +70,7 @@ class FakeVllm:
             if path not in handlers:
                 return Reply(404, {"detail": "Not Found"})
             if path not in ("/v1/models", "/v1/completions"):
-                if asked.method == "GET" and path != "/is_paused":
+                if asked.method == "GET" and path not in ("/is_paused", "/get_world_size"):
                     return Reply(405, {"detail": "Method Not Allowed"})
                 self.calls.append(asked.path)
             return handlers[path](asked)
@@ -93,6 +104,27 @@ class FakeVllm:
             return Reply(500, {"error": {"message": str(error)}})
         self.loaded.append(folder)
         return Reply(body={"results": [None]})
+
+    def _join(self, asked: ReceivedRequest) -> Reply:
+        self.joined = asked.body["init_info"]["rank_offset"] == 1
+        return Reply(body={"message": "Weight transfer initialized"})
+
+    def _start_update(self, asked: ReceivedRequest) -> Reply:
+        self.updating = self.paused and self.joined
+        return Reply(body={"message": "started"}) if self.updating else Reply(500, {"error": "not paused"})
+
+    def _update(self, asked: ReceivedRequest) -> Reply:
+        told = asked.body["update_info"]
+        assert self.updating and self.wire is not None
+        for name, kind, shape in zip(told["names"], told["dtype_names"], told["shapes"], strict=True):
+            sent = self.wire.pop(0)
+            assert (str(sent.dtype), list(sent.shape)) == (f"torch.{kind}", shape), name
+            self.models[NAME].get_parameter(name).data.copy_(sent)
+        return Reply(body={"message": "updated"})
+
+    def _finish_update(self, asked: ReceivedRequest) -> Reply:
+        self.updating = False
+        return Reply(body={"message": "finished"})
 
     def _load_adapter(self, asked: ReceivedRequest) -> Reply:
         name, folder = asked.body["lora_name"], Path(asked.body["lora_path"])

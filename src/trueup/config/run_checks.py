@@ -6,6 +6,7 @@ used.
 
 import os
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -214,6 +215,11 @@ def _check_gathering(settings: run_settings.RunSettings) -> dict[str, Any]:
     for folder in models:
         if model_folder.scores_text(model_folder.folder_of(folder)):
             raise InputError(f"sampler.models: {folder} is a reward model, and writes nothing; leave it out")
+    if settings.sampler.transfer == "nccl" and settings.lora is None and find_spec("vllm") is None:
+        raise InputError(
+            "sampler.transfer nccl needs the package vllm, which is not installed here: pip install trueup[vllm], or "
+            "leave sampler.transfer out, so that weights go through a folder"
+        )
     found: dict[str, Any] = {"sampler": settings.sampler.model_copy(update={"models": models})}
     if settings.annotator is not None:
         found["annotator"] = check_annotator(

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,8 @@ def request_seed(seed: int, copy: int, spelled: str) -> int:
 PAUSED, PAUSE, RESUME, RPC = "/is_paused", "/pause?mode=wait", "/resume", "/collective_rpc"
 LOAD, UNLOAD = "/load_lora_adapter", "/unload_lora_adapter"
 STARTED_FOR_WEIGHTS = "with VLLM_SERVER_DEV_MODE=1"
+WORKERS, UPDATE = "/get_world_size", "/update_weights"
+STARTED_TO_TRANSFER = """ and --weight-transfer-config '{"backend": "nccl"}'"""
 STARTED_FOR_ADAPTERS = "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
 
 
@@ -211,18 +214,24 @@ class ServedPolicy:
         addresses: Addresses,
         *,
         adapted: bool,
+        transfers: bool,
         vllm: bool,
     ) -> None:
         self._servers, self._name, self._addresses = list(servers), name, addresses
-        self._adapted = adapted
+        self._adapted, self.transfers = adapted, transfers
         if not vllm:
             raise InputError(
                 f"{servers[0][0].base_url} is no vLLM server, so it cannot be given new weights while training; leave "
                 "sampler.engine out, or start a vLLM server"
             )
         for endpoint, root in servers:
-            if not (endpoint.has(LOAD) if self._adapted else root.has(PAUSED)):
-                start = STARTED_FOR_ADAPTERS if self._adapted else STARTED_FOR_WEIGHTS
+            there = (endpoint.has(LOAD) if adapted else root.has(PAUSED)) and (
+                not transfers or root.has(UPDATE)
+            )
+            if not there:
+                start = (
+                    STARTED_FOR_ADAPTERS if adapted else STARTED_FOR_WEIGHTS + STARTED_TO_TRANSFER * transfers
+                )
                 raise InputError(
                     f"{endpoint.base_url} does not take new weights while training: start vLLM {start} in its "
                     "environment"
@@ -231,8 +240,24 @@ class ServedPolicy:
         self.folder = files.cache_folder() / "served" / uuid.uuid4().hex[:12]
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
-    def put(self, target: Path, version: int) -> str:
-        """Make the servers write with the model in a folder; the name to ask them by from here on."""
+    def paused(self) -> dict[str, int]:
+        """Have the servers wait for weights; by address how many workers of each take them."""
+        found = {}
+        for _, root in self._servers:
+            _order(root, PAUSE, {})
+            found[root.base_url] = int((root.probe(WORKERS) or {}).get("world_size", 1))
+        return found
+
+    def orders(self, url: str) -> Callable[[str, Mapping[str, Any]], None]:
+        """What sends an order to a server."""
+        return partial(_order, next(root for _, root in self._servers if root.base_url == url))
+
+    def put(self, target: Path | None, version: int) -> str:
+        """Make the servers write with the model in a folder, or the one sent; the name to ask them by from here on."""
+        if target is None:
+            for _, root in self._servers:
+                _order(root, RESUME, {})
+            return self._name
         name = f"trueup-{uuid.uuid4().hex[:8]}-{version}" if self._adapted else self._name
         self._servers = [one for one in self._servers if self._addresses.remains(one[0].base_url)]
         for server in list(self._servers):
@@ -290,7 +315,7 @@ def _reload(root: Endpoint, target: Path) -> None:
     _order(root, RESUME, {})
 
 
-def _order(server: Endpoint, path: str, body: dict[str, Any]) -> None:
+def _order(server: Endpoint, path: str, body: Mapping[str, Any]) -> None:
     try:
         server.order(path, body)
     except Refused as error:

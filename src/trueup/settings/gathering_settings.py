@@ -58,6 +58,9 @@ class SamplerSettings(BaseModel):
     """Requests to the server at a time."""
     timeout: Annotated[float, Field(gt=0), RESUMES] = 300.0
     """Seconds to wait for an answer of the server."""
+    transfer: Annotated[Literal["folder", "nccl"], RESUMES] = "folder"
+    """How every weight reaches vLLM while training: by a folder that it reads, or by NCCL and vLLM's own engine, which
+    has to be installed here, too (`pip install trueup[vllm]`)."""
     resync: Count = 1
     """Optimizer steps after which the sampling policy becomes the one that is trained (OP-k of the RRHF paper)."""
 

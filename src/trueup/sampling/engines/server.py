@@ -14,7 +14,7 @@ from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
 from trueup.models import causal, lora
 from trueup.parallel.processes import owned
-from trueup.sampling import server_api
+from trueup.sampling import server_api, weight_transfer
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import logger
@@ -56,6 +56,7 @@ class ServerSampler:
         self._given = 0
         """Which of the changes of the weights the server has."""
         self._served: server_api.ServedPolicy | None = None
+        self._engines: dict[str, Any] = {}
         self._server: server_api.Server | None = None
         self._said = False
         self._parameters = parameters.Parameters()
@@ -68,7 +69,10 @@ class ServerSampler:
         if self._given != self.weights.changes and self._model is not None:
             folder = owned(self._takes_weights)
             with self.weights.in_place():
-                server_api.write(self._model.network, folder)
+                if folder is None:
+                    self._transfer(self._model.network)
+                else:
+                    server_api.write(self._model.network, folder)
             owned(lambda: self._put(folder))
             self._given = self.weights.changes
         return owned(lambda: self._sampled(prompts, responses, seed))
@@ -109,8 +113,8 @@ class ServerSampler:
         root = self._connect(base_url.removesuffix("/v1"), 1, deadline=deadline)
         return self._connect(base_url, 1, deadline=deadline), root
 
-    def _takes_weights(self) -> Path:
-        """Where the weights that are to write are put for the servers."""
+    def _takes_weights(self) -> Path | None:
+        """Where the weights that are to write are put for the servers; None where they go there without a folder."""
         server = self._server = self._server or self._identified()
         if self._served is None:
             patience = self.settings.timeout if len(self._alike) > 1 else None
@@ -121,11 +125,20 @@ class ServerSampler:
                 server.model,
                 self._endpoint.addresses,
                 adapted=adapted,
+                transfers=self.settings.transfer != "folder" and not adapted,
                 vllm=server.kind is server_api.VLLM,
             )
-        return self._served.folder / f"step-{self.weights.version:08d}"
+        return None if self._served.transfers else self._served.folder / f"step-{self.weights.version:08d}"
 
-    def _put(self, folder: Path) -> None:
+    def _transfer(self, network: Any) -> None:
+        """Send every weight to the servers, from all processes together."""
+        for url, workers in owned(lambda: self._served.paused() if self._served else {}).items():
+            if url not in self._engines:
+                order = self._served.orders(url) if self._served else lambda path, content: None
+                self._engines[url] = weight_transfer.engine(network, url, workers, order)
+            weight_transfer.send(self._engines[url], url)
+
+    def _put(self, folder: Path | None) -> None:
         assert self._served is not None and self._server is not None
         self._server = replace(self._server, model=self._served.put(folder, self.weights.version))
 
