@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +249,8 @@ class ServedPolicy:
 
     def orders(self, url: str) -> Callable[[str, Mapping[str, Any]], None]:
         """What sends an order to a server."""
-        return partial(_order, next(root for _, root in self._servers if root.base_url == url))
+        root = next(root for _, root in self._servers if root.base_url == url)
+        return lambda path, body: _order(root, path, body)
 
     def put(self, target: Path | None, version: int) -> str:
         """Make the servers write with the model in a folder, or the one sent; the name to ask them by from here on."""

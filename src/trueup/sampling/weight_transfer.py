@@ -7,11 +7,8 @@ NCCL moves the tensors; of several processes all go through the weights, and the
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from importlib import import_module
 from typing import Any
-
-from torch import Tensor
 
 from trueup.endpoints import addresses
 from trueup.errors import AnnotatorError, InputError
@@ -60,12 +57,11 @@ def engine(network: Any, base_url: str, workers: int, order: Order) -> Any:
         ) from error
 
     class Source(base.WeightSource):  # type: ignore[misc,name-defined]  # known once it is imported
-        def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-            return ((names[0], value.detach()) for names, value in lora.written_weights(network))
+        def __init__(self) -> None:
+            self.known = [base.ParamMeta(name, value.dtype, tuple(value.shape)) for name, value in self]
 
-        @cached_property
-        def known(self) -> list[Any]:
-            return [base.ParamMeta(name, value.dtype, tuple(value.shape)) for name, value in self]
+        def __iter__(self) -> Iterator[Any]:
+            return ((names[0], value.detach()) for names, value in lora.written_weights(network))
 
         def metadata(self) -> list[Any]:
             return self.known

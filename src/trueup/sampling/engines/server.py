@@ -2,9 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from trueup.batch.encode import Encoder
@@ -113,7 +111,7 @@ class ServerSampler:
         root = self._connect(base_url.removesuffix("/v1"), 1, deadline=deadline)
         return self._connect(base_url, 1, deadline=deadline), root
 
-    def _takes_weights(self) -> Path | None:
+    def _takes_weights(self) -> Any:
         """Where the weights that are to write are put for the servers; None where they go there without a folder."""
         server = self._server = self._server or self._identified()
         if self._served is None:
@@ -138,9 +136,10 @@ class ServerSampler:
                 self._engines[url] = weight_transfer.engine(network, url, workers, order)
             weight_transfer.send(self._engines[url], url)
 
-    def _put(self, folder: Path | None) -> None:
+    def _put(self, folder: Any) -> None:
         assert self._served is not None and self._server is not None
-        self._server = replace(self._server, model=self._served.put(folder, self.weights.version))
+        name = self._served.put(folder, self.weights.version)
+        self._server = server_api.Server(self._server.kind, name, self._server.positions)
 
     def _identified(self) -> server_api.Server:
         """What the servers say of themselves; those that cannot be reached are left out."""
