@@ -150,6 +150,9 @@ def test_a_liking_for_the_first_place_is_seen_and_cancels() -> None:
     # shown second, the better one loses where the place is taken
     assert told["J0"]["flipped"].low <= 0.5 <= told["J0"]["flipped"].high and told["J1"]["flipped"].value == 0
     assert all(one.comparisons[0].better == 0 for one in made.kept) and len(made.kept) == 800
+    # pairs that a judge could not read are none that it could contradict itself on
+    unread = quality({"A/pairs": 455.0, "A/dropped": 355.0, "A/flipped": 89.0})
+    assert unread["judges"]["A"]["flipped"].value == 0.89
     (line,) = [one for one in jury_lines(made.totals) if one.startswith("J0: ")]
     assert "gives the first place 7" in line and "contradicts itself in the other order on" in line
 

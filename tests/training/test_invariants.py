@@ -70,6 +70,8 @@ def test_no_annotator_is_paid(source: str, values: dict[str, Any], tmp_path: Pat
         "annotator.model": "judge",
     }
     more |= {"source": source, "prompts": [str(tmp_path / "pairs.jsonl")], "sampler.max_new_tokens": 8}
+    more |= {name.replace("annotator", "eval_by"): one for name, one in more.items() if "annotator" in name}
+    more |= {"eval_prompts": [str(tmp_path / "pairs.jsonl")]}
     checks = found("tr-dpo", values, "data", **more)
     assert [name for name, one in checks.items() if one.right is not True] == []
 

@@ -137,7 +137,8 @@ def reduced(
     more: dict[str, Any] = {
         "output": str(place / "run"), "steps": steps, "epochs": None, "batch_size": batch_size, "save_every": CUT,
         "keep_checkpoints": steps, "eval_data": (), "eval_fraction": 0.0, "eval_every": None, "keep_best": None,
-        "early_stopping": None, "warmup_steps": 0, "warmup_ratio": 0.0, "trackers": (), "log_every": 1,
+        "eval_prompts": (), "eval_by": None, "early_stopping": None, "warmup_steps": 0, "warmup_ratio": 0.0,
+        "trackers": (), "log_every": 1,
     }  # fmt: skip
     if settings.gathers:
         sampler, annotator = settings.sampler, settings.annotator
