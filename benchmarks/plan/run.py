@@ -1,10 +1,14 @@
-"""What `trueup plan` says of memory against what runs then take, and where it is most.
+"""What `trueup plan` says of memory and of time against what runs then take.
 
 A Llama of 23 M random weights, made on the spot, is trained by DPO for two steps on pairs of random words, in processes
 of their own. Measured is the most memory that a process ever had (ru_maxrss) beyond what it had before the run began,
 all imports done.
 
-    python benchmarks/plan/run.py     # writes result.json beside this file
+Time is that of a smaller Llama and 24 steps, forecast from three of them by one process and then taken by another, in
+turns three times: seconds of the steps, as metrics.jsonl has them, and of the whole run with all that is around them.
+
+    python benchmarks/plan/run.py memory     # writes result.json beside this file
+    python benchmarks/plan/run.py time       # writes times.json
 """
 
 import contextlib
@@ -12,9 +16,11 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,6 +42,21 @@ CASES: dict[str, dict[str, Any]] = {
     "LoRA, 1024 tokens": {"micro_batch_tokens": 1024, "batch_size": 4, "lora.rank": 16},
     "LoRA, 4096 tokens": {"micro_batch_tokens": 4096, "batch_size": 15, "lora.rank": 16},
 }
+SMALL = SHAPE | {"vocab_size": 4096, "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4}
+SMALL |= {"num_attention_heads": 4, "num_key_value_heads": 4}
+ONLINE = {
+    "source": "online",
+    "annotator.kind": "function",
+    "sampler.responses": 2,
+    "sampler.max_new_tokens": 32,
+}
+TIMED: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpo": ("dpo", {}),
+    "dpo, LoRA": ("dpo", {"lora.rank": 16}),
+    "sft": ("sft", {}),
+    "rloo, online": ("rloo", ONLINE),
+}
+TIMES, STEPS = 3, 24
 
 
 def write_data(folder: Path) -> None:
@@ -49,6 +70,42 @@ def write_data(folder: Path) -> None:
         for number in range(30)
     ]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def timed_settings(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
+    method, more = TIMED[name]
+    (folder / "reward.py").write_text("def short(prompt, response):\n    return -len(response)\n")
+    values = settings(folder, more | {"steps": STEPS, "batch_size": 4})
+    if method == "rloo":
+        values |= {
+            "data": [],
+            "prompts": values["data"],
+            "annotator.function": f"{folder / 'reward.py'}:short",
+        }
+    return method, values
+
+
+def forecast(folder: Path, name: str) -> float:
+    """Seconds of all steps, as `trueup plan` says."""
+    from trueup.config.resolve import resolve
+    from trueup.training import plan
+
+    method, values = timed_settings(folder, name)
+    (line,) = (one for one in plan.plan(resolve(method, overrides=values), 3) if one.startswith("time"))
+    steps, seconds = re.findall(r"(\d+) steps of ([\d.e-]+) s", line)[0]
+    return int(steps) * float(seconds)
+
+
+def run_timed(folder: Path, name: str) -> list[float]:
+    """Seconds of the steps, and of the run."""
+    from trueup.config.resolve import resolve
+    from trueup.training import api
+
+    method, values = timed_settings(folder, name)
+    resolved, started = resolve(method, overrides=values), time.monotonic()
+    result = api.run(resolved, quiet=True)
+    wall = time.monotonic() - started
+    return [sum(line["seconds"] for line in result.history if "loss" in line), wall]
 
 
 def settings(folder: Path, more: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +149,7 @@ def taken(folder: Path, more: dict[str, Any]) -> dict[str, Any]:
     return {"bytes": peak - pages * os.sysconf("SC_PAGE_SIZE"), "seconds": seconds[1:]}
 
 
-def child(what: str, folder: Path, more: dict[str, Any]) -> Any:
+def child(what: str, folder: Path, more: Any) -> Any:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRUEUP_CACHE": str(folder / "cache")}
     command = [sys.executable, __file__, what, str(folder), json.dumps(more)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -101,7 +158,7 @@ def child(what: str, folder: Path, more: dict[str, Any]) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main() -> None:
+def measure_memory() -> None:
     from support.tiny_models import save_tiny_model
 
     found = {}
@@ -126,12 +183,33 @@ def main() -> None:
         (HERE / "result.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(
-            json.dumps(
-                {"plan": planned, "run": taken}[sys.argv[1]](Path(sys.argv[2]), json.loads(sys.argv[3]))
+def measure_time() -> None:
+    from support.tiny_models import save_tiny_model
+
+    found: dict[str, Any] = {}
+    for name in TIMED:
+        rows = []
+        for _ in range(TIMES):
+            with TemporaryDirectory() as place:
+                folder = Path(place)
+                with contextlib.redirect_stderr(io.StringIO()):
+                    save_tiny_model(folder / "model", **SMALL)
+                write_data(folder)
+                said = child("forecast", folder, name)
+                steps, wall = child("timed", folder, name)
+            rows.append({"forecast": round(said, 2), "steps": round(steps, 2), "run": round(wall, 2)})
+            print(
+                f"{name}: forecast {said:.1f} s, steps {steps:.1f} s ({said / steps - 1:+.0%}), run {wall:.1f} s"
             )
-        )
+        found[name] = rows
+        (HERE / "times.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+CHILDREN = {"plan": planned, "run": taken, "forecast": forecast, "timed": run_timed}
+
+if __name__ == "__main__":
+    what, *given = sys.argv[1:] or ["memory"]
+    if given:
+        print(json.dumps(CHILDREN[what](Path(given[0]), json.loads(given[1]))))
     else:
-        main()
+        {"memory": measure_memory, "time": measure_time}[what]()
