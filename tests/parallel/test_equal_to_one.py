@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.fake_vllm import FakeVllm
+from support.faulty_server import FaultyServer
 from support.several_processes import run_all
 from support.small_runs import run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
@@ -130,3 +132,34 @@ def test_losses_norms_and_weights(count: int, names: Sequence[str], tmp_path: Pa
         assert weights.keys() == made.keys(), name
         flat = [torch.cat([each[key].flatten() for key in sorted(weights)]) for each in (weights, made)]
         assert relative(*flat) < 1e-5, name
+
+
+@pytest.mark.many
+def test_responses_of_a_server_are_of_weights_that_no_process_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All weights, and an adapter alone; the server has what several processes gathered, or what one has."""
+    save_tiny_model(tmp_path / "tied", tie_word_embeddings=True)
+    (tmp_path / "rewards.py").write_text(
+        "def letters(prompt, response):\n    return sum(map(ord, response))\n"
+    )
+    prompts = str(write_feedback(tmp_path)["pairs"])
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
+    fake = FakeVllm(tmp_path / "tied")
+    with FaultyServer(fake) as server:
+
+        def of(name: str, count: int) -> dict[str, Any]:
+            return {
+                "model": str(tmp_path / "tied"), "output": str(tmp_path / f"{name} {count}"), "prompts": prompts,
+                "annotator": f"{tmp_path / 'rewards.py'}:letters", "steps": 3, "batch_size": 4,
+                "learning_rate": 1e-2, "sampler.engine": "server", "sampler.base_url": [server.url],
+                "sampler.max_new_tokens": 6, **(LORA if name == "lora" else {}),
+            }  # fmt: skip
+
+        for name in ("all", "lora"):
+            run_here("oaif", of(name, 1))
+        run_all(tmp_path, 2, [("oaif", of(name, 2)) for name in ("all", "lora")])
+    for name in ("all", "lora"):
+        alone, several = ((tmp_path / f"{name} {count}/examples.jsonl").read_text() for count in (1, 2))
+        assert alone == several
+    assert len(fake.loaded) == 12
