@@ -12,14 +12,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trueup import methods
+from trueup import display, files, methods
 from trueup.batch.encode import Encoder, Limits
-from trueup.display import duration, shown
 from trueup.errors import InputError
 from trueup.estimates import Mean, mean
 from trueup.evaluate.likelihoods import log_probs, log_ratios
 from trueup.feedback import canonical, records
-from trueup.files import replaced_file
 from trueup.models import causal, load
 from trueup.references.choices import TrustRegion
 from trueup.sampling.decoding import Decoder, draw
@@ -181,7 +179,7 @@ def run(
     if folder.exists():
         raise InputError(f"{folder} exists already; remove it, or give another folder with --output")
     torch.set_num_threads(1)
-    with shown(quiet=quiet):
+    with display.shown(quiet=quiet):
         model = world_model_path()
         start = Policy(model)
         logger.info(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
@@ -210,11 +208,11 @@ def run(
             won = [float(ours > theirs) + (ours == theirs) / 2 for ours, theirs in both]
             wins = mean(won) if rows else None
             rows.append(MethodRow(name, before, mean(golds), policy.kl_from(start, judged), wins, seconds))
-    with replaced_file(folder / "results.json") as file:
+    with files.replaced_file(folder / "results.json") as file:
         file.write(json.dumps([_plain(row) for row in rows], indent=1).encode() + b"\n")
     console = Console(quiet=quiet, emoji=False)
     console.print(table(rows))
-    took = duration(time.monotonic() - began)
+    took = display.duration(time.monotonic() - began)
     console.print(f"{took} in all; runs and models are in {folder}", highlight=False)
     return rows
 

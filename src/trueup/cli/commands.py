@@ -15,9 +15,8 @@ from trueup.feedback import condition as conditions
 from trueup.feedback.records import Example, count
 from trueup.inspection import findings, inspection, screen
 from trueup.model_folder import check_model
-from trueup.settings import command_settings
+from trueup.settings import command_settings, validation
 from trueup.settings import gathering_settings as gathering
-from trueup.settings.validation import Model
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
 from trueup.training.folder import RunFolder
 from trueup.words import counted, spelled
@@ -30,8 +29,8 @@ MERGE = {"merge": ("", "Put the files that all shards wrote together: --merge PA
 
 
 def _typed(
-    of: str, model: type[Model], arguments: Sequence[str], short: str = "", **further: Any
-) -> tuple[Model, options.Arguments] | None:
+    of: str, model: type[validation.Model], arguments: Sequence[str], short: str = "", **further: Any
+) -> tuple[validation.Model, options.Arguments] | None:
     """The settings of a command, and all that was given; None where help was asked for, which is printed."""
     command = options.of_settings(f"trueup {of}", model, short=short, **further)
     given = _read(command, arguments)

@@ -13,8 +13,7 @@ from typing import Any
 from trueup.cli.app import Row, print_boxes
 from trueup.config import layers
 from trueup.errors import InputError
-from trueup.settings import annotator_settings
-from trueup.settings.schema import Setting, settings_in, unescaped
+from trueup.settings import annotator_settings, schema
 from trueup.settings.validation import Model, SettingProblem, SettingsError, convert, validate
 from trueup.words import did_you_mean, named
 
@@ -51,7 +50,7 @@ class Command:
     """A command whose options are settings."""
 
     name: str
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, schema.Setting] = field(default_factory=dict)
     files: str = ""
     more: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Options that are no settings: name -> (what stands for a value in help, help). A switch has no value."""
@@ -109,8 +108,8 @@ class Command:
         """Return what was given as settings by their dotted names, a text where only one was given or can be."""
         layer: dict[str, Any] = {}
         for name, texts in given.settings.items():
-            setting = self.settings.get(name, Setting(path=name, several=True))
-            read = [unescaped(text) for text in texts] if setting.role.escaped else texts
+            setting = self.settings.get(name, schema.Setting(path=name, several=True))
+            read = [schema.unescaped(text) for text in texts] if setting.role.escaped else texts
             layer[setting.path] = read if setting.several and len(read) > 1 else read[-1]
         return layer
 
@@ -154,7 +153,7 @@ def of_settings(
     more: Mapping[str, tuple[str, str]] | None = None,
 ) -> Command:
     """The command made of a type of settings; those below `short` are options without its name."""
-    found = [one for one in settings_in(model) if one.path not in without]
+    found = [one for one in schema.settings_in(model) if one.path not in without]
     return Command(name, {one.path.removeprefix(f"{short}."): one for one in found}, files, more or {})
 
 
@@ -163,7 +162,7 @@ def print_help(
     about: Sequence[str],
     *,
     every: bool = True,
-    shown: Callable[[str, Setting], bool] = lambda name, setting: True,
+    shown: Callable[[str, schema.Setting], bool] = lambda name, setting: True,
     own: str = "",
     notes: Iterable[str] = (),
 ) -> None:
@@ -185,7 +184,7 @@ def print_help(
     print_boxes(f"{command.name} [OPTIONS]{files}", about, boxes, notes)
 
 
-def _row(name: str, setting: Setting, every: bool) -> Row:
+def _row(name: str, setting: schema.Setting, every: bool) -> Row:
     choices = "|".join(setting.choices)
     listed = len(choices) > WIDEST
     metavar = choices or METAVARS.get(setting.words, setting.words.upper())

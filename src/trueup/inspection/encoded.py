@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from trueup import model_folder, words
-from trueup.batch import chat_template, pieces
-from trueup.batch.encode import UNSPELLED, EncodedGroup, Encoder, Limits
+from trueup.batch import chat_template, encode, pieces
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
 from trueup.feedback.turns import Turns, as_messages
@@ -26,9 +25,9 @@ DEFAULT_LENGTH = 1024
 class Coding:
     model: str
     loaded: LoadedTokenizer
-    encoder: Encoder
+    encoder: encode.Encoder
     """As training encodes, with its limits."""
-    uncut: Encoder
+    uncut: encode.Encoder
     adds_beginning: bool
     """Whether the tokenizer puts a beginning-of-sequence token before a text."""
     turns: Turns = "last"
@@ -52,7 +51,7 @@ def load_coding(settings: InspectSettings) -> Coding:
         model = model_folder.check_model(model, trust_remote_code=settings.trust_remote_code, weights=False)
         of_user: dict[str, Any] = {name: getattr(settings, name) for name in OF_USER}
         loaded = load_tokenizer(model_folder.folder_of(model, weights=False), **of_user)
-    limits = Limits(_length(model, loaded.positions, settings.max_length), settings.max_prompt_length)
+    limits = encode.Limits(_length(model, loaded.positions, settings.max_length), settings.max_prompt_length)
     if limits.max_prompt_length is not None and limits.max_prompt_length >= limits.max_length:
         raise InputError(
             f"max_prompt_length {limits.max_prompt_length} leaves no room for a response within max_length "
@@ -61,7 +60,7 @@ def load_coding(settings: InspectSettings) -> Coding:
     tokenizer = loaded.tokenizer
     day = settings.template_date or chat_template.today()
     encoders = [
-        Encoder(
+        encode.Encoder(
             tokenizer,
             end_ids=loaded.end_ids,
             limits=limit,
@@ -70,7 +69,7 @@ def load_coding(settings: InspectSettings) -> Coding:
             opening=settings.answer_opening,
             raw_meant=settings.chat is False,
         )
-        for limit in (limits, Limits(sys.maxsize))
+        for limit in (limits, encode.Limits(sys.maxsize))
     ]
     begin = tokenizer.bos_token_id
     adds = begin is not None and list(tokenizer("a").input_ids)[:1] == [begin]
@@ -180,7 +179,7 @@ class EncodedFeedback:
         if cut.responses_cut:
             self._add("cut-response", example, str(limits.max_length))
 
-    def _look(self, example: Example, encoded: EncodedGroup[None]) -> None:
+    def _look(self, example: Example, encoded: encode.EncodedGroup[None]) -> None:
         tokenizer, ends = self.coding.tokenizer, self.coding.loaded.end_ids
         prompt, rows = encoded.tokens.prompt, encoded.tokens.responses
         begin = tokenizer.bos_token_id
@@ -209,7 +208,7 @@ class EncodedFeedback:
             self._add("lost-text", example, detail=f"{example.origin} {gone}")
         if self._spells_special(example):
             self._add("spelled-special", example)
-        for note in sorted(encoded.notes - set(UNSPELLED)):
+        for note in sorted(encoded.notes - set(encode.UNSPELLED)):
             self._add("encoding", example, note)
         if self.coding.encoder.bypasses_template(example.prompt):
             self._add("raw-text", example)
@@ -217,7 +216,7 @@ class EncodedFeedback:
             self._template(example)
         self.keys[self.part].look(example)
 
-    def _lost(self, example: Example, encoded: EncodedGroup[None]) -> str:
+    def _lost(self, example: Example, encoded: encode.EncodedGroup[None]) -> str:
         """The first text of which the tokenizer drops characters; empty where it drops none."""
         condition = self.coding.loaded.condition
         prompt = example.prompt if condition is None else condition.applied(example.prompt)

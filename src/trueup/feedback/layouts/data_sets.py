@@ -7,8 +7,7 @@ from itertools import combinations
 
 from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
-from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import RowValue
+from trueup.feedback.layouts import layout, shapes
 from trueup.feedback.records import Comparison, Discarded, Example, Message, Prompt, Response
 
 
@@ -92,7 +91,7 @@ def gsm8k(row: Field) -> Example:
     return Example(Prompt(prompt), shapes.demonstrated(solutions, truth, label=1.0))
 
 
-def systems(row: RowValue) -> list[str]:
+def systems(row: layout.RowValue) -> list[str]:
     """The keys under which a system's solution, or part of one, stands."""
     marks = {"is_correct", "solution"}
     return [key for key, one in row.items() if isinstance(one, dict) and marks & one.keys()]

@@ -25,6 +25,7 @@ OF_FORM = ("ask", "answer", "read", "text", "optional", "request", "further", "f
 LISTS = {**vars(layout), "COMMON": shapes.COMMON, "OPTIONAL": canonical.OPTIONAL}
 LISTS["OF_PROMPTS"] = canonical.PROMPT_KEYS[1:]
 READERS = {**vars(layout), **vars(shapes), **vars(readers), **vars(data_sets)}
+"""Name -> function that the table can name."""
 CALLED = ("ask", "answer", "read", "fits", "choose", "said", "convert", "named")
 """Parameters that are functions, by name; or what a function makes of arguments."""
 SENTENCES = ("meaning", "not_kept", "inside")

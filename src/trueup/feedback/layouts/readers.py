@@ -3,11 +3,9 @@
 from dataclasses import replace
 from functools import partial
 
-from trueup.feedback import turns
-from trueup.feedback.canonical import example_from_row
+from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
 from trueup.feedback.layouts import layout, shapes
-from trueup.feedback.layouts.layout import REQUEST, SIDES, Dialect, RowValue, called, turn, turns_in
 from trueup.feedback.records import Content, Discarded, Example, Message, Response
 
 HUMAN = "\n\nHuman:"
@@ -20,7 +18,7 @@ NO_PROMPT = (
 
 
 def canonical_example(row: Field) -> Example:
-    example = example_from_row(row.value, row.origin)
+    example = canonical.example_from_row(row.value, row.origin)
     prompt, at = example.prompt.content, row.at("responses")
     responses = tuple(
         replace(one, content=turns.as_response(one.content, prompt, at.at(index).at("content")))
@@ -66,7 +64,7 @@ def prompted(*keys: str) -> shapes.Form:
         worse = turns.as_response(rejected[len(start) :], request, row[keys[2]], len(start))
         return request, (better, worse)
 
-    return shapes.Form(keys, read, text=keys, request=REQUEST)
+    return shapes.Form(keys, read, text=keys, request=layout.REQUEST)
 
 
 def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Content:
@@ -93,7 +91,7 @@ def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
 
 def transcripts(row: Field) -> shapes.Exchange | Discarded:
     splits = []
-    for key in SIDES:
+    for key in layout.SIDES:
         transcript = row[key].text()
         before, mark, response = transcript.rpartition(ASSISTANT)
         if not mark and HUMAN not in transcript:
@@ -107,8 +105,8 @@ def transcripts(row: Field) -> shapes.Exchange | Discarded:
     return (prompt, (chosen, rejected)) if prompt == other else Discarded(shapes.DIFFERENT_PROMPTS)
 
 
-def are_transcripts(row: RowValue) -> bool:
-    sides = [row[key] for key in SIDES]
+def are_transcripts(row: layout.RowValue) -> bool:
+    sides = [row[key] for key in layout.SIDES]
     return any(isinstance(side, str) and (HUMAN in side or ASSISTANT in side) for side in sides)
 
 
@@ -123,9 +121,9 @@ def side(row: Field, key: str) -> shapes.Turns:
     return said
 
 
-sharegpt_turns, sharegpt_turn = turns_in(layout.SHAREGPT), layout.turn_in(layout.SHAREGPT)
-turbo_turns, turbo_turn = turns_in(layout.TURBO_ALIGNMENT), layout.turn_in(layout.TURBO_ALIGNMENT)
-swift_turns, cohere_turns = turns_in(layout.MS_SWIFT), turns_in(layout.COHERE)
+sharegpt_turns, sharegpt_turn = layout.turns_in(layout.SHAREGPT), layout.turn_in(layout.SHAREGPT)
+turbo_turns, turbo_turn = layout.turns_in(layout.TURBO_ALIGNMENT), layout.turn_in(layout.TURBO_ALIGNMENT)
+swift_turns, cohere_turns = layout.turns_in(layout.MS_SWIFT), layout.turns_in(layout.COHERE)
 
 
 def swift_turns_after_system(row: Field, key: str) -> shapes.Turns:
@@ -157,9 +155,9 @@ def one_side(given: Field, prompt: Content) -> Content:
     return turns.as_response(side, prompt, given)
 
 
-def has_sides(row: RowValue) -> bool:
+def has_sides(row: layout.RowValue) -> bool:
     """Whether a side is one message, or a list that begins with one of the assistant."""
-    for side in (row[key] for key in SIDES):
+    for side in (row[key] for key in layout.SIDES):
         first = side[0] if isinstance(side, list) and side else side
         if isinstance(first, dict) and (first is side or first.get("role") == "assistant"):
             return True
@@ -218,7 +216,7 @@ def rejected_instead(row: Field) -> shapes.Exchange | Discarded:
     return prompt, (chosen, turns.as_response(swift_turns(row, "rejected_response"), prompt, given))
 
 
-def is_request(row: RowValue) -> bool:
+def is_request(row: layout.RowValue) -> bool:
     given = row["messages"]
     last = given[-1] if isinstance(given, list) and given else None
     return isinstance(last, dict) and last.get("role") != "assistant"
@@ -242,7 +240,7 @@ def joined_parts(given: Field) -> str:
     return "".join(found)
 
 
-GEMINI = Dialect((("role", "parts"),), {"user": ("user",), "assistant": ("model",)}, joined_parts)
+GEMINI = layout.Dialect((("role", "parts"),), {"user": ("user",), "assistant": ("model",)}, joined_parts)
 
 
 def vertex_turns(row: Field, key: str) -> shapes.Turns:
@@ -250,7 +248,7 @@ def vertex_turns(row: Field, key: str) -> shapes.Turns:
     if len(given) > 1:
         raise row[given[1]].fault(f"the row has {given[0]!r} too; keep one of them")
     system = [Message("system", joined_parts(row[one].object()["parts"])) for one in given]
-    return (*system, *turns_in(GEMINI)(row, key))
+    return (*system, *layout.turns_in(GEMINI)(row, key))
 
 
 def scored_completions(row: Field) -> Example | Discarded:
@@ -258,7 +256,7 @@ def scored_completions(row: Field) -> Example | Discarded:
     responses, scores = [], []
     for one in row["completions"].objects():
         scores.append(one["score"].integer(0, 1))
-        said = turn(one["completion"], GEMINI)[1]
+        said = layout.turn(one["completion"], GEMINI)[1]
         responses.append(Response(turns.as_response((said,), prompt, one["completion"])))
     if sorted(scores) != [0, 1]:
         raise row["completions"].fault(
@@ -278,7 +276,7 @@ def v1_turn(given: Field) -> Message:
             return turns.message(given)
         kind, said = one["type"].text(), one["value"].text()
         if kind == "tool_call":
-            calls += called(one["value"])[1]
+            calls += layout.called(one["value"])[1]
         elif kind in words:
             words[kind].append(said)
         else:
@@ -294,7 +292,7 @@ def v1_turns(row: Field, key: str) -> shapes.Turns:
     return tuple(map(v1_turn, row[key].items("messages")))
 
 
-def has_values(row: RowValue) -> bool:
+def has_values(row: layout.RowValue) -> bool:
     said = row["messages"] if isinstance(row["messages"], list) else []
     contents = [one.get("content") for one in said if isinstance(one, dict)]
     parts = [part for one in contents if isinstance(one, list) for part in one]
