@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,9 @@ def test_ray_does_it_over_files(options: list[str], tmp_path: Path) -> None:
     for part in (0, 1):
         parquet.write_table(pa.Table.from_pylist(ROWS[part::2]), tmp_path / "given" / f"{part}.parquet")
     command = [sys.executable, str(RECIPE), str(tmp_path / "given"), str(tmp_path / "made"), *options]
-    assert "6 examples judged" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, env=found)
+    assert "6 examples judged" in ended.stdout, ended.stderr[-2000:]
     assert_judged([line for file in (tmp_path / "made").iterdir() for line in file.read_text().splitlines()])
 
 
