@@ -3,11 +3,13 @@
 The calls of both sides are those of https://docs.vllm.ai/en/v0.32.0/training/weight_transfer/.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import torch
@@ -27,16 +29,31 @@ PROMPTS = [Prompt("Once"), Prompt("a b c d")]
 GREEDY = {"decode": "greedy", "responses": 1, "max_new_tokens": 12}
 
 
+class Client:
+    """As vLLM's own."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+
+    def post(self, path: str, **body: Any) -> None:
+        told = Request(
+            f"{self.base_url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urlopen(told, timeout=10) as answer:
+            assert answer.status == 200
+
+
 class Engine:
     """Of the trainer's side, with a list in place of NCCL."""
 
     def __init__(self, init_info: Any, client: Any, source: Any) -> None:
         self.client, self.source = client, source
         assert init_info.rank == 0 and init_info.world_size == 3 and init_info.master_address == "127.0.0.1"
-        client.init_weight_transfer_engine({"rank_offset": 1, "world_size": init_info.world_size})
+        info = {"rank_offset": 1, "world_size": init_info.world_size}
+        client.post("init_weight_transfer_engine", init_info=info)
 
     def send_weights(self) -> None:
-        self.client.start_weight_update()
+        self.client.post("start_weight_update")
         told = self.source.metadata()
         for about, (name, value) in zip(told, self.source, strict=True):
             assert (about.name, about.dtype, about.shape) == (name, value.dtype, tuple(value.shape))
@@ -47,8 +64,8 @@ class Engine:
             "dtype_names": kinds,
             "shapes": [one.shape for one in told],
         }
-        self.client.update_weights(info)
-        self.client.finish_weight_update()
+        self.client.post("update_weights", update_info=info)
+        self.client.post("finish_weight_update")
 
 
 @pytest.fixture
@@ -57,6 +74,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
     transfer: Any = ModuleType("vllm.distributed.weight_transfer")
     transfer.WeightTransferTrainerFactory = SimpleNamespace(trainer_init=Engine)
+    transfer.HTTPVLLMWeightSyncClient = Client
     nccl, base = SimpleNamespace(NCCLTrainerInitInfo=SimpleNamespace), SimpleNamespace(WeightSource=object)
     base.ParamMeta = lambda name, dtype, shape: SimpleNamespace(name=name, dtype=dtype, shape=shape)
     for name, made in {"": transfer, ".nccl_engine": nccl, ".base": base}.items():

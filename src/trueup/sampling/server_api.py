@@ -247,11 +247,6 @@ class ServedPolicy:
             found[root.base_url] = int((root.probe(WORKERS) or {}).get("world_size", 1))
         return found
 
-    def orders(self, url: str) -> Callable[[str, Mapping[str, Any]], None]:
-        """What sends an order to a server."""
-        root = next(root for _, root in self._servers if root.base_url == url)
-        return lambda path, body: _order(root, path, body)
-
     def put(self, target: Path | None, version: int) -> str:
         """Make the servers write with the model in a folder, or the one sent; the name to ask them by from here on."""
         if target is None:
@@ -315,7 +310,7 @@ def _reload(root: Endpoint, target: Path) -> None:
     _order(root, RESUME, {})
 
 
-def _order(server: Endpoint, path: str, body: Mapping[str, Any]) -> None:
+def _order(server: Endpoint, path: str, body: dict[str, Any]) -> None:
     try:
         server.order(path, body)
     except Refused as error:

@@ -6,50 +6,28 @@ NCCL moves the tensors; of several processes all go through the weights, and the
 """
 
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from trueup.endpoints import addresses
+from trueup.endpoints.addresses import on_this_machine
 from trueup.errors import AnnotatorError, InputError
 from trueup.models import lora
 from trueup.parallel import processes
 from trueup.words import one_line
 
-Order = Callable[[str, Mapping[str, Any]], None]
-"""Sends an object to a path of the server."""
+FAULTS = (OSError, RuntimeError, ValueError)
 
 
-class Client:
-    """What the engine tells a server, by the names of vLLM's own client."""
+def engine(network: Any, base_url: str, workers: int) -> Any:
+    """The engine of this process for one server with so many workers; see `send`.
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
-
-    def init_weight_transfer_engine(self, init_info: Mapping[str, Any]) -> None:
-        self.order("/init_weight_transfer_engine", {"init_info": dict(init_info)})
-
-    def start_weight_update(self) -> None:
-        self.order("/start_weight_update", {})
-
-    def update_weights(self, update_info: Mapping[str, Any]) -> None:
-        self.order("/update_weights", {"update_info": dict(update_info)})
-
-    def finish_weight_update(self) -> None:
-        self.order("/finish_weight_update", {})
-
-
-def engine(network: Any, base_url: str, workers: int, order: Order) -> Any:
-    """The engine of this process for one server with so many workers; `send_weights()` puts the network into it.
-
-    Raises:
-        InputError: vllm is not installed here, or has no such engine.
-        AnnotatorError: server and engine do not come together.
+    InputError: vLLM is not installed here, or has no such engine. AnnotatorError: server and engine do not meet.
     """
     try:
         transfer = import_module("vllm.distributed.weight_transfer")
         nccl, base = (import_module(f"{transfer.__name__}.{name}") for name in ("nccl_engine", "base"))
-        info = nccl.NCCLTrainerInitInfo
+        info, client = nccl.NCCLTrainerInitInfo, transfer.HTTPVLLMWeightSyncClient
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"sampler.transfer nccl needs vLLM 0.29 or newer in this environment, too ({one_line(error)}): "
@@ -66,19 +44,15 @@ def engine(network: Any, base_url: str, workers: int, order: Order) -> Any:
         def metadata(self) -> list[Any]:
             return self.known
 
-    near = addresses.on_this_machine(base_url)
-    with socket.socket() as free:
-        free.bind(("", 0))
-        place = {
-            "master_address": "127.0.0.1" if near else socket.gethostname(),
-            "master_port": free.getsockname()[1],
-        }
+    host = "127.0.0.1" if on_this_machine(base_url) else socket.gethostname()
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    own = info(master_address=host, master_port=port, world_size=1 + workers, rank=processes.rank())
     try:
-        rank = info(**place, world_size=1 + workers, rank=processes.rank())
         return transfer.WeightTransferTrainerFactory.trainer_init(
-            init_info=rank, client=Client(order), source=Source()
+            init_info=own, client=client(base_url), source=Source()
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except FAULTS as error:
         raise AnnotatorError(
             f"{base_url}: the weight-transfer engine does not begin: {one_line(error)}"
         ) from error
@@ -88,7 +62,7 @@ def send(made: Any, base_url: str) -> None:
     """Put the network as it is now into the server of an engine."""
     try:
         made.send_weights()
-    except (OSError, RuntimeError, ValueError) as error:
+    except FAULTS as error:
         raise AnnotatorError(
             f"{base_url}: the weights were not transferred: {one_line(error)}. The server is left paused, as they may "
             "be half replaced; look at its log"

@@ -132,8 +132,7 @@ class ServerSampler:
         """Send every weight to the servers, from all processes together."""
         for url, workers in owned(lambda: self._served.paused() if self._served else {}).items():
             if url not in self._engines:
-                order = self._served.orders(url) if self._served else lambda path, content: None
-                self._engines[url] = weight_transfer.engine(network, url, workers, order)
+                self._engines[url] = weight_transfer.engine(network, url, workers)
             weight_transfer.send(self._engines[url], url)
 
     def _put(self, folder: Any) -> None:
