@@ -73,6 +73,21 @@ def is_sound(annotated: Annotated) -> None:
         assert comparison.probability == pytest.approx(0.8)
 
 
+def test_one_of_several_judges_that_is_gone_is_left_out_and_told(
+    server: FaultyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FaultyServer(longer) as other, FaultyServer(longer) as gone:
+        gone.stop()
+        urls = (gone.url, server.url, other.url)
+        annotator = load_endpoint_annotator(EndpointAnnotator(urls, "J", concurrency=4, deadline=100.0))
+        with caplog.at_level(logging.WARNING):
+            is_sound(annotator.annotate(EXAMPLES))
+        asked = len(server.asked), len(other.asked)
+    assert sum(asked) == QUESTIONS and min(asked) > QUESTIONS // 4
+    (told,) = [one.getMessage() for one in caplog.records]
+    assert told.startswith(gone.url) and told.endswith("it is left out for a while, and the others are asked")
+
+
 def test_a_sound_endpoint_is_asked_once(loaded: Loading, server: FaultyServer, told: list[str]) -> None:
     assert loaded().annotate([]).examples == () and not server.asked
     annotated = loaded().annotate(EXAMPLES)
