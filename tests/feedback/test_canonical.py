@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.refusals import refused
 
-from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.canonical import example_from_row, example_to_row, write_examples
 from trueup.feedback.read import read_feedback
@@ -163,18 +163,16 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, name: str) -
 
 
 def test_what_cannot_be_written(tmp_path: Path, full_disk: Callable[[], None]) -> None:
-    with pytest.raises(InputError, match="the file cannot be written: No such file or directory"):
+    with refused("the file cannot be written: No such file or directory"):
         write_examples(tmp_path / "no" / "a.jsonl", [PAIR])
-    with pytest.raises(InputError, match="the file cannot be written: Not a directory"):
+    with refused("the file cannot be written: Not a directory"):
         write_examples(Path(__file__) / "a.jsonl", [PAIR])
-    with pytest.raises(
-        InputError, match=r"example 2 \(from b.jsonl:7\) cannot be written: .*surrogates not allowed"
-    ):
+    with refused(r"example 2 \(from b.jsonl:7\) cannot be written: .*surrogates not allowed"):
         write_examples(
             tmp_path / "a.jsonl",
             [PAIR, Example(Prompt("\ud800", origin=Origin("b.jsonl", 7)), PAIR.responses)],
         )
     full_disk()
-    with pytest.raises(InputError, match="the file cannot be written: No space left on device"):
+    with refused("the file cannot be written: No space left on device"):
         write_examples(tmp_path / "a.jsonl", [PAIR])
     assert os.listdir(tmp_path) == []

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.refusals import refused
 
-from trueup.errors import InputError
 from trueup.feedback.condition import FILE, Condition, read_condition
 from trueup.feedback.records import Content, Message, Origin, Prompt
 
@@ -58,7 +57,7 @@ def test_conversations() -> None:
     assert applied(PAPER, talk) == (*talk[:3], Message("user", "and 3? <rm_score>: 2.0"))
     start = Condition("[{reward}] ", 1, "start", reward=2.0)
     assert applied(start, talk) == (system, Message("user", "[2.0] 2 + 2 =", {"name": "ann"}), answer, more)
-    with pytest.raises(InputError, match="nothing but a system message"):
+    with refused("nothing but a system message"):
         applied(PAPER, (system,))
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.files_of_rows import is_read_or_refused, keys, quiet, values
 from support.layout_rows import SOUND
+from support.refusals import refused
 
-from trueup.errors import InputError
 from trueup.feedback.containers import load, rows_of
 from trueup.feedback.layouts.known import recognise
 from trueup.feedback.read import read_feedback
@@ -81,7 +81,7 @@ def test_rows(what: str) -> None:
 
 def test_a_row_of_empty_fields_lacks_its_keys(write: Write) -> None:
     write(raw=b"prompt,completion\np,a\n,\n", name="a.csv")
-    with pytest.raises(InputError, match=r"^a\.csv:3: prompt: the key is missing; the row has none"):
+    with refused(r"^a\.csv:3: prompt: the key is missing; the row has none"):
         read_feedback(["a.csv"])
 
 
@@ -112,9 +112,7 @@ def test_what_is_no_number_among_numbers_stays_text_and_is_refused_in_its_own_ro
     assert column("score", "1", "n/a", "2") == [1, "n/a", 2]
     assert column("score", "one", "n/a", "2") == ["one", "n/a", "2"]
     write(raw=b"prompt,completion,label\np,a,1\nq,b,maybe\nr,c,0\n", name="a.csv")
-    with pytest.raises(
-        InputError, match=r"^a\.csv:3: label: found text 'maybe', expected true, false or a number"
-    ):
+    with refused(r"^a\.csv:3: label: found text 'maybe', expected true, false or a number"):
         read_feedback(["a.csv"])
     feedback = read_feedback(["a.csv"], skip_bad=1)
     assert [one.responses[0].label for one in feedback.examples] == [1.0, 0.0]
@@ -190,9 +188,7 @@ def test_a_long_text_is_read_and_the_limit_of_others_left_alone() -> None:
 
 def test_keys_of_no_layout_are_named(write: Write) -> None:
     write(raw=b"prompt,choosen,rejected\np,a,b\n", name="a.csv")
-    with pytest.raises(
-        InputError, match=r"^a\.csv:2: no known layout .*did you mean 'chosen' where it says 'choosen'"
-    ):
+    with refused(r"^a\.csv:2: no known layout .*did you mean 'chosen' where it says 'choosen'"):
         read_feedback(["a.csv"])
 
 

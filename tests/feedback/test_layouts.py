@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.layout_rows import EXAMPLES, FIRST, Row, cases, rows_of
+from support.refusals import refused
 
 from trueup.cli.app import run
 from trueup.errors import InputError
@@ -85,15 +86,13 @@ def test_every_key_of_a_layout_is_demanded_of_every_row(write: Write, layout: La
     assert layout.recognises(row)
     for key in layout.keys:
         less = {name: value for name, value in row.items() if name != key}
-        with pytest.raises(InputError, match=rf"data\.jsonl:2: {re.escape(key)}: the key is missing"):
+        with refused(rf"data\.jsonl:2: {re.escape(key)}: the key is missing"):
             read_feedback([write(row, less)])
 
 
 def test_a_call_that_never_closes(convert: Convert) -> None:
     turns = [{"from": "human", "value": "2 + 2 ="}, {"from": "function_call", "value": "[" * 100_000}]
-    with pytest.raises(
-        InputError, match=r"conversations\[1\].value: found text '\[\[.*, expected the call of a"
-    ):
+    with refused(r"conversations\[1\].value: found text '\[\[.*, expected the call of a"):
         convert(conversations=turns)
 
 

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from support.files_of_rows import is_read_or_refused, json_values, keys, quiet, values
 from support.refusals import refused
 
-from trueup.errors import InputError
 from trueup.feedback.containers import load, opened, rows_of
 from trueup.feedback.read import read_feedback
 
@@ -117,7 +116,7 @@ def test_a_column_of_json() -> None:
         '{"x": 1, "x": 2}': "^a.parquet:2: the key 'x' stands twice",
         "[NaN]": r"^a.parquet:2: a\[0\]: found nan; numbers must be finite",
     }.items():
-        with pytest.raises(InputError, match=message):
+        with refused(message):
             contents(column("1", text))
 
 
@@ -159,7 +158,7 @@ def test_text_that_is_not_utf_8_spoils_its_row_alone() -> None:
     texts = pa.StringArray.from_buffers(
         3, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffb")
     )
-    with pytest.raises(InputError, match=r"^a.parquet:2: the row cannot be read: .*utf-8"):
+    with refused(r"^a.parquet:2: the row cannot be read: .*utf-8"):
         contents(packed(pa.table({"a": texts})))
     assert [row.number for row in rows_of(load("a.parquet")) if not row.error] == [1, 3]
 
@@ -169,9 +168,7 @@ def test_bad_rows_may_be_skipped() -> None:
         {"prompt": ["p"] * 4, "completion": ["a", "", None, "b"], "label": [1.0, 0.5, 0.5, float("nan")]}
     )
     Path("a.parquet").write_bytes(packed(table))
-    with pytest.raises(
-        InputError, match=r"^a.parquet:3: completion: found null.*2 bad rows in this file \(rows 3, 4\)"
-    ):
+    with refused(r"^a.parquet:3: completion: found null.*2 bad rows in this file \(rows 3, 4\)"):
         read_feedback(["a.parquet"])
     (report,) = read_feedback(["a.parquet"], skip_bad=2).files
     assert (report.rows, report.examples, list(report.skipped)) == (4, 1, [3, 4])
@@ -207,10 +204,9 @@ def test_faults() -> None:
 def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = packed(pa.table({"a": [1]}))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(
-        InputError,
-        match=r"^a.parquet: reading this needs the package pyarrow, which is not installed; "
-        r"pip install 'trueup\[data\]'$",
+    with refused(
+        r"^a.parquet: reading this needs the package pyarrow, which is not installed; "
+        r"pip install 'trueup\[data\]'$"
     ):
         contents(raw)
 
@@ -294,16 +290,13 @@ class TestSaved:
 
     def test_several(self) -> None:
         datasets.DatasetDict({"train": self.PAIRS, "test": self.PAIRS.select([1])}).save_to_disk("both")
-        with pytest.raises(
-            InputError,
-            match=r"^both: this folder holds the splits test, train; name one of them, as in both/test$",
-        ):
+        with refused(r"^both: this folder holds the splits test, train; name one of them, as in both/test$"):
             read_feedback(["both"])
         assert len(read_feedback(["both/test"]).examples) == 1
 
     def test_none(self) -> None:
         self.PAIRS.select([]).save_to_disk("none")
-        with pytest.raises(InputError, match=r"^none: the file holds no rows$"):
+        with refused(r"^none: the file holds no rows$"):
             read_feedback(["none"])
 
     @pytest.mark.parametrize("how", ["state", "info", "torn", "absent"])
@@ -322,7 +315,5 @@ class TestSaved:
     def test_a_package_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.PAIRS.save_to_disk("pairs")
         monkeypatch.setitem(sys.modules, "datasets", None)
-        with pytest.raises(
-            InputError, match=r"^pairs: .*the package datasets, .*pip install 'trueup\[data\]'$"
-        ):
+        with refused(r"^pairs: .*the package datasets, .*pip install 'trueup\[data\]'$"):
             read_feedback(["pairs"])

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from support.faulty_feedback import write
+from support.refusals import refused
 from support.small_runs import write_feedback
 
 from trueup.display import collected
-from trueup.errors import InputError
 from trueup.feedback.read import read_prompts
 from trueup.feedback.records import Message, Origin, Prompt
 from trueup.sources.by_name import prompts_named
@@ -77,7 +77,7 @@ def test_the_world_comes_first_and_feedback_of_it_counts_too(tmp_path: Path) -> 
 )
 def test_what_cannot_be_asked_is_refused(rows: list[Any], message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "asked.jsonl", rows)
-    with pytest.raises(InputError, match=message):
+    with refused(message):
         read_prompts([path])
 
 
@@ -90,9 +90,9 @@ def test_feedback_on_the_prompts_is_handed_on(tmp_path: Path) -> None:
     assert [example.prompt.content for example in found.examples[3:]] == ["b"]
     assert len(found.examples) == 4 and len(found.prompts) == 5
     pairs.write_text("".join(rows))
-    with pytest.raises(InputError, match=r"pairs\.jsonl:2"):
+    with refused(r"pairs\.jsonl:2"):
         prompts_named([str(pairs)])
     skipped = prompts_named([str(pairs), str(asked)], skip_bad=1)
     assert [one.content for one in skipped.prompts] == ["b", "a"] and len(skipped.examples) == 1
-    with pytest.raises(InputError, match=r"pairs\.jsonl:2"):
+    with refused(r"pairs\.jsonl:2"):
         prompts_named([str(pairs), str(pairs)], skip_bad=1)

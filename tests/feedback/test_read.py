@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.refusals import refused
 
-from trueup.errors import InputError
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Counts
 
@@ -77,11 +77,9 @@ BAD_LINES = b"%s\n{oops\n%s\n%s\n%s\n" % tuple(
 
 def test_bad_rows_are_fatal_unless_allowed(write: Write) -> None:
     write(raw=BAD_LINES)
-    with pytest.raises(
-        InputError, match=r"data.jsonl:2:2: .*; 2 bad rows in this file \(rows 2, 3\); --skip-bad"
-    ):
+    with refused(r"data.jsonl:2:2: .*; 2 bad rows in this file \(rows 2, 3\); --skip-bad"):
         read_feedback(["data.jsonl"])
-    with pytest.raises(InputError, match=r"data.jsonl:2:2: .*2 bad rows"):
+    with refused(r"data.jsonl:2:2: .*2 bad rows"):
         read_feedback(["data.jsonl"], skip_bad=1)
     (report,) = read_feedback(["data.jsonl"], skip_bad=2).files
     assert (report.rows, report.examples, list(report.skipped)) == (5, 3, [2, 3])
@@ -93,7 +91,7 @@ def test_bad_rows_are_fatal_unless_allowed(write: Write) -> None:
 def test_what_may_be_skipped_is_counted_over_all_files(write: Write) -> None:
     write(raw=BAD_LINES)
     assert len(read_feedback(["data.jsonl"] * 2, skip_bad=4).examples) == 6
-    with pytest.raises(InputError, match=r"data.jsonl:2:2"):
+    with refused(r"data.jsonl:2:2"):
         read_feedback(["data.jsonl"] * 2, skip_bad=3)
 
 
@@ -105,25 +103,21 @@ def test_a_bad_first_row_does_not_decide_the_layout(write: Write) -> None:
 
 def test_a_broken_array_is_fatal_whatever_is_allowed(write: Write) -> None:
     write(raw=b"[" + json.dumps(PAIR).encode() + b", {")
-    with pytest.raises(InputError, match="the array is cut off"):
+    with refused("the array is cut off"):
         read_feedback(["data.jsonl"], skip_bad=9)
 
 
 def test_nothing_left_is_an_error(write: Write) -> None:
     write({**PAIR, "chosen": ""}, {**PAIR, "rejected": ""})
-    with pytest.raises(
-        InputError, match=r"no row can be used: data.jsonl: TRL pairs, 2 rows, .*because a response is"
-    ):
+    with refused(r"no row can be used: data.jsonl: TRL pairs, 2 rows, .*because a response is"):
         read_feedback(["data.jsonl"])
     write(raw=b"{oops\n")
-    with pytest.raises(
-        InputError, match=r"no row can be used: data.jsonl: no layout, 1 row, .*skipped 1 bad row \(row 1"
-    ):
+    with refused(r"no row can be used: data.jsonl: no layout, 1 row, .*skipped 1 bad row \(row 1"):
         read_feedback(["data.jsonl"], skip_bad=1)
 
 
 def test_mistakes_of_the_call(write: Write) -> None:
-    with pytest.raises(InputError, match="no file of feedback was given; name at least one"):
+    with refused("no file of feedback was given; name at least one"):
         read_feedback([])
-    with pytest.raises(InputError, match="it cannot be -1"):
+    with refused("it cannot be -1"):
         read_feedback([write(PAIR)], skip_bad=-1)

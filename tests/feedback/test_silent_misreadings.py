@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.refusals import refused
 
 from trueup.errors import InputError
 from trueup.feedback.layouts.known import LAYOUTS
@@ -90,14 +91,12 @@ def test_of_a_response_of_several_turns_the_others_are_learned(convert: Convert,
     ],
 )
 def test_an_empty_field_in_the_first_row_of_csv(write: Write, raw: str, key: str) -> None:
-    with pytest.raises(
-        InputError, match=rf"a\.csv:2: {key}: the field is empty, and the layout is recognised"
-    ):
+    with refused(rf"a\.csv:2: {key}: the field is empty, and the layout is recognised"):
         read_feedback([write(raw=raw.encode(), name="a.csv")])
 
 
 def test_an_empty_field_is_not_blamed_for_an_unknown_layout(write: Write) -> None:
-    with pytest.raises(InputError, match="no known layout has the keys of this row"):
+    with refused("no known layout has the keys of this row"):
         read_feedback([write(raw=b"a,b\n,x\n", name="a.csv")])
 
 
@@ -155,9 +154,7 @@ def test_csv_reads_them_as_the_list(write: Write, form: Callable[[object], str])
 
 def test_csv_refuses_them_among_texts(write: Write) -> None:
     path = write(raw=f'prompt,completion\np,a\nq,b\n"{[U]}",c\n'.encode(), name="a.csv")
-    with pytest.raises(
-        InputError, match=r"a\.csv:4: prompt: found messages written as text; write them as a l"
-    ):
+    with refused(r"a\.csv:4: prompt: found messages written as text; write them as a l"):
         read_feedback([path])
 
 

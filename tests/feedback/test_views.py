@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.example_strategies import examples
+from support.refusals import refused
 
-from trueup.errors import InputError
 from trueup.feedback import records, views
 from trueup.feedback.records import (
     Comparison,
@@ -321,13 +321,13 @@ def test_apply_names_a_view_with_settings() -> None:
 
 
 def test_apply_to_nothing() -> None:
-    with pytest.raises(InputError, match="there are no examples to make pairs of"):
+    with refused("there are no examples to make pairs of"):
         views.apply(views.pairs, [])
     message = (
         "the 2 examples of a.jsonl hold 2 demonstrations, and no pairs can be made of that (discarded: 2 for "
         "nothing compares two responses); give other feedback, or choose a method that uses this kind"
     )
-    with pytest.raises(InputError, match=re.escape(message)):
+    with refused(re.escape(message)):
         views.apply(views.pairs, with_origin([DEMONSTRATION] * 2))
 
 
@@ -363,5 +363,5 @@ def test_what_a_view_of_pairs_makes_and_leaves_out_is_counted() -> None:
     message = (
         "no pairs with demonstration can be made of that (discarded: 1 for no demonstration beside the pairs)"
     )
-    with pytest.raises(InputError, match=re.escape(message)):
+    with refused(re.escape(message)):
         views.apply(views.pairs_with_demonstration, [without])

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from support.faulty_feedback import canonical, inspected, pair, point, ranked, rows_of_kinds, write
+from support.refusals import refused
 
 from trueup.display import collected
-from trueup.errors import InputError
 from trueup.inspection.findings import Severity
 from trueup.inspection.inspection import inspect
 from trueup.sources.by_name import examples_named
@@ -172,7 +172,7 @@ def test_files_that_cannot_be_read_do_not_hide_the_others(tmp_path: Path) -> Non
     alone = inspect([str(tmp_path / "none.jsonl")])
     assert rows_of_kinds(alone) == {"unreadable-file": ()} and alone.unreadable
     assert alone.training.examples == () and alone.lengths is None
-    with pytest.raises(InputError, match="no file of feedback was given"):
+    with refused("no file of feedback was given"):
         inspect([])
 
 

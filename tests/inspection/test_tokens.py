@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from support.faulty_feedback import inspected, pair, point, ranked, rows_of_kinds, write
+from support.refusals import refused
 from support.tiny_models import CHARACTERS, CHATML, SPECIAL, char_tokenizer, save_tiny_model
 from tokenizers import normalizers
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokenizing import tokens_of
 from trueup.display import collected
-from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.inspection.encoded import Coding, EncodedFeedback, all_responses, load_coding
 from trueup.inspection.inspection import inspect, show_example, token_text
@@ -191,7 +191,7 @@ def test_a_template_that_loops_is_refused_before_anything_is_looked_at(
 ) -> None:
     monkeypatch.setattr("trueup.models.tokenizer.SECONDS", 0.5)
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    with pytest.raises(InputError, match=r"the chat template was stopped after 0\.5 seconds"):
+    with refused(r"the chat template was stopped after 0\.5 seconds"):
         make(chat_template=loop)
 
 
@@ -271,13 +271,13 @@ def test_a_row_by_its_number(make: Make, tmp_path: Path) -> None:
     ],
 )
 def test_a_row_that_is_not_there(row: str, message: str, make: Make, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message):
+    with refused(message):
         inspected(tmp_path, *SOUND, pair(rejected=""), "{torn", rows=[row], coding=make())
 
 
 def test_a_row_of_one_of_several_files(make: Make, tmp_path: Path) -> None:
     a, b = (write(tmp_path / name, SOUND) for name in ("a.jsonl", "b.jsonl"))
-    with pytest.raises(InputError, match=r"--row 1: there are 2 files; say which by --row .*a\.jsonl:1"):
+    with refused(r"--row 1: there are 2 files; say which by --row .*a\.jsonl:1"):
         inspect([str(a), str(b)], coding=make(), rows=["1"])
     inspection = inspect([str(a), str(b)], coding=make(), rows=["b.jsonl:1", f"{a}:2"])
     assert [one.origin for one in inspection.shown] == [f"{b}:1", f"{a}:2"]
@@ -324,13 +324,9 @@ def test_a_condition_of_the_model_is_in_every_prompt(make: Make, tmp_path: Path)
 
 def test_limits(make: Make, tmp_path: Path) -> None:
     assert make().encoder.limits.max_length == 512
-    with pytest.raises(
-        InputError, match=r"max_length 513 is more than the 512 positions .*--max-length 512 or less"
-    ):
+    with refused(r"max_length 513 is more than the 512 positions .*--max-length 512 or less"):
         make(513)
-    with pytest.raises(
-        InputError, match="max_prompt_length 20 leaves no room for a response within max_length 20"
-    ):
+    with refused("max_prompt_length 20 leaves no room for a response within max_length 20"):
         make(20, 20)
     positions = '"max_position_embeddings": '
     replace_in(tmp_path / "model/config.json", positions + "512", positions + "9999")
@@ -342,7 +338,7 @@ def test_a_folder_without_a_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    with pytest.raises(InputError, match="has no tokenizer"):
+    with refused("has no tokenizer"):
         coding_of(folder)
 
 

@@ -6,10 +6,10 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.refusals import refused
 from support.world_models import babbler
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from trueup.errors import InputError
 from trueup.world import language
 from trueup.world.language import (
     MARKS,
@@ -83,7 +83,7 @@ def test_harm_is_a_dangerous_topic_that_is_not_to_be_avoided() -> None:
     "text", ["", "list three fruits", "list 3 fruits .", "hello", "sort fig .", "x" * 99]
 )
 def test_a_text_that_is_no_prompt_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"not a prompt of the world: .*prompts look like"):
+    with refused(r"not a prompt of the world: .*prompts look like"):
         parse(text)
 
 
@@ -215,7 +215,7 @@ def test_the_proxy_agrees_with_gold_on_most_pairs() -> None:
 
 def test_only_prompts_of_the_world_are_judged() -> None:
     for judge in (gold, proxy):
-        with pytest.raises(InputError, match="not a prompt of the world"):
+        with refused("not a prompt of the world"):
             judge("Name three fruits.", "apple")
 
 

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from support.refusals import refused
 
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Message, Prompt, Response
@@ -38,9 +39,9 @@ def test_a_reward_that_does_not_exist_is_refused(name: str, message: str) -> Non
 
 
 def test_prompts_that_are_not_of_the_world_are_named() -> None:
-    with pytest.raises(InputError, match=r"prompt 2: not a prompt of the world: 'say red:'"):
+    with refused(r"prompt 2: not a prompt of the world: 'say red:'"):
         world_scorer("world:gold")([ASKED[0], "say red:"], SAID)
-    with pytest.raises(InputError, match=r"prompt 1: a conversation, but the prompts of the world are text"):
+    with refused(r"prompt 1: a conversation, but the prompts of the world are text"):
         world_scorer("world:gold")([(Message("user", ASKED[0]),)], SAID[:1])
 
 
@@ -212,7 +213,7 @@ def test_of_two_responses_the_better_one_loses_as_often_as_said(noise: float, ex
 
 def test_a_prompt_of_another_world_is_named() -> None:
     for choice in (WorldAnnotator(), NOISY):
-        with pytest.raises(InputError, match="not a prompt of the world: 'say red'"):
+        with refused("not a prompt of the world: 'say red'"):
             load_world_annotator(choice).annotate(
                 [Example(Prompt("say red"), (Response("a"), Response("b")))]
             )

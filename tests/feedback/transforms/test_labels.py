@@ -8,8 +8,8 @@ import math
 from typing import Any
 
 import pytest
+from support.refusals import refused
 
-from trueup.errors import InputError
 from trueup.feedback.labels import (
     HIGH,
     LOW,
@@ -48,7 +48,7 @@ def test_a_range_is_taken_at_its_word() -> None:
     """A Likert scale from 0 to 4, on which no row has a 0."""
     assert labels(GradedLabels("range", 0.0, 4.0), scored(1.0, 4.0)) == [0.25, 1.0]
     message = r"a.jsonl:3: the score 5 lies outside the range of scores, 0 to 4. Give another --score-low"
-    with pytest.raises(InputError, match=message):
+    with refused(message):
         labels(GradedLabels("range", 0.0, 4.0), scored(1.0, 5.0))
 
 
@@ -95,16 +95,14 @@ def test_demonstrations_are_those_marked_and_those_labelled_so_much() -> None:
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with refused(message):
         GradedLabels(*settings)
 
 
 def test_data_that_cannot_be_scaled_is_refused() -> None:
-    with pytest.raises(
-        InputError, match="scale min-max makes labels of scores, but the feedback holds no scores"
-    ):
+    with refused("scale min-max makes labels of scores, but the feedback holds no scores"):
         labels(GradedLabels("min-max"), Example(Prompt("p"), (Response("a", label=1.0),)))
-    with pytest.raises(InputError, match="all 2 scores are 3; they tell no response from another"):
+    with refused("all 2 scores are 3; they tell no response from another"):
         labels(GradedLabels("min-max"), scored(3.0, 3.0))
 
 
@@ -180,7 +178,7 @@ def test_without_scores_to_label_it_is_refused(examples: list[Example]) -> None:
         r"^desirable_from 0\.5 makes labels of scores, but the feedback holds no scores without a label\. "
         "Leave --desirable-from out$"
     )
-    with pytest.raises(InputError, match=message):
+    with refused(message):
         Thumbs(0.5).fit(examples)
 
 
@@ -247,7 +245,7 @@ class TestClassBalance:
         "up, down, missing", [(3, 0, "no undesirable response"), (0, 3, "no desirable response")]
     )
     def test_one_class_alone_is_refused(self, up: int, down: int, missing: str) -> None:
-        with pytest.raises(InputError, match=missing):
+        with refused(missing):
             check_class_balance(thumbs(up, down), desirable_weight=1.0, undesirable_weight=1.0)
 
 
