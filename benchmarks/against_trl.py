@@ -282,7 +282,8 @@ def main(
             flush=True,
         )
     record = {
-        "command": " ".join(["python", *sys.argv[:1], *(["--quick"] if quick else [])]),
+        "command": "python benchmarks/against_trl.py "
+        + " ".join([*(f"--data {path.name}" for path in data or []), "--quick" if quick else f"--steps {steps}"]),
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
         "python": platform.python_version(), "processor": processor(), "seed": seed,
         "tokens": {key: sum(found) for key, found in lengths.items()}, "results": results,

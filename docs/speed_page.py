@@ -1,0 +1,170 @@
+"""Write docs/speed.md from the result files of benchmarks/: `python docs/speed_page.py > docs/speed.md`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "benchmarks"
+
+
+def result(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / name).read_text())
+    return found
+
+
+def of(name: str, found: dict[str, Any]) -> str:
+    """Where figures are from."""
+    processor = found.get("processor") or found.get("device") or "a processor of two cores"
+    return (
+        f"`{found['command']}`, {processor}, commit {found['commit'][:9]} ([figures](../benchmarks/{name}))"
+    )
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(one)} |" for one in lines)
+
+
+def beside(reached: float, goal: float) -> str:
+    """A goal, and by how much it is missed."""
+    return f"{goal:g}, reached" if reached >= goal else f"{goal:g}, missed by {1 - reached / goal:.0%}"
+
+
+def against_trl() -> str:
+    found = result("against_trl.json")
+    goals = {"as shipped": 16.0, "tuned": 12.0}
+    rows = [
+        [
+            str(one["threads"]), one["allocator of trl"], f"{one['trueup']['cpu']:.2f}", f"{one['trl']['cpu']:.2f}",
+            f"{one['ratio']['cpu']:.1f} ({one['range']['cpu'][0]:.1f} to {one['range']['cpu'][1]:.1f})",
+            beside(one["ratio"]["cpu"], goals[one["allocator of trl"]]),
+            f"{one['trueup']['peak'] / 2**20:,.0f}", f"{one['trl']['peak'] / 2**20:,.0f}",
+            beside(one["memory ratio"], 8.0),
+        ]
+        for one in found["results"]
+    ]  # fmt: skip
+    apart = max(one["largest difference"]["grad_norm"] for one in found["results"])
+    prompts, responses = found["tokens"]["prompt"], found["tokens"]["chosen"] + found["tokens"]["rejected"]
+    heads = ["threads", "allocator of TRL", "trueup, CPU s", "TRL, CPU s", "times (range)", "goal"]
+    heads += ["trueup, MiB", "TRL, MiB", "goal of memory"]
+    return (
+        f"A step of 16 pairs ({prompts:,} tokens of prompts, {responses:,} of responses), a random Llama of 15.6 M "
+        "weights, vocabulary 16,000, float32, a live reference, in turns, step by step. Norms of gradients agree to "
+        f"{apart:.0e}. {of('against_trl.json', found)}.\n\n{table(heads, rows)}"
+    )
+
+
+def shared_prompts() -> str:
+    found = result("shared_prompt/result.json")
+    rows = []
+    for kind, seconds in found["median_cpu_seconds"].items():
+        padded, naive = (seconds[way] / seconds["stream"] for way in ("padded", "naive"))
+        goal = beside(padded, 4.0) if "K=8" in kind else ""
+        rows.append([kind, f"{seconds['stream']:.2f}", f"{padded:.2f} x", f"{naive:.2f} x", goal])
+    heads = ["data", "stream, CPU s", "padded rows", "padded rows, all logits", "goal"]
+    return f"{of('shared_prompt/result.json', found)}.\n\n{table(heads, rows)}"
+
+
+def sampling() -> str:
+    found = result("sampling/result.json")
+    rows = [
+        [way, f"{one['median_cpu_seconds']:.1f}", f"{one['tokens_per_cpu_second']:,}"]
+        for way, one in found["ways"].items()
+    ]
+    ahead = (
+        found["ways"]["trueup"]["tokens_per_cpu_second"] / found["ways"]["generate"]["tokens_per_cpu_second"]
+    )
+    return (
+        f"{found['responses']} responses to each of {found['prompts']} prompts, a model of "
+        f"{found['parameters']:,} "
+        f"weights; {ahead:.1f} times `generate`. {of('sampling/result.json', found)}.\n\n"
+        f"{table(['', 'CPU s', 'tokens a CPU s'], rows)}"
+    )
+
+
+def startup() -> str:
+    found = result("startup.json")
+    rows = [
+        [
+            name,
+            f"{found[name]['seconds']:.2f}",
+            f"{found[name]['times']:.2f}",
+            f"{found[name]['tokenized']:,}",
+        ]
+        for name in ("first run", "second run")
+    ]
+    return (
+        f"Importing torch and transformers' Llama takes {found['imports']:.2f} CPU seconds; the "
+        f"goal is {found['goal']} "
+        f"times that, up to the first step. {of('startup.json', found)}.\n\n"
+        f"{table(['', 'CPU s', 'times', 'groups tokenized'], rows)}"
+    )
+
+
+def gpu() -> str:
+    if not (RESULTS / "gpu.json").exists():
+        return NO_GPU
+    found = result("gpu.json")
+    heads = ["size", "lengths", "way", "attention", "pairs a second", "MFU", "memory, GB", "missed"]
+    rows = [
+        [
+            one["size"], one["lengths"], one["way"], one.get("attention", ""), f"{one.get('pairs a second', 0):.1f}",
+            f"{one['MFU']:.0%}" if one.get("MFU") else "", f"{(one.get('memory') or 0) / 1e9:.1f}",
+            str(one["missed"] or ""),
+        ]
+        for one in found["steps"]
+    ]  # fmt: skip
+    wrong = [one["backend"] for one in found["checks"] if one.get("right") is False]
+    return f"Wrong: {', '.join(wrong) or 'nothing'}. {of('gpu.json', found)}.\n\n{table(heads, rows)}"
+
+
+NO_GPU = """**Nothing of this has ever run on a GPU**: there was none. `python -m benchmarks.gpu` checks every backend
+there and makes the tables, from a bare checkout and without network; on a CPU the same program is a test
+(`tests/models/test_gpu_program.py`). What a CPU can check of a GPU's path is: the segments of `varlen` and their
+gradients against the dense mask, which backend is taken on which device, and what happens when a kernel is missing or
+wrong ([decision 18](decisions/0018-segments-on-gpus.md)). Goals for one H200 in bfloat16, none of them shown: 2.5 times
+TRL's pairs a second on HH-like lengths, 3 on TL;DR-like, 1.5 on UltraFeedback-like, in half the memory; 16 pairs a
+second and 50 % of the peak for 8B on UltraFeedback-like lengths, 260 and 40 % for 1B on HH-like."""
+
+TEXT = """# Speed
+
+Seconds and memory of a step beside other ways to compute it, with the goals and by how much they are missed. Written by
+`python docs/speed_page.py > docs/speed.md` from the result files.
+
+## Beside TRL 1.16's DPOTrainer
+
+{against_trl}
+
+## Prompts shared, and not
+
+{shared_prompts}
+
+## Sampling in process
+
+{sampling}
+
+## To the first step
+
+{startup}
+
+## GPUs
+
+{gpu}
+
+## What is counted
+
+Timing is a benchmark and never a test. What does not depend on a clock is a test: operations of a step against the
+formula of the shared prompt, and of a head that keeps its logits (`tests/models/test_flops.py`); tensors that a pass
+holds (`tests/training/test_plan.py`); that a step waits for its device once (`tests/training/test_step.py`).
+
+## Where the time goes
+
+A step on a CPU is mostly products of matrices (`aten::mm`, `bmm` and `addmm_` in torch's profiler); what is left
+to gain lies in them. Not there: products in bfloat16 on processors with AMX where a check allows it, `flex` attention
+for GPUs, shared prompts for models with a sequential state (they run as padded rows), decoding with a static cache and
+CUDA graphs.
+"""
+
+if __name__ == "__main__":
+    parts = [against_trl, shared_prompts, sampling, startup, gpu]
+    print(TEXT.format(**{one.__name__: one() for one in parts}), end="")
