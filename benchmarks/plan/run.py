@@ -4,9 +4,9 @@ A Llama of 23 M random weights, made on the spot, is trained by DPO for two step
 of their own. Measured is the most memory that a process ever had (ru_maxrss) beyond what it had before the run began,
 all imports done.
 
-Time is that of a smaller Llama and 12 steps, forecast from three of them by one process and then taken by another, twice
-in turns: of the steps, and of the whole run with all that is around them. It is time of the processor, one thread, so
-that what else the machine does counts for little.
+Time is that of a smaller Llama and 12 steps, forecast from three of them by one process and then taken by another, in
+turns twice: of the steps, and of the whole run with all that is around them. It is time of the processor, of one
+thread, so that what else the machine does counts for little.
 
     python benchmarks/plan/run.py memory     # writes result.json beside this file
     python benchmarks/plan/run.py time       # writes times.json

@@ -144,6 +144,20 @@ def test_a_run_without_figures_or_reference_has_its_page(tmp_path: Path) -> None
     assert "less likely" not in told  # the level of a score means nothing
 
 
+def test_what_is_written_to_held_out_prompts_is_shown_with_its_divergence(tmp_path: Path) -> None:
+    measured = [
+        {"step": at, "eval_score": at / 10, "eval_wins": 0.5, "eval_sequence_kl": at / 5, "eval_words": 4.0 + at}
+        for at in (0, 10, 20)
+    ]  # fmt: skip
+    lines = [*dpo_lines(20), *({"eval_kl": -7.0} | one for one in measured)]
+    text = page(make_run(tmp_path / "run", lines))
+    assert "eval_score against eval_sequence_kl" in text and "eval_wins against eval_sequence_kl" in text
+    assert "on the way: 0 at KL 0, 2 at KL 4" in text  # the score by its own divergence, not that of feedback
+    assert "Wins against the start model" in text and "Responses are 6 times as long as at first" in words(
+        text
+    )
+
+
 def test_judges_are_told_of_by_their_totals(tmp_path: Path) -> None:
     rounds = [
         {

@@ -45,10 +45,8 @@ def log_probs_of(
         del running
         candidates.free_memory()
 
-    def make(
-        running: tuple[causal.CausalModel, encode.Encoder], _: str, chunk: Sequence[records.Example]
-    ) -> list[Row]:
-        return log_probs(*running, chunk)
+    def make(running: Any, _: str, chunk: Sequence[records.Example]) -> list[Row]:
+        return log_probs(running[0], running[1], chunk)
 
     own = settings.model_dump(include={"max_length", "chat_template"})
     part = f"read {resumable.digest([entrant.identity, own])} {resumable.digest_of_examples(examples)}"
@@ -68,7 +66,7 @@ def log_probs(
 def of_groups(
     model: causal.CausalModel, groups: Sequence[tokens.TokenGroup[int]]
 ) -> dict[int, list[LogProb]]:
-    """The same of token ids, by the number that is each group's relation."""
+    """log p(y | x) of token ids under a model at hand, by the number that is each group's relation."""
     read = local.read_groups(model, lambda one: model.log_probs(one).sum, stream.cut(groups, TOKENS))
     return {
         group.relation: [(one, int(row.scored.sum())) for one, row in zip(sums, group.responses, strict=True)]

@@ -37,9 +37,9 @@ def refuses(response: str) -> bool:
 
 def style(response: str) -> tuple[float, ...]:
     """How much a response has of each of `STYLE`: words, lines of lists, headers."""
-    return (
-        float(len(response.split())), float(len(LIST.findall(response))), float(len(HEADER.findall(response)))
-    )  # fmt: skip
+    return tuple(
+        float(len(one)) for one in (response.split(), LIST.findall(response), HEADER.findall(response))
+    )
 
 
 def text_measures(responses: Sequence[Sequence[str]], *, seed: int = 0) -> dict[str, Any]:

@@ -1,1 +1,0 @@
-"""Pages about runs: self-contained HTML that asks nothing of any network."""

@@ -18,10 +18,8 @@ OVERLAID = (
     "loss", "rewards/accuracies", "rewards/margins", "drift/chosen", "kl", "objective/kl", "online/score",
     "online/words", "online/distinct",
 )  # fmt: skip
-SAME = {
-    "data_fingerprints": "trained on different feedback or prompts",
-    "model_identity": "begun with different models",
-}
+SAME = {"data_fingerprints": "trained on different feedback or prompts"}
+SAME["model_identity"] = "begun with different models"
 """What of a record may differ, so that runs are not of the same thing."""
 UNLIKE = ("output", "run_name")
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from trueup.display import duration, figure
 from trueup.methods import METHODS
-from trueup.report import charts, page, voters
+from trueup.report import charts, page
 from trueup.report.run_data import HELD_OUT, RunData, Sample, known
 from trueup.words import listed, logger, reason
 
@@ -27,6 +27,10 @@ MEANINGS = {
     "online/score": "mean score of sampled responses",
     "online/words": "words of a sampled response",
     "online/distinct": "share of different texts among sampled responses",
+    "score": "mean score of what is written to held-out prompts (eval_prompts)",
+    "wins": "how often that is better than what the start model wrote, a tie by half",
+    "sequence_kl": "its sequence KL from the start model, nats a response",
+    "words": "its words",
 }
 Chart = tuple[str, tuple[str, ...], str]
 """Title, metrics (their held-out namesakes stand beside them), a sentence."""
@@ -41,12 +45,13 @@ SECTIONS: dict[str, tuple[Chart, ...]] = {
         ("Chosen against the reference", ("drift/chosen",), "Log-ratio in nats a token; 0 is the reference."),
     ),
     "Reward and divergence": (
-        ("Score of samples", ("online/score", "online/reward"), ""),
-        ("Divergence of samples", ("objective/kl",), "KL to the reference, nats a response."),
+        ("Score of samples", ("online/score", "online/reward", "score"), ""),
+        ("Wins against the start model", ("wins",), "Of what is written to held-out prompts."),
+        ("Divergence of samples", ("objective/kl", "sequence_kl"), "KL to the reference, nats a response."),
         ("Log-ratio to the reference", ("kl",), "Nats a response; of the policy's own samples it estimates the KL."),
     ),
     "Length and variety": (
-        ("Words of a response", ("online/words",), ""),
+        ("Words of a response", ("online/words", "words"), ""),
         ("Tokens of a response", ("online/tokens",), ""),
         ("Variety", ("online/distinct", "online/ended"), "Shares of different texts, and of those that ended."),
     ),
@@ -95,6 +100,11 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
     for title, points in reward_and_kl(run):
         series = [charts.Series("on the way", points, True, start=True)]
         sections["Reward and divergence"].append(charts.plot(title, series, x="KL", note=note))
+    people = []
+    if votes:
+        from trueup.report import voters  # which loads numpy
+
+        people = list(voters.of_votes(run, votes))
     every = run.samples()
     samples, left = _fitting(every)
     evaluations = []
@@ -118,7 +128,7 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
         "samples": samples,
         "samples_left": left,
         "judge": page.Table("", (), [(name, [said]) for name, said in _judge(run)], words=True),
-        "people": [(said, list(tables)) for said, tables in voters.of_votes(run, votes)] if votes else (),
+        "people": people,
         "reliability": _reliability(run.calibration),
         "evaluations": evaluations,
         "config": run.config(),
@@ -188,9 +198,9 @@ def _rest(run: RunData, used: set[str]) -> list[Markup]:
 def reward_and_kl(run: RunData) -> Iterator[tuple[str, list[charts.Point]]]:
     """Of every score of samples, a title and points (divergence, score): means of neighbours where there are many."""
     for name in run.names:
-        stem = name.removesuffix("score").removesuffix("win_rate")
-        held_out = name.startswith(HELD_OUT)
-        others = (f"{stem}kl", *(() if held_out else ("objective/kl", "kl")))
+        stem = name.removesuffix("score").removesuffix("win_rate").removesuffix("wins")
+        own = (f"{stem}sequence_kl", f"{stem}kl")
+        others = own if name.startswith(HELD_OUT) else (*own, "objective/kl", "kl")
         other = next((one for one in others if one in run.names), None)
         if stem == name or other is None:
             continue
@@ -215,7 +225,11 @@ def _happened(run: RunData) -> Iterator[str]:
             yield "Chosen responses are at least as likely as under the reference, on average."
     for name in run.names:
         points, unit = run.points(name), name.rpartition("/")[2]
-        if unit in ("words", f"{HELD_OUT}length") and len(points) > 1 and points[0][1] > 0:
+        if (
+            unit in ("words", f"{HELD_OUT}words", f"{HELD_OUT}length")
+            and len(points) > 1
+            and points[0][1] > 0
+        ):
             times = _end(points) / points[0][1]
             alone = " See whether what they gained in score is length alone." if times > 1.3 else ""
             ends = f"{name}: {figure(points[0][1])}, then {figure(_end(points))}"

@@ -16,8 +16,6 @@ COLUMNS = ("votes", "first place", "ties", "same again", "as others said", "as t
 Person = Mapping[str, list[float]]
 """By column, of each vote or comparison with another whether it is so."""
 Pair = tuple[int, int]
-MOST = 10**6
-"""Rows of a file of samples that are looked through."""
 
 
 def of_votes(run: RunData, files: Sequence[str]) -> Iterator[tuple[str, list[Table]]]:
@@ -85,7 +83,7 @@ def _judged(run: RunData) -> dict[tuple[str, frozenset[str]], str]:
     """What judges and rewards of the run and its evaluations prefer: prompt and two texts -> the better."""
     found: dict[tuple[str, frozenset[str]], str] = {}
     for path in reversed(run.sample_files):
-        for _, example in run.examples(path, most=MOST):
+        for _, example in run.examples(path, most=10**6):
             texts = [repr(one.content) for one in example.responses]
             scored = [(at, one.score) for at, one in enumerate(example.responses) if one.score is not None]
             ends = [(one, other) for one, high in scored for other, low in scored if high > low]

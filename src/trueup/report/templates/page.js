@@ -6,16 +6,11 @@
   const found = document.getElementById("found"), text = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
   search.addEventListener("input", () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let left = 0;
-    for (const row of rows) {
-      row.hidden = !words.every((word) => text.get(row).includes(word));
-      if (!row.hidden) left += 1;
-    }
-    found.textContent = `${left} of ${rows.length}`;
+    for (const row of rows) row.hidden = !words.every((word) => text.get(row).includes(word));
+    found.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
   });
   const value = (row, at) => row.cells[at].dataset.value ?? row.cells[at].textContent.trim().toLowerCase();
   const compare = (one, other) => {
-    if (one === "" || other === "") return (one === "") - (other === "");
     const apart = Number(one) - Number(other);
     return Number.isNaN(apart) ? (one < other ? -1 : one > other ? 1 : 0) : apart;
   };
