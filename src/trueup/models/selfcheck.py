@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import Stream, build_stream, collate_batch
@@ -45,6 +47,7 @@ LENGTHS = re.compile(
 """Numbers of a configuration beyond which a row may be computed otherwise than a shorter one."""
 BLOCKS = re.compile("compress|block_size")
 """Those of them that may be tokens of one of the blocks of which a sparse attention takes the best."""
+COMPILER = "inductor"
 SCORED = 64
 """Tokens compared of a response that is made up."""
 
@@ -71,6 +74,29 @@ def check_attention(
         f"the {what} of this {kind} cannot be reproduced ({reasons}), so nothing trained on "
         "them could be trusted. Choose another model, or another --attention"
     )
+
+
+def compile_layers(models: Sequence[StreamModel], groups: Sequence[TokenGroup[Any]]) -> None:
+    """Compile the decoder layers of a policy and of what its reference holds, for streams of any length: what lies
+    before and after attention, which stays as it is. InputError: it cannot be done, or changes what the policy says."""
+    policy = models[0]
+    (read, _, what), stream = _numbers(policy), probe(groups).to(policy.device)
+    if (name := policy.backend.implementation) is not None:
+        AttentionInterface.register(name, torch.compiler.disable(ALL_ATTENTION_FUNCTIONS[name]))
+    with torch.no_grad(), policy.without_dropout():
+        expected = read(stream)
+        for layer in (layer for model in models for layer in model.layers):
+            layer.compile(dynamic=True, backend=COMPILER)
+        try:
+            gap = float((read(stream) - expected).abs().max())
+        except RuntimeError as error:  # torch's of what it cannot trace, and of a compiler that is missing
+            raise InputError(
+                f"compile needs a C++ compiler, or Triton on a GPU, and failed: {one_line(error)}. Leave it out"
+            ) from error
+    if not gap <= (limit := rounding(policy)):
+        raise InputError(
+            f"compiled, the {what} are off by {gap:.2g}, more than {limit:.2g}; leave compile out"
+        )
 
 
 def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) -> list[str]:

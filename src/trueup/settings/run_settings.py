@@ -236,6 +236,9 @@ class RunSettings(BaseModel):
     """How shared prompts are computed. auto takes the fastest that the device has and that is exact for the model."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
+    compile: bool = False
+    """Compile what decoder layers compute beside attention with torch.compile, of runs in one process that sample
+    nothing; the first step takes a minute longer."""
     parallel: ParallelSettings = ParallelSettings()
     trust_remote_code: Annotated[bool, SAME_RESULT] = False
     """Run Python code that lies in the model's folder."""
@@ -290,6 +293,10 @@ class RunSettings(BaseModel):
             longer = f"is longer than the run's {self.steps} steps"
             raise ValueError(f"warmup_steps {self.warmup_steps} {longer}; give fewer, or a warmup_ratio")
         self._check_source()
+        if self.compile and (self.prompts or self.eval_prompts):
+            raise ValueError(
+                "compile is for runs that sample nothing; leave out compile, or prompts and eval_prompts"
+            )
         if self.optimizer == "muon" and self.optimizer_states != "fp32":
             states = f"optimizer_states {self.optimizer_states}"
             raise ValueError(f"{states} is AdamW's, and optimizer is muon; give one")

@@ -114,6 +114,10 @@ def make_run(
     if later := slices.is_unread(parts.policy.network):
         shard_model(parts.policy, settings)
     choose_attention(parts, source)
+    if settings.compile:
+        if processes.size() > 1:
+            raise InputError("compile works in one process; leave it out")
+        selfcheck.compile_layers([parts.policy, *parts.reference.models()], source.first_groups())
     if processes.size() > 1:
         shard_references(references, parts.policy, settings)
         if not later:
