@@ -207,8 +207,7 @@ def test_no_page_shows_how_to_run_code_of_others(text: str) -> None:
 SMALL = 60
 IMPORT_SHARE = 0.06
 ALONE = {
-    "methods.*": "one file a method",
-    "objectives.*": "one file an objective, beside its method",
+    "objectives.*": "one file an objective",
 }
 """Modules, by pattern, that may be small with one user, and why; others belong into the file of their subject."""
 

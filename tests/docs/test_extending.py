@@ -43,7 +43,10 @@ IDEAL: Changes = {
 }
 CLIPPED: Changes = {
     "methods/dpo.py": [
-        ("    least_responses=2,", '    least_responses=2,\n    figures=("loss", "clipped"),'),
+        (
+            '    trl_loss="sigmoid sigmoid_norm",',
+            '    trl_loss="sigmoid sigmoid_norm",\n    figures=("loss", "clipped"),',
+        ),
     ],
     "training/step.py": [
         (

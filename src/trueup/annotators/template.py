@@ -244,12 +244,7 @@ def load_question(name: str) -> Template:
 
 
 def pose(
-    template: Template,
-    prompt: Prompt,
-    first: Content,
-    second: Content,
-    *,
-    instruction: str | None = None,
+    template: Template, prompt: Prompt, first: Content, second: Content, *, instruction: str | None = None
 ) -> Question:
     """The question which of two responses is to be preferred, in this order.
 

@@ -39,6 +39,11 @@ JUDGED_PROMPTS = "prompts, and an annotator that compares or scores the policy's
 GATHERED = ("online", "replay")
 """Sources of a method that learns from what the policy has just written."""
 
+of_pairs = partial(method, feedback=PAIRS, defaults={"learning_rate": 1e-6}, least_responses=2)
+"""As `method`, of one that learns from pairs."""
+of_rewards = partial(method, feedback=REWARDED_PROMPTS, sources=GATHERED, evaluates=False, needs_scores=True)
+of_judged = partial(method, feedback=JUDGED_PROMPTS, sources=GATHERED, least_responses=2)
+
 POINT_FIGURES = ("loss", "rewards/chosen", "rewards/rejected", "kl")
 IMITATION_FIGURES = ("loss", "logps/demonstrations", "grad_norm")
 WEIGHTED_FIGURES = ("loss", "weights/effective_share", "grad_norm")
@@ -76,13 +81,11 @@ AverageOver = Literal["responses", "tokens", "constant"]
 Decimals = Annotated[int, Field(ge=0, le=6)]
 
 Beta = Annotated[
-    float,
-    Field(gt=0, description="Strength of the KL constraint; larger stays closer to the reference."),
+    float, Field(gt=0, description="Strength of the KL constraint; larger stays closer to the reference.")
 ]
 """A finite number greater than 0."""
 PerToken = Annotated[
-    bool,
-    Field(description="Average over the tokens of a batch; false averages over its responses."),
+    bool, Field(description="Average over the tokens of a batch; false averages over its responses.")
 ]
 PerTokenGap = Annotated[
     bool,
@@ -116,8 +119,7 @@ LabelScale = Annotated[
 ScoreLow = Annotated[float | None, Field(description="Score that is the label 0, for scale range.")]
 ScoreHigh = Annotated[float | None, Field(description="Score that is the label 1, for scale range.")]
 Continuous = Annotated[
-    bool,
-    Field(description="Labels are grades to fit by least squares; false takes them as probabilities."),
+    bool, Field(description="Labels are grades to fit by least squares; false takes them as probabilities.")
 ]
 PerTokenRatio = Annotated[
     bool,
