@@ -238,6 +238,27 @@ def test_a_file_of_gold_has_pairs(tmp_path: Path) -> None:
         gold_pairs(str(file))
 
 
+def test_real_judgements_score_judges_that_go_by_length(shared: Callable[[str], Path]) -> None:
+    """As gold; the counts are those of benchmarks/annotators/agreement.json, in which a person's tie is left out."""
+    file = shared("data/open_instruct_human_eval/annotations_first575.jsonl")
+    rows = json.loads((Path(__file__).parents[2] / "benchmarks/annotators/agreement.json").read_text())[
+        "rows"
+    ]
+    expected = {row["annotator"]: row for row in rows}["the longer response"]
+    gold = [one for one in gold_pairs(str(file)) if one.responses[0].content != one.responses[1].content]
+    assert len(gold) == expected["compared"]
+
+    def length(prompts: object, responses: Sequence[str], sign: int = 1) -> list[float]:
+        return [float(sign * len(one)) for one in responses]
+
+    scorers = {"longer": length, "shorter": lambda prompts, responses: length(prompts, responses, -1)}
+    judges = tuple(Judge(name, ScoringAnnotator(one, name), waits=False) for name, one in scorers.items())
+    made = Jury(judges, gold=tuple(gold), gold_share=1.0).annotate(pairs(len(gold)))
+    found = quality(made.totals)["judges"]
+    assert found["longer"]["gold"].value == pytest.approx(expected["agreement"]["value"])
+    assert found["shorter"]["gold"].value == pytest.approx(1 - expected["agreement"]["value"])
+
+
 class Raters:
     """Stands for judges: how likely a response meets a criterion is looked up."""
 
