@@ -107,11 +107,7 @@ def judge(
 
 
 def judged_in_parts(
-    examples: Sequence[Example | None],
-    load: Load,
-    work: Work,
-    name: str = "judge",
-    label: str = "judging",
+    examples: Sequence[Example | None], load: Load, work: Work, name: str = "judge", label: str = "judging"
 ) -> Annotated:
     """The same, silently, and whatever came of it."""
     parts = work.in_parts(name, label, examples, CHUNK, lambda: nullcontext(load(work.day)), _judged)

@@ -56,12 +56,7 @@ def read_data(settings: RunSettings, method: Method) -> Data:
 
 
 def load_parts(
-    resolved: Resolved,
-    method: Method,
-    folder: RunFolder,
-    data: Data,
-    *,
-    resume: bool,
+    resolved: Resolved, method: Method, folder: RunFolder, data: Data, *, resume: bool
 ) -> tuple[Parts, dict[str, Any]]:
     """Load the models of a run; and what its run.yaml holds beside the settings."""
     settings = resolved.settings
@@ -368,8 +363,5 @@ def make_reference(method: Method, settings: RunSettings, policy: StreamModel, l
         return NullReference()
     assert isinstance(policy, CausalModel)  # a reference is read for its log-probabilities
     return build(
-        choice,
-        policy,
-        starts_from_adapter=loaded.starts_from_adapter,
-        offline=settings.source == "offline",
+        choice, policy, starts_from_adapter=loaded.starts_from_adapter, offline=settings.source == "offline"
     )
