@@ -126,7 +126,8 @@ def test_losses_norms_and_weights(count: int, names: Sequence[str], tmp_path: Pa
         assert [line.keys() for line in found] == [line.keys() for line in expected], name
         for one, other in zip(expected, found, strict=True):
             for key in {"loss", "grad_norm", "eval_loss", "tokens"} & one.keys():
-                assert other[key] == pytest.approx(one[key], rel=2e-6, abs=1e-7), (name, one["step"], key)
+                # A loss of whitened advantages is a difference of numbers around 1.
+                assert other[key] == pytest.approx(one[key], rel=2e-6, abs=5e-7), (name, one["step"], key)
         (file,) = (alone / "model").glob("*.safetensors")
         weights, made = load_file(file), load_file(several / "model" / file.name)
         assert weights.keys() == made.keys(), name

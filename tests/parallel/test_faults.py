@@ -16,6 +16,11 @@ from support.several_processes import SECONDS, launch, run_all
 from support.small_runs import settings, write_feedback
 from support.tiny_models import save_tiny_model
 
+from trueup.config.resolve import resolve
+from trueup.config.run_checks import check_inputs
+from trueup.errors import InputError
+from trueup.parallel.processes import inside
+
 ANSWERS = 20
 """Of a server before it is gone."""
 BY_LETTERS = "def letters(prompt, response):\n    return float(sum(map(ord, response)))\n"
@@ -232,3 +237,21 @@ def test_a_fault_that_all_meet_is_said_once(
     assert process.returncode != 0 and "[rank" not in said, said
     lines = [line for line in said.splitlines() if line.startswith("trueup: ")]
     assert len(lines) == 1 and said_once in lines[0], said
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"quantize": "nf4", "lora.rank": 4}, "weights in 4 bits do not lie in shards; start one process"),
+        ({"parallel.shard": 3}, "parallel.shard 3 and parallel.replicate None do not make 2"),
+    ],
+)
+def test_what_several_processes_cannot_is_refused_before_anything_is_loaded(
+    given: dict[str, Any], why: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line; by whoever of them looks."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    values = settings("dpo", folder / "tiny", write_feedback(tmp_path), tmp_path / "run", **given)
+    with pytest.raises(InputError, match=why):
+        found = check_inputs(resolve("dpo", overrides=values).settings)
+        inside(found.parallel.shard, found.parallel.replicate)

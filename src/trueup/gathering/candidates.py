@@ -136,11 +136,12 @@ def _candidates(settings: SampleSettings, given: read.Prompts, work: Work, total
     if WORLD in settings.model:
         model_named(WORLD)  # made before the bar over what is asked of it
     writers = make_writers(settings, total, work.day)
-    if not (with_tokens := share_a_tokenizer(settings)):
+    vocabularies = set(map(partial(_vocabulary, settings), settings.model if len(settings.model) > 1 else ()))
+    if len(vocabularies) > 1:
         logger.info("the models have different tokenizers, so that no token ids are stored")
     responses = settings.sampler.responses
     written = write_responses(given.prompts, writers, work, responses=responses, seed=settings.seed)
-    examples = put_together(given.prompts, written, given.examples, with_tokens=with_tokens)
+    examples = put_together(given.prompts, written, given.examples, with_tokens=len(vocabularies) < 2)
     if not examples and work.alone:
         raise InputError(
             f"no prompt of {len(given.prompts)} got a response: none leaves room for one. Give a smaller "
@@ -258,7 +259,8 @@ def _written(
     place: int, writer: Writer, prompts: Sequence[Prompt], work: Work, responses: int, seed: int
 ) -> Written:
     def sample(sampler: Sampler, name: str, chunk: Sequence[Prompt]) -> list[Any]:
-        made = sampler.sample(chunk, responses, seed=seed_of(seed, name))
+        of_part = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
+        made = sampler.sample(chunk, responses, seed=of_part)
         flat = [one for several in made for one in several]
         if flat and not any(one.text.strip() for one in flat):
             raise AnnotatorError(
@@ -271,11 +273,6 @@ def _written(
     part = writer.part or f"sample {place}"
     parts = work.in_parts(part, f"sampling {writer.name}", prompts, CHUNK, writer.load, sample)
     return Written(writer.name, tuple(tuple(map(_sampled, several)) for part in parts for several in part))
-
-
-def seed_of(seed: int, name: str) -> int:
-    """A seed for one piece of work, from the command's own."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
 
 
 def _sampled(kept: dict[str, Any]) -> Sampled:
@@ -291,13 +288,6 @@ def make_writers(settings: SampleSettings, prompts: int, day: Callable[[], str])
         Writer(name, partial(in_process, settings, name, day, prompts, model_in(settings, name)))
         for name in settings.model
     ]
-
-
-def share_a_tokenizer(settings: SampleSettings) -> bool:
-    """Whether all models split text in the same way, so that the ids one of them wrote are those of the others."""
-    if len(settings.model) < 2:
-        return True
-    return len({_vocabulary(_tokenizer(settings, name).tokenizer) for name in settings.model}) == 1
 
 
 def model_in(settings: SampleSettings, name: str) -> Read:
@@ -362,8 +352,9 @@ def _encoder(settings: SampleSettings, of: Any, positions: int | None, day: Call
     return Encoder(of.tokenizer, end_ids=of.end_ids, limits=limits, condition=of.condition, date=dated)
 
 
-def _vocabulary(tokenizer: Any) -> str:
-    """A hash of what tokens there are, and of how text is split into them where the tokenizer says."""
+def _vocabulary(settings: SampleSettings, name: str) -> str:
+    """A hash of a model's tokens, and of how text is split into them where its tokenizer says."""
+    tokenizer = _tokenizer(settings, name).tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     said = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(said.encode()).hexdigest()

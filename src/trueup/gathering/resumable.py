@@ -216,27 +216,27 @@ def of_sampling(
     settings: SampleSettings, prompts: Iterable[records.Prompt], also: Iterable[records.Example]
 ) -> dict[str, object]:
     """Name -> what the work of `trueup sample` depends on; JSON-ready."""
-    found = deciding(settings) | files_of(settings.annotator)
-    found["data"] = digest([canonical.prompt_parts(one) for one in prompts])
-    found["data with feedback"] = digest_of_examples(also)
-    found["files of the model"] = [
-        model_content(folder)
-        for name in settings.model
-        for folder in model_folders(name, weights=not settings.sampler.served)
-    ]
-    found["chat_template"] = _content(settings.chat_template)
-    return found | ({"shard": settings.shard} if settings.shard else {})
+    served = settings.sampler.served
+    folders = [one for name in settings.model for one in model_folders(name, weights=not served)]
+    return _of(settings) | {
+        "data": digest([canonical.prompt_parts(one) for one in prompts]),
+        "data with feedback": digest_of_examples(also),
+        "files of the model": list(map(model_content, folders)),
+        "chat_template": _content(settings.chat_template),
+    }
 
 
 def of_annotating(settings: AnnotateSettings, examples: Iterable[records.Example]) -> dict[str, object]:
     """Name -> what the work of `trueup annotate` depends on; JSON-ready."""
-    found = deciding(settings) | files_of(settings.annotator)
+    found = _of(settings) | {"data": digest_of_examples(examples)}
     if settings.rewrite:
-        found["rewrite_template"] = [settings.rewrite_template, _content(settings.rewrite_template)]
-    else:
-        found = {name: value for name, value in found.items() if not name.startswith("rewrite_")}
-    found["data"] = digest_of_examples(examples)
-    return found | ({"shard": settings.shard} if settings.shard else {})
+        return found | {"rewrite_template": [settings.rewrite_template, _content(settings.rewrite_template)]}
+    return {name: value for name, value in found.items() if not name.startswith("rewrite_")}
+
+
+def _of(settings: SampleSettings | AnnotateSettings) -> dict[str, object]:
+    own = {"shard": settings.shard} if settings.shard else {}
+    return deciding(settings) | files_of(settings.annotator) | own
 
 
 def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
