@@ -160,7 +160,7 @@ def test_its_metrics_are_those_it_logs(name: str, tiny_model: Path, tmp_path: Pa
 DOCS = Path(__file__).parents[2] / "docs"
 OPTION_PAGES = ("online.md", "sampling.md", "annotators.md", "gathering.md")
 SHOWN = {name: options((DOCS / name).read_text()) for name in OPTION_PAGES}
-ANOTHER_PROGRAMS = {"--logprobs-mode"}
+ANOTHER_PROGRAMS = {"--logprobs-mode", "--weight-transfer-config"}
 WHOLE = [
     words
     for page in SHOWN.values()
