@@ -52,12 +52,9 @@ def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: Annota
 
     def make(day: Day) -> Annotator:
         return make_annotator(
-            choice,
-            seed=settings.seed,
-            device=settings.device,
-            trust_remote_code=settings.trust_remote_code,
-            day=day,
-        )
+            choice, seed=settings.seed, device=settings.device,
+            trust_remote_code=settings.trust_remote_code, day=day,
+        )  # fmt: skip
 
     if any(one.about.weights is not None for one in annotators_in(choice).values()):
         return make

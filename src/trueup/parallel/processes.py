@@ -105,7 +105,7 @@ def every(condition: bool) -> bool:
 
 
 def alike(action: Callable[[], T]) -> T:
-    """What this process makes; where it fails on one, all raise that error."""
+    """What this process makes; where it fails on one, all raise that error, which the first shows."""
     if _store is None:
         return action()
     failed: tuple[type[Exception], str] | None = None
@@ -115,7 +115,9 @@ def alike(action: Callable[[], T]) -> T:
         failed = _kind(error), str(error)
     for number, other in enumerate(gather(failed)):
         if other is not None:
-            raise _shared(*other, number)
+            shared = _said_by(*other, number)
+            shared.__dict__ |= {"shown_elsewhere": not owns(), "shared": True}
+            raise shared
     return made
 
 
@@ -141,15 +143,6 @@ def _kind(error: Exception) -> type[Exception]:
 
 def _said_by(kind: type[Exception], text: str, number: int) -> Exception:
     return kind(f"process {number}: {text}" if number and issubclass(kind, TrueupError) else text)
-
-
-def _shared(kind: type[Exception], text: str, number: int) -> Exception:
-    """An error that all processes raise, and the first shows."""
-    error = _said_by(kind, text, number)
-    if isinstance(error, TrueupError):
-        error.shown_elsewhere = not owns()
-    error.__dict__["shared"] = True
-    return error
 
 
 def _ended(error: Exception) -> Exception:

@@ -73,13 +73,9 @@ class CachedBatch:
 
     def _computed(self, token_NL: Tensor, position_NL: Tensor) -> Tensor:
         output = self._network(
-            input_ids=token_NL,
-            attention_mask=self._mask_NL,
-            position_ids=position_NL,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+            input_ids=token_NL, attention_mask=self._mask_NL, position_ids=position_NL,
+            past_key_values=self._cache, use_cache=True, logits_to_keep=1,
+        )  # fmt: skip
         self._cache = output.past_key_values
         logits_NV: Tensor = output.logits[:, -1].float()
         return logits_NV

@@ -257,8 +257,10 @@ class ServedPolicy:
         self._servers = [one for one in self._servers if self._addresses.remains(one[0].base_url)]
         for server in list(self._servers):
             try:
-                if self._adapted:
-                    self._load_adapter(server[0], target, name)
+                if self._adapted:  # under a name of its own, so that no cache of the server mixes it up
+                    _order(server[0], LOAD, {"lora_name": name, "lora_path": str(target)})
+                    if self._adapter is not None:
+                        _order(server[0], UNLOAD, {"lora_name": self._adapter})
                 else:
                     _reload(server[1], target)
             except AnnotatorError as error:
@@ -270,12 +272,6 @@ class ServedPolicy:
             if other != target:
                 shutil.rmtree(other, ignore_errors=True)
         return name
-
-    def _load_adapter(self, endpoint: Endpoint, target: Path, name: str) -> None:
-        """One after the other, each under a name of its own, so that no cache of the server mixes them up."""
-        _order(endpoint, LOAD, {"lora_name": name, "lora_path": str(target)})
-        if self._adapter is not None:
-            _order(endpoint, UNLOAD, {"lora_name": self._adapter})
 
 
 def write(network: Any, target: Path) -> None:

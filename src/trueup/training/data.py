@@ -87,15 +87,10 @@ def asking_encoder(loaded: load.Loaded, settings: RunSettings) -> Encoder:
     limits = Limits(length, settings.max_prompt_length)
     network: Any = loaded.network
     return Encoder(
-        loaded.tokenizer,
-        end_ids=loaded.end_ids,
-        limits=limits,
-        condition=loaded.condition,
-        date=loaded.template_date,
-        opening=settings.answer_opening,
-        raw_meant=settings.chat is False,
+        loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=loaded.condition,
+        date=loaded.template_date, opening=settings.answer_opening, raw_meant=settings.chat is False,
         rows=network.get_input_embeddings().num_embeddings,
-    )
+    )  # fmt: skip
 
 
 def refuse_annotator(settings: RunSettings, method: Method) -> None:
@@ -305,16 +300,10 @@ def source_of(
             "some stand several times in one step"
         )
     return OfflineSource(
-        groups=groups,
-        held_out_groups=held_out,
-        batching=batching_of(settings, method, encoder),
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        total=total,
-        stratum=method.stratum,
-        condition=preprocessing.fitted.condition or parts.loaded.condition,
-        known=known,
-    )
+        groups=groups, held_out_groups=held_out, batching=batching_of(settings, method, encoder),
+        batch_size=settings.batch_size, seed=settings.seed, total=total, stratum=method.stratum,
+        condition=preprocessing.fitted.condition or parts.loaded.condition, known=known,
+    )  # fmt: skip
 
 
 def batching_of(settings: RunSettings, method: Method, encoder: Encoder) -> Batching:

@@ -84,14 +84,9 @@ def publish(settings: ExportSettings) -> None:
             }
     dtype = getattr(torch, settings.dtype) if settings.dtype else found.dtype
     export(
-        network,
-        found.tokenizer,
-        folder,
-        dtype=dtype,
-        card=found.card,
-        condition=found.condition,
+        network, found.tokenizer, folder, dtype=dtype, card=found.card, condition=found.condition,
         beside=beside,
-    )
+    )  # fmt: skip
     refuse_other_weights(folder, network)
     what = "an adapter" if adapted and not settings.merge else f"a full model in {str(dtype)[6:]}"
     logger.info(f"{folder}: {what}, read again and found to be what was to be written")

@@ -224,14 +224,10 @@ def _judge_first(settings: RunSettings) -> Annotator | None:
 def _annotator(settings: RunSettings, folder: RunFolder, *, new: bool = False) -> Annotator:
     assert settings.annotator is not None
     return make_annotator(
-        settings.annotator,
-        seed=settings.seed,
-        device=settings.device,
-        trust_remote_code=settings.trust_remote_code,
-        usage_file=folder.usage,
-        day=lambda: settings.template_date or today(),
-        new=new,
-    )
+        settings.annotator, seed=settings.seed, device=settings.device,
+        trust_remote_code=settings.trust_remote_code, usage_file=folder.usage,
+        day=lambda: settings.template_date or today(), new=new,
+    )  # fmt: skip
 
 
 def _collector(
@@ -258,23 +254,16 @@ def _collector(
             keep_at_least(file.with_stem(f"{file.stem}-{number}") if whose else file, known)
     annotator = annotator or _annotator(settings, parts.folder)
     sampler = make_sampler(
-        settings.sampler,
-        policy,
-        encoder,
-        name=settings.run_name or settings.model,
+        settings.sampler, policy, encoder, name=settings.run_name or settings.model,
         trust_remote_code=settings.trust_remote_code,
         mixture=Mixture(share, parts.reference.placed, parts.reference.models()) if share else None,
-    )
+    )  # fmt: skip
     return Collector(
-        sampler,
-        annotator,
-        settings.sampler.responses,
-        settings.seed,
-        distinct=parts.method.rollout is None,
-        penalise=penalise,
+        sampler, annotator, settings.sampler.responses, settings.seed,
+        distinct=parts.method.rollout is None, penalise=penalise,
         gap=LogProbGap(policy, encoder, settings.micro_batch_tokens) if settings.source == "online" else None,
         beside=parts.reference.models() if share else (),
-    )
+    )  # fmt: skip
 
 
 def _source_of_rounds(
@@ -296,16 +285,10 @@ def _source_of_rounds(
             method.rollout, parts.policy, parts.reference, parts.loaded.end_ids, settings.micro_batch_tokens
         )
     return OnlineSource(
-        plan,
-        log,
-        partial(data.encode_round, method, settings, encoder),
-        partial(data.written_for, method, settings),
-        data.batching_of(settings, method, encoder),
-        known,
-        kept,
-        gathered,
-        advantages,
-    )
+        plan, log, partial(data.encode_round, method, settings, encoder),
+        partial(data.written_for, method, settings), data.batching_of(settings, method, encoder), known,
+        kept, gathered, advantages,
+    )  # fmt: skip
 
 
 def _collect(

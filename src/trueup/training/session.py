@@ -129,15 +129,11 @@ class Session:
             samples=summary.samples(run),
         )
         export.export(
-            run.parts.policy.network,
-            loaded.tokenizer,
-            self.folder.model,
-            dtype=getattr(torch, self.settings.save_dtype),
-            card=card,
-            condition=run.source.condition or loaded.condition,
-            beside=report.files if report else {},
+            run.parts.policy.network, loaded.tokenizer, self.folder.model,
+            dtype=getattr(torch, self.settings.save_dtype), card=card,
+            condition=run.source.condition or loaded.condition, beside=report.files if report else {},
             same=self.folder.checkpoints / checkpoint.name_of(step) / "policy.safetensors",
-        )
+        )  # fmt: skip
         found = export.verify(run, self.folder.model)
         logger.info(f"{self.folder.model}: read again, and found to be the policy: {found}")
         self.folder.write_status("done", run.step, run.total, troubles)

@@ -217,14 +217,11 @@ def check_head(policy: StreamModel, source: Source) -> None:
 def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> loop.Run:
     settings, total = parts.settings, source.num_steps
     moved = optimizer.Optimizer(
-        parts.policy.trainable(),
-        betas=(settings.adam_beta1, settings.adam_beta2),
-        epsilon=settings.adam_epsilon,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        states=settings.optimizer_states,
+        parts.policy.trainable(), betas=(settings.adam_beta1, settings.adam_beta2),
+        epsilon=settings.adam_epsilon, weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm, states=settings.optimizer_states,
         by_muon=optimizer.by_muon(parts.policy) if settings.optimizer == "muon" else (),
-    )
+    )  # fmt: skip
     peak = settings.learning_rate
     assert peak is not None
     warmup = settings.warmup_steps or math.ceil(settings.warmup_ratio * total)

@@ -46,12 +46,9 @@ def make_sampler(
         )
         other = causal.CausalModel(loaded.network.requires_grad_(False).eval())
         its_encoder = Encoder(
-            loaded.tokenizer,
-            end_ids=loaded.end_ids,
-            limits=encoder.limits,
-            condition=loaded.condition,
+            loaded.tokenizer, end_ids=loaded.end_ids, limits=encoder.limits, condition=loaded.condition,
             date=encoder.template.date,
-        )
+        )  # fmt: skip
         others.append((make_engine(alone, other, its_encoder, name=path), its_encoder))
     return SeveralSamplers(policy, encoder, others)
 

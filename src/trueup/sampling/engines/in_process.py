@@ -80,15 +80,9 @@ class InProcessSampler:
         copies = responses if settings.decode == "sample" else 1  # what is not drawn is the same each time
         keys = sampler.response_keys(seed, ids, copies)
         written = generate(
-            decoder,
-            ids,
-            copies,
-            settings=settings,
-            rooms=rooms,
-            keys=keys,
-            stops=self.stops,
+            decoder, ids, copies, settings=settings, rooms=rooms, keys=keys, stops=self.stops,
             watch=self.watch,
-        )
+        )  # fmt: skip
         return [several * (responses // copies) for several in written]
 
 

@@ -98,13 +98,10 @@ class ServerSampler:
         """A server that was given weights and ended would start again without them, so it is left out for good."""
         timeout = self.settings.timeout
         return Endpoint(
-            base_url,
-            key=self._key,
-            timeout=timeout,
-            deadline=max(PATIENCE, 2 * timeout) if deadline is None else deadline,
-            concurrency=concurrency,
+            base_url, key=self._key, timeout=timeout,
+            deadline=max(PATIENCE, 2 * timeout) if deadline is None else deadline, concurrency=concurrency,
             returns=self._model is None,
-        )
+        )  # fmt: skip
 
     def _both(self, base_url: str, deadline: float | None) -> tuple[Endpoint, Endpoint]:
         """A server as it is asked, and above `/v1`, where servers keep what is not OpenAI's."""
@@ -119,13 +116,10 @@ class ServerSampler:
             servers = [self._both(one, patience) for one in self._alike]
             adapted = self._model is not None and lora.is_adapted(self._model.network)
             self._served = server_api.ServedPolicy(
-                servers,
-                server.model,
-                self._endpoint.addresses,
-                adapted=adapted,
+                servers, server.model, self._endpoint.addresses, adapted=adapted,
                 transfers=self.settings.transfer != "folder" and not adapted,
                 vllm=server.kind is server_api.VLLM,
-            )
+            )  # fmt: skip
         return None if self._served.transfers else self._served.folder / f"step-{self.weights.version:08d}"
 
     def _transfer(self, network: Any) -> None:
