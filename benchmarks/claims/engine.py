@@ -315,13 +315,20 @@ class World:
             seconds = time.process_time() - began
             if "eval_data" in own:  # a reward model
                 return {"accuracy": results[0].evaluation["eval_rewards/accuracies"], "seconds": seconds}
-            return {**self.measured(Policy(results[0].model)), "seconds": round(seconds, 2)}
+            return {
+                **self.measured(Policy(results[0].model), briefly=seed in TUNING),
+                "seconds": round(seconds, 2),
+            }
 
-    def measured(self, policy: Policy) -> Found:
-        start, pairs = start_model(), held_out_pairs(self.held_out)
+    def measured(self, policy: Policy, *, briefly: bool = False) -> Found:
+        """Everything; `briefly` what settings are chosen by."""
         judged = policy.judge(prompts(self.held_out, TEST_SEED), seed=1)
         texts = [(str(one.prompt.content), one.responses[0].content) for one in judged]
         golds = scores_of(judged)
+        found = {"gold": fmean(golds), "proxy": fmean(proxy(*one) for one in texts)}
+        if briefly:
+            return found
+        pairs = held_out_pairs(self.held_out)
         likely = [
             [value / length for value, length in row or ()]
             for row in log_probs(policy.model, policy.encoder, pairs)
@@ -331,11 +338,9 @@ class World:
             for row, pair in zip(likely, pairs, strict=True)
             for of in pair.comparisons
         ]
-        return {
-            "gold": fmean(golds),
-            "kl": policy.kl_from(start, judged).value,
+        return found | {
+            "kl": policy.kl_from(start_model(), judged).value,
             "words": fmean(len(text.split()) for _, text in texts),
-            "proxy": fmean(proxy(*one) for one in texts),
             "accuracy": fmean(right),
             "golds": [round(one, 3) for one in golds],
         }
@@ -424,7 +429,7 @@ def result_of(claim: Claim, book: Book) -> Found:
     found: Found = {
         "command": shlex.join(["python", f"benchmarks/claims/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "versions": {
-            "trueup": trueup.__version__, "torch": torch.__version__, "transformers": transformers.__version__,
+            "torch": torch.__version__, "transformers": transformers.__version__,
             "python": platform.python_version(),
         },
         "commits": sorted({run["commit"] for name in rows for run in book.runs(name)}),

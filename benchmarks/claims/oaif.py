@@ -30,13 +30,12 @@ ROWS |= {
     "PPO": PPO,
     "RLHF": Row({**PPO.settings, "reward_from": reward_model()}, like="PPO"),
     "RLAIF, 1 in 10 wrong": Row({**PPO.settings, "reward_from": reward_model(noise="0.1")}, like="PPO"),
+    "DPO, offline, 3 in 10 wrong": Row({"method": "dpo", "data": f"{NEAR['data']}&noise=0.3"}, like="DPO, offline"),
     **{
-        f"DPO, {where}, {tenths} in 10 wrong": Row(settings, like=f"DPO, {where}")
-        for tenths in (1, 3)
-        for where, settings in (
-            ("offline", {"method": "dpo", "data": f"{NEAR['data']}&noise=0.{tenths}"}),
-            ("online", {"method": "oaif", "objective": "dpo", **ONLINE, "annotator.noise": tenths / 10}),
+        f"DPO, online, {tenths} in 10 wrong": Row(
+            {"method": "oaif", "objective": "dpo", **ONLINE, "annotator.noise": tenths / 10}, like="DPO, online"
         )
+        for tenths in (1, 3)
     },
     **{
         f"DPO, online, {told}": Row(

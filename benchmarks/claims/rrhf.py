@@ -59,7 +59,7 @@ ROWS = {
     "samples, no ranking loss": rrhf(**SAMPLES, rank_weight=0.0, like="DP, no ranking loss"),
     "OP-8, proxy": rrhf(**{**ONLINE_4, **PROXY, "sampler.resync": 8}, choose="proxy"),
     "OP-8 + KL, proxy": rrhf(**{**ONLINE_4, **PROXY, "sampler.resync": 8}, reward_kl=0.1, like="OP-8, proxy"),
-    "a reward model": Row({"method": "reward-model", **PAIRS, "steps": 256}, START, choose="accuracy"),
+    "a reward model": Row({"method": "reward-model", **PAIRS, "steps": 256, "learning_rate": 0.003}),
 }
 
 HELD = ("weights", "gradients", "optimizer", "reference")
@@ -114,6 +114,7 @@ CLAIM = Claim(
         Compared("fresh samples are better than those of the start", "OP-8", "samples"),
         Compared("the ranking loss helps, DP", "DP", "DP, no ranking loss"),
         Compared("the ranking loss helps, samples", "samples", "samples, no ranking loss"),
+        Compared("the ranking loss makes a better judge of pairs", "DP", "DP, no ranking loss", "accuracy"),
         Compared("without KL an imperfect reward is gained more", "OP-8, proxy", "OP-8 + KL, proxy", "proxy"),
         Compared("and the true one less", "OP-8 + KL, proxy", "OP-8, proxy"),
         Compared("RRHF judges pairs better than its start model", "P", "the start model", "accuracy"),

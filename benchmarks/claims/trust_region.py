@@ -34,6 +34,7 @@ FURTHER = {**REFERENCES, "soft 0.6 every 4": moving(0.6, 4), "hard every 4": mov
 SWEPT: dict[str, tuple[dict[str, Any], str, dict[str, dict[str, Any]]]] = {
     "DPO": (METHODS["DPO"], "DPO, frozen", FURTHER),
     "DPO, proxy": ({"method": "dpo", "data": f"{NEAR['data']}&reward=proxy"}, "DPO, frozen", REFERENCES),
+    "DPO, four passes": ({**METHODS["DPO"], "steps": 256}, "DPO, frozen", REFERENCES),
     "DPO, expert's pairs": ({"method": "dpo", **FAR}, "DPO, frozen", REFERENCES),
     "KTO": (METHODS["KTO"], "KTO, frozen", REFERENCES),
 }
