@@ -22,15 +22,16 @@ GOOD = 0.7
 
 ROWS = {
     "SFT on thumbs up": Row({"method": "fa", **THUMBS}, START),
-    "unlikelihood": Row({"method": "unlikelihood", **THUMBS}, {**START, "weight": 0.3}),
+    "unlikelihood": Row({"method": "unlikelihood", **THUMBS}, START),
     "KTO": Row({"method": "kto", **THUMBS, "desirable_weight": 1.2}, SEARCH),
     "point-wise DPO": Row({"method": "pointwise-dpo", **THUMBS}, SEARCH),
     "ULMA": Row({"method": "ulma", **THUMBS, "demonstration_from": 1.0}, SEARCH),
     "point-wise DPO, grades": Row(
-        {"method": "pointwise-dpo", "continuous": True, **GRADES}, like="point-wise DPO"
+        {"method": "pointwise-dpo", "continuous": True, **GRADES}, {**START, "beta": 0.1}
     ),
     "ULMA, grades": Row(
-        {"method": "ulma", "continuous": True, **GRADES, "demonstration_from": GOOD}, like="ULMA"
+        {"method": "ulma", "continuous": True, **GRADES, "demonstration_from": GOOD},
+        like="point-wise DPO, grades",
     ),
     "DPO": Row({"method": "dpo", **NEAR}, SEARCH),
     "PPO": PPO,

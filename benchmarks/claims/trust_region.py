@@ -1,4 +1,4 @@
-"""References that move against the frozen one, for DPO, IPO and KTO: tuned side by side, and over all of beta.
+"""References that move against the frozen one, tuned side by side, and over all of beta.
 
 python benchmarks/claims/trust_region.py
 """
@@ -13,15 +13,10 @@ from typing import Any
 import numpy as np
 import pages
 from engine import Book, Claim, Compared, Found, Row, main, spread, verdict
-from oaif import FAR, NEAR, SEARCH
-from pointwise import ROWS as POINTWISE
+from oaif import NEAR, SEARCH
 
 BETAS = (0.3, 1.0, 3.0)
-METHODS = {
-    "DPO": {"method": "dpo", **NEAR},
-    "IPO": {"method": "ipo", **NEAR},
-    "KTO": POINTWISE["KTO"].settings,
-}
+METHODS: dict[str, dict[str, Any]] = {"DPO": {"method": "dpo", **NEAR}}
 
 
 def moving(alpha: float, every: int) -> dict[str, Any]:
@@ -30,13 +25,8 @@ def moving(alpha: float, every: int) -> dict[str, Any]:
 
 FROZEN: dict[str, Any] = {}
 REFERENCES = {"frozen": FROZEN, "soft 0.6 every 16": moving(0.6, 16), "hard every 16": moving(1.0, 16)}
-FURTHER = {**REFERENCES, "soft 0.6 every 4": moving(0.6, 4), "hard every 4": moving(1.0, 4)}
 SWEPT: dict[str, tuple[dict[str, Any], str, dict[str, dict[str, Any]]]] = {
-    "DPO": (METHODS["DPO"], "DPO, frozen", FURTHER),
-    "DPO, proxy": ({"method": "dpo", "data": f"{NEAR['data']}&reward=proxy"}, "DPO, frozen", REFERENCES),
-    "DPO, four passes": ({**METHODS["DPO"], "steps": 256}, "DPO, frozen", REFERENCES),
-    "DPO, expert's pairs": ({"method": "dpo", **FAR}, "DPO, frozen", REFERENCES),
-    "KTO": (METHODS["KTO"], "KTO, frozen", REFERENCES),
+    "DPO": (METHODS["DPO"], "DPO, frozen", REFERENCES),
 }
 """What is swept over beta: settings, the row whose learning rate it takes, and the references."""
 
