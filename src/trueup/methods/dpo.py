@@ -93,7 +93,7 @@ def f_dpo(
         divergence: What the constraint is: the forward KL, Jensen-Shannon, or the alpha-divergence.
         alpha: Of the alpha-divergence; towards 0 it is the reverse KL of DPO, towards 1 the forward KL.
     """
-    from trueup.objectives import dpo_variants as objective
+    from trueup.objectives import dpo as objective
 
     loss = kinds.with_settings(objective.f_dpo, beta=beta, divergence=divergence, alpha=alpha)
     return kinds.pairwise(loss, reference, sft_weight)
@@ -117,7 +117,7 @@ def ld_dpo(
     Args:
         ld_alpha: How much the tokens beyond the length of the shorter response count; 1 is DPO.
     """
-    from trueup.objectives import dpo_variants as objective
+    from trueup.objectives import dpo as objective
 
     loss = kinds.with_settings(objective.ld_dpo, beta=beta, alpha=ld_alpha)
     return kinds.pairwise(loss, reference, sft_weight)
@@ -141,7 +141,7 @@ def dpo_positive(
     Args:
         penalty: Of each nat by which a chosen response is less likely than under the reference; lambda in the paper.
     """
-    from trueup.objectives import dpo_variants as objective
+    from trueup.objectives import dpo as objective
 
     loss = kinds.with_settings(objective.dpo_positive, beta=beta, penalty=penalty)
     return kinds.pairwise(loss, reference, sft_weight)
@@ -155,7 +155,7 @@ def dpo_positive(
 )
 def wpo(*, beta: Beta = 0.1, sft_weight: SFTWeight = 0.0, reference: AnyReference = Frozen()) -> Method:
     """DPO in which pairs count as much as the policy would have written them itself."""
-    from trueup.objectives import dpo_variants as objective
+    from trueup.objectives import dpo as objective
 
     loss = kinds.with_settings(objective.wpo, beta=beta)
     return kinds.pairwise(loss, reference, sft_weight, parts=("collision",))
@@ -180,7 +180,7 @@ def exo(
     Args:
         label_smoothing: Share of pairs whose order is taken to be wrong; above 0, or the divergence has no bound.
     """
-    from trueup.objectives import dpo_variants as objective
+    from trueup.objectives import dpo as objective
 
     loss = kinds.with_settings(objective.exo, beta=beta, label_smoothing=label_smoothing)
     return kinds.pairwise(loss, reference, sft_weight)
@@ -195,7 +195,7 @@ def exo(
 )
 def apo_down(*, beta: Beta = 0.1, sft_weight: SFTWeight = 0.0, reference: AnyReference = Frozen()) -> Method:
     """Lower chosen responses, and rejected ones more; for chosen responses worse than what the policy writes."""
-    from trueup.objectives import dpo_variants as objective
+    from trueup.objectives import dpo as objective
 
     return kinds.pairwise(kinds.with_settings(objective.apo_down, beta=beta), reference, sft_weight)
 
@@ -209,7 +209,7 @@ def apo_down(*, beta: Beta = 0.1, sft_weight: SFTWeight = 0.0, reference: AnyRef
 )
 def apo_zero(*, beta: Beta = 0.1, sft_weight: SFTWeight = 0.0, reference: AnyReference = Frozen()) -> Method:
     """Raise chosen responses and lower rejected ones; for chosen responses better than what the policy writes."""
-    from trueup.objectives import dpo_variants as objective
+    from trueup.objectives import dpo as objective
 
     return kinds.pairwise(kinds.with_settings(objective.apo_zero, beta=beta), reference, sft_weight)
 
@@ -223,7 +223,7 @@ def apo_zero(*, beta: Beta = 0.1, sft_weight: SFTWeight = 0.0, reference: AnyRef
 )
 def nca(*, beta: Beta = 0.1, sft_weight: SFTWeight = 0.0, reference: AnyReference = Frozen()) -> Method:
     """Raise chosen responses themselves, not only over rejected ones."""
-    from trueup.objectives import dpo_variants as objective
+    from trueup.objectives import dpo as objective
 
     return kinds.pairwise(kinds.with_settings(objective.nca, beta=beta), reference, sft_weight)
 
@@ -238,6 +238,6 @@ def nca(*, beta: Beta = 0.1, sft_weight: SFTWeight = 0.0, reference: AnyReferenc
 )
 def sppo(*, beta: Beta = 0.1, sft_weight: SFTWeight = 0.0, reference: AnyReference = Frozen()) -> Method:
     """Pull the two log-ratios to plus and minus 1 / (2 beta)."""
-    from trueup.objectives import dpo_variants as objective
+    from trueup.objectives import dpo as objective
 
     return kinds.pairwise(kinds.with_settings(objective.sppo, beta=beta), reference, sft_weight)

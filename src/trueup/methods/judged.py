@@ -62,9 +62,9 @@ def nash_md(
     Args:
         mixture: a, the weight of the reference in the geometric mixture; 1 is the reference alone.
     """
-    from trueup.objectives import opponents
+    from trueup.objectives import pairs as objective
 
-    return kinds.pairwise(kinds.with_settings(opponents.nash_md, beta=beta), reference, mixture=mixture)
+    return kinds.pairwise(kinds.with_settings(objective.nash_md, beta=beta), reference, mixture=mixture)
 
 
 @kinds.of_judged(
@@ -83,6 +83,6 @@ def xpo(*, beta: Beta = 0.1, alpha: kinds.NonNegative = 1e-5, reference: AnyRefe
     Args:
         alpha: Weight of making the reference's response less likely, per nat; 0 is DPO.
     """
-    from trueup.objectives import opponents
+    from trueup.objectives import pairs as objective
 
-    return kinds.pairwise(kinds.with_settings(opponents.xpo, beta=beta, alpha=alpha), reference, mixture=1.0)
+    return kinds.pairwise(kinds.with_settings(objective.xpo, beta=beta, alpha=alpha), reference, mixture=1.0)

@@ -22,7 +22,7 @@ def ipo(
     reference: AnyReference = Frozen(),
 ) -> Method:
     """Pull the log-ratios of each pair 1 / (2 beta) apart, and no further."""
-    from trueup.objectives import ipo as objective
+    from trueup.objectives import pairs as objective
 
     loss = kinds.with_settings(objective.ipo, beta=beta, per_token=per_token)
     return kinds.pairwise(loss, reference, sft_weight)
@@ -56,7 +56,7 @@ def tr_ipo(
 )
 def slic(*, beta: Beta = 0.05, sft_weight: SFTWeight = 0.0, reference: AnyReference = Frozen()) -> Method:
     """Raise chosen responses over rejected ones, relative to a reference, until they are 1 / beta apart."""
-    from trueup.objectives import slic as objective
+    from trueup.objectives import pairs as objective
 
     return kinds.pairwise(kinds.with_settings(objective.slic, beta=beta), reference, sft_weight)
 
@@ -86,7 +86,7 @@ def slic_hf(
             examples without one are then left out.
     """
     from trueup.batch.rows import PairsWithTarget
-    from trueup.objectives import slic_hf as objective
+    from trueup.objectives import pairs as objective
 
     loss = kinds.with_settings(objective.slic_hf, margin=margin, regularization=regularization)
     if target == "chosen":
@@ -105,7 +105,7 @@ def paired_kto(
     *, beta: Beta = 0.1, sft_weight: SFTWeight = 0.0, reference: AnyReference = Frozen()
 ) -> Method:
     """Measure each side of a pair against how far the other side has moved on average."""
-    from trueup.objectives import paired_kto as objective
+    from trueup.objectives import pairs as objective
 
     loss = kinds.over_step(objective.LOG_RATIOS, objective.paired_kto, beta=beta)
     return kinds.pairwise(loss, reference, sft_weight)
@@ -124,7 +124,7 @@ def cpo(*, beta: kinds.Positive = 0.1, sft_weight: SFTWeight = 1.0) -> Method:
     Args:
         beta: Reward per nat.
     """
-    from trueup.objectives import reference_free as objective
+    from trueup.objectives import pairs as objective
 
     return kinds.pairwise(kinds.with_settings(objective.cpo, beta=beta), kinds.NoReference(), sft_weight)
 
@@ -143,7 +143,7 @@ def orpo(*, beta: kinds.Positive = 0.1, sft_weight: SFTWeight = 1.0) -> Method:
     Args:
         beta: Weight of the odds ratio; lambda in the paper.
     """
-    from trueup.objectives import reference_free as objective
+    from trueup.objectives import pairs as objective
 
     return kinds.pairwise(kinds.with_settings(objective.orpo, beta=beta), kinds.NoReference(), sft_weight)
 
@@ -166,7 +166,7 @@ def simpo(
         beta: Reward per nat a token.
         margin: How far the reward of a chosen response is to be above that of the rejected one; gamma in the paper.
     """
-    from trueup.objectives import reference_free as objective
+    from trueup.objectives import pairs as objective
 
     loss = kinds.with_settings(objective.simpo, beta=beta, margin=margin)
     return kinds.pairwise(loss, kinds.NoReference(), sft_weight)
@@ -195,7 +195,7 @@ def reward_model(
         centring: Weight of the squared sum of a pair's scores, which holds their level at 0.
     """
     from trueup.batch.rows import GradedPairs
-    from trueup.objectives.bradley_terry import bradley_terry
+    from trueup.objectives.pairs import bradley_terry
 
     loss = kinds.with_settings(
         bradley_terry, margin=margin, margin_per_score=margin_per_score, centring=centring

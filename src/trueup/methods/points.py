@@ -28,7 +28,7 @@ def kto(
     reference: AnyReference = Frozen(),
 ) -> Method:
     """Raise responses with a thumb up and lower the others, with less and less to gain from each."""
-    from trueup.objectives import kto as objective
+    from trueup.objectives import points as objective
 
     loss = kinds.over_step(
         objective.MISMATCHED,
@@ -98,7 +98,7 @@ def bco(
     Args:
         shift: Take the mean reward so far off every reward; false takes nothing off.
     """
-    from trueup.objectives import bco as objective
+    from trueup.objectives import points as objective
 
     shifted = kinds.over_step(objective.SEEN, objective.bco, beta=beta)
     return kinds.pointwise(
@@ -131,7 +131,7 @@ def pointwise_dpo(
     reference: AnyReference = Frozen(),
 ) -> Method:
     """Move the implicit reward of every response towards its label."""
-    from trueup.objectives import pointwise_dpo as objective
+    from trueup.objectives import points as objective
 
     loss = kinds.with_settings(
         objective.pointwise_dpo, beta=beta, continuous=continuous, per_token=per_token, log_z=log_z
@@ -172,7 +172,7 @@ def ulma(
         group_means: Add the mean over imitated responses and the mean over the others, as in the authors' code;
             false takes the mean over all.
     """
-    from trueup.objectives import ulma as objective
+    from trueup.objectives import points as objective
 
     given: dict[str, Any] = {"beta": beta, "continuous": continuous, "per_token": per_token, "log_z": log_z}
     return kinds.pointwise(
@@ -205,7 +205,7 @@ def unlikelihood(*, weight: kinds.NonNegative = 1.0, ascent: bool = False) -> Me
             ULMA do; false makes each of their tokens less likely.
     """
     from trueup.batch.rows import Points
-    from trueup.objectives import unlikelihood as objective
+    from trueup.objectives import points as objective
 
     loss = objective.unlikelihood_ascent if ascent else objective.unlikelihood
     return kinds.without_reference(

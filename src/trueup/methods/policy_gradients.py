@@ -57,7 +57,7 @@ def ppo(
         whiten_rewards: Divide a round's token rewards by their standard deviation; their mean is left.
         whiten_advantages: Bring a round's advantages to mean 0 and standard deviation 1.
     """
-    from trueup.objectives import ppo, rollout
+    from trueup.objectives import policy_gradients, rollout
 
     made = rollout.GeneralisedAdvantages(
         rollout.KLControl(kl_coef, kl_target or None, kl_horizon),
@@ -70,7 +70,11 @@ def ppo(
         whiten_advantages=whiten_advantages,
     )
     loss = kinds.with_settings(
-        ppo.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
+        policy_gradients.ppo,
+        clip=clip,
+        value_clip=value_clip,
+        value_weight=value_weight,
+        entropy_coef=entropy_coef,
     )
     return kinds.policy_gradient(
         loss,
@@ -106,9 +110,9 @@ def reinforce(
     reference: AnyReference = Frozen(),
 ) -> Method:
     """Make responses likelier by how much more they earned than a value head expected."""
-    from trueup.objectives import reinforce, rollout
+    from trueup.objectives import policy_gradients, rollout
 
-    loss = kinds.with_settings(reinforce.reinforce, value_weight=value_weight)
+    loss = kinds.with_settings(policy_gradients.reinforce, value_weight=value_weight)
     baseline = rollout.ValueBaseline(kl_coef, gamma, missing_end_penalty)
     return kinds.policy_gradient(loss, reference, baseline, parts=("values",), temperature=logit_temperature)
 
@@ -130,11 +134,11 @@ def rloo(
     reference: AnyReference = Frozen(),
 ) -> Method:
     """Make responses likelier by how much more they earned than the others to the same prompt."""
-    from trueup.objectives import rloo, rollout
+    from trueup.objectives import policy_gradients, rollout
 
     baseline = rollout.LeaveOneOut(kl_coef, missing_end_penalty)
     return kinds.policy_gradient(
-        rloo.rloo, reference, baseline, least_responses=2, temperature=logit_temperature
+        policy_gradients.rloo, reference, baseline, least_responses=2, temperature=logit_temperature
     )
 
 
@@ -174,11 +178,10 @@ def grpo(
             each response's sum by loss_length.
         loss_length: Tokens that sums are divided by with average_over constant.
     """
-    from trueup.objectives import grpo as objective
-    from trueup.objectives.rollout import GroupAdvantages
+    from trueup.objectives import policy_gradients, rollout
 
     loss = kinds.with_settings(
-        objective.grpo,
+        policy_gradients.grpo,
         kl_coef=kl_coef,
         clip=clip,
         clip_high=clip if clip_high is None else clip_high,
@@ -186,7 +189,7 @@ def grpo(
         average_over=average_over,
         loss_length=loss_length,
     )
-    made = GroupAdvantages(advantage_scale, missing_end_penalty)
+    made = rollout.GroupAdvantages(advantage_scale, missing_end_penalty)
     return kinds.policy_gradient(
         loss, reference, made, least_responses=2, temperature=logit_temperature, reference_in_loss=kl_coef > 0
     )
