@@ -7,6 +7,7 @@ place is worth to each, and how often they are right about gold pairs, whose ans
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from trueup.estimates import wilson
 from trueup.feedback import read, records, views
 from trueup.settings import annotator_kinds, annotator_settings
 
+Make = Callable[[annotator_settings.AnnotatorChoice, Path | None], Annotator]
+"""Makes the annotator of a choice; the file keeps what it takes."""
 Heard = Sequence[Sequence[judge.PairVerdict]]
 """Of each example, of each of its pairs, what one judge says."""
 
@@ -64,28 +67,22 @@ class Jury:
         """See `trueup.annotators.annotator.Annotator`; a pair that is undecided is left out as `UNDECIDED`."""
         every = [*examples, *self._gold_beside(examples)]
         pairs = [list(combinations(comparing.distinct(one), 2)) for one in every]
-        heard, totals = self._ask(every, pairs)
-        counts: dict[str, float] = dict.fromkeys(
-            ("pairs", "dropped", "ties", "undecided", "alike", "shared"), 0.0
-        )
+        heard = self._each(self.judges, lambda one: _verdicts(one.annotator, every, pairs))
+        totals = self._totals(self.judges, [told for _, told in heard])
+        names = ("pairs", "dropped", "ties", "undecided", "alike", "shared")
+        counts: defaultdict[str, float] = defaultdict(float, dict.fromkeys(names, 0.0))
         made: list[records.Example | records.Discarded] = []
         for place, (example, own) in enumerate(zip(every, pairs, strict=True)):
             firsts, reasons = [], []
             for number in range(len(own)):
-                votes = [verdicts[place][number].first for verdicts in heard]
+                votes = [verdicts[place][number].first for verdicts, _ in heard]
                 first, reason = decide(votes, self.agreement)
                 firsts.append(first)
                 reasons.append(reason)
                 self._count(counts, votes, first, reason, gold=place >= len(examples))
             if place < len(examples):
-                made.append(
-                    comparing.compared(
-                        example,
-                        own,
-                        firsts,
-                        comparing.UNDECIDED if comparing.UNDECIDED in reasons else comparing.UNREAD,
-                    )
-                )
+                why = comparing.UNDECIDED if comparing.UNDECIDED in reasons else comparing.UNREAD
+                made.append(comparing.compared(example, own, firsts, why))
         return Annotated(tuple(made), {**totals, **counts})
 
     def rate(
@@ -110,13 +107,6 @@ class Jury:
         chance = random.Random(told.encode("utf-8", "surrogatepass"))
         return chance.sample(self.gold, number)
 
-    def _ask(
-        self, examples: Sequence[records.Example], pairs: Sequence[Sequence[comparing.Positions]]
-    ) -> tuple[list[Heard], dict[str, float]]:
-        heard = self._each(self.judges, lambda one: _verdicts(one.annotator, examples, pairs))
-        totals = self._totals(self.judges, [totals for _, totals in heard])
-        return [verdicts for verdicts, _ in heard], totals
-
     def _each(self, judges: Sequence[Judge], ask: Callable[[Judge], Any]) -> list[Any]:
         """What is asked of each judge: of those that wait for servers at the same time, of the others one by one."""
         with ThreadPoolExecutor(len(judges)) as pool:
@@ -135,7 +125,7 @@ class Jury:
 
     def _count(
         self,
-        counts: dict[str, float],
+        counts: defaultdict[str, float],
         votes: Sequence[float | None],
         first: float | None,
         reason: str,
@@ -150,8 +140,8 @@ class Jury:
             told = {"": 0.5 if first is None else _side(first), **sides}
             for name, side in told.items():
                 prefix = f"{name}/" if name else ""
-                _add(counts, f"{prefix}gold", 1)
-                _add(counts, f"{prefix}gold_right", side)
+                counts[f"{prefix}gold"] += 1
+                counts[f"{prefix}gold_right"] += side
             return
         counts["pairs"] += 1
         counts["dropped"] += reason == comparing.UNREAD
@@ -163,8 +153,8 @@ class Jury:
             counts["alike"] += sum(same) / len(same)
         if first is not None and not reason:
             for name, side in sides.items():
-                _add(counts, f"{name}/judged", 1)
-                _add(counts, f"{name}/agreed", 1 - abs(side - _side(first)))
+                counts[f"{name}/judged"] += 1
+                counts[f"{name}/agreed"] += 1 - abs(side - _side(first))
 
 
 def decide(votes: Sequence[float | None], agreement: float) -> tuple[float | None, str]:
@@ -195,10 +185,6 @@ def decide(votes: Sequence[float | None], agreement: float) -> tuple[float | Non
 
 def _side(first: float) -> float:
     return (float(first > 0.5) + float(first >= 0.5)) / 2
-
-
-def _add(counts: dict[str, float], name: str, value: float) -> None:
-    counts[name] = counts.get(name, 0.0) + value
 
 
 def _mean(rated: Sequence[float | None]) -> float | None:
@@ -296,21 +282,14 @@ def gold_pairs(file: str) -> tuple[records.Example, ...]:
 
 
 def load_jury(
-    choice: annotator_settings.JuryAnnotator,
-    *,
-    make: Callable[[annotator_settings.AnnotatorChoice, Path | None], Annotator],
-    usage_file: Path | None = None,
+    choice: annotator_settings.JuryAnnotator, *, make: Make, usage_file: Path | None = None
 ) -> Jury:
     """The annotator that a choice describes; each judge keeps what it takes in a file beside `usage_file`."""
     gold = gold_pairs(choice.gold) if choice.gold else ()
     return Jury(judges_of(choice, make, usage_file), choice.agreement, gold, choice.gold_share)
 
 
-def judges_of(
-    choice: annotator_settings.Several,
-    make: Callable[[annotator_settings.AnnotatorChoice, Path | None], Annotator],
-    usage_file: Path | None,
-) -> tuple[Judge, ...]:
+def judges_of(choice: annotator_settings.Several, make: Make, usage_file: Path | None) -> tuple[Judge, ...]:
     """The judges of a choice; arguments as of `load_jury`."""
     judges = []
     instruction = getattr(choice, "instruction", None)

@@ -21,7 +21,8 @@ from trueup.annotators.annotator import Annotated, with_scores
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.template import load_question, pose
-from trueup.batch import chat_template, tokens
+from trueup.batch import tokens
+from trueup.batch.chat_template import today, writes_date
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
 from trueup.batch.stream import Stream, build_stream, cut
@@ -44,6 +45,8 @@ LEADS = ("", " ")
 NOT_FINITE = Unreadable("the model's log-probabilities are not finite")
 
 Read = Callable[[Stream], Tensor]
+Day = Callable[[], str]
+"""Says what a template that writes the date is to write."""
 Model = causal.CausalModel | reward.RewardModel
 
 
@@ -102,9 +105,7 @@ class LocalJudge:
             )
             for labels in known
         }
-        with (
-            quiet_library()
-        ):  # the library speaks up where a text is long, and here that has a verdict of its own
+        with quiet_library():  # speaks up where a text is long, and here that has a verdict of its own
             return [
                 tokens.TokenGroup(np.array(self._ids(question.text), np.int32), rows[question.labels], number)
                 for number, question in enumerate(questions)
@@ -222,11 +223,7 @@ class ModelAnnotator:
 
 
 def load_local_annotator(
-    choice: LocalAnnotator,
-    *,
-    device: str = "auto",
-    trust_remote_code: bool = False,
-    day: Callable[[], str] = chat_template.today,
+    choice: LocalAnnotator, *, device: str = "auto", trust_remote_code: bool = False, day: Day = today
 ) -> ComparingAnnotator:
     """The annotator that a choice describes, with its model loaded and tried out; `day` is what a template writes."""
     template = load_question(choice.template)
@@ -246,11 +243,7 @@ def load_local_annotator(
 
 
 def load_reward_annotator(
-    choice: RewardAnnotator,
-    *,
-    device: str = "auto",
-    trust_remote_code: bool = False,
-    day: Callable[[], str] = chat_template.today,
+    choice: RewardAnnotator, *, device: str = "auto", trust_remote_code: bool = False, day: Day = today
 ) -> ModelAnnotator:
     """The annotator that a reward model is, loaded and tried out; `day` as of `load_local_annotator`."""
     loaded = _loaded(reward.load_reward, choice.model, device, trust_remote_code)
@@ -261,11 +254,7 @@ def load_reward_annotator(
 
 
 def load_likelihood_annotator(
-    choice: LikelihoodAnnotator,
-    *,
-    device: str = "auto",
-    trust_remote_code: bool = False,
-    day: Callable[[], str] = chat_template.today,
+    choice: LikelihoodAnnotator, *, device: str = "auto", trust_remote_code: bool = False, day: Day = today
 ) -> ModelAnnotator:
     """The annotator that a language model's own log-likelihood per token is; `day` as of `load_local_annotator`.
 
@@ -291,11 +280,9 @@ def _loaded(
     return loaded
 
 
-def _encoder(
-    model: Model, loaded: load.Loaded, condition: Condition | None, day: Callable[[], str]
-) -> Encoder:
+def _encoder(model: Model, loaded: load.Loaded, condition: Condition | None, day: Day) -> Encoder:
     limits = Limits(context_length(model.inner.config) or sys.maxsize)
-    dated = day() if chat_template.writes_date(loaded.tokenizer) else None
+    dated = day() if writes_date(loaded.tokenizer) else None
     return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition, date=dated)
 
 
@@ -305,9 +292,7 @@ def _choose_attention(model: Model, groups: Sequence[tokens.TokenGroup[Any]], en
     model.set_attention(selfcheck.check_attention(model, groups, None, longest).attention)
 
 
-def _scoring(
-    model: Model, read: Read, loaded: load.Loaded, name: str, day: Callable[[], str]
-) -> ModelAnnotator:
+def _scoring(model: Model, read: Read, loaded: load.Loaded, name: str, day: Day) -> ModelAnnotator:
     """The annotator of a model that was just loaded, tried out and in the fastest layout that is exact."""
     encoder = _encoder(model, loaded, loaded.condition, day)
     tried = [encoder.encode(Group(Prompt(prompt), pair, DemonstrationRelation())) for prompt, pair in TRIED]

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2507.17746). Criteria are those of the data set, and those
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -63,10 +63,7 @@ class RubricScores:
 
 
 def load_rubric(
-    choice: annotator_settings.RubricAnnotator,
-    *,
-    make: Callable[[annotator_settings.AnnotatorChoice, Path | None], annotator.Annotator],
-    usage_file: Path | None = None,
+    choice: annotator_settings.RubricAnnotator, *, make: jury.Make, usage_file: Path | None = None
 ) -> RubricScores:
     """The annotator that a choice describes; see `trueup.annotators.jury.load_jury`."""
     given = [*choice.criteria, *(lines_of(choice.file) if choice.file else ())]
@@ -129,10 +126,6 @@ class WeightedScores:
         )
 
 
-def load_weighted(
-    choice: annotator_settings.WeightedAnnotator,
-    *,
-    make: Callable[[annotator_settings.AnnotatorChoice, Path | None], annotator.Annotator],
-) -> WeightedScores:
+def load_weighted(choice: annotator_settings.WeightedAnnotator, *, make: jury.Make) -> WeightedScores:
     """The annotator that a choice describes; see `trueup.annotators.jury.load_jury`."""
     return WeightedScores(jury.judges_of(choice, make, None), choice.weights or (1.0,) * len(choice.of))
