@@ -100,10 +100,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def cohen_kappa(one: Sequence[Hashable], other: Sequence[Hashable]) -> float:
     """How far two raters agree beyond chance, 1 at most (Cohen, 1960, https://doi.org/10.1177/001316446002000104).
-
-    Args:
-        one, other: their categories of the same items. Without an item, or with one category only, it is nan.
-    """
+    Both give their categories of the same items; without an item, or with one category only, it is nan."""
     count = len(one)
     seen = sum(map(eq, one, other))
     first, second = Counter(one), Counter(other)
@@ -112,11 +109,8 @@ def cohen_kappa(one: Sequence[Hashable], other: Sequence[Hashable]) -> float:
 
 
 def fleiss_kappa(rated: Sequence[Sequence[Hashable]]) -> float:
-    """The same of several raters (Fleiss, 1971, https://doi.org/10.1037/h0031619).
-
-    Args:
-        rated: the categories of each item, equally many of each, two at least; who gave one does not matter.
-    """
+    """The same of several raters (Fleiss, 1971, https://doi.org/10.1037/h0031619): the categories of each
+    item, equally many of each, two at least; who gave one does not matter."""
     counts = [Counter(one) for one in rated]
     total = sum(counts, Counter())
     number = total.total()
@@ -130,11 +124,8 @@ def fleiss_kappa(rated: Sequence[Sequence[Hashable]]) -> float:
 
 def krippendorff_alpha(rated: Sequence[Sequence[Hashable]]) -> float:
     """The same of any number of raters an item, of categories without an order (Krippendorff, 2011, Computing
-    Krippendorff's alpha-reliability, https://repository.upenn.edu/asc_papers/43).
-
-    Args:
-        rated: the categories of each item; items with fewer than two say nothing.
-    """
+    Krippendorff's alpha-reliability, https://repository.upenn.edu/asc_papers/43). Items with fewer than two
+    categories say nothing."""
     counts = [Counter(one) for one in rated if len(one) > 1]
     total = sum(counts, Counter())
     number = total.total()

@@ -228,12 +228,8 @@ class Asker:
 
 
 def make_asker(choice: EndpointAnnotator, *, cached: str, usage_file: Path | None = None) -> Asker:
-    """The asker that the settings describe; nothing is sent yet.
-
-    Args:
-        cached: what is cached, the name of its folder and file.
-        usage_file: keeps what is used over all sittings of a run; None counts this process alone.
-    """
+    """The asker that the settings describe; nothing is sent yet. `cached` names the folder and file of what is cached;
+    `usage_file` keeps what is used over all sittings of a run, None counts this process alone."""
     budget = Budget(
         choice.max_requests, choice.max_tokens, choice.max_cost, choice.input_price, choice.output_price,
         file=usage_file,

@@ -71,11 +71,8 @@ class Budget:
         file: Path | None = None,
     ) -> None:
         """Limits on answered requests, on tokens and on cost, of which prices are a million tokens'.
-
-        Args:
-            file: keeps what was used, and what it says already counts. It is written after every request that was
-                answered, so that a process that is killed forgets only what was under way.
-        """
+        `file` keeps what was used, and what it says already counts. It is written after every request that was
+        answered, so that a process that is killed forgets only what was under way."""
         self._limits = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
         self.priced = input_price is not None and output_price is not None
         self._prices = (input_price or 0.0, output_price or 0.0)

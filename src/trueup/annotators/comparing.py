@@ -16,6 +16,7 @@ IDENTICAL = "fewer than two different responses"
 TIE = "the annotator finds the responses equal"
 UNREAD = "a verdict of the annotator cannot be read"
 UNDECIDED = "the judges do not agree"
+NO_SHARE = Unreadable("the probability is no number from 0 to 1")
 
 BLOCK = 256
 """Questions asked before it is looked at how many of the answers could be read."""
@@ -43,9 +44,7 @@ class ComparingAnnotator:
         self, judge: Judge, template: Template, *, instruction: str | None = None, max_unreadable: float = 0.1
     ) -> None:
         template.check(instruction)
-        self.judge = judge
-        self.template = template
-        self.instruction = instruction
+        self.judge, self.template, self.instruction = judge, template, instruction
         self._unusable = annotator.Unusable(max_unreadable, "verdicts", "read", "another model or template")
 
     @property
@@ -120,14 +119,16 @@ class ComparingAnnotator:
         for start in range(0, len(ordered), BLOCK):
             block = ordered[start : start + BLOCK]
             heard = self.judge.ask(block)
-            verdicts = [_sound(verdict) for verdict in heard.verdicts]
+            verdicts = [
+                NO_SHARE if isinstance(one, Verdict) and not 0 <= one.first <= 1 else one
+                for one in heard.verdicts
+            ]
             answers |= dict(zip(block, verdicts, strict=True))
             readable = [verdict.first for verdict in verdicts if isinstance(verdict, Verdict)]
             own = {"verdicts": len(block), "unreadable": len(block) - len(readable), "first": sum(readable)}
             totals += [heard.totals, own]
-            self._unusable.add(
-                self.name, [one.reason if isinstance(one, Unreadable) else None for one in verdicts]
-            )
+            reasons = [one.reason if isinstance(one, Unreadable) else None for one in verdicts]
+            self._unusable.add(self.name, reasons)
         return answers, annotator.summed(totals)
 
 
@@ -176,12 +177,6 @@ def distinct(example: Example) -> list[int]:
     for position, response in enumerate(example.responses):
         firsts.setdefault(content_key(response.content), position)
     return list(firsts.values())
-
-
-def _sound(verdict: Verdict | Unreadable) -> Verdict | Unreadable:
-    if isinstance(verdict, Verdict) and not 0 <= verdict.first <= 1:
-        return Unreadable("the probability is no number from 0 to 1")
-    return verdict
 
 
 def compared(

@@ -114,10 +114,11 @@ class WeightedScores:
                 made.append(next(one for one in several if isinstance(one, Discarded)))
                 continue
             rows = [scores_of([one]) for one in known]
-            weighed = [map(weight.__mul__, row) for weight, row in zip(self.weights, rows, strict=True)]
-            made.append(
-                annotator.with_scores(known[0], list(map(math.fsum, zip(*weighed, strict=True))), self.name)
-            )
+            sums = [
+                math.fsum(weight * score for weight, score in zip(self.weights, scores, strict=True))
+                for scores in zip(*rows, strict=True)
+            ]
+            made.append(annotator.with_scores(known[0], sums, self.name))
             for name, row in zip(given, rows, strict=True):
                 given[name] += math.fsum(row)
         scores = {"scores": float(len(scores_of(one for one in made if isinstance(one, Example))))}
