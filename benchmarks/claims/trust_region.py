@@ -14,9 +14,10 @@ import numpy as np
 import pages
 from engine import Book, Claim, Compared, Found, Row, main, spread, verdict
 from oaif import NEAR, SEARCH
+from pointwise import ROWS as POINTWISE
 
 BETAS = (0.3, 1.0, 3.0)
-METHODS: dict[str, dict[str, Any]] = {"DPO": {"method": "dpo", **NEAR}}
+METHODS: dict[str, Any] = {"DPO": {"method": "dpo", **NEAR}, "KTO": POINTWISE["KTO"].settings}
 
 
 def moving(alpha: float, every: int) -> dict[str, Any]:
