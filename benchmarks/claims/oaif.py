@@ -13,7 +13,7 @@ from offline import PPO
 NEAR = {"data": "world:pairs?count={count}&seed={seed}"}
 FAR = {"data": "world:pairs?count={count}&seed={seed}&writer=expert"}
 SEARCH = {**START, "beta": 0.3}
-NAMES = {"dpo": "DPO", "ipo": "IPO"}
+NAMES = {"dpo": "DPO", "ipo": "IPO", "slic": "SLiC"}
 
 
 def reward_model(**given: str) -> dict[str, Any]:
