@@ -79,7 +79,7 @@ def ended(folder: Path) -> dict[str, list[dict[str, Any]]]:
         drawn = {**served(server, folder), **drawn}
         runs: list[Sequence[Any]] = [
             ("dpo", of("undisturbed")),
-            ("dpo", of("plain", epochs=None, steps=24, save_every=5, learning_rate=1e-3, seed=3)),
+            ("dpo", of("plain", epochs=None, steps=60, save_every=5, learning_rate=1e-3, seed=3)),
             ("dpo", of("nan"), "not a number", 1),
             ("resume", of("nan")),
             ("dpo", of("disk"), "full disk", 1),
