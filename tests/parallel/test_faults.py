@@ -28,7 +28,7 @@ COMMAND = (
     "--batch_size",
     "4",
     "--steps",
-    "24",
+    "60",
     "--save_every",
     "5",
     "--learning_rate",

@@ -46,7 +46,7 @@ def set_allocator() -> None:
     are gathered and given up would leave gaps that the next ones do not fit into. Other systems are left as they are.
     """
     # M_MMAP_THRESHOLD, or M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
-    options = {-3: 2**20} if processes.size() > 1 else {-4: 0, -1: 2**31 - 1, -2: 2**26}
+    options = {-3: 2**24} if processes.size() > 1 else {-4: 0, -1: 2**31 - 1, -2: 2**26}
     with suppress(OSError, AttributeError, TypeError):
         for option, value in options.items():
             ctypes.CDLL(None).mallopt(option, value)
