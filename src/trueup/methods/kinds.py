@@ -164,12 +164,11 @@ def pairwise(
     from trueup.objectives.loss import StepObjective
     from trueup.objectives.sft import beside_sft
 
-    if isinstance(loss, StepObjective):
-        loss = (
-            replace(loss, objective=partial(beside_sft, loss.objective, sft_weight)) if sft_weight else loss
-        )
-    elif sft_weight:
-        loss = partial(beside_sft, loss, sft_weight)
+    if sft_weight:
+        if isinstance(loss, StepObjective):
+            loss = replace(loss, objective=partial(beside_sft, loss.objective, sft_weight))
+        else:
+            loss = partial(beside_sft, loss, sft_weight)
     return Method(views.pairs, Pairs.collate, loss, reference, parts=parts, mixture=mixture)
 
 
