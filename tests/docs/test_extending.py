@@ -43,10 +43,7 @@ IDEAL: Changes = {
 }
 CLIPPED: Changes = {
     "methods/dpo.py": [
-        (
-            '    trl_loss="sigmoid sigmoid_norm",',
-            '    trl_loss="sigmoid sigmoid_norm",\n    figures=("loss", "clipped"),',
-        ),
+        ("    least_responses=2,", '    least_responses=2,\n    figures=("loss", "clipped"),'),
     ],
     "training/step.py": [
         (

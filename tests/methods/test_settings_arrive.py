@@ -11,11 +11,14 @@ from trueup.batch.rows import LogProbs, Pairs, PairsWithTarget, Points, Rankings
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.objectives.dpo import dpo, robust_dpo
+from trueup.objectives.ipo import ipo
 from trueup.objectives.loss import Loss
-from trueup.objectives.pairs import ipo, slic, slic_hf
-from trueup.objectives.points import unlikelihood, unlikelihood_ascent
-from trueup.objectives.policy_gradients import ppo, reinforce
+from trueup.objectives.ppo import ppo
+from trueup.objectives.reinforce import reinforce
 from trueup.objectives.rrhf import rrhf, rrhf_padded
+from trueup.objectives.slic import slic
+from trueup.objectives.slic_hf import slic_hf
+from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
 
 Objective = Callable[..., Loss]
 

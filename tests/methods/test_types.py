@@ -17,9 +17,9 @@ from trueup.feedback import views
 from trueup.feedback.records import PairRelation
 from trueup.methods.kinds import Method, pairwise, with_settings, without_reference
 from trueup.objectives.dpo import dpo
-from trueup.objectives.points import pointwise_dpo
-from trueup.objectives.pairs import slic_hf
-from trueup.objectives.points import unlikelihood
+from trueup.objectives.pointwise_dpo import pointwise_dpo
+from trueup.objectives.slic_hf import slic_hf
+from trueup.objectives.unlikelihood import unlikelihood
 from trueup.references.choices import Cached, Frozen, NoReference, TrustRegion
 
 right: Method[PairRelation, Pairs, LogProbs] = Method(views.pairs, Pairs.collate, dpo, Frozen())

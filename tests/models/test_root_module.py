@@ -20,7 +20,7 @@ from trueup.models.attention import names
 from trueup.models.causal import CausalModel, StreamModel
 from trueup.models.reward import RewardModel, load_reward
 from trueup.models.tokenizer import quiet_library
-from trueup.objectives.policy_gradients import ppo
+from trueup.objectives.ppo import ppo
 
 GROUPS = [token_group(4, [3, 2], 0), token_group(5, [1], 1)]
 STREAM = build_stream(GROUPS)

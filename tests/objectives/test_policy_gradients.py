@@ -12,8 +12,11 @@ from support.objective_cases import vector
 from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Rollouts
+from trueup.objectives.grpo import grpo
 from trueup.objectives.loss import Loss
-from trueup.objectives.policy_gradients import grpo, ppo, reinforce, rloo
+from trueup.objectives.ppo import ppo
+from trueup.objectives.reinforce import reinforce
+from trueup.objectives.rloo import rloo
 
 OLD = (-1.0, -2.0, -0.5)
 ADVANTAGES = (2.0, -0.7, 0.3)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Pairs, Points, Weighted
 from trueup.feedback.records import PairRelation, PointRelation, WeightRelation
+from trueup.objectives.kto import MISMATCHED, kto
 from trueup.objectives.loss import Measurement, StepObjective
-from trueup.objectives.pairs import pair_log_ratios, paired_kto
-from trueup.objectives.points import MISMATCHED, imitated, kto, labels, ulma, ulma_group_means
+from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
 from trueup.objectives.sft import WEIGHTS, effective_sample_size, weighted_sft, weights
+from trueup.objectives.ulma import imitated, labels, ulma, ulma_group_means
 
 
 def rows(*values: float, lengths: tuple[int, ...] | None = None) -> LogProbs:

@@ -14,10 +14,12 @@ from support.objective_cases import counted, vector
 
 from trueup.batch import rows
 from trueup.feedback.records import GradedPairRelation, PairRelation
-from trueup.objectives.dpo import (
+from trueup.objectives.bco import bco
+from trueup.objectives.bradley_terry import bradley_terry
+from trueup.objectives.dpo import dpo
+from trueup.objectives.dpo_variants import (
     apo_down,
     apo_zero,
-    dpo,
     dpo_positive,
     exo,
     f_dpo,
@@ -26,11 +28,15 @@ from trueup.objectives.dpo import (
     sppo,
     wpo,
 )
+from trueup.objectives.ipo import ipo
 from trueup.objectives.loss import Loss
-from trueup.objectives.pairs import bradley_terry, cpo, ipo, nash_md, orpo, simpo, slic_hf, xpo
-from trueup.objectives.points import NEAREST, bco, log1mexp, ulma, unlikelihood, unlikelihood_ascent
+from trueup.objectives.opponents import nash_md, xpo
+from trueup.objectives.reference_free import cpo, orpo, simpo
 from trueup.objectives.rrhf import pro, rrhf, rrhf_padded
 from trueup.objectives.sft import beside_sft, sft
+from trueup.objectives.slic_hf import slic_hf
+from trueup.objectives.ulma import ulma
+from trueup.objectives.unlikelihood import NEAREST, log1mexp, unlikelihood, unlikelihood_ascent
 
 
 def log_probs(*responses: Sequence[float]) -> rows.LogProbs:

@@ -28,45 +28,32 @@ from trueup.batch.rows import (
 )
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.feedback.transforms import ExponentialWeights
-from trueup.objectives.dpo import (
+from trueup.objectives.bco import SEEN, bco
+from trueup.objectives.bradley_terry import bradley_terry
+from trueup.objectives.dpo import dpo, robust_dpo
+from trueup.objectives.dpo_variants import (
     apo_down,
     apo_zero,
-    dpo,
     dpo_positive,
     exo,
     f_dpo,
     ld_dpo,
     nca,
-    robust_dpo,
     sppo,
     wpo,
 )
+from trueup.objectives.ipo import ipo
+from trueup.objectives.kto import kto, log_ratios
 from trueup.objectives.loss import Loss
-from trueup.objectives.pairs import (
-    bradley_terry,
-    cpo,
-    ipo,
-    orpo,
-    pair_log_ratios,
-    paired_kto,
-    simpo,
-    slic,
-    slic_hf,
-)
-from trueup.objectives.points import (
-    SEEN,
-    bco,
-    kto,
-    labels,
-    log_ratios,
-    pointwise_dpo,
-    ulma,
-    ulma_group_means,
-    unlikelihood,
-    unlikelihood_ascent,
-)
+from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
+from trueup.objectives.pointwise_dpo import pointwise_dpo
+from trueup.objectives.reference_free import cpo, orpo, simpo
 from trueup.objectives.rrhf import pro, rrhf, rrhf_padded
 from trueup.objectives.sft import beside_sft, sft, weighted_sft, weights
+from trueup.objectives.slic import slic
+from trueup.objectives.slic_hf import slic_hf
+from trueup.objectives.ulma import labels, ulma, ulma_group_means
+from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
 
 BATCHES = 20
 

@@ -36,44 +36,37 @@ from trueup.feedback.records import (
     RankRelation,
     WeightRelation,
 )
-from trueup.objectives.dpo import (
+from trueup.objectives.bco import bco
+from trueup.objectives.bradley_terry import bradley_terry
+from trueup.objectives.dpo import dpo, robust_dpo
+from trueup.objectives.dpo_variants import (
     apo_down,
     apo_zero,
-    dpo,
     dpo_positive,
     exo,
     f_dpo,
     ld_dpo,
     nca,
-    robust_dpo,
     sppo,
     wpo,
 )
+from trueup.objectives.grpo import grpo
+from trueup.objectives.ipo import ipo
+from trueup.objectives.kto import kto
 from trueup.objectives.loss import Loss, Selected
-from trueup.objectives.pairs import (
-    bradley_terry,
-    cpo,
-    ipo,
-    nash_md,
-    orpo,
-    paired_kto,
-    simpo,
-    slic,
-    slic_hf,
-    xpo,
-)
-from trueup.objectives.points import (
-    bco,
-    kto,
-    pointwise_dpo,
-    ulma,
-    ulma_group_means,
-    unlikelihood,
-    unlikelihood_ascent,
-)
-from trueup.objectives.policy_gradients import grpo, ppo, reinforce, rloo
+from trueup.objectives.opponents import nash_md, xpo
+from trueup.objectives.paired_kto import paired_kto
+from trueup.objectives.pointwise_dpo import pointwise_dpo
+from trueup.objectives.ppo import ppo
+from trueup.objectives.reference_free import cpo, orpo, simpo
+from trueup.objectives.reinforce import reinforce
+from trueup.objectives.rloo import rloo
 from trueup.objectives.rrhf import pro, rrhf, rrhf_padded
 from trueup.objectives.sft import beside_sft, sft, weighted_sft
+from trueup.objectives.slic import slic
+from trueup.objectives.slic_hf import slic_hf
+from trueup.objectives.ulma import ulma, ulma_group_means
+from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
 
 
 @dataclass(frozen=True)

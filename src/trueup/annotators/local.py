@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from trueup import stop
 from trueup.annotators.annotator import Annotated, with_scores
@@ -44,7 +43,7 @@ LEADS = ("", " ")
 """What a model may write before a label: it is the same answer."""
 NOT_FINITE = Unreadable("the model's log-probabilities are not finite")
 
-Read = Callable[[Stream], Tensor]
+Read = Callable[[Stream], torch.Tensor]
 Day = Callable[[], str]
 """Says what a template that writes the date is to write."""
 Model = causal.CausalModel | reward.RewardModel

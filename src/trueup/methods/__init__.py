@@ -13,10 +13,8 @@ from trueup.methods.method import METHODS, Method, MethodInfo, method
 
 __all__ = ["METHODS", "Beta", "Method", "MethodInfo", "method"]
 
-for _file in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_file.name}")
-# Methods are listed by name, but for supervised fine-tuning, which comes before the others.
-for _name in sorted(METHODS, key=lambda name: (name != "sft", name)):
-    METHODS[_name] = METHODS.pop(_name)
+# Methods are listed in the order of these imports: supervised fine-tuning, which comes before the others, first.
+for _found in ("sft", *(_file.name for _file in pkgutil.iter_modules(__path__))):
+    importlib.import_module(f"{__name__}.{_found}")
 # A submodule's import takes the name of the method in it; the name is the method's.
 globals().update({info.build.__name__: info.build for info in METHODS.values()})

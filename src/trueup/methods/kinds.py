@@ -39,11 +39,6 @@ JUDGED_PROMPTS = "prompts, and an annotator that compares or scores the policy's
 GATHERED = ("online", "replay")
 """Sources of a method that learns from what the policy has just written."""
 
-of_pairs = partial(method, feedback=PAIRS, defaults={"learning_rate": 1e-6}, least_responses=2)
-"""As `method`, of one that learns from pairs."""
-of_rewards = partial(method, feedback=REWARDED_PROMPTS, sources=GATHERED, evaluates=False, needs_scores=True)
-of_judged = partial(method, feedback=JUDGED_PROMPTS, sources=GATHERED, least_responses=2)
-
 POINT_FIGURES = ("loss", "rewards/chosen", "rewards/rejected", "kl")
 IMITATION_FIGURES = ("loss", "logps/demonstrations", "grad_norm")
 WEIGHTED_FIGURES = ("loss", "weights/effective_share", "grad_norm")
@@ -80,53 +75,86 @@ AdvantageScale = Literal["group", "round", "none"]
 AverageOver = Literal["responses", "tokens", "constant"]
 Decimals = Annotated[int, Field(ge=0, le=6)]
 
-Beta = Annotated[Positive, "Strength of the KL constraint; larger stays closer to the reference."]
+Beta = Annotated[
+    float,
+    Field(gt=0, description="Strength of the KL constraint; larger stays closer to the reference."),
+]
 """A finite number greater than 0."""
-PerToken = Annotated[bool, "Average over the tokens of a batch; false averages over its responses."]
+PerToken = Annotated[
+    bool,
+    Field(description="Average over the tokens of a batch; false averages over its responses."),
+]
 PerTokenGap = Annotated[
-    bool, "Divide each log-ratio by the tokens of its response, as TRL does; false sums over them."
+    bool,
+    Field(
+        description="Divide each log-ratio by the tokens of its response, as TRL does; false sums over them."
+    ),
 ]
 SFTWeight = Annotated[
-    NonNegative,
-    "Weight of imitating chosen responses beside the loss of each pair, per token of the response.",
+    float,
+    Field(
+        ge=0,
+        description="Weight of imitating chosen responses beside the loss of each pair, per token of the response.",
+    ),
 ]
 
-DesirableWeight = Annotated[Positive, "Weight of desirable responses."]
-UndesirableWeight = Annotated[Positive, "Weight of undesirable responses."]
+DesirableWeight = Annotated[float, Field(gt=0, description="Weight of desirable responses.")]
+UndesirableWeight = Annotated[float, Field(gt=0, description="Weight of undesirable responses.")]
 DesirableFrom = Annotated[
-    float | None, "Score from which a response without a label is desirable. Left out: scores are not labels."
+    float | None,
+    Field(
+        description="Score from which a response without a label is desirable. Left out: scores are not labels."
+    ),
 ]
 LabelScale = Annotated[
     Scale,
-    "How scores become labels: none leaves them alone; min-max over the training data; range from "
-    "score_low to score_high; sigmoid of the standardised score.",
+    Field(
+        description="How scores become labels: none leaves them alone; min-max over the training data; range from "
+        "score_low to score_high; sigmoid of the standardised score."
+    ),
 ]
-ScoreLow = Annotated[float | None, "Score that is the label 0, for scale range."]
-ScoreHigh = Annotated[float | None, "Score that is the label 1, for scale range."]
-Continuous = Annotated[bool, "Labels are grades to fit by least squares; false takes them as probabilities."]
+ScoreLow = Annotated[float | None, Field(description="Score that is the label 0, for scale range.")]
+ScoreHigh = Annotated[float | None, Field(description="Score that is the label 1, for scale range.")]
+Continuous = Annotated[
+    bool,
+    Field(description="Labels are grades to fit by least squares; false takes them as probabilities."),
+]
 PerTokenRatio = Annotated[
-    bool, "Log-probabilities per token, as in the authors' code; false sums over the tokens."
+    bool,
+    Field(description="Log-probabilities per token, as in the authors' code; false sums over the tokens."),
 ]
-LogZ = Annotated[float, "beta log Z(x), taken as a constant; added to every reward."]
+LogZ = Annotated[float, Field(description="beta log Z(x), taken as a constant; added to every reward.")]
 RewardMean = Annotated[
-    float | None, "Mean that is taken off every reward. Left out: that of the training data."
+    float | None,
+    Field(description="Mean that is taken off every reward. Left out: that of the training data."),
 ]
 RewardStd = Annotated[
     Positive | None,
-    "Standard deviation that every reward is divided by. Left out: that of the training data.",
+    Field(
+        description="Standard deviation that every reward is divided by. Left out: that of the training data."
+    ),
 ]
 KLCoef = Annotated[
-    NonNegative, "beta of the KL penalty in the reward: beta log(pi / pi_ref) is taken off every token's."
+    float,
+    Field(
+        ge=0,
+        description="beta of the KL penalty in the reward: beta log(pi / pi_ref) is taken off every token's.",
+    ),
 ]
-Gamma = Annotated[UnitInterval, "Discount of later rewards; 1 counts them all alike."]
-ValueWeight = Annotated[NonNegative, "Weight of the value head's loss, which trains the policy's body too."]
+Gamma = Annotated[float, Field(ge=0, le=1, description="Discount of later rewards; 1 counts them all alike.")]
+ValueWeight = Annotated[
+    float, Field(ge=0, description="Weight of the value head's loss, which trains the policy's body too.")
+]
 LogitTemperature = Annotated[
-    Positive,
-    "Logits are divided by it before they are learned from. Policy and reference alike; TRL gives "
-    "the temperature that responses are drawn at.",
+    float,
+    Field(
+        gt=0,
+        description="Logits are divided by it before they are learned from. Policy and reference alike; TRL gives "
+        "the temperature that responses are drawn at.",
+    ),
 ]
 MissingEndPenalty = Annotated[
-    NonNegative, "Taken off the score of a response that ran out of tokens before its end."
+    float, Field(ge=0, description="Taken off the score of a response that ran out of tokens before its end.")
 ]
 
 
@@ -164,11 +192,12 @@ def pairwise(
     from trueup.objectives.loss import StepObjective
     from trueup.objectives.sft import beside_sft
 
-    if sft_weight:
-        if isinstance(loss, StepObjective):
-            loss = replace(loss, objective=partial(beside_sft, loss.objective, sft_weight))
-        else:
-            loss = partial(beside_sft, loss, sft_weight)
+    if isinstance(loss, StepObjective):
+        loss = (
+            replace(loss, objective=partial(beside_sft, loss.objective, sft_weight)) if sft_weight else loss
+        )
+    elif sft_weight:
+        loss = partial(beside_sft, loss, sft_weight)
     return Method(views.pairs, Pairs.collate, loss, reference, parts=parts, mixture=mixture)
 
 

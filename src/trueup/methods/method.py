@@ -230,14 +230,12 @@ def descriptions(build: Callable[..., Any]) -> dict[str, str]:
 
 
 def settings_of(build: Callable[..., Any], name: str) -> type[BaseModel]:
-    """Derive a settings model (unknown keys forbidden) from a function's keyword-only parameters.
-    A text in a parameter's hint describes it, or one in the docstring's `Args:`."""
+    """Derive a settings model (unknown keys forbidden) from a function's keyword-only parameters and its docstring."""
     # The return type is left out: it names types that are imported only for type checking.
     annotations = {key: hint for key, hint in build.__annotations__.items() if key != "return"}
     holder = type("holder", (), {"__annotations__": annotations, "__module__": build.__module__})
     hints = typing.get_type_hints(holder, include_extras=True)
-    told = {key: one for key in hints for one in getattr(hints[key], "__metadata__", ()) if type(one) is str}
-    for documented, text in (told | descriptions(build)).items():
+    for documented, text in descriptions(build).items():
         hints[documented] = Annotated[hints[documented], Field(description=text)]
     fields: dict[str, Any] = {
         parameter.name: (

@@ -96,9 +96,15 @@ def over_orders(
 
 
 def reward_metrics(reward_N: torch.Tensor, pairs: Pairs) -> dict[str, torch.Tensor]:
-    """Detached [P] rewards, margins and accuracies of pairs, by the [N] reward of each response, given or implicit.
+    """Rewards, margins and accuracies of P pairs, under the names people chart.
 
-    `rewards/accuracies` counts a zero margin as wrong: a policy that equals its reference has learned nothing yet.
+    Args:
+        reward_N: [N] the reward of each response, given or implicit.
+        pairs: P pairs among the N rows.
+
+    Returns:
+        Detached [P] values. `rewards/accuracies` counts a zero margin as wrong: a policy that equals its
+        reference has learned nothing yet.
     """
     chosen_P, rejected_P = reward_N.detach()[pairs.chosen_P], reward_N.detach()[pairs.rejected_P]
     margin_P = chosen_P - rejected_P
@@ -135,9 +141,16 @@ def pair_metrics(
 def point_metrics(
     policy: LogProbs, reward_N: torch.Tensor, points: Points, reference: LogProbs | None = None
 ) -> dict[str, torch.Tensor | Selected]:
-    """Detached log-probabilities of N responses and their implicit rewards, under the names people chart.
+    """Rewards and log-probabilities of responses to raise and of the others, under the names people chart.
 
-    `chosen` are demonstrations and labels above 1/2, `rejected` the rest. With a reference also `drift/chosen`.
+    Args:
+        policy: N responses.
+        reward_N: [N] the objective's implicit reward of each response.
+        points: a label and a demonstration flag per row.
+        reference: with it there is `drift/chosen` too.
+
+    Returns:
+        Detached values: `chosen` are demonstrations and labels above 1/2, `rejected` the rest.
     """
     log_prob_N = policy.sum.detach()
     good_N = points.demonstration_N | (points.label_N > 0.5)

@@ -63,7 +63,11 @@ class Rollout(Protocol):
     """Makes a round learnable."""
 
     def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
-        """Rewards, advantages and targets; `memory` is what the round before left, empty at the first."""
+        """Rewards, advantages and targets.
+
+        Args:
+            memory: what the round before left; empty at the first.
+        """
 
 
 def advantages(
@@ -164,8 +168,13 @@ class KLControl:
     """Responses over which beta moves by a fifth at most."""
 
     def after(self, beta: float, kl: float, responses: int) -> float:
-        """beta of the next round, from that of this one and the mean log-ratio of its responses, in nats.
-        More responses than the horizon count as the horizon, so that beta stays above 0."""
+        """beta of the next round.
+
+        Args:
+            beta: of this round.
+            kl: mean log-ratio of this round's responses, in nats.
+            responses: how many those are; more than the horizon count as the horizon, so that beta stays above 0.
+        """
         if self.target is None:
             return beta
         error = min(max(kl / self.target - 1, -STEP), STEP)
@@ -199,7 +208,12 @@ class Penalised:
 
 
 def penalised(given: ScoredRound, score_N: Tensor, beta: float) -> Penalised:
-    """A round's rewards: of [N] scores, less a penalty of beta per nat."""
+    """A round's rewards.
+
+    Args:
+        score_N: [N] what goes into the reward of each response.
+        beta: strength of the penalty, in reward per nat.
+    """
     assert given.reference is not None  # a method with a penalty has a reference
     length_N = given.log_probs.length_N
     log_ratio_S = given.log_probs.token_S.double() - given.reference.token_S.double()

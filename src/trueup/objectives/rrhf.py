@@ -1,8 +1,4 @@
-"""Losses of rankings without a reference: RRHF (Yuan et al., 2023, https://arxiv.org/abs/2304.05302) and PRO.
-
-Each takes the log-probabilities of N responses, a reference that is not used, and G groups of scored responses; it
-gives a loss over [G] groups.
-"""
+"""Losses of rankings without a reference: RRHF (Yuan et al., 2023, https://arxiv.org/abs/2304.05302) and PRO."""
 
 import torch
 
@@ -24,8 +20,14 @@ def rrhf(
     of several best responses is imitated. `rrhf_padded` is what the authors published as code.
 
     Args:
+        policy: N responses.
+        reference: not used.
+        rankings: G groups of scored responses.
         rank_weight: weight of the ranking term; 1 in the paper.
         sft_weight: weight of the imitation term (a sum over tokens); 1 in the paper.
+
+    Returns:
+        Loss over [G] groups.
     """
     return _ranked(policy, rankings, policy.mean, -policy.sum, rank_weight, sft_weight)
 
@@ -46,8 +48,13 @@ def rrhf_padded(
 
     Args:
         policy: N responses, with the lengths of their prompts.
+        reference: not used.
+        rankings: G groups of scored responses.
         rank_weight: weight of the ranking term.
         sft_weight: weight of the imitation term.
+
+    Returns:
+        Loss over [G] groups.
     """
     p_N = policy.sum / padded_length(policy, rankings)
     return _ranked(policy, rankings, p_N, -p_N, rank_weight, sft_weight)
@@ -61,8 +68,13 @@ def pro(policy: LogProbs, reference: None, rankings: Rankings, *, sft_weight: fl
     of the authors' code (https://github.com/AlibabaResearch/DAMO-ConvAI/tree/main/PRO).
 
     Args:
+        policy: N responses.
+        reference: not used.
         rankings: G groups of scored responses; equal scores are not told apart.
         sft_weight: weight of the imitation term (a sum over tokens).
+
+    Returns:
+        Loss over [G] groups.
     """
     p_N, group_N = policy.mean, rankings.group_N
     gap_NN = (rankings.score_N[:, None] - rankings.score_N[None]).to(p_N.dtype)

@@ -1,7 +1,4 @@
-"""Maximum likelihood on demonstrations, all alike or each with a weight.
-
-Each takes the log-probabilities of N responses and gives a loss over them; a reference is not used.
-"""
+"""Maximum likelihood on demonstrations, all alike or each with a weight."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,9 +13,14 @@ def sft(policy: LogProbs, reference: None, demonstrations: Demonstrations, *, pe
     """-log p(y | x).
 
     Args:
+        policy: N responses.
+        reference: not used.
         demonstrations: says that every row is to be imitated.
         per_token: divide by the number of response tokens of the whole batch, as is usual for supervised
             fine-tuning; False divides by the number of responses (a sum over the tokens of each).
+
+    Returns:
+        Loss over [N] responses.
     """
     nll_N = -policy.sum
     weight_N = (policy.length_N if per_token else torch.ones_like(policy.length_N)).to(nll_N.dtype)
@@ -54,10 +56,15 @@ def weighted_sft(
     """-w log p(y | x), divided by the sum of the weights of the whole batch.
 
     Args:
+        policy: N responses.
+        reference: not used.
         weighted: a weight per row, at least 0; no gradient flows through it.
         weights_M: [M, 1] the weights of the whole step (`weights`), for the effective sample size.
         per_token: weigh every token of a response and divide by the weighted number of tokens; False takes the sum
             over the tokens of a response and divides by the weights of the responses.
+
+    Returns:
+        Loss over [N] responses.
     """
     weight_N = weighted.weight_N.to(policy.sum.dtype)
     counted_N = weight_N * policy.length_N if per_token else weight_N

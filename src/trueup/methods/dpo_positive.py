@@ -1,0 +1,30 @@
+"""DPO-Positive. Pal et al., 2024, https://arxiv.org/abs/2402.13228."""
+
+from trueup.methods import kinds
+
+
+@kinds.method(
+    name="dpo-positive",
+    title="DPO-Positive",
+    formula="-log sigmoid(beta (log-ratio(chosen) - log-ratio(rejected) - penalty max(0, -log-ratio(chosen))))",
+    paper="Pal et al., 2024, https://arxiv.org/abs/2402.13228",
+    feedback=kinds.PAIRS,
+    defaults={"learning_rate": 1e-6},
+    least_responses=2,
+)
+def dpo_positive(
+    *,
+    beta: kinds.Beta = 0.3,
+    penalty: kinds.NonNegative = 50.0,
+    sft_weight: kinds.SFTWeight = 0.0,
+    reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:
+    """DPO that does not let chosen responses become less likely than they are under the reference.
+
+    Args:
+        penalty: Of each nat by which a chosen response is less likely than under the reference; lambda in the paper.
+    """
+    from trueup.objectives import dpo_variants as objective
+
+    loss = kinds.with_settings(objective.dpo_positive, beta=beta, penalty=penalty)
+    return kinds.pairwise(loss, reference, sft_weight)

@@ -1,0 +1,31 @@
+"""Robust direct preference optimization. Chowdhury et al., 2024, https://arxiv.org/abs/2403.00409."""
+
+from trueup.methods import kinds
+
+
+@kinds.method(
+    name="robust-dpo",
+    title="Robust DPO",
+    formula="[-(1 - e) log sigmoid(m) + e log sigmoid(-m)] / (1 - 2 e), m the margin of DPO",
+    paper="Chowdhury et al., 2024, https://arxiv.org/abs/2403.00409",
+    feedback=kinds.PAIRS,
+    defaults={"learning_rate": 1e-6},
+    trl_loss="robust",
+    least_responses=2,
+)
+def robust_dpo(
+    *,
+    beta: kinds.Beta = 0.1,
+    label_smoothing: kinds.WrongShare = 0.1,
+    sft_weight: kinds.SFTWeight = 0.0,
+    reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:
+    """DPO for pairs of which a known share is in the wrong order.
+
+    Args:
+        label_smoothing: Share of pairs whose order is wrong, which the loss makes up for.
+    """
+    from trueup.objectives import dpo as objective
+
+    loss = kinds.with_settings(objective.robust_dpo, beta=beta, label_smoothing=label_smoothing)
+    return kinds.pairwise(loss, reference, sft_weight)

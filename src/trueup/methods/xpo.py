@@ -1,0 +1,33 @@
+"""Exploratory preference optimization. Xie et al., 2024, https://arxiv.org/abs/2405.21046."""
+
+from trueup.methods import kinds
+
+
+@kinds.method(
+    name="xpo",
+    title="Exploratory preference optimization",
+    formula="DPO + alpha log pi(y_ref), of a response of the policy and one of the reference, y_ref",
+    paper="Xie et al., 2024, https://arxiv.org/abs/2405.21046",
+    feedback=kinds.JUDGED_PROMPTS,
+    defaults={"source": "online", "learning_rate": 5e-7, "sampler.responses": 1},
+    sources=kinds.GATHERED,
+    evaluates=False,
+    least_responses=2,
+    opponent=True,
+    figures=("loss", "online/score", "rewards/accuracies", "kl"),
+)
+def xpo(
+    *,
+    beta: kinds.Beta = 0.1,
+    alpha: kinds.NonNegative = 1e-5,
+    reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:
+    """Learn by DPO from pairs of policy and reference, and be drawn away from what the reference writes.
+
+    Args:
+        alpha: Weight of making the reference's response less likely, per nat; 0 is DPO.
+    """
+    from trueup.objectives import opponents
+
+    loss = kinds.with_settings(opponents.xpo, beta=beta, alpha=alpha)
+    return kinds.pairwise(loss, reference, mixture=1.0)
