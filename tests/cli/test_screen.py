@@ -18,7 +18,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "dpo": {"eval_fraction": 0.25, "eval_every": 4, "keep_best": "eval_loss"},
     "tr-dpo": {"reference.every": 2},
     "kto": {"learning_rate": 10},
-    "sft": {"lora.rank": 4},
+    "sft": {"lora.rank": 4, "epochs": 10},  # long enough for its bar to be drawn more than once
     "oaif": {},
     "ppo": {"sampler.responses": 1, "round_passes": 2, "round_prompts": 4},
 }

@@ -136,7 +136,7 @@ def after_converting(said: str) -> None:
     assert "\n".join(shown) in said
 
 
-ROW = re.compile(r"\| +(\S+) \| ' score (\S+)' \| +(\S+) \+- (\S+) \| +(\S+) \+- (\S+) \| ([\w, ]*?) +\|")
+ROW = re.compile(r"\| +(\S+) +\| ' score (\S+)' \| +(\S+) \+- (\S+) \| +(\S+) \+- (\S+) \| ([\w, ]*?) +\|")
 """What was asked for, as what, mean and error of reward and of length, marks."""
 
 

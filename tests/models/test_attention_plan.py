@@ -114,7 +114,7 @@ def fused_everywhere(**changes: int) -> Iterator[mock.Mock]:
     fused = torch.nn.functional.scaled_dot_product_attention
     with (
         mock.patch.multiple(grouped, **{"SHORT": 0, **changes}),
-        mock.patch.object(grouped.F, "scaled_dot_product_attention", side_effect=fused) as spy,
+        mock.patch.object(grouped.nn.functional, "scaled_dot_product_attention", side_effect=fused) as spy,
     ):
         yield spy
 

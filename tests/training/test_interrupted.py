@@ -47,7 +47,7 @@ PLACES: dict[str, tuple[signal.Signals, Any, str, int, int]] = {
     "step of the optimizer": (signal.SIGTERM, Optimizer, "step", 7, 7),
     "move of the reference": (signal.SIGINT, ModelCopy, "update", 7, 7),
     "a line of metrics": (signal.SIGTERM, Metrics, "write", 7, 7),
-    "save of step 6": (signal.SIGINT, checkpoint, "_write", 2, 6),
+    "save of step 6": (signal.SIGINT, checkpoint, "_write", 6, 6),
     "flush of a checkpoint": (signal.SIGTERM, files, "flush_to_disk", 15, 6),
     "status after a save": (signal.SIGINT, RunFolder, "write_status", 3, 6),
 }
