@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +60,8 @@ TIMED: dict[str, tuple[str, dict[str, Any]]] = {
     "rloo, online": ("rloo", ONLINE),
 }
 TIMES, STEPS = 2, 12
+REPEATS = 3
+"""Of memory, which differs from process to process by what the C library has free; medians are compared."""
 
 
 def write_data(folder: Path) -> None:
@@ -114,8 +117,8 @@ def run_timed(folder: Path, name: str) -> list[float]:
 
 def settings(folder: Path, more: dict[str, Any]) -> dict[str, Any]:
     return {
-        "model": str(folder / "model"), "data": [str(folder / "pairs.jsonl")], "output": str(folder / "run"),
-        "steps": 2, "device": "cpu", "threads": 1, "chat": False, **more,
+        "model": str(folder / "model"), "data": [str(folder / "pairs.jsonl")],
+        "output": str(folder / f"run-{os.getpid()}"), "steps": 2, "device": "cpu", "threads": 1, "chat": False, **more,
     }  # fmt: skip
 
 
@@ -147,10 +150,9 @@ def taken(folder: Path, more: dict[str, Any]) -> dict[str, Any]:
 
     resolved = resolve("dpo", overrides=settings(folder, more))
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    result = api.run(resolved, quiet=True)
+    api.run(resolved, quiet=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    seconds = [line["seconds"] for line in result.history if "loss" in line]
-    return {"bytes": peak - pages * os.sysconf("SC_PAGE_SIZE"), "seconds": seconds[1:]}
+    return {"bytes": peak - pages * os.sysconf("SC_PAGE_SIZE")}
 
 
 def child(what: str, folder: Path, more: Any) -> Any:
@@ -172,17 +174,18 @@ def measure_memory() -> None:
             with contextlib.redirect_stderr(io.StringIO()):
                 save_tiny_model(folder / "model", **SHAPE)
             write_data(folder)
-            plan, run = child("plan", folder, more), child("run", folder, more)
-        off = plan["bytes"] / run["bytes"] - 1
+            several = [(child("plan", folder, more), child("run", folder, more)) for _ in range(REPEATS)]
+        plans, runs = ([one["bytes"] for one in each] for each in zip(*several, strict=True))
+        off = median(plans) / median(runs) - 1
         found[name] = {
-            "planned_mb": round(plan["bytes"] / 1e6, 1),
-            "measured_mb": round(run["bytes"] / 1e6, 1),
+            "planned_mb": [round(one / 1e6, 1) for one in plans],
+            "measured_mb": [round(one / 1e6, 1) for one in runs],
             "off": round(off, 3),
-            "seconds_a_step": [round(one, 2) for one in run["seconds"]],
-            "lines": plan["lines"],
+            "lines": several[0][0]["lines"],
         }
         print(
-            f"{name}: planned {plan['bytes'] / 1e6:.0f} MB, measured {run['bytes'] / 1e6:.0f} MB, off {off:+.1%}"
+            f"{name}: planned {median(plans) / 1e6:.0f} MB, measured {median(runs) / 1e6:.0f} MB, off {off:+.1%}",
+            flush=True,
         )
         (HERE / "result.json").write_text(json.dumps(found, indent=1) + "\n")
 
