@@ -27,19 +27,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import scipy.stats
 import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from tuning import Place, cautious, search
+from verdicts import spread, verdict, wins
 
 import trueup
 from trueup.demo import TEST_SEED, Policy
 from trueup.errors import TrueupError
-from trueup.estimates import bootstrap
 from trueup.evaluate.likelihoods import log_probs
 from trueup.feedback.records import Example, scores_of
 from trueup.world.generate import examples, prompts
@@ -48,8 +48,6 @@ from trueup.world.model import world_model_path
 
 ROOT = Path(__file__).parents[2]
 TUNING = (11, 12, 13)
-SETTINGS_AT_MOST = 12
-"""Settings that are tried for a row before the search ends where it is."""
 HOPELESS = 0.02
 """A setting that is so much worse than the best on the first tuning seed is not run on the other two."""
 BASE: Mapping[str, Any] = {
@@ -163,45 +161,6 @@ def commit() -> str:
     return subprocess.run(
         ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
-
-
-def neighbour(value: float, by: int) -> float:
-    """The value so many half decades away: 0.001, 0.003, 0.01, ..."""
-    place = round(2 * math.log10(value)) + by
-    return float(f"{(1, 3)[place % 2]}e{place // 2}")
-
-
-Place = dict[str, float]
-
-
-def search(start: Mapping[str, float], score: Callable[[Place, float], float]) -> tuple[Place, bool]:
-    """The place of which no neighbour has a better score, and whether the search came to its end.
-
-    Args:
-        score: of a place, given the best one so far; asked once a place.
-    """
-    known: dict[str, float] = {}
-
-    def scored(place: Place) -> float:
-        key = json.dumps(place, sort_keys=True)
-        if key not in known:
-            known[key] = score(place, max(known.values(), default=-math.inf))
-        return known[key]
-
-    best = {name: neighbour(value, 0) for name, value in start.items()}
-    scored(best)
-    while len(known) < SETTINGS_AT_MOST:
-        near = [{**best, name: neighbour(best[name], by)} for name in best for by in (-1, 1)]
-        top = max([best, *near], key=scored)
-        if top == best:
-            return best, True
-        best = top
-    return best, False
-
-
-def cautious(values: Sequence[float]) -> float:
-    """What settings are chosen by: the mean less the spread."""
-    return fmean(values) - (stdev(values) if len(values) > 1 else 0.0)
 
 
 @dataclass(slots=True)
@@ -354,51 +313,6 @@ class World:
                 own.pop("method"), model="world", output=folder, seed=seed, quiet=True, threads=1, **own
             )
         return folder / "model"
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Values of several seeds: mean, median, and Student's interval of the mean, which holds it 95 times of 100. (The
-    percentiles of a bootstrap of five values hold it four times of five.)"""
-
-    mean: float
-    median: float
-    low: float
-    high: float
-
-
-def spread(values: Sequence[float]) -> Spread:
-    centre, half = fmean(values), math.inf
-    if len(values) > 1:
-        quantile = float(scipy.stats.t.ppf(0.975, len(values) - 1))
-        half = quantile * stdev(values) / math.sqrt(len(values))
-    return Spread(centre, median(values), centre - half, centre + half)
-
-
-def verdict(difference: Spread, within: float | None) -> str:
-    """What the interval of a difference says of a claim that it is above 0; or no more than so much either way."""
-    low, high = difference.low, difference.high
-    if within is not None:
-        if -within <= low and high <= within:
-            return "holds"
-        if low > within:
-            return "does not hold here: better"
-        return "does not hold here: worse" if high < -within else "not decided"
-    if low > 0:
-        return "holds"
-    return "does not hold here: the other way round" if high < 0 else "does not hold here: no difference seen"
-
-
-def wins(ones: Sequence[Found], others: Sequence[Found]) -> list[float] | None:
-    """By prompt, over seeds, how often the one's response is better; a tie is half. Then low and high of the mean."""
-    if not all("golds" in run for run in (*ones, *others)):
-        return None
-    by_seed = [
-        [float(a > b) + (a == b) / 2 for a, b in zip(one["golds"], other["golds"], strict=True)]
-        for one, other in zip(ones, others, strict=True)
-    ]
-    found = bootstrap([fmean(prompt) for prompt in zip(*by_seed, strict=True)], share=True)
-    return [found.value, found.low, found.high]
 
 
 def compared(what: Compared, book: Book) -> Found:

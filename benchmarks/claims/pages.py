@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from engine import MEASURES, Claim, Found, Spread, spread
+from engine import MEASURES, Claim, Found
+from verdicts import Spread, spread
 
 HERE = Path(__file__).parent
 NAMES = ("offline", "rrhf", "oaif", "trust_region", "pointwise")

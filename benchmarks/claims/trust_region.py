@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pages
-from engine import Book, Claim, Compared, Found, Row, main, spread, verdict
+from engine import Book, Claim, Compared, Found, Row, main
 from oaif import NEAR, SEARCH
 from pointwise import ROWS as POINTWISE
+from verdicts import spread, verdict
 
 BETAS = (0.3, 1.0, 3.0)
 METHODS: dict[str, Any] = {"DPO": {"method": "dpo", **NEAR}, "KTO": POINTWISE["KTO"].settings}

@@ -30,18 +30,18 @@ def claims() -> Iterator[dict[str, Any]]:
 
 
 def test_where_the_end_of_a_grid_wins_it_grows(claims: dict[str, Any]) -> None:
-    engine = claims["engine"]
-    assert [engine.neighbour(0.003, by) for by in (-2, -1, 0, 1, 2)] == [0.0003, 0.001, 0.003, 0.01, 0.03]
+    tuning = claims["tuning"]
+    assert [tuning.neighbour(0.003, by) for by in (-2, -1, 0, 1, 2)] == [0.0003, 0.001, 0.003, 0.01, 0.03]
     asked = []
 
     def score(place: dict[str, float], best: float) -> float:
         asked.append((place["rate"], place["beta"]))
         return -abs(place["rate"] - 0.1) - abs(place["beta"] - 0.3)
 
-    assert engine.search({"rate": 0.01, "beta": 0.3}, score) == ({"rate": 0.1, "beta": 0.3}, True)
-    assert len(asked) == len(set(asked)) <= engine.SETTINGS_AT_MOST + 3
+    assert tuning.search({"rate": 0.01, "beta": 0.3}, score) == ({"rate": 0.1, "beta": 0.3}, True)
+    assert len(asked) == len(set(asked)) <= tuning.SETTINGS_AT_MOST + 3
     assert {(0.03, 0.3), (0.3, 0.3), (0.1, 0.1), (0.1, 1.0)} <= set(asked)
-    assert engine.search({"rate": 1.0}, lambda place, best: place["rate"])[1] is False
+    assert tuning.search({"rate": 1.0}, lambda place, best: place["rate"])[1] is False
 
 
 def book_of(engine: Any, path: Path, golds: dict[float, list[float]]) -> tuple[Any, list[tuple[float, int]]]:
@@ -82,12 +82,12 @@ def test_a_program_that_was_killed_goes_on(claims: dict[str, Any], tmp_path: Pat
 
 
 def test_intervals_and_verdicts(claims: dict[str, Any]) -> None:
-    engine = claims["engine"]
-    found = engine.spread([1.0, 2.0, 3.0, 4.0, 10.0])
+    engine, verdicts = claims["engine"], claims["verdicts"]
+    found = verdicts.spread([1.0, 2.0, 3.0, 4.0, 10.0])
     assert (found.mean, found.median) == (4.0, 3.0)
     assert found.high - found.mean == pytest.approx(2.7764 * 12.5**0.5 / 5**0.5, rel=1e-4)
     told = {
-        (low, high, within): engine.verdict(engine.Spread(0.0, 0.0, low, high), within)
+        (low, high, within): verdicts.verdict(verdicts.Spread(0.0, 0.0, low, high), within)
         for low, high, within in (
             (0.1, 0.2, None), (-0.2, -0.1, None), (-0.1, 0.1, None), (-0.04, 0.01, 0.05), (0.06, 0.1, 0.05),
             (-0.2, -0.06, 0.05), (-0.06, 0.0, 0.05),
@@ -97,8 +97,8 @@ def test_intervals_and_verdicts(claims: dict[str, Any]) -> None:
         "holds", "the other way round", "no difference seen", "holds", "better", "worse", "not decided",
     ]  # fmt: skip
     ones, others = [{"golds": [1.0, 0.5, 0.0]}] * 2, [{"golds": [0.0, 0.5, 0.5]}] * 2
-    assert engine.wins(ones, others)[0] == pytest.approx(0.5)
-    assert engine.wins([{}], others) is None
+    assert verdicts.wins(ones, others)[0] == pytest.approx(0.5)
+    assert verdicts.wins([{}], others) is None
     left, right = torch.ones(3, 4), torch.ones(4, 5)
     assert engine.flops_of(lambda: left @ right) == 2 * 3 * 4 * 5
 
