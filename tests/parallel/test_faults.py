@@ -3,16 +3,18 @@
 import json
 import os
 import signal
+import socket
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, STDOUT, Popen
 from typing import Any
 
 import pytest
 from support.fake_vllm import FakeVllm
 from support.faulty_server import FaultyServer, ReceivedRequest, Reply
-from support.several_processes import SECONDS, launch, run_all
+from support.several_processes import SECONDS, environment, launch, run_all
 from support.small_runs import settings, write_feedback
 from support.tiny_models import save_tiny_model
 
@@ -24,6 +26,21 @@ from trueup.parallel.processes import inside
 ANSWERS = 20
 """Of a server before it is gone."""
 BY_LETTERS = "def letters(prompt, response):\n    return float(sum(map(ord, response)))\n"
+IMPATIENT = "from trueup.parallel import processes\nprocesses.BEAT, processes.SILENT = 0.1, {}\n"
+TRUEUP = IMPATIENT.format(5.0) + "from trueup.cli.app import main\nmain()\n"
+WAITS = (
+    IMPATIENT.format(2.0)
+    + """
+import sys, time
+with processes.joined():
+    print("joined", flush=True)
+    processes.gather(1)
+    time.sleep(float(sys.argv[1]) if processes.rank() == int(sys.argv[2]) else 0)
+    processes.gather(2)
+    print("done", flush=True)
+"""
+)
+"""Programs of which the first gives up early what gives no sign of life, and the second only waits for one of them."""
 COMMAND = (
     "--batch_size",
     "4",
@@ -161,6 +178,13 @@ def worker(torchrun: Popen[str], rank: int) -> int:
     raise AssertionError(f"no process has rank {rank}")
 
 
+def gone(number: int) -> None:
+    end = time.monotonic() + 20
+    while (status := Path(f"/proc/{number}/stat")).exists() and status.read_text().split()[2] != "Z":
+        assert time.monotonic() < end, "the other waits for ever"
+        time.sleep(0.05)
+
+
 def said_by(process: Popen[str]) -> str:
     said, _ = process.communicate(timeout=SECONDS)
     return said
@@ -185,22 +209,25 @@ def begin(folder: Path, run: Path, *more: str) -> Popen[str]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "stopped", "killed"),
+    ("asked", "stopped", "killed", "how"),
     [
-        (1, signal.SIGTERM, 1),
-        pytest.param(None, signal.SIGINT, 0, marks=pytest.mark.many),
-        pytest.param(0, signal.SIGINT, 1, marks=pytest.mark.many),
+        (1, signal.SIGTERM, 1, signal.SIGKILL),
+        pytest.param(None, signal.SIGINT, 0, signal.SIGKILL, marks=pytest.mark.many),
+        pytest.param(0, signal.SIGINT, 1, signal.SIGSTOP, marks=pytest.mark.many),
+        pytest.param(0, signal.SIGTERM, 0, signal.SIGSTOP, marks=pytest.mark.many),
     ],
 )
 def test_stopped_and_killed_a_run_goes_on_to_the_bit(
     asked: int | None,
     stopped: signal.Signals,
     killed: int,
+    how: signal.Signals,
     ended: dict[str, list[dict[str, Any]]],
     folder: Path,
     tmp_path: Path,
 ) -> None:
-    """One process is asked to stop, or torchrun itself; the run goes on, one is killed, and it goes on again."""
+    """One process is asked to stop, or torchrun itself; it goes on, one is killed or frozen, and it goes on again."""
+    (tmp_path / "impatient.py").write_text(TRUEUP)
     run, resume = tmp_path / "run", ("-m", "trueup", "train", "dpo", "--resume", str(tmp_path / "run"))
     process = begin(folder, run)
     after_steps(run, 8)
@@ -208,16 +235,52 @@ def test_stopped_and_killed_a_run_goes_on_to_the_bit(
     said = said_by(process)
     assert said.count(f"stopped by {stopped.name}; go on with") == 1, said
     assert state(run)[0] == "stopped"
-    process = launch(2, *resume)
+    process = launch(2, str(tmp_path / "impatient.py"), *resume[2:])
     after_steps(run, state(run)[1] + 3)
-    os.kill(worker(process, killed), signal.SIGKILL)
+    lost, other = worker(process, killed), worker(process, 1 - killed)
+    os.kill(lost, how)
+    if how == signal.SIGSTOP:
+        gone(other)
+        os.kill(lost, signal.SIGKILL)  # as torchrun does after half a minute
     said = said_by(process)
+    why = f"no sign of life of process {killed}" if how == signal.SIGSTOP else "another process ended"
     assert process.returncode != 0 and "going on after step" in said
-    assert "[rank" not in said and said.count("another process ended") == 1, said
+    assert "[rank" not in said and said.count(why) == said.count("\ntrueup: ") == 1, said
     process = launch(2, *resume)
     said = said_by(process)
     assert process.returncode == 0, said
     assert "error" not in ended["plain"][0] and weights(run) == weights(folder / "plain")
+
+
+def test_what_was_stopped_is_given_up_and_what_is_slow_is_not(tmp_path: Path) -> None:
+    """Also where the one that is stopped keeps what all share, as the first one does without torchrun."""
+    (tmp_path / "waits.py").write_text(WAITS)
+
+    def begun(seconds: int, who: int) -> list[Popen[str]]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        of_all = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, str(tmp_path / "waits.py"), str(seconds), str(who)]
+        return [
+            Popen(command, env=environment(**of_all, RANK=str(number)), text=True, stdout=PIPE, stderr=STDOUT)
+            for number in range(2)
+        ]
+
+    slow, stopped = begun(5, 0), [begun(60, who) for who in range(2)]
+    for who, several in enumerate(stopped):
+        assert all(one.stdout and one.stdout.readline() == "joined\n" for one in several)
+        several[who].send_signal(signal.SIGSTOP)
+    try:
+        for who, several in enumerate(stopped):
+            said, _ = several[1 - who].communicate(timeout=20)
+            assert several[1 - who].returncode == 1 and f"trueup: no sign of life of process {who}" in said, (
+                said
+            )
+        assert [one.communicate(timeout=20)[0] for one in slow] == ["joined\ndone\n"] * 2
+    finally:
+        for one in (*stopped[0], *stopped[1], *slow):
+            one.kill()
+            one.communicate()
 
 
 @pytest.mark.many

@@ -7,9 +7,12 @@ others compute. In one process every function here is its simplest case, and not
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 from trueup.errors import InputError, LostProcess, Stopped, TrueupError
@@ -18,8 +21,10 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(days=7)
 """How long the others wait for one that gathers feedback; one that ends is noticed at once."""
-ENDED = "trueup/ended"
-"""Under which a process that fails by itself says so to the others."""
+ENDED, ALIVE, OVER = "trueup/ended", "trueup/alive/", b"over"
+"""Under which a process that fails by itself says so to the others; and each that it lives, or needs to no longer."""
+BEAT, SILENT, LATE = 1.0, 25.0, 600.0
+"""Seconds after which each says so again; after which one that does not is given up; and one that never has."""
 
 _store: Any = None
 """What all processes can read and write; None where there is one, or they have not joined yet."""
@@ -69,6 +74,7 @@ def joined() -> Iterator[None]:
     from torch.distributed.rendezvous import rendezvous
 
     found, number, count = next(rendezvous("env://", timeout=PATIENCE))
+    rest = _watched(found)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -77,6 +83,8 @@ def joined() -> Iterator[None]:
     try:
         yield
         dist.barrier()
+        rest()
+        dist.barrier()  # from here on none asks the store
         dist.destroy_process_group()
     except (TrueupError, Stopped) as error:
         raise _ended(error) from error
@@ -85,7 +93,59 @@ def joined() -> Iterator[None]:
             raise
         raise _ended(LostProcess("another process ended, so that none can go on")) from error
     finally:
+        rest()
         _store = None
+
+
+def _watched(store: Any) -> Callable[[], None]:
+    """Say from now on that this process lives, and end it where the next one, around a ring, no longer does.
+
+    Threads do, so that one that computes, reads or waits for long is not given up, and one that was stopped is. They
+    count turns and no time: where all were stopped and go on, so does the run. Until what is returned is called.
+    """
+    own, over, turns, other = store.clone(), Event(), [0], (rank() + 1) % size()  # `store` may be waiting
+    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("GROUP_RANK") == "0"
+
+    def beat() -> None:
+        heard, silent, known = b"", 0, f"{ALIVE}{other}"
+        with suppress(RuntimeError):  # the store is gone
+            while not over.is_set():
+                turns[0] += 1
+                own.set(f"{ALIVE}{rank()}", f"{turns[0]} {platform.node()}, process id {os.getpid()}")
+                said = own.get(known) if own.check([known]) else b""
+                heard, silent = said, silent + 1 if said == heard != OVER else 0
+                if silent * BEAT > (SILENT if heard else LATE):
+                    where = heard.decode().partition(" ")[2]
+                    _give_up(f"process {other} ({where or 'not begun'})", silent, own.add(ENDED, 1) == 1)
+                over.wait(BEAT)
+            own.set(f"{ALIVE}{rank()}", OVER)
+
+    def look() -> None:
+        seen, silent = 0, 0
+        while not over.wait(BEAT):
+            seen, silent = turns[0], silent + 1 if turns[0] == seen else 0
+            if (
+                silent * BEAT > SILENT and not hosted
+            ):  # by this machine's torchrun, which Ctrl-Z may have stopped
+                _give_up("process 0", silent, other == 0)
+
+    def rest() -> None:
+        over.set()
+        threads[0].join(BEAT)
+
+    threads = [Thread(target=action, daemon=True) for action in (beat, look)]
+    for one in threads:
+        one.start()
+    return rest
+
+
+def _give_up(other: str, turns: int, speaks: bool) -> None:
+    """End this process, which may be waiting for another in vain."""
+    if speaks:
+        cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # which a bar has hidden
+        told = f"no sign of life of {other} for {turns * BEAT:.0f} seconds: it was stopped, or its machine is lost"
+        print(f"{cursor}trueup: {told}. All end; go on with --resume", file=sys.stderr, flush=True)
+    os._exit(LostProcess.exit_code)
 
 
 def gather(value: T) -> list[T]:
