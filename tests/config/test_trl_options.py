@@ -58,6 +58,7 @@ def translated(method: str = "dpo", **values: Any) -> Translated:
          {"average_over": "constant", "advantage_scale": "none", "clip_high": 0.3}),
         ("grpo", {"importance_sampling_level": "sequence", "scale_rewards": "batch", "beta": 0.1},
          {"sequence_ratio": True, "advantage_scale": "round", "kl_coef": 0.1}),
+        ("grpo", {"use_bias_correction_kl": False}, {"unbiased_kl": False}),
         ("dpo", {"load_in_4bit": "true", "bnb_4bit_quant_type": "fp4"}, {"quantize": "fp4"}),
         ("dpo", {"report_to": "none"}, {"trackers": []}),
         ("dpo", {"report_to": "all"}, {"trackers": ["tensorboard", "wandb", "trackio"]}),

@@ -205,12 +205,16 @@ def exact(log_prob: float) -> float:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_log1mexp_keeps_its_digits(dtype: torch.dtype) -> None:
-    """Down to a probability of e^-80 and up to within 1e-6 of 1, on both sides of where the formula changes."""
+    """And its slope; from a probability of e^-80 to within 1e-6 of 1, on both sides of where the formula changes."""
     given = -torch.logspace(math.log10(2 * NEAREST), math.log10(80), 400, dtype=torch.float64).to(dtype)
     given = torch.cat([given, torch.tensor([-0.693, -0.694, -NEAREST], dtype=dtype)])
     expected = torch.tensor([exact(value) for value in given.tolist()], dtype=torch.float64)
-    found = log1mexp(given).double()
-    torch.testing.assert_close(found, expected, rtol=4 * torch.finfo(dtype).eps, atol=0)
+    found = log1mexp(given.requires_grad_())
+    digits = dict(rtol=4 * torch.finfo(dtype).eps, atol=0.0)
+    torch.testing.assert_close(found.double(), expected, **digits)
+    (slope,) = torch.autograd.grad(0.013 * (given - found).sum(), given)  # of the log odds: 1 / (1 - p)
+    expected = torch.tensor([-0.013 / math.expm1(value) for value in given.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(slope.double(), expected, **digits)
 
 
 def test_log1mexp_goes_on_along_its_tangent() -> None:

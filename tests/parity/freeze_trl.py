@@ -34,6 +34,7 @@ import typer
 from datasets import Dataset
 from support.tiny_models import char_tokenizer, toy_network
 from support.tiny_reward_models import reward_network
+from trl.experimental import cpo, orpo
 
 FROZEN = Path(__file__).with_name("trl.json")
 BETA = 0.1
@@ -61,6 +62,16 @@ DPO_CASES: tuple[dict[str, Any], ...] = (
     {"loss_type": "apo_down"},
 )
 KTO_CASES: tuple[dict[str, Any], ...] = ({}, {"desirable_weight": 1.5, "undesirable_weight": 0.75})
+FREE_CASES: dict[str, tuple[dict[str, Any], ...]] = {
+    "CPO": (
+        {"loss_type": "sigmoid", "cpo_alpha": 0.0},
+        {"loss_type": "sigmoid", "cpo_alpha": 0.7},
+        {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": 0.5},
+        {"loss_type": "simpo", "cpo_alpha": 0.7, "simpo_gamma": 0.5},
+    ),
+    "ORPO": ({},),
+}
+"""Of the trainers without a reference."""
 LABELS = (True, False, False, True, False) + BATCH * (True,)
 """Of two batches: a mixed one, and one without undesirable responses."""
 METRICS = ("rewards/", "logps/", "kl")
@@ -249,6 +260,57 @@ def reward_case(
     }
 
 
+def free_case(trainer: Any, settings: dict[str, Any], start: int) -> tuple[Any, dict[str, Any]]:
+    """As `case`, of a trainer whose model has no reference and gives logits."""
+    inputs = trainer.data_collator([trainer.train_dataset[start + number] for number in range(BATCH)])
+    trainer.model.train().zero_grad()
+    loss = trainer.compute_loss(trainer.model, inputs)
+    loss.backward()
+    rows = [
+        {"prompt": ids[(real == 1) & (label == -100)].tolist(), "response": ids[label != -100].tolist()}
+        for side in ("chosen", "rejected")
+        for ids, real, label in zip(
+            *(inputs[f"{side}_{name}"] for name in ("input_ids", "attention_mask", "labels")), strict=True
+        )
+    ]
+    found = {
+        "settings": {"beta": BETA, **settings},
+        "loss": number_of(loss),
+        "parameters": of_parameters(trainer.model),
+        "metrics": {
+            name: values[-1]
+            for name, values in trainer._stored_metrics["train"].items()
+            if name.startswith(("rewards/", "logps/"))
+        },
+    }
+    return {"rows": rows}, found
+
+
+def free_batches(kind: str, folder: str) -> list[dict[str, Any]]:
+    """Two batches of a trainer without a reference, each with all its cases."""
+    trainer_class, config_class = {
+        "CPO": (cpo.CPOTrainer, cpo.CPOConfig),
+        "ORPO": (orpo.ORPOTrainer, orpo.ORPOConfig),
+    }[kind]
+    made: list[dict[str, Any]] = []
+    for seed, start in zip(SEEDS, (0, BATCH), strict=True):
+        found = [
+            free_case(
+                trainer_class(
+                    model=network(seed),
+                    args=config_class(**arguments(folder), **settings),
+                    train_dataset=pairs(),
+                    processing_class=char_tokenizer(),
+                ),
+                settings,
+                start,
+            )
+            for settings in FREE_CASES[kind]
+        ]
+        made.append({"policy_seed": seed, **found[0][0], "cases": [each for _, each in found]})
+    return made
+
+
 def batches(kind: str, all_settings: tuple[dict[str, Any], ...], folder: str) -> list[dict[str, Any]]:
     """Two batches under either order of the models, each with all its cases."""
     made = []
@@ -265,13 +327,22 @@ def batches(kind: str, all_settings: tuple[dict[str, Any], ...], folder: str) ->
     return made
 
 
-def freeze(path: Annotated[Path, typer.Argument()] = FROZEN) -> None:
-    """Write TRL's inputs and outputs to PATH, one case a line, so that one that changes is one line that changes."""
-    torch.set_num_threads(1)
+def written(made: dict[str, list[dict[str, Any]]], maker: str) -> str:
+    """The text of a frozen file: one case a line, so that one that changes is one line that changes."""
     versions = {
         "trl": trl.__version__, "transformers": transformers.__version__, "torch": torch.__version__.split("+")[0],
-        "made_by": "tests/parity/freeze_trl.py",
+        "made_by": f"tests/parity/{maker}",
     }  # fmt: skip
+    parts = [f'"versions": {json.dumps(versions)}']
+    for name, cases in made.items():
+        lines = ",\n".join(json.dumps(case, allow_nan=False) for case in cases)
+        parts.append(f'"{name}": [\n{lines}\n]')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def freeze(path: Annotated[Path, typer.Argument()] = FROZEN) -> None:
+    """Write TRL's inputs and outputs to PATH."""
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         made = {"DPO": batches("DPO", DPO_CASES, folder), "KTO": batches("KTO", KTO_CASES, folder)}
         made["Reward"] = [
@@ -280,11 +351,8 @@ def freeze(path: Annotated[Path, typer.Argument()] = FROZEN) -> None:
             for start in (0, BATCH)
             for settings, margins in REWARD_CASES
         ]
-    parts = [f'"versions": {json.dumps(versions)}']
-    for name, cases in made.items():
-        lines = ",\n".join(json.dumps(case, allow_nan=False) for case in cases)
-        parts.append(f'"{name}": [\n{lines}\n]')
-    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+        made |= {kind: free_batches(kind, folder) for kind in FREE_CASES}
+    path.write_text(written(made, "freeze_trl.py"), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 import torch
+from support import parity
 from support.objective_cases import counted
+from support.parity import CLOSE, causal, check_from_token_ids, reduced
 from support.small_runs import in_child
-from support.tiny_models import char_tokenizer, token_group, toy_network
+from support.tiny_models import token_group
 from torch import Tensor
 
 from trueup.batch.rows import Demonstrations, LogProbs, Pairs, Points
 from trueup.batch.stream import Batch, collate_batch
 from trueup.feedback.records import DemonstrationRelation, PairRelation, PointRelation
-from trueup.models.causal import CausalModel
 from trueup.objectives.bco import bco
 from trueup.objectives.dpo import dpo, robust_dpo
 from trueup.objectives.dpo_variants import apo_down, apo_zero, exo, f_dpo, ld_dpo, nca, sppo, wpo
@@ -34,8 +35,6 @@ from trueup.objectives.slic import slic
 
 FOLDER = Path(__file__).parent
 FROZEN = json.loads((FOLDER / "trl.json").read_text(encoding="utf-8"))
-CLOSE = dict(rel=1e-5, abs=1e-6)
-"""TRL computed in float32."""
 Rows = Sequence[dict[str, Any]]
 
 
@@ -92,9 +91,7 @@ def cases(trainer: str, without: str = "") -> list[Any]:
 
 
 def log_probs(rows: Rows, column: str) -> LogProbs:
-    tokens = [token for row in rows for token in row[column]]
-    lengths = [len(row[column]) for row in rows]
-    return LogProbs(torch.tensor(tokens, dtype=torch.float64), torch.tensor(lengths))
+    return parity.log_probs([row[column] for row in rows])
 
 
 def pairs_of(rows: Rows) -> Pairs:
@@ -106,10 +103,6 @@ def pairs_of(rows: Rows) -> Pairs:
 def points_of(batch: dict[str, Any]) -> Points:
     label_N = torch.tensor(batch["label"], dtype=torch.float64)
     return Points(label_N, torch.zeros_like(label_N, dtype=torch.bool))
-
-
-def reduced(loss: Loss) -> Tensor:
-    return loss.per_example.sum() / loss.weight.sum()
 
 
 def check_from_log_probs(loss: Loss, policy: LogProbs, case: dict[str, Any]) -> None:
@@ -251,45 +244,23 @@ def compare(found: Any, expected: Any, *, relative: float, absolute: float, wher
 
 
 @pytest.mark.slow
-def test_the_frozen_numbers_are_those_of_trl(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["trl", "grpo"])
+def test_the_frozen_numbers_are_those_of_trl(name: str, tmp_path: Path) -> None:
     """Freeze again in a process of its own, which has torch already, and compare every number."""
-    path, errors = tmp_path / "trl.json", tmp_path / "errors"
+    path, errors = tmp_path / "again.json", tmp_path / "errors"
+    frozen = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
     def body() -> None:
         warnings.resetwarnings()  # TRL's own
         os.environ["HF_HOME"] = str(tmp_path / "cache")
-        sys.argv = ["freeze_trl.py", str(path)]
-        runpy.run_path(str(FOLDER / "freeze_trl.py"), run_name="__main__")
+        sys.argv = [f"freeze_{name}.py", str(path)]
+        runpy.run_path(str(FOLDER / f"freeze_{name}.py"), run_name="__main__")
 
     assert in_child(body, errors) == 0, errors.read_text()
     again = json.loads(path.read_text(encoding="utf-8"))
-    assert again["versions"]["trl"] == FROZEN["versions"]["trl"]
-    for trainer in ("DPO", "KTO", "Reward"):
-        # A parameter's gradient is a sum of many terms that cancel.
-        compare(again[trainer], FROZEN[trainer], relative=1e-4, absolute=1e-5)
-
-
-def causal(seed: int) -> CausalModel:
-    return CausalModel(toy_network("llama", seed, vocab_size=len(char_tokenizer())))
-
-
-def check_from_token_ids(
-    model: CausalModel, batch: Batch[Any], loss: Callable[[LogProbs], Loss], case: Any
-) -> None:
-    """The step's loss, and of each parameter's gradient the length and the product with the parameter."""
-    step = reduced(loss(model.outputs(batch.stream, ("collision",))))
-    assert step.item() == pytest.approx(case["loss"], rel=3e-5)
-    step.backward()
-    found = {
-        name: [value.grad.norm().item(), (value.grad * value.detach()).sum().item()]
-        for name, value in model.network.named_parameters()
-        if value.grad is not None
-    }
-    assert found.keys() == case["parameters"].keys()
-    for name, (length, product) in case["parameters"].items():
-        size = dict(model.network.named_parameters())[name].norm().item()
-        assert found[name][0] == pytest.approx(length, rel=1e-4), name
-        assert found[name][1] == pytest.approx(product, abs=1e-4 * length * size), name
+    assert again.pop("versions")["trl"] == frozen.pop("versions")["trl"]
+    # A parameter's gradient is a sum of many terms that cancel.
+    compare(again, frozen, relative=1e-4, absolute=1e-5)
 
 
 @pytest.mark.parametrize(("batch", "case"), cases("DPO"))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from support.parity import CLOSE, reduced
 from support.tiny_models import token_group
 from support.tiny_reward_models import reward_network
-from torch import Tensor
 
 from trueup.batch.rows import GradedPairs, Pairs, Scores
 from trueup.batch.stream import Batch, collate_batch
@@ -19,14 +19,6 @@ from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.loss import Loss
 
 FROZEN = json.loads((Path(__file__).parent / "trl.json").read_text(encoding="utf-8"))
-CLOSE = dict(rel=1e-5, abs=1e-6)
-"""TRL computed in float32."""
-
-
-def reduced(loss: Loss) -> Tensor:
-    return loss.per_example.sum() / loss.weight.sum()
-
-
 every_case = pytest.mark.parametrize("case", FROZEN["Reward"])
 OURS = {"rewards/accuracies": "accuracy", "rewards/margins": "margin", "rewards/mean": "mean_reward"}
 

@@ -26,6 +26,7 @@ from trueup.methods import kinds
 def grpo(
     *,
     kl_coef: kinds.NonNegative = 0.04,
+    unbiased_kl: bool = False,
     clip: kinds.ClipRange = 0.2,
     clip_high: kinds.Positive | None = None,
     advantage_scale: kinds.AdvantageScale = "group",
@@ -40,6 +41,7 @@ def grpo(
 
     Args:
         kl_coef: Weight of the KL divergence from the reference, estimated token by token in the loss (k3).
+        unbiased_kl: Multiply that estimate by the ratio pi / pi_old, so that its gradient is that of the divergence.
         clip: How far a ratio pi / pi_old may fall below 1 before it earns nothing more.
         clip_high: The same above 1. Left out: that of clip.
         advantage_scale: Divide advantages by the standard deviation of the prompt's scores, of the round's, or not.
@@ -54,6 +56,7 @@ def grpo(
     loss = kinds.with_settings(
         objective.grpo,
         kl_coef=kl_coef,
+        unbiased_kl=unbiased_kl,
         clip=clip,
         clip_high=clip if clip_high is None else clip_high,
         sequence_ratio=sequence_ratio,

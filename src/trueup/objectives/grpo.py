@@ -19,6 +19,7 @@ def grpo(
     rollouts: Rollouts,
     *,
     kl_coef: float = 0.04,
+    unbiased_kl: bool = False,
     clip: float = 0.2,
     clip_high: float = 0.2,
     sequence_ratio: bool = False,
@@ -29,14 +30,16 @@ def grpo(
 
     k3 = pi_ref / pi - 1 - log(pi_ref / pi) of the token, an estimate of KL(pi || pi_ref) whose gradient is followed
     here; Eqs. 3 and 4. Variants: bounds that differ (DAPO, Yu et al., 2025, https://arxiv.org/abs/2503.14476), one
-    ratio for a response (GSPO, Zheng et al., 2025, https://arxiv.org/abs/2507.18071), and what the sum is divided by
-    (DAPO: tokens; Dr. GRPO, Liu et al., 2025, https://arxiv.org/abs/2503.20783: a constant).
+    ratio for a response (GSPO, Zheng et al., 2025, https://arxiv.org/abs/2507.18071), rho k3 in place of k3
+    (DeepSeek-V3.2, 2025, https://arxiv.org/abs/2512.02556), and what the sum is divided by (DAPO: tokens; Dr. GRPO,
+    Liu et al., 2025, https://arxiv.org/abs/2503.20783: a constant).
 
     Args:
         policy: N responses.
         reference: the same N responses under the reference; None where kl_coef is 0.
         rollouts: of every token, its log-probability when the round began and its response's advantage A.
         kl_coef: weight of the divergence.
+        unbiased_kl: weigh k3 by rho, so that its gradient is that of the divergence.
         clip: e, how far a ratio may fall below 1 before it earns nothing more.
         clip_high: e_high, the same above 1.
         sequence_ratio: take the geometric mean of a response's ratios for each of its tokens.
@@ -66,7 +69,7 @@ def grpo(
     if kl_coef:
         assert reference is not None
         away_S = (reference.token_S.to(dtype) - policy.token_S.to(dtype)).clamp(-LIMIT, LIMIT)
-        kl_S = away_S.expm1() - away_S
+        kl_S = (away_S.expm1() - away_S) * (ratio_S if unbiased_kl else 1.0)
         loss_S = policy_S + kl_coef * kl_S
         metrics["loss/kl"] = kl_S.detach()
     loss_N, weight_N = row_sums(loss_S, length_N), None

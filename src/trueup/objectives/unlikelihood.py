@@ -68,8 +68,7 @@ def log1mexp(log_prob: torch.Tensor) -> torch.Tensor:
     """
     near_one = log_prob.clamp(-math.log(2), -NEAREST)
     far_from_one = log_prob.clamp(max=-math.log(2))
-    beyond = log_prob - log_prob.clamp(max=-NEAREST)  # at the border both pass a gradient on: they cancel
     value = torch.where(
         log_prob > -math.log(2), torch.log(-torch.expm1(near_one)), torch.log1p(-torch.exp(far_from_one))
     )
-    return value - beyond / math.expm1(NEAREST)
+    return value - torch.relu(log_prob + NEAREST) / math.expm1(NEAREST)
