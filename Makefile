@@ -65,17 +65,18 @@ claims-quick: $(READY)  ## a small version of it, in some minutes, into runs/cla
 docs: $(READY)  ## build the site of docs/ into site/, which opens from disk, and check its links
 	$(BIN)/zensical build --clean --strict
 
-# An environment of its own for what is installed as users install it; `$(call installed,WHAT)` has WHAT and nothing else.
+# An environment of its own for what is installed as users install it; `$(call installed,WHAT,OPTIONS)` has WHAT and nothing else.
 TRY := build/environment
 installed = rm -rf $(TRY) && $(PYTHON) -m venv $(TRY) && \
 	$(TRY)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)" && \
-	$(TRY)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt "$(1)" && cd $(TRY)
+	$(TRY)/bin/pip install --quiet --disable-pip-version-check $(2) "$(1)" && cd $(TRY)
 
 release: $(READY)  ## build wheel and sdist, install each in an environment of its own and run the demo there
 	rm -rf dist && $(BIN)/python -m hatchling build
-	for built in dist/*; do ( $(call installed,$$built) && bin/trueup demo ) || exit 1; done
+	for built in dist/*; do ( $(call installed,$$built,-c constraints.txt) && bin/trueup demo ) || exit 1; done
 
-EXTRAS ?= data labelling quantize tensorboard trackio wandb
+# Without the versions of constraints.txt, which are those of tests. vllm brings several GB and is left out: EXTRAS=vllm.
+EXTRAS ?= data gpu judge labelling quantize ray report tensorboard trackio wandb
 extras: $(READY)  ## install each extra alone, and run a command that needs it
 	rm -rf dist && $(BIN)/python -m hatchling build -t wheel
 	for extra in $(EXTRAS); do \

@@ -118,7 +118,6 @@ def of_start(tiny_model: Path) -> None:
     thumbs = [f"say {n}:, {n},{'up' if n % 2 else 'down'}" for n in range(40)]
     Path("feedback.csv").write_text("\n".join(["question,answer,thumb", *thumbs]) + "\n")
     write_prompts(Path.cwd()).rename("held_out.jsonl")
-    Path("judge.py").write_text("def score(prompt, response):\n    return -len(response)\n")
 
 
 def after_gathering(said: str) -> None:
@@ -184,7 +183,7 @@ PAGES = {
     "docs/before_a_run.md": Page(2, of_before, {"plan": ("--measure", "1")}),
     "docs/export.md": Page(3, of_export, {"export": ("--step", "9")}),
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),
-    "docs/start.md": Page(4, of_start, {"train": ("--steps", "2"), **SHORT}),
+    "docs/start.md": Page(6, of_start, {"train": ("--steps", "2"), **SHORT}),
     "docs/world.md": Page(1),
     "docs/methods/ca.md": Page(2, after=after_condition),
 }

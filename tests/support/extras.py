@@ -3,6 +3,7 @@
 python extras.py labelling
 """
 
+import importlib
 import os
 import re
 import signal
@@ -12,12 +13,19 @@ import tempfile
 from pathlib import Path
 
 TRAIN = "train sft --model world --data world:demonstrations?count=8 --batch-size 4 --steps 2 --output run"
+RECIPE = Path(__file__).parents[2] / "examples/ray_annotate.py"
+SCORED = "annotate candidates.jsonl --output judged.jsonl --annotator"
 COMMANDS = {
     "data": "inspect rows.parquet",
+    "gpu": f"{TRAIN} --precision bf16",
+    "judge": f"{SCORED} rewards.py:brevity",
     "labelling": "label candidates.jsonl --output people.jsonl",
     "quantize": f"{TRAIN} --lora.rank 4 --quantize nf4",
+    "ray": "candidates judged --annotator rewards.py:brevity",
+    "report": TRAIN,
     "tensorboard": f"{TRAIN} --report_to tensorboard",
     "trackio": f"{TRAIN} --report_to trackio",
+    "vllm": TRAIN,
     "wandb": f"{TRAIN} --report_to wandb",
 }
 
@@ -28,13 +36,22 @@ def main(extra: str) -> None:
         (folder / "candidates.jsonl").write_text(
             '{"prompt": "2 + 2 =", "responses": [{"content": "4"}, {"content": "5"}]}\n'
         )
+        (folder / "rewards.py").write_text("def brevity(prompt, response):\n    return -len(response)\n")
         if extra == "data":
             from pyarrow import csv, parquet
 
             (folder / "rows.csv").write_text("prompt,chosen,rejected\nName a fruit., A pear., No.\n")
             parquet.write_table(csv.read_csv(folder / "rows.csv"), folder / "rows.parquet")
+        if extra == "ray":
+            from pyarrow import json, parquet
+
+            (folder / "candidates").mkdir()
+            parquet.write_table(json.read_json(folder / "candidates.jsonl"), folder / "candidates/0.parquet")
+        if extra == "vllm":
+            importlib.import_module("vllm")
         environment = {**os.environ, "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-m", "trueup", *COMMANDS[extra].split()]
+        program = [str(RECIPE)] if extra == "ray" else ["-m", "trueup"]
+        command = [sys.executable, *program, *COMMANDS[extra].split()]
         process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         said = ""
@@ -42,9 +59,9 @@ def main(extra: str) -> None:
             said += line
             if extra == "labelling" and re.search(r"http://127\.0\.0\.1:\d+/", line):
                 process.send_signal(signal.SIGINT)
-        if process.wait() or "is left out" in said:
+        if process.wait() or re.search("is left out|not written", said):
             raise SystemExit(f"{extra}: exit code {process.returncode}\n{said}")
-        print(f"{extra}: trueup {COMMANDS[extra]}")
+        print(f"{extra}: {' '.join(command[1:])}")
 
 
 if __name__ == "__main__":
