@@ -13,6 +13,7 @@ from trueup.settings.schema import Setting, settings_in
 START = """\
 # Settings
 
+Every setting of every command, with its type, its default and what it does.
 Made by `python docs/settings_page.py > docs/settings.md`; a test checks that it is current.
 
 A setting has one name everywhere: in YAML (nested or dotted), on the command line and in Python.

@@ -128,7 +128,8 @@ second and 50 % of the peak for 8B on UltraFeedback-like lengths, 260 and 40 % f
 
 TEXT = """# Speed
 
-Seconds and memory of a step beside other ways to compute it, with the goals and by how much they are missed. Written by
+Seconds and memory of a step beside other ways to compute it, with the goals and by how much they are missed;
+on CPUs, nothing of it on a GPU. Written by
 `python docs/speed_page.py > docs/speed.md` from the result files.
 
 ## Beside TRL 1.16's DPOTrainer

@@ -36,7 +36,9 @@ PARTS = {
 PAGE = """\
 # What is tried against a run
 
-Made by `python benchmarks/campaign/run.py --page > docs/reliability.md` from what `make campaign` counted; a test
+What was done to runs at random, how often, and what came of it.
+Made by `python benchmarks/campaign/run.py --page > docs/reliability.md`
+from what `make campaign` counted; a test
 checks that it is current. `make test` tries the same kinds of faults in fewer places.
 
 | part | seed | seconds | cases | of different | ended | failed |

@@ -39,6 +39,28 @@ def page(name: str) -> str:
     return (PAGES / f"{name}.md").read_text()
 
 
+@pytest.mark.parametrize(
+    "path", [*PAGES.parent.glob("*.md"), *PAGES.parent.glob("claims/*.md")], ids=lambda path: path.stem
+)
+def test_a_page_begins_with_what_it_is_for(path: Path) -> None:
+    title, first = path.read_text().split("\n\n")[:2]
+    assert re.fullmatch(r"# [^\n]+", title)
+    assert re.match(r"`?[A-Za-z]", first) and re.search(r"[.:]$", first), first
+
+
+def test_what_pages_call_beside_trueup_is_there() -> None:
+    """Targets of the Makefile, and programs of the repository."""
+    root = PAGES.parents[1]
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *PAGES.parent.rglob("*.md")]
+    text = "\n".join(path.read_text() for path in pages)
+    targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))
+    called = set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.MULTILINE))
+    assert {"demo", "test", "docs", "claims"} <= called <= targets
+    programs = set(re.findall(r"\bpython ((?:benchmarks|docs|examples|tests)/\S+\.py)", text))
+    assert len(programs) > 10
+    assert [name for name in programs if not (root / name).is_file()] == []
+
+
 def test_every_page_is_of_a_method() -> None:
     assert {path.stem for path in PAGES.glob("*.md")} == set(METHODS)
 
