@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from trueup.errors import Stopped
-from trueup.parallel.processes import gather, size
+from trueup.parallel.processes import gather, shared, size
 
 _signal: str | None = None
 
@@ -26,7 +26,7 @@ def check_together() -> None:
     if size() == 1:
         check()
     elif any(stops := gather(_signal)):
-        raise Stopped(next(filter(None, stops)))
+        raise shared(Stopped(next(filter(None, stops))))
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

@@ -234,9 +234,10 @@ def test_stopped_and_killed_a_run_goes_on_to_the_bit(
     os.kill(process.pid if asked is None else worker(process, asked), stopped)
     said = said_by(process)
     assert said.count(f"stopped by {stopped.name}; go on with") == 1, said
-    assert state(run)[0] == "stopped"
+    stands, step = state(run)
+    assert stands == "stopped" and (run / f"checkpoints/step-{step:08d}/manifest.json").exists()
     process = launch(2, str(tmp_path / "impatient.py"), *resume[2:])
-    after_steps(run, state(run)[1] + 3)
+    after_steps(run, step + 3)
     lost, other = worker(process, killed), worker(process, 1 - killed)
     os.kill(lost, how)
     if how == signal.SIGSTOP:

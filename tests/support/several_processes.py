@@ -5,17 +5,21 @@ python -m torch.distributed.run --nproc-per-node 2 several_processes.py runs.jso
 
 import json
 import os
+import pkgutil
 import resource
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 SECONDS = 120
+WRITER = "torch.distributed.checkpoint.HuggingFaceStorageWriter"
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -43,7 +47,8 @@ def run_all(
     """Do one run after the other in the same processes; what they said, and how each run ended in each process.
 
     Args:
-        runs: method (or "resume") and settings of each, and perhaps one of `FAULTS` with the process that has it.
+        runs: method ("resume" after a bit was turned, or "go on") and settings of each, and perhaps one of `FAULTS`
+            with the process that has it.
         ends: whether the processes end well.
     """
     file = folder / f"runs{count}.json"
@@ -126,6 +131,48 @@ def impatient() -> Any:
     return mock.patch.object(server, "PATIENCE", 1.0)
 
 
+MOMENTS = {
+    "shards begin": ("trueup.parallel.sharding.write", False),
+    "shards are planned": (f"{WRITER}.write_data", False),
+    "shards are written": (f"{WRITER}.write_data", True),
+    "hashes are taken": ("trueup.training.checkpoint.file_hash", False),
+    "there is no manifest": ("trueup.training.checkpoint._describe", False),
+    "there is a manifest": ("trueup.training.checkpoint._describe", True),
+    "it is renamed": ("trueup.files.os.rename", False),
+    "it was renamed": ("trueup.files.os.rename", True),
+    "others are removed": ("trueup.training.checkpoint.shutil.rmtree", False),
+    "others were removed": ("trueup.training.checkpoint.shutil.rmtree", True),
+}
+"""Of a checkpoint: before or after what is called."""
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def at_checkpoint(moment: str, number: signal.Signals, target: int) -> Iterator[None]:
+    """Send a signal to one of the processes when this one comes to a moment of its third checkpoint."""
+    from trueup.training import checkpoint
+
+    name, after = MOMENTS[moment]
+    save, plain, saved, sent = checkpoint.save, pkgutil.resolve_name(name), list[int](), list[int]()
+
+    def counted(*arguments: Any, **more: Any) -> Path:
+        saved.append(1)
+        return save(*arguments, **more)
+
+    def called(*arguments: Any, **more: Any) -> Any:
+        made = plain(*arguments, **more) if after else None
+        old = not name.endswith("rmtree") or arguments[0].name == checkpoint.name_of(2)
+        if len(saved) == 3 and old and not sent:
+            sent.append(1)
+            os.kill(numbers[target], number)
+        return made if after else plain(*arguments, **more)
+
+    with mock.patch.object(checkpoint, "save", counted), mock.patch(name, called):
+        yield
+
+
+numbers: list[int] = []
+"""By which the system knows each process."""
 FAULTS: dict[str, Callable[[], Any]] = {
     "not a number": not_a_number,
     "full disk": full_disk,
@@ -133,6 +180,12 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "no memory": lambda: in_passes(no_memory),
     "mean of gradients": mean_of_gradients,
     "impatient": impatient,
+    **{
+        f"{number.name} to {target} when {moment}": partial(at_checkpoint, moment, number, target)
+        for moment in MOMENTS
+        for number in SIGNALS
+        for target in range(2)
+    },
 }
 
 
@@ -146,8 +199,9 @@ def one_run(method: str, settings: Mapping[str, Any], fault: str, number: int | 
     begun, ended = time.monotonic(), {}
     with FAULTS[fault]() if number in (None, processes.rank()) else mock.MagicMock():
         try:
-            if method == "resume":
-                damage(Path(settings["output"]))
+            if method in ("resume", "go on"):
+                if method == "resume":
+                    damage(Path(settings["output"]))
                 api.resume(settings["output"], quiet=True)
             else:
                 api.run(resolve(method, overrides=dict(settings)), quiet=True)
@@ -177,11 +231,12 @@ def damage(run: Path) -> None:
 
 def main(file: Path) -> None:
     from trueup.errors import TrueupError
-    from trueup.parallel.processes import joined, rank, size
+    from trueup.parallel.processes import gather, joined, rank, size
 
     with file.with_name(f"ended{size()}-{rank()}.jsonl").open("w") as told:
         try:
             with joined():
+                numbers.extend(gather(os.getpid()))
                 for method, settings, *fault in json.loads(file.read_text()):
                     name, number = fault or ("slow", -1)
                     print(json.dumps(one_run(method, settings, name, number)), file=told, flush=True)

@@ -7,7 +7,6 @@ others compute. In one process every function here is its simplest case, and not
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -103,6 +102,8 @@ def _watched(store: Any) -> Callable[[], None]:
     Threads do, so that one that computes, reads or waits for long is not given up, and one that was stopped is. They
     count turns and no time: where all were stopped and go on, so does the run. Until what is returned is called.
     """
+    import platform
+
     own, over, turns, other = store.clone(), Event(), [0], (rank() + 1) % size()  # `store` may be waiting
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("GROUP_RANK") == "0"
 
@@ -175,9 +176,7 @@ def alike(action: Callable[[], T]) -> T:
         failed = _kind(error), str(error)
     for number, other in enumerate(gather(failed)):
         if other is not None:
-            shared = _said_by(*other, number)
-            shared.__dict__ |= {"shown_elsewhere": not owns(), "shared": True}
-            raise shared
+            raise shared(_said_by(*other, number))
     return made
 
 
@@ -189,6 +188,12 @@ def together(action: Callable[[], T]) -> list[T]:
 def owned(action: Callable[[], T]) -> T:
     """What the first process makes, which alone does it; all have it, or raise its error."""
     return together(action if owns() else lambda: None)[0]  # type: ignore[return-value]  # of the first
+
+
+def shared(error: Exception) -> Exception:
+    """The error that every process raises here, and the first one shows."""
+    error.__dict__ |= {"shown_elsewhere": not owns(), "shared": True}
+    return error
 
 
 def agreed(error: Exception) -> bool:

@@ -1,0 +1,75 @@
+"""A process of two is killed, or asked to stop, in the middle of a checkpoint: the run goes on to the same bits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import support
+from support.several_processes import MOMENTS, SECONDS, launch, run_all
+from support.small_runs import settings, write_feedback
+from support.tiny_models import save_tiny_model
+
+KILLED = [
+    ("shards are planned", 0, 1),
+    ("shards are written", 1, 1),
+    ("shards are written", 1, 0),
+    ("hashes are taken", 1, 1),
+    ("there is no manifest", 0, 1),
+    ("there is a manifest", 0, 0),
+    ("it is renamed", 0, 0),
+    ("it is renamed", 0, 1),
+    ("it was renamed", 0, 0),
+    ("others are removed", 0, 1),
+]
+"""When, which process comes to it, and which is killed."""
+
+
+def of(folder: Path, name: str) -> dict[str, Any]:
+    """Settings of a run of ten steps with five checkpoints, each of policy, reference and optimizer in shards."""
+    more = {"reference.every": 2, "reference.alpha": 0.5, "save_every": 2, "steps": 10, "batch_size": 4}
+    made = settings("tr-dpo", folder / "tiny", write_feedback(folder), folder / name, **more)
+    return {key: value for key, value in made.items() if key != "epochs"}
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model/model.safetensors").read_bytes()
+
+
+@pytest.mark.many
+def test_killed(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "tiny")
+    program, runs = str(Path(support.__file__ or "").parent / "several_processes.py"), []
+    for place, (moment, actor, target) in enumerate(KILLED):
+        runs.append(of(tmp_path, f"run {place}"))
+        (tmp_path / "killed.json").write_text(
+            json.dumps([("tr-dpo", runs[-1], f"SIGKILL to {target} when {moment}", actor)])
+        )
+        process = launch(2, program, str(tmp_path / "killed.json"))
+        said, _ = process.communicate(timeout=SECONDS)
+        assert process.returncode != 0, (moment, said)
+        whole = sorted(one.name for one in Path(runs[-1]["output"], "checkpoints").glob("step-*"))
+        renamed = moment in ("it was renamed", "others are removed", *["it is renamed"] * target)
+        assert whole[-1] == f"step-{6 if renamed else 4:08d}", (moment, whole, said)
+    run_all(tmp_path, 2, [("tr-dpo", of(tmp_path, "plain")), *(("go on", one) for one in runs)])
+    for one, killed in zip(runs, KILLED, strict=True):
+        assert weights(Path(one["output"])) == weights(tmp_path / "plain"), killed
+
+
+@pytest.mark.many
+def test_asked_to_stop(tmp_path: Path) -> None:
+    """By either signal, either process, at every moment: all stop before the next step, with a checkpoint."""
+    save_tiny_model(tmp_path / "tiny")
+    runs: list[tuple[Any, ...]] = [("tr-dpo", of(tmp_path, "plain"))]
+    for place, moment in enumerate(MOMENTS):
+        for target in range(2):
+            one, name = of(tmp_path, f"{moment} {target}"), ("SIGTERM", "SIGINT")[(place + target) % 2]
+            runs += [("tr-dpo", one, f"{name} to {target} when {moment}", 0), ("go on", one)]
+    _, told = run_all(tmp_path, 2, runs)
+    for (how, one, *_), ended in zip(runs[1:], told[1:], strict=True):
+        run = Path(one["output"])
+        if how == "go on":
+            assert all(each.keys() == {"seconds"} for each in ended), (run, ended)
+            assert weights(run) == weights(tmp_path / "plain"), run
+        else:
+            assert [each["error"] for each in ended] == ["Stopped"] * 2, (run, ended)
