@@ -180,6 +180,19 @@ def test_bfloat16_log_probs_give_a_float32_loss(case: Case) -> None:
 
 
 @every_objective
+def test_float32_keeps_the_digits_of_loss_and_gradient(case: Case) -> None:
+    """In a mean whose factor is no power of two: terms that are to cancel in a gradient do not."""
+    narrow = [random_rows(case.groups, seed, torch.float32) for seed in (18, 19)]
+    wide = [[[row.detach().double().requires_grad_() for row in group] for group in side] for side in narrow]
+    results = []
+    for rows, reference in (narrow, wide):
+        total = 0.013 * case.loss(rows, reference, case.groups).per_example.sum()
+        grads = torch.autograd.grad(total, tokens(rows), materialize_grads=True)
+        results.append(torch.cat([total[None], *grads]).double())
+    torch.testing.assert_close(results[0], results[1], rtol=2e-5, atol=2e-7)
+
+
+@every_objective
 def test_each_example_names_a_row_its_loss_depends_on(case: Case) -> None:
     rows, reference = random_rows(case.groups, 14), random_rows(case.groups, 15)
     loss = case.loss(rows, reference, case.groups)
