@@ -91,6 +91,7 @@ class TestPrecedence:
         ("dpo", "\nbeta: -1\n", {}, r"run.yaml:2: beta must be greater than 0; got -1$"),
         ("dpo", None, {"lerning_rate": 1}, r"is not a setting of method dpo or of a run; did you mean"),
         ("dpo", None, {"lr": 1}, r"; did you mean learning_rate\?$"),
+        ("dpo", None, {"reward.of": "world:gold"}, r"; did you mean annotator\.of\?$"),
         ("dpo", "a: 1\nseeed: 2\n", {"bta": 1}, r"run.yaml:1: a is not .*run.yaml:2: seeed .* mean seed\?;"),
         ("sft", None, {"reference.alpha": 1}, r"^reference.alpha is refused: method sft needs no"),
         ("rrhf", "reference: {kind: frozen}", {}, r"run.yaml:1: reference.kind is refused: method rrhf"),

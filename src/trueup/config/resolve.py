@@ -175,9 +175,8 @@ def unknown(name: str, info: MethodInfo) -> str:
     if name.partition(".")[0] == "reference" and "reference" not in info.settings.model_fields:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
     known = [setting.path for setting in (*schema.settings_in(info.settings), *run_settings())]
-    close = SHORT_NAMES.get(name)
-    named_so = [*known, *names_of_trl(info)]
-    hint = f"; did you mean {close}?" if close in known else did_you_mean(name, named_so)
+    close = SHORT_NAMES.get(name) or name.replace("reward.", "annotator.", 1)  # `reward` is short for it
+    hint = f"; did you mean {close}?" if close in known else did_you_mean(name, [*known, *names_of_trl(info)])
     return f"{named(name)} is not a setting of method {info.name} or of a run{hint}"
 
 
