@@ -124,10 +124,8 @@ class Policy:
 
 def write_feedback(folder: Path, start: Policy, seed: int = 1) -> dict[str, Path]:
     """Write one canonical JSONL file for each kind of feedback: the start model's answers, judged, and an expert's.
-
     `rankings` scores four answers of the model to each prompt, `points` gives each of four a thumb,
-    `demonstrations` are the expert's.
-    """
+    `demonstrations` are the expert's."""
     with start.model.plain() as network:
         writer = written_by(
             network,
@@ -166,12 +164,8 @@ class MethodRow:
 def run(
     output: str | Path | None = None, names: Sequence[str] = tuple(PLAN), *, quiet: bool = False
 ) -> list[MethodRow]:
-    """Run the demo and print its table.
-
-    Args:
-        output: folder that must not exist; None takes runs/demo, or the first of runs/demo-2, ... that is free.
-        names: which rows of the table to make; SFT must come first.
-    """
+    """Run the demo and print its table, the rows of `names`, of which SFT must come first.
+    `output` must not exist; None takes runs/demo, or the first of runs/demo-2, ... that is free."""
     began = time.monotonic()
     numbered = (Path(f"runs/demo-{number}") for number in itertools.count(2))
     free = (one for one in itertools.chain([Path("runs/demo")], numbered) if not one.exists())

@@ -6,6 +6,8 @@ line prints the message alone; a traceback is left for defects of trueup itself.
 
 import re
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class TrueupError(Exception):
@@ -42,6 +44,15 @@ class AnnotatorError(TrueupError):
 
 class LostProcess(TrueupError):
     """Another of several processes ended without a word of why."""
+
+
+@contextmanager
+def naming(where: object) -> Iterator[None]:
+    """Around what an InputError may come of: its message begins with where that was, if that is known."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}" if where else str(error)) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

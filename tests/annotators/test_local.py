@@ -14,12 +14,7 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from trueup.annotators.judge import Question, Unreadable, Verdict
-from trueup.annotators.local import (
-    NOT_FINITE,
-    LocalJudge,
-    answer_tokens,
-    load_local_annotator,
-)
+from trueup.annotators.local import NOT_FINITE, LocalJudge, answer_tokens, load_local_annotator
 from trueup.annotators.template import pose
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
@@ -43,13 +38,13 @@ def example(prompt: str, *responses: str) -> Example:
     return Example(Prompt(prompt), tuple(map(Response, responses)))
 
 
-def judge(network: Any, tokenizer: Any, longest: int = 512, **options: Any) -> LocalJudge:
+def judge(network: Any, tokenizer: Any, longest: int = 512) -> LocalJudge:
     encoder = Encoder(tokenizer, end_ids=(EOS,), limits=Limits(longest))
-    return LocalJudge(CausalModel(network), encoder, name="toy", **options)
+    return LocalJudge(CausalModel(network), encoder, name="toy")
 
 
-def random_judge(tokenizer: Any, longest: int = 512, seed: int = 0, **options: Any) -> LocalJudge:
-    return judge(toy_network(seed=seed, vocab_size=len(tokenizer)), tokenizer, longest, **options)
+def random_judge(tokenizer: Any, longest: int = 512, seed: int = 0) -> LocalJudge:
+    return judge(toy_network(seed=seed, vocab_size=len(tokenizer)), tokenizer, longest)
 
 
 def plain_first(network: Any, ids: list[int], first: list[int], second: list[int]) -> tuple[float, float]:
@@ -188,7 +183,8 @@ def test_batches_change_nothing_but_the_last_bits(monkeypatch: pytest.MonkeyPatc
     whole = random_judge(char_tokenizer()).ask(questions).verdicts
     asked: list[None] = []
     monkeypatch.setattr("trueup.stop.check", lambda: asked.append(None))
-    small = random_judge(char_tokenizer(), batch_tokens=30).ask(questions).verdicts
+    monkeypatch.setattr("trueup.annotators.local.JUDGE_TOKENS", 30)
+    small = random_judge(char_tokenizer()).ask(questions).verdicts
     assert len(asked) > 5
     for one, other in zip(whole, small, strict=True):
         assert isinstance(one, Verdict) and isinstance(other, Verdict)

@@ -149,7 +149,7 @@ def test_a_conversation_and_its_template(folder: Path, tmp_path: Path) -> None:
     assert scores(reward(folder), [talk])[0] == pytest.approx(expected, abs=1e-4)
     bare = save_reward(tmp_path / "bare", tokenizer=char_tokenizer())
     with pytest.raises(
-        InputError, match=rf"^a.jsonl:1: .* reward:{bare} has no chat template\. .*chat_template.jinja"
+        InputError, match=rf"^a.jsonl:1: reward:{bare}: .* has no chat template\. .*chat_template.jinja"
     ):
         reward(bare).annotate([talk])
 

@@ -11,6 +11,7 @@ import pytest
 from support.virtual_time import VirtualTime
 
 from trueup.endpoints.client import Endpoint
+from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError
 
 A, B, C = (f"http://{host}.example/v1" for host in "abc")
@@ -62,7 +63,7 @@ class Servers:
 
     def ask(self, addresses: tuple[str, ...] = (A, B), count: int = 40, **changes: Any) -> list[int]:
         endpoint = Endpoint(
-            addresses, **{**dict(key=None, timeout=60.0, deadline=600.0, concurrency=4), **changes},
+            addresses, **{**dict(key=Key(""), timeout=60.0, deadline=600.0, concurrency=4), **changes},
             transport=httpx2.MockTransport(self), clock=self.time.clock,
         )  # fmt: skip
         bodies = [{"number": number} for number in range(count)]
@@ -95,7 +96,7 @@ def test_one_that_fails_is_left_out_and_nothing_is_lost(
 def test_one_that_comes_back_is_asked_again(servers: Servers) -> None:
     servers.fails["b"] = (0, refused)
     endpoint = Endpoint(
-        (A, B), key=None, timeout=60, deadline=600, concurrency=4,
+        (A, B), key=Key(""), timeout=60, deadline=600, concurrency=4,
         transport=httpx2.MockTransport(servers), clock=servers.time.clock,
     )  # fmt: skip
     list(endpoint.each("/x", [{"number": number} for number in range(8)]))

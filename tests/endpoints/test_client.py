@@ -49,7 +49,7 @@ def good() -> httpx2.Response:
 def endpoint(
     script: Callable[[httpx2.Request], httpx2.Response], time: VirtualTime, **changes: Any
 ) -> Endpoint:
-    settings: dict[str, Any] = dict(key=None, timeout=60.0, deadline=600.0, concurrency=4)
+    settings: dict[str, Any] = dict(key=Key(""), timeout=60.0, deadline=600.0, concurrency=4)
     return Endpoint(
         URL, **{**settings, **changes}, transport=httpx2.MockTransport(script), clock=time.clock,
         jitter=random.Random(1),
@@ -226,7 +226,7 @@ def test_what_is_never_json_is_not_the_api() -> None:
 
 
 LASTING = {
-    "401": (json(401, {"error": {"message": "Bad key"}}), "401: Bad key; no key was sent; give one"),
+    "401": (json(401, {"error": {"message": "Bad key"}}), "401: Bad key; no key was sent; put one"),
     "403": (json(403, {"detail": "no"}), "403: no; no key was sent"),
     "402": (json(402, {"error": "pay"}), "402: pay; the account's quota is used up"),
     "404": (json(404, {"detail": "Not Found"}), "404: Not Found; check base_url, which usually ends in /v1"),
@@ -267,7 +267,7 @@ def test_what_lasts_stops_at_the_first_answer(fault: str) -> None:
 def test_a_secret_in_the_text_of_a_transport_error_is_hidden(
     kind: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    for secret, key in (("canary-5b1f", Key("canary-5b1f")), ("http://user:canary@proxy:80", None)):
+    for secret, key in (("canary-5b1f", Key("canary-5b1f")), ("http://user:canary@proxy:80", Key(""))):
         message = failure(Script(kind(f"illegal value {secret!r}")), key=key, deadline=5.0)
         said = f"{message}\n{caplog.text}"
         assert "canary" not in said
@@ -327,4 +327,4 @@ def test_an_order_needs_no_answer_and_is_not_given_twice_to_a_server_that_broke(
 
 
 def test_a_slash_at_the_end_changes_nothing() -> None:
-    assert Endpoint(URL + "/", key=None, timeout=1, deadline=1, concurrency=1).base_url == URL
+    assert Endpoint(URL + "/", key=Key(""), timeout=1, deadline=1, concurrency=1).base_url == URL

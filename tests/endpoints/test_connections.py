@@ -19,7 +19,7 @@ from trueup.errors import AnnotatorError, Stopped
 
 
 def connected(server: FaultyServer, **changes: Any) -> Endpoint:
-    settings: dict[str, Any] = dict(key=None, timeout=20.0, deadline=20.0, concurrency=4)
+    settings: dict[str, Any] = dict(key=Key(""), timeout=20.0, deadline=20.0, concurrency=4)
     return Endpoint(server.url, **{**settings, **changes})
 
 

@@ -96,9 +96,7 @@ def test_every_condition_is_asked_with_the_same_seed(loaded: Loaded) -> None:
     assert again == found
 
 
-def test_prompts_that_leave_no_room_for_an_answer_are_left_out_under_every_condition(
-    tmp_path: Path,
-) -> None:
+def test_prompts_that_leave_no_room_for_an_answer_are_left_out_under_every_condition(tmp_path: Path) -> None:
     """16 positions, 4 of them for the answer: <bos>, the prompt and ` [2.0]` or ` [10.0]` have 12."""
     small = load(str(save_tiny_model(tmp_path, max_position_embeddings=16)), device=torch.device("cpu"))
     prompts = [Prompt("x" * count) for count in (3, 4, 5, 6)]

@@ -154,10 +154,7 @@ def test_the_intervals_hold_for_prompts_and_not_for_comparisons() -> None:
             [(0, 1, 1.0), (1, 0, 1.0), (2, 3, 1.0), (3, 2, 1.0)],
             "C, D never won against, nor tied with, A, directly or through others",
         ),
-        (
-            [(0, 1, 1.0), (1, 0, 1.0), (2, 1, 0.0), (3, 2, 0.5)],
-            "C, D never won against, nor tied with, A",
-        ),
+        ([(0, 1, 1.0), (1, 0, 1.0), (2, 1, 0.0), (3, 2, 0.5)], "C, D never won against, nor tied with, A"),
         ([(0, 1, 0.5), (1, 2, 0.5), (2, 3, 0.5), (3, 0, 0.5)], "decided without fail"),
     ],
     ids=["apart", "never won", "ties alone"],

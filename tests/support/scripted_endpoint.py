@@ -1,6 +1,7 @@
 """An endpoint that answers by a function, and a judge that asks it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from trueup.annotators.asker import FORM_FIELDS, Asker
@@ -18,6 +19,8 @@ Reply = dict[str, Any] | Refused
 class Answering:
     """Stands in for `Endpoint.each`: answers by a function, in turns that are not those of the questions."""
 
+    key = SimpleNamespace(redact=lambda text: text.replace("secret", "***"))
+
     def __init__(self, answer: Callable[[Mapping[str, Any]], Reply]) -> None:
         self.answer = answer
         self.asked: list[Mapping[str, Any]] = []
@@ -30,9 +33,6 @@ class Answering:
         for number in reversed(range(len(bodies))):
             self.asked.append(bodies[number])
             yield number, self.answer(bodies[number])
-
-    def redact(self, text: str) -> str:
-        return text.replace("secret", "***")
 
     @property
     def texts(self) -> list[str]:

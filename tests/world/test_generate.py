@@ -190,9 +190,7 @@ def trained() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     return train_world_model(steps=100)
 
 
-def test_a_models_samples_become_feedback(
-    trained: tuple[LlamaForCausalLM, PreTrainedTokenizerFast],
-) -> None:
+def test_a_models_samples_become_feedback(trained: tuple[LlamaForCausalLM, PreTrainedTokenizerFast]) -> None:
     model, tokenizer = trained
     writer = written_by(model, tokenizer, PROMPTS, 4, generator=torch.Generator().manual_seed(0))
     made = examples("rankings", count=40, seed=2, writer=writer)

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
 from trueup import python_objects
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import AnnotatorError, InputError, naming
 from trueup.feedback import containers, records, turns
 from trueup.settings import annotator_kinds, annotator_settings
 from trueup.words import did_you_mean, one_line, printable, shortened
@@ -41,21 +41,17 @@ class Annotated:
 
     @property
     def kept(self) -> tuple[records.Example, ...]:
-        """The examples that were judged."""
         return tuple(one for one in self.examples if isinstance(one, records.Example))
 
     @property
     def dropped(self) -> tuple[records.Discarded, ...]:
-        """Those that were not, and why."""
         return tuple(one for one in self.examples if isinstance(one, records.Discarded))
 
 
 class Annotator(Protocol):
     """Judges responses, by scores (higher is better, on one scale for all prompts) or by comparisons.
-
     A judgement depends on prompt and responses alone, never on what was judged before, so that a run that is
-    resumed is judged as one that was not interrupted.
-    """
+    resumed is judged as one that was not interrupted."""
 
     @property
     def name(self) -> str:
@@ -67,12 +63,8 @@ class Annotator(Protocol):
 
     def annotate(self, examples: Sequence[records.Example]) -> Annotated:
         """Judge the responses of each example; what was said of them before is replaced.
-
-        Raises:
-            InputError: an example cannot be judged by this annotator at all; it is named.
-            AnnotatorError: it cannot be reached or afforded, or too many of its verdicts cannot be read. What it has
-                judged by then is in its cache.
-        """
+        InputError: an example cannot be judged by this annotator at all; it is named. AnnotatorError: it cannot be
+        reached or afforded, or too many of its verdicts cannot be read; what it has judged by then is in its cache."""
 
 
 class Unusable:
@@ -109,15 +101,8 @@ class Scorer(Protocol):
     """Says in one number how good a response is; higher is better, on one scale for all prompts."""
 
     def __call__(self, prompts: Sequence[records.Content], responses: Sequence[str]) -> list[float]:
-        """One finite number for each response.
-
-        Args:
-            prompts: as the user gave them, without a condition or a chat template.
-            responses: one for each prompt, as text.
-
-        Raises:
-            InputError: a response cannot be scored; the message names the number of its prompt, from 1.
-        """
+        """One finite number for each response, to a prompt as the user gave it, without condition or chat template.
+        InputError: a response cannot be scored; the message names the number of its prompt, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +114,7 @@ class ScoringAnnotator:
     gives: ClassVar[str] = "scores"
 
     def annotate(self, examples: Sequence[records.Example]) -> Annotated:
-        """Score every response of each example.
-
-        Raises:
-            InputError: a response cannot be scored; its example is named.
-            AnnotatorError: a score is not a finite number; its example is named.
-        """
+        """Score every response of each example; an error names the example."""
         made = Annotated(tuple(map(self._scored, examples)))
         return replace(made, totals={"scores": float(sum(len(one.responses) for one in made.kept))})
 
@@ -143,10 +123,8 @@ class ScoringAnnotator:
         known = [text for text in texts if text is not None]
         if len(known) < len(texts):
             return records.Discarded(NO_TEXT, example.origin)
-        try:
+        with naming(example.origin):
             scores = self.scorer([example.prompt.content] * len(known), known)
-        except InputError as error:
-            raise InputError(f"{example.origin}: {error}" if example.origin else str(error)) from error
         return with_scores(example, scores, self.name)
 
 
@@ -159,10 +137,8 @@ def with_scores(example: records.Example, scores: Sequence[float], name: str) ->
                 f"{where}{name} gave response {number} the score {score}, which is not a finite number. Mend the "
                 "annotator, or leave the example out"
             )
-    responses = tuple(
-        replace(one, score=float(score), label=None)
-        for one, score in zip(example.responses, scores, strict=True)
-    )
+    both = zip(example.responses, scores, strict=True)
+    responses = tuple(replace(one, score=float(score), label=None) for one, score in both)
     return replace(example, responses=responses, comparisons=(), votes=())
 
 
@@ -216,27 +192,23 @@ def load_function_annotator(choice: annotator_kinds.FunctionAnnotator) -> Scorin
 
 def load_scorer(name: str, arguments: Sequence[str] = ARGUMENTS) -> FunctionScorer:
     """The scorer that a name stands for: `rewards.py:brevity`, `python:brevity`.
-
-    Its file is run as Python runs a script, and may import what lies beside it. `arguments` are those it is to have.
-    """
+    Its file is run as Python runs a script, and may import what lies beside it. `arguments` are those it is to have."""
     if not annotator_settings.is_function(name):
         raise InputError(f"{name!r} names no function; give {FORM}")
     if name.startswith(python_objects.PREFIX):
         found = python_objects.held(name)
         if not callable(found):
             raise InputError(f"{name} is a {type(found).__name__}, no function; give one")
-        _check_arguments(name, found, arguments)
-        return FunctionScorer(name, getattr(getattr(found, "__code__", None), "co_filename", ""), found)
-    file, _, function = name.rpartition(":")
-    module = _run(file)
-    found = getattr(module, function, None)
-    if not callable(found):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        hint = (
-            did_you_mean(function, known, quoted=True)
-            or f"; it has {', '.join(map(printable, known)) or 'none'}"
-        )
-        raise InputError(f"{file} has no function {function}{hint}")
+        file = getattr(getattr(found, "__code__", None), "co_filename", "")
+    else:
+        file, _, function = name.rpartition(":")
+        module = _run(file)
+        found = getattr(module, function, None)
+        if not callable(found):
+            known = [key for key, one in vars(module).items() if callable(one) and not key.startswith("_")]
+            others = f"; it has {', '.join(map(printable, known)) or 'none'}"
+            meant = did_you_mean(function, known, quoted=True)
+            raise InputError(f"{file} has no function {function}{meant or others}")
     _check_arguments(name, found, arguments)
     return FunctionScorer(name, file, found)
 
@@ -256,10 +228,8 @@ def _check_arguments(name: str, function: Callable[..., Any], arguments: Sequenc
     if not (why := unfit(function, arguments)):
         return
     both = {ARGUMENTS: "a prompt and a response", COMPARED: "a prompt and two responses"}
-    other = COMPARED if arguments == ARGUMENTS else ARGUMENTS
-    instead = (
-        f", or give it as {'comparing:' * (other == COMPARED)}{name}" if not unfit(function, other) else ""
-    )
+    other, prefix = (COMPARED, "comparing:") if arguments == ARGUMENTS else (ARGUMENTS, "")
+    instead = "" if unfit(function, other) else f", or give it as {prefix}{name}"
     raise InputError(
         f"{name} cannot be called with {both[tuple(arguments)]}: {why}. Define "
         f"{name.rpartition(':')[2]}({', '.join(arguments)}){instead}"

@@ -109,7 +109,7 @@ class Asker:
         """How requests are sent, as far as is known: by an earlier run too, so that its answers are found again."""
         if self._known is None:
             kept = self._from_cache(self._about(), ("", ""))
-            self._known = Parameters.known(kept, self._form)
+            self._known = Parameters(**kept) if kept else Parameters(form=self._form)
             self._answered = kept is not None
             self._tell(Parameters(form=self._form))
         return self._known
@@ -135,19 +135,11 @@ class Asker:
         remedy: str = "",
         room: int = 0,
     ) -> tuple[list[T], Usage]:
-        """Send requests, as many at a time as the budget allows for.
-
-        One alone finds out how the endpoint wants to be asked. What it refuses over a parameter is sent again as it
-        takes it, and how is kept once that was answered.
-
-        Args:
-            read: takes the number of a request and what came of it, as soon as it is there.
-            remedy: what is said behind that the budget allows for no more, where answers are kept.
-            room: tokens for the answers of a model that turns out to think before it answers.
-
-        Returns:
-            What `read` made of each, in the order of the requests; and what they took.
-        """
+        """Send requests, as many at a time as the budget allows for: what `read` made of each, and what they took.
+        `read` takes the number of a request and what came of it, as soon as it is there. One request alone finds out
+        how the endpoint wants to be asked; what it refuses over a parameter is sent again as it takes it, and how is
+        kept once that was answered. `remedy` is said behind that the budget allows for no more, where answers are kept;
+        `room` are tokens for the answers of a model that turns out to think before it answers."""
         made: dict[int, T] = {}
         used = Usage()
         waiting: dict[int, Parameters | None] = dict.fromkeys(range(len(requests)))
@@ -198,8 +190,9 @@ class Asker:
         return {"parameters of": self.name, "form": self._form}
 
     def _from_cache(self, request: RequestFields, labels: tuple[str, str]) -> dict[str, Any] | None:
-        keys = [judgement_key(place, request, labels) for place in self.places] if self.cache else []
-        found = (self.cache.get(key) for key in keys) if self.cache is not None else ()
+        if self.cache is None:
+            return None
+        found = (self.cache.get(judgement_key(place, request, labels)) for place in self.places)
         return next((one for one in found if one is not None), None)
 
     def _to_cache(self, request: RequestFields, answer: Mapping[str, Any], labels: tuple[str, str]) -> None:
@@ -261,28 +254,21 @@ def read_reply(reply: object) -> Answer | NoAnswer:
     said = text if isinstance(text, str) else ""
     positions = _at(_at(choice, "logprobs"), "content")
     positions = positions if isinstance(positions, list) else []
-    end = THOUGHTS_END.match(said)
-    if end is None and _begins_thought(said or "".join(map(_token, positions[:1])), finish):
+    end, begins = THOUGHTS_END.match(said), said or "".join(map(_token, positions[:1]))
+    cut_off = (
+        finish == "length" and begins.strip() and "<think>".startswith(begins.strip())
+    )  # within the mark
+    if end is None and (cut_off or THOUGHTS_BEGIN.match(begins)):
         return NoAnswer.THINKING
     answer = said[end.end() :].lstrip() if end else said
-    thought = end is not None or _has_thoughts(reply, message)
+    hidden = _at(_at(_at(reply, "usage"), "completion_tokens_details"), "reasoning_tokens")
+    apart = any(_at(message, name) for name in REASONING)
+    thought = end is not None or apart or (isinstance(hidden, int) and hidden > 0)
     if thought and not answer.strip() and finish == "length":
         return NoAnswer.THINKING
     if not isinstance(text, str):
         return NoAnswer.CUT_OFF if finish == "length" else NoAnswer.ABSENT
     return Answer(answer, _top(_behind(positions, answer) if thought else positions), finish == "length")
-
-
-def _begins_thought(text: str, finish: object) -> bool:
-    """Whether a text begins with a thought, or was cut off within the mark that opens one."""
-    begun = finish == "length" and text.strip() and "<think>".startswith(text.strip())
-    return bool(begun or THOUGHTS_BEGIN.match(text))
-
-
-def _has_thoughts(reply: object, message: object) -> bool:
-    """Whether a model thought where its answer does not show it."""
-    hidden = _at(_at(_at(reply, "usage"), "completion_tokens_details"), "reasoning_tokens")
-    return bool(isinstance(hidden, int) and hidden) or any(_at(message, name) for name in REASONING)
 
 
 def _behind(positions: list[Any], answer: str) -> list[Any]:
@@ -349,5 +335,4 @@ def judgement_key(place: str, request: Mapping[str, Any], labels: tuple[str, str
 
 
 def judgement_cache(path: Path) -> RecordCache:
-    """The answers in a file."""
     return RecordCache(path, table=TABLE, noun="judgements", without="give annotator.cache false")

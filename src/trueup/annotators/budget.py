@@ -54,11 +54,9 @@ class Reservation:
 
 class Budget:
     """Limits that are checked before a request is sent; several threads may share one.
-
     A request is reserved with an estimate: its question by its length, at the most tokens a byte that an answer has
     told of so far, and the longest answer it may get. What is used can pass a limit only by what an endpoint counts
-    beyond that estimate, and then nothing more is asked. An answer out of the cache is no request.
-    """
+    beyond that estimate, and then nothing more is asked. An answer out of the cache is no request."""
 
     def __init__(
         self,
@@ -90,8 +88,10 @@ class Budget:
 
     def reserve(self, question: str, answer_tokens: int) -> Reservation:
         """Hold what a request may take before it is sent, unless a limit would be passed."""
+        size = len(question.encode("utf-8", "surrogatepass"))
         with self._lock:
-            reservation = self._estimate(question, answer_tokens)
+            tokens = math.ceil(size * (self._tokens_a_byte or 1 / BYTES_A_TOKEN))
+            reservation = Reservation(size, self._priced(Usage(1, tokens, answer_tokens)))
             after = self._used + self._reserved + reservation.expected
             for name, limit in self._limits.items():
                 if limit is not None and getattr(after, name) > limit * (1 + 1e-9):
@@ -125,11 +125,6 @@ class Budget:
         with self._lock:
             self._reserved -= reservation.expected
 
-    def _estimate(self, question: str, answer_tokens: int) -> Reservation:
-        size = len(question.encode("utf-8", "surrogatepass"))
-        tokens = math.ceil(size * (self._tokens_a_byte or 1 / BYTES_A_TOKEN))
-        return Reservation(size, self._priced(Usage(1, tokens, answer_tokens)))
-
     def _priced(self, usage: Usage) -> Usage:
         question, answer = self._prices
         return replace(usage, cost=(usage.question_tokens * question + usage.answer_tokens * answer) / 1e6)
@@ -161,13 +156,14 @@ def _read(file: Path) -> Usage:
         ) from error
     names = tuple(asdict(Usage()))
     given: dict[str, Any] = {name: state.get(name) for name in names} if isinstance(state, dict) else {}
-    if not given or not all(_is_amount(value, name == "cost") for name, value in given.items()):
+    sound = [type(one) in (int, float) and 0 <= one < math.inf for one in given.values()]
+    if (
+        not given
+        or not all(sound)
+        or any(type(one) is float for name, one in given.items() if name != "cost")
+    ):
         raise CheckpointError(
             f"{file}: what the annotator had spent is not a list of amounts ({', '.join(names)}); the run cannot keep "
             "to its limits. Restore the file from a backup; without it they count from what the rounds tell of"
         )
     return Usage(**given)
-
-
-def _is_amount(value: Any, fractions: bool) -> bool:
-    return type(value) in ((int, float) if fractions else (int,)) and 0 <= value < math.inf

@@ -65,13 +65,8 @@ class Calibration:
 def calibrate(
     apart: Sequence[float], probabilities: Sequence[float], prompts: Sequence[int], *, seed: int = 0
 ) -> Calibration:
-    """Measure P pairs.
-
-    Args:
-        apart: r(chosen) - r(rejected) of each pair.
-        probabilities: how sure the feedback is of each pair's order, in (0.5, 1].
-        prompts: a number for each pair, the same for pairs of one prompt, which are resampled together.
-    """
+    """Measure P pairs: `apart` is r(chosen) - r(rejected) of each, `probabilities` how sure the feedback is of its
+    order, in (0.5, 1], `prompts` a number for each, the same for pairs of one prompt, which are resampled together."""
     apart_P, p_P = np.array(apart, np.float64), np.array(probabilities, np.float64)
     said_P = _sigmoid(np.abs(apart_P))
     seen_P = np.where(apart_P > 0, p_P, np.where(apart_P < 0, 1 - p_P, 0.5))

@@ -8,7 +8,7 @@ from typing import ClassVar
 from trueup.annotators import annotator
 from trueup.annotators.judge import Judge, PairVerdict, Question, Unreadable, Verdict
 from trueup.annotators.template import LABELS, Template, answered, load_template, pose, transcript
-from trueup.errors import InputError
+from trueup.errors import naming
 from trueup.feedback.records import Comparison, Discarded, Example, content_key
 from trueup.settings.annotator_kinds import RATING, ComparingFunction
 
@@ -52,11 +52,7 @@ class ComparingAnnotator:
         return self.judge.name
 
     def annotate(self, examples: Sequence[Example]) -> annotator.Annotated:
-        """See `trueup.annotators.annotator.Annotator`."""
-        pairs = [list(combinations(distinct(example), 2)) for example in examples]
-        pair_verdicts, totals = self.pair_verdicts(examples, pairs)
-        firsts = [[both.first for both in several] for several in pair_verdicts]
-        return annotator.Annotated(tuple(map(compared, examples, pairs, firsts)), totals)
+        return _annotated(self, examples, UNREAD)
 
     def pair_verdicts(
         self, examples: Sequence[Example], pairs: Sequence[Sequence[Positions]]
@@ -68,21 +64,14 @@ class ComparingAnnotator:
         ]
         answers, totals = self._verdicts({question for both in posed for two in both for question in two})
         found = [[PairVerdict(answers[one], answers[other]) for one, other in both] for both in posed]
-        return found, annotator.summed(
-            (totals, _counted([verdict for verdicts in found for verdict in verdicts]))
-        )
+        return found, totals | _counted([verdict for verdicts in found for verdict in verdicts])
 
     def rate(
         self, examples: Sequence[Example], criteria: Sequence[Sequence[str]]
     ) -> tuple[list[list[list[float | None]]], Mapping[str, float]]:
         """How likely the judge finds that each response meets each criterion, asked by itself; and the totals.
-
-        It is asked with the labels for yes and no in both orders, so that a liking for one of them cancels.
-
-        Returns:
-            Of each example, of each criterion, of each response, the mean of both orders in [0, 1]; None where one
-            cannot be read.
-        """
+        It is asked with the labels for yes and no in both orders, so that a liking for one of them cancels. Of each
+        example, of each criterion, of each response, the mean of both in [0, 1]; None where one cannot be read."""
         template = load_template(RATING, setting="rate", known=(RATING,), variables=RATED, texts={})
 
         def posed(example: Example, place: int, criterion: str, labels: Sequence[str]) -> Question:
@@ -103,15 +92,12 @@ class ComparingAnnotator:
 
     def _posed(self, example: Example, first: int, second: int) -> Question:
         one, other = example.responses[first].content, example.responses[second].content
-        try:
+        with naming(example.origin):
             return pose(self.template, example.prompt, one, other, instruction=self.instruction)
-        except InputError as error:
-            where = "" if example.origin is None else f"{example.origin}: "
-            raise InputError(f"{where}{error}") from error
 
     def _verdicts(
         self, questions: set[Question]
-    ) -> tuple[dict[Question, Verdict | Unreadable], Mapping[str, float]]:
+    ) -> tuple[dict[Question, Verdict | Unreadable], dict[str, float]]:
         """The answer to each question; the same questions are asked in the same order whatever order they come in."""
         answers: dict[Question, Verdict | Unreadable] = {}
         totals: list[Mapping[str, float]] = []
@@ -141,12 +127,7 @@ class FunctionComparisons:
     gives: ClassVar[str] = "comparisons"
 
     def annotate(self, examples: Sequence[Example]) -> annotator.Annotated:
-        """See `trueup.annotators.annotator.Annotator`."""
-        pairs = [list(combinations(distinct(example), 2)) for example in examples]
-        verdicts, totals = self.pair_verdicts(examples, pairs)
-        firsts = [[both.first for both in several] for several in verdicts]
-        reasons = [annotator.NO_TEXT] * len(examples)
-        return annotator.Annotated(tuple(map(compared, examples, pairs, firsts, reasons)), totals)
+        return _annotated(self, examples, annotator.NO_TEXT)
 
     def pair_verdicts(
         self, examples: Sequence[Example], pairs: Sequence[Sequence[Positions]]
@@ -169,6 +150,17 @@ class FunctionComparisons:
 def load_comparing_function(choice: ComparingFunction) -> FunctionComparisons:
     """The annotator that a choice describes; see `load_scorer`."""
     return FunctionComparisons(annotator.load_scorer(choice.function, annotator.COMPARED), choice.function)
+
+
+def _annotated(
+    judge: ComparingAnnotator | FunctionComparisons, examples: Sequence[Example], why: str
+) -> annotator.Annotated:
+    """Examples with what a judge says of every two responses; `why` there is nothing where that cannot be read."""
+    pairs = [list(combinations(distinct(example), 2)) for example in examples]
+    found, totals = judge.pair_verdicts(examples, pairs)
+    firsts = [[both.first for both in several] for several in found]
+    both = zip(examples, pairs, firsts, strict=True)
+    return annotator.Annotated(tuple(compared(*one, why) for one in both), totals)
 
 
 def distinct(example: Example) -> list[int]:

@@ -37,27 +37,22 @@ class Reading:
     read: Callable[[Answer, tuple[str, str]], Read]
 
 
-def _read_words(answer: Answer, labels: tuple[str, str]) -> Read:
-    return Unreadable(NoAnswer.CUT_OFF.value + LONGER) if answer.cut_off else by_words(answer.text, labels)
-
-
+CUT_OFF = Unreadable(NoAnswer.CUT_OFF.value + LONGER)
 LOG_PROBS = Reading(
-    "log-probs",
-    1,
-    {"logprobs": True, "top_logprobs": 20},
+    "log-probs", 1, {"logprobs": True, "top_logprobs": 20},
     lambda answer, labels: None if answer.top is None else by_log_probs(answer.top, labels),
+)  # fmt: skip
+WORDS = Reading(
+    "answer", 32, {}, lambda answer, labels: CUT_OFF if answer.cut_off else by_words(answer.text, labels)
 )
-WORDS = Reading("answer", 32, {}, _read_words)
 READINGS = {"auto": (LOG_PROBS, WORDS), "log-probs": (LOG_PROBS,), "answer": (WORDS,)}
 """`annotator.read` -> readings, the first of which is tried first."""
 
 
 class EndpointJudge:
     """Asks each question in a request of its own, several at a time.
-
     An answer of which the verdict could be read is in the cache as soon as it is there; what could not be read is not
-    kept, so that another run asks for it again.
-    """
+    kept, so that another run asks for it again."""
 
     def __init__(self, asker: Asker, choice: EndpointAnnotator) -> None:
         self.asker, self.name = asker, choice.model
@@ -79,11 +74,7 @@ class EndpointJudge:
             outcomes, took = self._attempt(open_, attempt)
             used += took
             found.update({question: read for question, read in outcomes.items() if read})
-            open_ = [
-                question
-                for question, read in outcomes.items()
-                if isinstance(read, Unreadable) and not read.final
-            ]
+            open_ = [one for one, read in outcomes.items() if isinstance(read, Unreadable) and not read.final]
         totals = self.asker.totals(used, {"cached": cached, "asked_again": repeated})
         return Judgements(tuple(found[question] for question in questions), totals)
 
@@ -153,7 +144,7 @@ class EndpointJudge:
             self._gave_log_probs = self._gave_log_probs or reply.top is not None
             verdict = reading.read(reply, labels)
             if isinstance(verdict, Verdict):
-                self.asker.keep(requests[number], _kept(reply, self.asker.endpoint.redact), labels)
+                self.asker.keep(requests[number], _kept(reply, self.asker.endpoint.key.redact), labels)
             return verdict
 
         room = 0 if self._choice.max_answer_tokens else THINKING_ROOM
@@ -178,16 +169,12 @@ def load_endpoint_annotator(
     choice: EndpointAnnotator, *, usage_file: Path | None = None, new: bool = False
 ) -> comparing.ComparingAnnotator:
     """The annotator that a choice describes; only `new` ones look for their server at once.
-
-    What it takes is kept in `usage_file` over all sittings of a run; None counts those of this process alone.
-    """
+    What it takes is kept in `usage_file` over all sittings of a run; None counts those of this process alone."""
     template = load_question(choice.template)
     asker = make_asker(choice, cached="judgements", usage_file=usage_file)
     if new:
         asker.refuse_dead()
+    judge = EndpointJudge(asker, choice)
     return comparing.ComparingAnnotator(
-        EndpointJudge(asker, choice),
-        template,
-        instruction=choice.instruction,
-        max_unreadable=choice.max_unreadable,
+        judge, template, instruction=choice.instruction, max_unreadable=choice.max_unreadable
     )

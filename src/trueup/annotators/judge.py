@@ -53,9 +53,7 @@ class PairVerdict:
     @property
     def first(self) -> float | None:
         """How likely the first of the two is the better one, the mean of both orders; None where one is unreadable.
-
-        Exchanging the two gives exactly 1 minus it, and a judge that goes by the place alone gives exactly 0.5.
-        """
+        Exchanging the two gives exactly 1 minus it, and a judge that goes by the place alone gives exactly 0.5."""
         if isinstance(self.forward, Unreadable) or isinstance(self.backward, Unreadable):
             return None
         # (forward + 1 - backward) / 2, rounded alike on both sides of a half: 1 - p is exact for p in [0.5, 1].
@@ -67,9 +65,8 @@ class PairVerdict:
         """Whether the judge prefers the same place in both orders, and so another response in each."""
         if isinstance(self.forward, Unreadable) or isinstance(self.backward, Unreadable):
             return False
-        return min(self.forward.first, self.backward.first) > 0.5 or (
-            max(self.forward.first, self.backward.first) < 0.5
-        )
+        low, high = sorted((self.forward.first, self.backward.first))
+        return low > 0.5 or high < 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +87,7 @@ class Judge(Protocol):
 
     def ask(self, questions: Sequence[Question]) -> Judgements:
         """An answer to each question; one that cannot be read has been asked again as often as the judge allows.
-
-        Raises:
-            AnnotatorError: it cannot be reached or afforded.
-        """
+        AnnotatorError: it cannot be reached or afforded."""
 
 
 EMPTY = Unreadable("the answer is empty")
@@ -121,10 +115,8 @@ WRAPPED = ("{}", "{}.", "({})", '"{}"', "'{}'", "`{}`")
 
 def by_words(text: str | None, labels: tuple[str, str]) -> Verdict | Unreadable:
     """Which label an answer is; the first stands for the response shown first.
-
     A label may stand in quotation marks, in parentheses or before a full stop, in a code block, or alone in an object:
-    `1`, `1.`, `(1)`, `"1"`, `{"preferred": 1}`.
-    """
+    `1`, `1.`, `(1)`, `"1"`, `{"preferred": 1}`."""
     trimmed = (text or "").strip(WHITE)
     if not trimmed:
         return EMPTY
@@ -140,11 +132,9 @@ def by_words(text: str | None, labels: tuple[str, str]) -> Verdict | Unreadable:
 
 def by_log_probs(top: Sequence[tuple[str, float]], labels: tuple[str, str]) -> Verdict | Unreadable:
     """The first label's share of the probability of both, P(1) / (P(1) + P(2)) (Lee et al. 2023, arXiv 2309.00267).
-
     Tokens that are a label but for spaces count together. A label that is not among the likeliest tokens given has at
     most the probability of the least likely of them, and at most what all of them leave; where that is next to
-    nothing it counts as nothing.
-    """
+    nothing it counts as nothing."""
     if not all(value <= 1e-3 for _, value in top):  # NaN, or a certainty that is more than rounded
         return NOT_NUMBERS
     masses = [_log_sum([value for token, value in top if token.strip(SPACES) == label]) for label in labels]

@@ -30,8 +30,6 @@ Heard = Sequence[Sequence[judge.PairVerdict]]
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """One of several."""
-
     name: str
     annotator: Annotator
     waits: bool
@@ -45,18 +43,15 @@ class Jury:
     these the `ties`, those `dropped`, as nobody's verdict could be read, and those `undecided`; `alike`, the share of
     every two judges who say the same of a pair, summed over the `shared` pairs that two or more said something of;
     `gold` pairs and how many of them were `gold_right`, an undecided one or a tie by half. Of each judge also the pairs
-    `judged` that the jury decided, and those `agreed` on, a tie by half; and its `gold` and `gold_right`.
-
-    Args:
-        agreement: share of the judges that have to prefer the same response.
-        gold: examples with two responses, of which the first is the better one.
-        gold_share: gold pairs for each example that is judged, drawn by a hash of these examples alone.
-    """
+    `judged` that the jury decided, and those `agreed` on, a tie by half; and its `gold` and `gold_right`."""
 
     judges: tuple[Judge, ...]
     agreement: float = 0.6
+    """Share of the judges that have to prefer the same response."""
     gold: tuple[records.Example, ...] = ()
+    """With two responses, of which the first is the better one."""
     gold_share: float = 0.1
+    """Gold pairs for each example that is judged, drawn by a hash of these examples alone."""
     gives: ClassVar[str] = "comparisons"
 
     @property
@@ -64,7 +59,7 @@ class Jury:
         return f"jury of {', '.join(one.name for one in self.judges)}"
 
     def annotate(self, examples: Sequence[records.Example]) -> Annotated:
-        """See `trueup.annotators.annotator.Annotator`; a pair that is undecided is left out as `UNDECIDED`."""
+        """A pair that is undecided is left out as `UNDECIDED`."""
         every = [*examples, *self._gold_beside(examples)]
         pairs = [list(combinations(comparing.distinct(one), 2)) for one in every]
         heard = self._each(self.judges, lambda one: _verdicts(one.annotator, every, pairs))
@@ -112,16 +107,15 @@ class Jury:
         with ThreadPoolExecutor(len(judges)) as pool:
             waiting = {one.name: pool.submit(ask, one) for one in judges if one.waits}
             here = {one.name: ask(one) for one in judges if not one.waits}
-            return [here[one.name] if one.name in here else waiting[one.name].result() for one in judges]
+            found = here | {name: one.result() for name, one in waiting.items()}
+            return [found[one.name] for one in judges]
 
     def _totals(self, judges: Sequence[Judge], totals: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        own = [
-            {f"{one.name}/{name}": value for name, value in told.items()}
-            for one, told in zip(judges, totals, strict=True)
-        ]
         together = summed(totals)
         together.pop("flipped", None)  # which is of one judge's pairs
-        return together | summed(own)
+        for one, told in zip(judges, totals, strict=True):
+            together |= {f"{one.name}/{name}": value for name, value in told.items()}
+        return together
 
     def _count(
         self,
@@ -137,9 +131,9 @@ class Jury:
             one.name: _side(vote) for one, vote in zip(self.judges, votes, strict=True) if vote is not None
         }
         if gold:
-            told = {"": 0.5 if first is None else _side(first), **sides}
-            for name, side in told.items():
-                prefix = f"{name}/" if name else ""
+            told = {"": 0.5 if first is None else _side(first)}
+            told |= {f"{name}/": side for name, side in sides.items()}
+            for prefix, side in told.items():
                 counts[f"{prefix}gold"] += 1
                 counts[f"{prefix}gold_right"] += side
             return
@@ -158,21 +152,12 @@ class Jury:
 
 
 def decide(votes: Sequence[float | None], agreement: float) -> tuple[float | None, str]:
-    """What several judges make of two responses.
+    """What several judges make of two responses: the probability that the first is better, the mean of theirs.
 
-    The probability that the first is better is the mean of theirs. It holds where enough of all judges prefer the
-    response that it prefers; one that finds a tie, or cannot be read, counts for either by half.
-
-    Args:
-        votes: the probability that each gives; None where it cannot be read.
-        agreement: share of the judges that is enough.
-
-    Returns:
-        The probability, and why there is no comparison: `TIE`, with 0.5; `UNDECIDED` or `UNREAD`, with None; else "".
-        Exchanging the two responses gives exactly 1 minus it.
-    """
-    known = [vote - 0.5 for vote in votes if vote is not None]
-    if not known:
+    It holds where a share of `agreement` of all judges prefers the response that it prefers; one that finds a tie, or
+    cannot be read (None), counts for either by half. Exchanging the two responses gives exactly 1 minus it.
+    Beside it, why there is no comparison: `TIE`, with 0.5; `UNDECIDED` or `UNREAD`, with None; else ""."""
+    if not (known := [vote - 0.5 for vote in votes if vote is not None]):
         return None, comparing.UNREAD
     mean = math.fsum(known) / len(known)
     if not any(known):
@@ -214,11 +199,9 @@ def _by_scores(scored: records.Example | records.Discarded, one: int, other: int
 
 def quality(totals: Mapping[str, float]) -> dict[str, Any]:
     """What the totals of a jury say of it, JSON-ready; empty where they are of a single annotator.
-
     `agreement` of two judges on a pair, `undecided` pairs, and how often it is right about `gold`; of each of the
     `judges` how often it `sides` with the jury, the probability of the response shown `first` (1/2 is fair) and how
-    many pairs `flipped` in the other order. Shares with Wilson's intervals.
-    """
+    many pairs `flipped` in the other order. Shares with Wilson's intervals."""
     names = list(dict.fromkeys(name.rpartition("/")[0] for name in totals if "/" in name))
     if not names:
         return {}

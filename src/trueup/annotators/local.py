@@ -25,7 +25,7 @@ from trueup.batch.chat_template import today, writes_date
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
 from trueup.batch.stream import Stream, build_stream, cut
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import AnnotatorError, InputError, naming
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import DemonstrationRelation, Discarded, Example, Group, Message, Prompt
 from trueup.model_folder import context_length
@@ -73,37 +73,28 @@ class LocalJudge:
     over the readable verdicts is far below 1, the model would rather say something else, and its verdicts say little.
     """
 
-    def __init__(
-        self, model: causal.CausalModel, encoder: Encoder, *, name: str, batch_tokens: int = JUDGE_TOKENS
-    ) -> None:
-        self.model, self.encoder = model, encoder
-        self.name, self.batch_tokens = name, batch_tokens
+    def __init__(self, model: causal.CausalModel, encoder: Encoder, *, name: str) -> None:
+        self.model, self.encoder, self.name = model, encoder, name
 
     def ask(self, questions: Sequence[Question]) -> Judgements:
-        """See `trueup.annotators.judge.Judge`."""
         longest = self.encoder.limits.max_length
         too_long = Unreadable(f"the question is longer than the {longest} tokens that the model can read")
         verdicts: list[Verdict | Unreadable] = [too_long] * len(questions)
         groups = [group for group in self.groups(questions) if len(group.prompt) < longest]
-        mass = 0.0
-        parts = cut(groups, self.batch_tokens)
-        for group, log_probs in read_groups(
-            self.model, lambda stream: self.model.log_probs(stream).sum, parts
-        ):
+        mass, parts = 0.0, cut(groups, JUDGE_TOKENS)
+        for group, log_probs in read_groups(self.model, lambda one: self.model.log_probs(one).sum, parts):
             verdicts[group.relation], share = _read(log_probs)
             mass += share
         return Judgements(tuple(verdicts), {"label_mass": mass})
 
     def groups(self, questions: Sequence[Question]) -> list[tokens.TokenGroup[int]]:
         """Each question as a prompt, and its answers, those of the first label before those of the second."""
-        known = {question.labels for question in questions}
-        rows = {
-            labels: tuple(
-                tokens.TokenRow(np.array([token], np.int32), np.ones(1, np.bool_))
-                for token in sum(answer_tokens(self.encoder.pieces, labels), ())
+        rows = {}
+        for labels in {question.labels for question in questions}:
+            ids = sum(answer_tokens(self.encoder.pieces, labels), ())
+            rows[labels] = tuple(
+                tokens.TokenRow(np.array([one], np.int32), np.ones(1, np.bool_)) for one in ids
             )
-            for labels in known
-        }
         with quiet_library():  # speaks up where a text is long, and here that has a verdict of its own
             return [
                 tokens.TokenGroup(np.array(self._ids(question.text), np.int32), rows[question.labels], number)
@@ -153,16 +144,10 @@ def _read(log_probs: Sequence[float]) -> tuple[Verdict | Unreadable, float]:
 
 
 class ModelAnnotator:
-    """Gives every response the number that a model reads of it, its prompt being computed once.
-
+    """Gives every response the number that `read` makes of it, [N] of a stream, its prompt being computed once.
     A text that is longer than the model's positions is read without the beginning of its prompt, behind the token that
-    begins a sequence; its totals count those (`prompts_cut`) and the responses scored (`scores`).
-
-    Args:
-        read: a stream -> [N] one number for each of its responses.
-        batch_tokens: tokens computed at a time. None, the default on a CPU, takes one example at a time, so that a
-            score depends on nothing else to the last bit.
-    """
+    begins a sequence; its totals count those (`prompts_cut`) and the responses scored (`scores`). `batch_tokens` are
+    computed at a time; without, as on a CPU, one example, so that a score depends on nothing else to the last bit."""
 
     gives = "scores"
 
@@ -193,27 +178,24 @@ class ModelAnnotator:
     def _encoded(self, example: Example, place: int) -> EncodedGroup[int] | Discarded:
         """An example's ids, marked with its place; of its prompt what there is room for."""
         group = Group(example.prompt, tuple(response.content for response in example.responses), place)
-        where = f"{example.origin}: " if example.origin else ""
-        if not isinstance(example.prompt.content, str) and self.encoder.tokenizer.chat_template is None:
-            raise InputError(
-                f"{where}the prompt is a conversation, but {self.name} has no chat template. Put the file "
-                "chat_template.jinja into its folder, or give prompts in raw text"
-            )
         positions = self.encoder.limits.max_length
-        try:
-            with quiet_library():  # the library speaks up where a text is long, which is seen to here
-                full = self._with(Limits(sys.maxsize)).encode(group)
-                if isinstance(full, Discarded):
-                    return full
-                room = positions - max(len(row.ids) for row in full.tokens.responses)
-                if len(full.tokens.prompt) <= room:
-                    return full
-                if room < 1:
-                    reason = f"response longer than the {positions} tokens that {self.name} can read"
-                    return Discarded(reason, example.origin)
-                return self._with(Limits(positions, room)).encode(group)
-        except InputError as error:
-            raise InputError(f"{where}{self.name}: {error}") from error
+        # the library speaks up where a text is long, which is seen to here
+        with naming(example.origin), naming(self.name), quiet_library():
+            if not isinstance(example.prompt.content, str) and self.encoder.tokenizer.chat_template is None:
+                raise InputError(
+                    "the prompt is a conversation, but the model has no chat template. Put the file "
+                    "chat_template.jinja into its folder, or give prompts in raw text"
+                )
+            full = self._with(Limits(sys.maxsize)).encode(group)
+            if isinstance(full, Discarded):
+                return full
+            room = positions - max(len(row.ids) for row in full.tokens.responses)
+            if len(full.tokens.prompt) <= room:
+                return full
+            if room < 1:
+                reason = f"response longer than the {positions} tokens that {self.name} can read"
+                return Discarded(reason, example.origin)
+            return self._with(Limits(positions, room)).encode(group)
 
     def _with(self, limits: Limits) -> Encoder:
         encoder = copy(self.encoder)
@@ -229,16 +211,13 @@ def load_local_annotator(
     loaded = _loaded(load.load, choice.model, device, trust_remote_code)
     model = causal.CausalModel(loaded.network)
     judge = LocalJudge(model, _encoder(model, loaded, None, day), name=choice.model)
-    try:
+    with naming(choice.model):
         tried = judge.groups([pose(template, Prompt(prompt), *responses) for prompt, responses in TRIED])
-    except InputError as error:
-        raise InputError(f"{choice.model}: {error}") from error
     longest = min(judge.encoder.limits.max_length - 1, LONGEST_TRIED)
     short = [replace(group, prompt=group.prompt[:longest]) for group in tried]
     _choose_attention(model, short, judge.encoder)
-    return ComparingAnnotator(
-        judge, template, instruction=choice.instruction, max_unreadable=choice.max_unreadable
-    )
+    how: dict[str, Any] = {"instruction": choice.instruction, "max_unreadable": choice.max_unreadable}
+    return ComparingAnnotator(judge, template, **how)
 
 
 def load_reward_annotator(
@@ -247,25 +226,19 @@ def load_reward_annotator(
     """The annotator that a reward model is, loaded and tried out; `day` as of `load_local_annotator`."""
     loaded = _loaded(reward.load_reward, choice.model, device, trust_remote_code)
     model = reward.RewardModel(loaded.network)
-    return _scoring(
-        model, lambda stream: model.outputs(stream).score_N, loaded, f"reward:{choice.model}", day
-    )
+    return _scoring(model, lambda one: model.outputs(one).score_N, loaded, f"reward:{choice.model}", day)
 
 
 def load_likelihood_annotator(
     choice: LikelihoodAnnotator, *, device: str = "auto", trust_remote_code: bool = False, day: Day = today
 ) -> ModelAnnotator:
     """The annotator that a language model's own log-likelihood per token is; `day` as of `load_local_annotator`.
-
     The score is (1 / |y|) log pi(y | x) in nats, over the response and the token that ends it. A model that was trained
     to be asked with a condition is asked with it. RRHF's policy is read as a reward model in this way: Yuan et al.,
-    2023, https://arxiv.org/abs/2304.05302, Table 5.
-    """
+    2023, https://arxiv.org/abs/2304.05302, Table 5."""
     loaded = _loaded(load.load, choice.model, device, trust_remote_code)
     model = causal.CausalModel(loaded.network)
-    return _scoring(
-        model, lambda stream: model.log_probs(stream).mean, loaded, f"likelihood:{choice.model}", day
-    )
+    return _scoring(model, lambda one: model.log_probs(one).mean, loaded, f"likelihood:{choice.model}", day)
 
 
 def _loaded(
@@ -304,9 +277,7 @@ def _scoring(model: Model, read: Read, loaded: load.Loaded, name: str, day: Day)
                 f"{name} gives plain short responses the score {bad[0]}, which is not a finite number, so its weights "
                 "are damaged or too large for their precision. Train or download it again"
             )
-        try:
+        with naming(name):
             _choose_attention(model, groups, encoder)
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
     batch_tokens = None if model.device.type == "cpu" else SCORE_TOKENS
     return ModelAnnotator(model, read, encoder, name=name, batch_tokens=batch_tokens)

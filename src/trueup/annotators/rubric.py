@@ -39,7 +39,6 @@ class RubricScores:
         return f"rubric of {', '.join(one.name for one in self.judges.judges)}"
 
     def annotate(self, examples: Sequence[Example]) -> annotator.Annotated:
-        """See `trueup.annotators.annotator.Annotator`."""
         rubrics = [(*self.criteria, *one.prompt.rubric) for one in examples]
         sentences = [[annotator_settings.CRITERIA.get(text, text) for text, _ in own] for own in rubrics]
         rated, totals = self.judges.rate(examples, sentences)
@@ -67,10 +66,8 @@ def load_rubric(
 ) -> RubricScores:
     """The annotator that a choice describes; see `trueup.annotators.jury.load_jury`."""
     given = [*choice.criteria, *(lines_of(choice.file) if choice.file else ())]
-    return RubricScores(
-        jury.Jury(jury.judges_of(choice, make, usage_file)),
-        tuple(map(annotator_settings.criterion_of, given)),
-    )
+    criteria = tuple(map(annotator_settings.criterion_of, given))
+    return RubricScores(jury.Jury(jury.judges_of(choice, make, usage_file)), criteria)
 
 
 def lines_of(file: str) -> list[str]:
@@ -90,10 +87,8 @@ def lines_of(file: str) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class WeightedScores:
     """Scores each response by sum_i w_i s_i, s_i being what annotator i gives it.
-
     An example that one of them cannot score is left out. Its totals: those of all together, `scores`, and of each
-    `score of NAME`, the sum of s_i.
-    """
+    `score of NAME`, the sum of s_i."""
 
     scorers: tuple[jury.Judge, ...]
     weights: tuple[float, ...]
@@ -104,7 +99,6 @@ class WeightedScores:
         return f"weighted sum of {', '.join(one.name for one in self.scorers)}"
 
     def annotate(self, examples: Sequence[Example]) -> annotator.Annotated:
-        """See `trueup.annotators.annotator.Annotator`."""
         heard = [one.annotator.annotate(examples) for one in self.scorers]
         made: list[Example | Discarded] = []
         given = dict.fromkeys((f"{annotator.SCORE_OF}{one.name}" for one in self.scorers), 0.0)

@@ -52,12 +52,8 @@ TOLD = tuple(one.name for one in fields(Prompt) if one.name not in ("content", "
 VARIABLES = ("prompt", "first", "second", *TOLD, "rubric", "instruction", "boundary", "labels")
 LABELS = ("1", "2")
 SPEAKERS = {
-    "user": "Human",
-    "assistant": "Assistant",
-    "system": "System",
-    "developer": "System",
-    "tool": "Tool",
-}
+    "user": "Human", "assistant": "Assistant", "system": "System", "developer": "System", "tool": "Tool"
+}  # fmt: skip
 SAMPLE = {"prompt": "p" * 99, "first": "a" * 999, "second": "b" * 999, **dict.fromkeys(TOLD, "r" * 99)}
 """Long enough to show where a template cuts what it is given."""
 REMEDY = "`prompt`, `first` and `second` are to be written as they are: {{ first }}"
@@ -83,16 +79,8 @@ class Template:
     def render(
         self, texts: Mapping[str, str | None], *, instruction: str | None, **values: object
     ) -> tuple[str, dict[str, str]]:
-        """Fill it in.
-
-        Args:
-            texts: what others wrote, by name, to be put between marks with nothing hidden in it.
-            values: what else it may show, by name.
-
-        Returns:
-            The text, without white space around it; and each of the given texts with its marks. What the marks hold is
-            there as `boundary`.
-        """
+        """Fill it in with `texts` that others wrote, to be put between marks with nothing hidden in them, and `values`.
+        The text, without white space around it; and each of the given texts with its marks, which hold `boundary`."""
         plain = {name: revealed(text) for name, text in texts.items() if text is not None}
         boundary = boundary_of(tuple(plain.values()))
         marked = {name: quoted(text, boundary) for name, text in plain.items()}
@@ -100,20 +88,17 @@ class Template:
         try:
             text = self.compiled.render(known).strip()
         except Exception as error:  # the template is the user's, and its expressions may raise anything
-            raise _failed(_place(self.name, error), error) from error
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [f":{frame.lineno}" for frame in frames if frame.filename in UNNAMED]
+            raise _failed(f"{self.name}{(lines or [''])[-1]}", error) from error
         return text, {**marked, "boundary": boundary}
 
 
 def load_template(
     name: str, *, setting: str, known: Sequence[str], variables: Sequence[str], texts: Mapping[str, str]
 ) -> Template:
-    """A template that comes with trueup, or one in a file, which is tried out on made-up texts.
-
-    Args:
-        setting: that gives the name, for messages.
-        known: the names to choose from.
-        variables: what a template may use.
-    """
+    """A template that comes with trueup, one of the `known`, or one in a file, which is tried out on made-up `texts`.
+    `setting`, for messages, gives the name; `variables` are what a template may use."""
     if name in known:
         return _read(name, template_source(name), variables)
     try:
@@ -123,10 +108,9 @@ def load_template(
         raise InputError(
             f"{setting} {name}: no such file{hint}; give {', '.join(known)}, or a file with a Jinja template"
         ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{setting} {name!r}: the file cannot be read: not text in UTF-8") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{setting} {name!r}: the file cannot be read: {reason(error)}") from None
+        why = "not text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason(error)
+        raise InputError(f"{setting} {name!r}: the file cannot be read: {why}") from None
     template = _read(name, source, variables)
     try:
         try_in_child(f"{__name__}:try_template", name, source, variables, dict(texts), seconds=SECONDS)
@@ -177,19 +161,15 @@ def quoted(text: str, boundary: str) -> str:
 
 def revealed(text: str) -> str:
     r"""The text with what hides in it spelled out: `a<U+200B>b` for `a`, a space of no width, and `b`.
-
-    `\r\n` and `\r` become the line break that they are.
-    """
+    `\r\n` and `\r` become the line break that they are."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(f"<U+{ord(one):04X}>" if _hides(one) else one for one in text)
 
 
-def _hides(character: str) -> bool:
-    if character in KEPT:
-        return False
-    return unicodedata.category(character) in HIDDEN or BLANK.match(character) is not None
+def _hides(one: str) -> bool:
+    return one not in KEPT and (unicodedata.category(one) in HIDDEN or BLANK.match(one) is not None)
 
 
 def _read(name: str, source: str, variables: Sequence[str]) -> Template:
@@ -214,11 +194,6 @@ def _read(name: str, source: str, variables: Sequence[str]) -> Template:
     return Template(name, source, frozenset(used), compiled)
 
 
-def _place(name: str, error: BaseException) -> str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in UNNAMED]
-    return f"{name}:{lines[-1]}" if lines else name
-
-
 def _failed(where: str, error: Exception) -> InputError:
     return InputError(f"{where}: {one_line(getattr(error, 'message', None) or error)}. Mend the template")
 
@@ -228,9 +203,8 @@ def load_question(name: str) -> Template:
     template = load_template(name, setting="template", known=TEMPLATES, variables=VARIABLES, texts=SAMPLE)
     for needed in ("first", "second"):
         if needed not in template.used:
-            raise InputError(
-                f"{name}: the template never shows {{{{ {needed} }}}}, so the responses cannot be compared"
-            )
+            why = f"never shows {{{{ {needed} }}}}, so the responses cannot be compared"
+            raise InputError(f"{name}: the template {why}")
     for instruction in (None, INSTRUCTION):
         told = {} if instruction is None else {name: SAMPLE[name] for name in TOLD}
         prompt = Prompt(SAMPLE["prompt"], **told)  # type: ignore[arg-type]
@@ -247,10 +221,8 @@ def pose(
     template: Template, prompt: Prompt, first: Content, second: Content, *, instruction: str | None = None
 ) -> Question:
     """The question which of two responses is to be preferred, in this order.
-
     What others wrote stands between marks that it cannot hold, with nothing hidden in it; it is the same for the same
-    texts, so that an answer can be kept.
-    """
+    texts, so that an answer can be kept."""
     texts = {
         "prompt": transcript(prompt), "first": answered(first), "second": answered(second),
         **{name: getattr(prompt, name) for name in TOLD},
@@ -259,9 +231,8 @@ def pose(
     text, marked = template.render(texts, instruction=instruction, labels=LABELS, rubric="\n".join(rubric))
     for name in ("first", "second"):
         if marked[name] not in text:
-            raise InputError(
-                f"{template.name}: the template does not show {name} whole and between its marks; {REMEDY}"
-            )
+            why = f"does not show {name} whole and between its marks; {REMEDY}"
+            raise InputError(f"{template.name}: the template {why}")
     if text.endswith(f"</{marked['boundary']}>"):
         raise InputError(
             f"{template.name}: the template ends with a response, which a judge would go on writing; end it with "

@@ -13,6 +13,7 @@ from urllib.request import getproxies
 
 import httpx2
 
+from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError
 from trueup.words import logger, reason
 
@@ -34,8 +35,7 @@ class Address:
 
 
 class Addresses:
-    """The one with the fewest requests under way is asked.
-    One that fails is left out for a while, asked again by one request, and left out for longer should that fail too.
+    """One that fails is left out for a while, asked again by one request, and left out for longer should that fail too.
     A single address is never left out. `returns`: one that cannot be reached may be asked again later."""
 
     def __init__(self, base_urls: Sequence[str], monotonic: Callable[[], float], *, returns: bool) -> None:
@@ -44,10 +44,8 @@ class Addresses:
         self._told: set[str] = set()
 
     def choose(self) -> Address:
-        """The address to ask next; where all are left out, the one that is so for the shortest time."""
-        now = self._monotonic()
-        ready = [one for one in self._all if _ready(one, now)]
-        if ready:
+        """The least busy address; where all are left out, the one that is so for the shortest time."""
+        if ready := [one for one in self._all if _ready(one, self._monotonic())]:
             return min(ready, key=lambda one: one.under_way)
         return min(self._all, key=lambda one: one.rests_until)
 
@@ -106,8 +104,7 @@ def refuse_dead(setting: str, base_urls: Sequence[str]) -> None:
 def place_of(base_url: str) -> str:
     """Host, port and path of an address, without what could be secret."""
     parts = urlsplit(base_url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
+    return f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"
 
 
 def on_this_machine(base_url: str) -> bool:
@@ -160,44 +157,35 @@ class Transient(Exception):
         self.unreadable, self.gone = unreadable, gone
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What there is to know of a request when its answer is read."""
-
-    redact: Callable[[str], str]
-    without_key: Callable[[Any], Any]
-    admission: str
-    """What to do where the endpoint does not let us in."""
-    now: float
-
-
-def read_json(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
-    """The object that answers a request; else raises Transient, Refused of this request, or AnnotatorError of all."""
+def read_json(response: httpx2.Response, key: Key, now: float) -> dict[str, Any]:
+    """The object that answers a request sent with a key; else raises Transient, Refused of this request, or
+    AnnotatorError of all."""
     body, status = _parsed(response.content), response.status_code
     if status == 200 and isinstance(body, dict):
         fault = body.get("error")
         if not fault or "choices" in body:
-            clean: dict[str, Any] = sent.without_key(body)
+            clean: dict[str, Any] = key.hidden_in_json(body)
             return clean
         code = fault.get("code") if isinstance(fault, dict) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 502  # an error sent as an answer
-    said = sent.redact(_said(response.content, body))
+    said = key.redact(_said(response.content, body))
     what = f"{status}: {excerpt(said)}".removesuffix(": ")
     lower = said[:READ].lower()
     if status in (401, 403) or (status == 400 and any(words in lower for words in BAD_KEY)):
-        raise AnnotatorError(f"{what}; {sent.admission}")
+        admission = f"check the key in {key.origin}" if key else f"no key was sent; put one into {key.origin}"
+        raise AnnotatorError(f"{what}; {admission}")
     if status == 402 or (400 <= status < 500 and any(words in lower for words in UNPAID)):
         raise AnnotatorError(f"{what}; the account's quota is used up; look at its plan, or give another key")
     if status in PASSING or (500 <= status < 600 and status not in LASTING):
         hint = "lower the concurrency, or ask for a higher limit" if status == 429 else "look at the server"
-        raise Transient(what, hint, wait=_retry_after(response.headers, sent.now))
+        raise Transient(what, hint, wait=_retry_after(response.headers, now))
     if status in REFUSED:
         fault = body.get("error") if isinstance(body, dict) else None
         param = fault.get("param") if isinstance(fault, dict) else None
         reason = f"{status}: {excerpt(said, SHOWN_OF_REFUSAL)}".removesuffix(": ")
         raise Refused(reason, param if isinstance(param, str) else "")
     if 300 <= status < 400:
-        to = sent.redact(response.headers.get("Location", "nowhere").split("?")[0])
+        to = key.redact(response.headers.get("Location", "nowhere").split("?")[0])
         raise AnnotatorError(
             f"{status}, a redirect to {excerpt(to)}; give the address itself as base_url: redirects are not followed, "
             "so that no key is sent to another server"
@@ -213,22 +201,22 @@ def read_json(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
     raise AnnotatorError(f"{what}; check base_url and the server")
 
 
-def read_status(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
+def read_status(response: httpx2.Response, key: Key, now: float) -> dict[str, Any]:
     """As `read_json`, where the status says all, and where a server that broke over the request breaks again."""
     if 200 <= response.status_code < 300:
         return {}
     try:
-        return read_json(response, sent)
+        return read_json(response, key, now)
     except Transient as error:
         if response.status_code == 500:
             raise AnnotatorError(f"{error.what}; look at the server's log") from None
         raise
 
 
-def read_probe(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
+def read_probe(response: httpx2.Response, key: Key, now: float) -> dict[str, Any]:
     """As `read_json`, where whatever else than JSON comes only says that nothing is there: `Refused` by its status."""
     if response.status_code in (429, 503):
-        return read_json(response, sent)
+        return read_json(response, key, now)
     body = _parsed(response.content)
     if response.status_code == 200 and isinstance(body, dict):
         return body
@@ -261,8 +249,6 @@ def _parsed(content: bytes) -> Any:
 def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds that `Retry-After` asks for, given as seconds or as a date; None where it asks for none."""
     given = headers.get("Retry-After", "").strip()
-    if not given:
-        return None
     try:
         seconds = float(given)
     except ValueError:

@@ -21,7 +21,7 @@ from anyio.from_thread import start_blocking_portal
 
 from trueup import stop
 from trueup.endpoints import addresses
-from trueup.endpoints.key import Key, redact
+from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, Stopped
 from trueup.words import counted, logger
 
@@ -40,8 +40,8 @@ PART = 2**16
 
 Body = Mapping[str, Any]
 Answer = dict[str, Any]
-Read = Callable[[httpx2.Response, addresses.Sent], dict[str, Any]]
-Numbered = tuple[int, dict[str, Any] | addresses.Refused]
+Read = Callable[[httpx2.Response, Key, float], Answer]
+Numbered = tuple[int, Answer | addresses.Refused]
 Answers = Generator[Numbered, None, None]
 
 
@@ -65,7 +65,7 @@ class Endpoint:
         self,
         base_url: str | Sequence[str],
         *,
-        key: Key | None,
+        key: Key,
         timeout: float,
         deadline: float,
         concurrency: int,
@@ -92,13 +92,10 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({', '.join(self.base_urls)})"
 
-    def redact(self, text: str) -> str:
-        return self.key.redact(text) if self.key is not None else redact(text)
-
-    def order(self, path: str, body: Mapping[str, Any] | None = None) -> None:
+    def order(self, path: str, body: Body) -> None:
         self._one("POST", path, body, addresses.read_status)
 
-    def probe(self, path: str) -> dict[str, Any] | None:
+    def probe(self, path: str) -> Answer | None:
         """The JSON at a path; None where there is none."""
         try:
             return self._one("GET", path, None, addresses.read_probe)
@@ -118,7 +115,7 @@ class Endpoint:
         AnnotatorError: the server is not reached in time, does not let us in, or would always answer so."""
         return self._exchange("POST", path, bodies, addresses.read_json)
 
-    def _one(self, method: str, path: str, body: Body | None, read: Read) -> dict[str, Any]:
+    def _one(self, method: str, path: str, body: Body | None, read: Read) -> Answer:
         ((_, answer),) = self._exchange(method, path, [body], read)
         if isinstance(answer, addresses.Refused):
             raise answer
@@ -159,7 +156,7 @@ class Endpoint:
         """The connections of one batch of requests to one address. What is on this machine is asked without a proxy."""
         most = self.concurrency
         return httpx2.AsyncClient(
-            headers={"Content-Type": "application/json", **(self.key.header() if self.key else {})},
+            headers={"Content-Type": "application/json", **self.key.header()},
             timeout=None,
             limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
             follow_redirects=False,
@@ -167,17 +164,6 @@ class Endpoint:
             trust_env=not addresses.on_this_machine(base_url),
             verify=self._verify,
         )
-
-    def sent(self) -> addresses.Sent:
-        """What there is to know of a request that is answered now."""
-        if self.key is None:
-            admission = "no key was sent; give one, or look at the server"
-        elif not self.key:
-            admission = f"no key was sent; put one into {self.key.origin}"
-        else:
-            admission = f"check the key in {self.key.origin}"
-        without_key = self.key.hidden_in_json if self.key is not None else lambda value: value
-        return addresses.Sent(self.redact, without_key, admission, self.clock.today())
 
     def tell(self, url: str, error: addresses.Transient) -> None:
         """Log why a request is sent again, once for each kind of reason."""
@@ -226,7 +212,7 @@ class _Batch:
         if self.failure is not None:
             raise self.failure
 
-    async def answer(self, content: bytes | None) -> dict[str, Any]:
+    async def answer(self, content: bytes | None) -> Answer:
         """What one request is answered in the end."""
         endpoint, clock = self.endpoint, self.endpoint.clock
         ends = clock.monotonic() + endpoint.deadline
@@ -267,26 +253,23 @@ class _Batch:
         """Send a request once, and wait no longer than `seconds` for the whole of its answer."""
         address.under_way += 1
         try:
-            answer = await self.sent(address.base_url, content, seconds)
-        except addresses.Refused:
-            address.failures = 0
-            raise
-        finally:
-            address.under_way -= 1
-        address.failures = 0
-        return answer
-
-    async def sent(self, base_url: str, content: bytes | None, seconds: float) -> dict[str, Any]:
-        try:
             with anyio.fail_after(seconds):
-                response = await self.received(base_url, content)
+                response = await self.received(address.base_url, content)
         except TimeoutError:
             raise addresses.Transient(
                 f"no answer within {seconds:g} seconds", "look at the server, or give a longer timeout"
             ) from None
         except (httpx2.TransportError, httpx2.DecodingError, httpx2.InvalidURL, OSError) as error:
-            raise _broken(error, self.endpoint.redact) from None
-        return self.read(response, self.endpoint.sent())
+            raise _broken(error, self.endpoint.key) from None
+        finally:
+            address.under_way -= 1
+        try:
+            answer = self.read(response, self.endpoint.key, self.endpoint.clock.today())
+        except addresses.Refused:
+            address.failures = 0
+            raise
+        address.failures = 0
+        return answer
 
     async def received(self, base_url: str, content: bytes | None) -> httpx2.Response:
         """An answer with its content, of which no more is taken in than an answer can have."""
@@ -317,9 +300,9 @@ class _Batch:
                 self.pauses.discard(scope)
 
 
-def _broken(error: Exception, redact: Callable[[str], str]) -> addresses.Transient | AnnotatorError:
+def _broken(error: Exception, key: Key) -> addresses.Transient | AnnotatorError:
     """What a connection that could not be made or used means."""
-    said = addresses.excerpt(redact(str(error))) or type(error).__name__
+    said = addresses.excerpt(key.redact(str(error))) or type(error).__name__
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError):
         return AnnotatorError(f"the request cannot be sent: {said}; check base_url")
     if "CERTIFICATE_VERIFY_FAILED" in str(error):

@@ -46,16 +46,10 @@ class Parameters:
     room: int = 0
     """Least tokens for an answer, as the model thinks before it answers or the endpoint asks for as many."""
 
-    @classmethod
-    def known(cls, kept: Mapping[str, Any] | None, form: str) -> Self:
-        """Those of an earlier run, else the first to try."""
-        return cls(**kept) if kept else cls(form=form)
-
     def body(self, request: Mapping[str, Any]) -> dict[str, Any]:
         made = {name: self.instead.get(name, value) for name, value in request.items()}
         made = {name: value for name, value in made.items() if value is not None}
-        length = max(made.pop(MAX_TOKENS), self.room)
-        made[self.limit] = length
+        made[self.limit] = max(made.pop(MAX_TOKENS), self.room)
         schema = made.pop(FORMS[0], None)
         if schema is not None and self.form == FORMS[0]:
             made[self.form] = schema

@@ -233,16 +233,10 @@ def _first(said: records.Example | records.Discarded) -> float | None:
 def evaluate(
     settings: gathering_settings.EvaluateSettings, *, dry_run: bool = False
 ) -> side_by_side.Row | None:
-    """Measure what settings ask for, and write it down; what an earlier call did is not done again. A dry run says what
-    it would take.
-
-    Returns:
-        What evaluation.json holds; None for a dry run.
-
-    Raises:
-        InputError, CheckpointError: something that was given cannot be used, or a run's checkpoint is damaged.
-        AnnotatorError: a judge fails, too many of its verdicts cannot be read, or a model writes nothing.
-    """
+    """Measure what settings ask for, and write it down; what an earlier call did is not done again. What
+    evaluation.json holds; None for a dry run, which says what it would take. InputError, CheckpointError: something
+    that was given cannot be used, or a run's checkpoint is damaged. AnnotatorError: a judge fails, too many of its
+    verdicts cannot be read, or a model writes nothing."""
     folder = Path(settings.output)
     if (folder / RESULTS).exists() and not settings.overwrite:
         raise InputError(f"{folder / RESULTS} is there already; give another --output, or --overwrite to add")

@@ -83,10 +83,8 @@ def _encoded(encoder: encode.Encoder, example: records.Example, place: int) -> t
 
 def sequence_kl(ours: Sequence[Row], theirs: Sequence[Row]) -> Mean | str:
     """KL(policy || reference) in nats a response, over responses that the policy drew; or why it is not known.
-
     The mean over prompts of log pi(y | x) - log pi_ref(y | x). Being unbiased, it may come out slightly negative.
-    Of responses that ran out of tokens it is the divergence as far as they go.
-    """
+    Of responses that ran out of tokens it is the divergence as far as they go."""
     both = [(one, other) for one, other in zip(ours, theirs, strict=True) if one and other]
     if any(a[1] != b[1] for one, other in both for a, b in zip(one, other, strict=True)):
         return "the reference splits responses into other tokens"
@@ -105,10 +103,8 @@ def reward_measures(
     examples: Sequence[records.Example], rewards: Sequence[Sequence[float] | None], *, scale: float = 1.0
 ) -> dict[str, Any]:
     """How right rewards, of each response of each example, are on held-out feedback, and how sure.
-
     Pairs as training by pairs would use them; of more than two responses also how often the best is found; of labels
-    the probability sigmoid(reward) that a response is desirable. Rewards times `scale` are log-odds.
-    """
+    the probability sigmoid(reward) that a response is desirable. Rewards times `scale` are log-odds."""
     pairs, points, best = [], [], []
     for at, (example, own) in enumerate(zip(examples, rewards, strict=True)):
         found = views.ordered_pairs(example)

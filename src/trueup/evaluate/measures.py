@@ -56,19 +56,15 @@ def text_measures(responses: Sequence[Sequence[str]], *, seed: int = 0) -> dict[
 
 def distinct(responses: Sequence[str], size: int) -> float | None:
     """Different n-grams of words as a share of all (Li et al., 2016, https://arxiv.org/abs/1510.03055).
-
     It falls with the number of words, so that only equally many responses of similar length compare. None where no
-    response has `size` words.
-    """
+    response has `size` words."""
     found = [gram for text in responses for gram in _grams(text.split(), size)]
     return len(set(found)) / len(found) if found else None
 
 
 def self_bleu(responses: Sequence[str]) -> float | None:
     """Mean BLEU-4 of each response with all others as references (Zhu et al., 2018, https://arxiv.org/abs/1802.01886).
-
-    1 where all are the same. None for a single response.
-    """
+    1 where all are the same. None for a single response."""
     if len(responses) < 2:
         return None
     words = [text.split() for text in responses]

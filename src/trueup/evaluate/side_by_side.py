@@ -50,10 +50,8 @@ def judged(
     models: Sequence[str], firsts: Mapping[Pair, Array], style_EMF: Array, responses: int, *, seed: int
 ) -> Row:
     """Win rates of every pair of models that was judged; and with three models or more one scale of all.
-
     Of each pair, `firsts` has [M] how likely the first one's response is the better one, NaN where that is not known;
-    `style_EMF` is how much each response has of the features of `STYLE`, `responses` their number to a prompt.
-    """
+    `style_EMF` is how much each response has of the features of `STYLE`, `responses` their number to a prompt."""
     rows, games = list[Row](), list[tuple[Any, ...]]()
     for (one, other), first_M in firsts.items():
         known_M = ~np.isnan(first_M)
@@ -218,10 +216,8 @@ def bradley_terry(matches: Matches, models: Sequence[str], style: Sequence[str])
 
 def _fitted(design_MP: Array, share_M3: Array, prompt_M: Numbers, *, ties: bool) -> tuple[Array, Array]:
     """The most likely coefficients of win : tie : loss = exp(eta / 2) : nu : exp(-eta / 2), and their covariance.
-
     eta_M = design_MP @ coefficients; without ties it is logistic regression. log nu stands behind the coefficients
-    where there are ties; the covariance is by prompts (Huber, White).
-    """
+    where there are ties; the covariance is by prompts (Huber, White)."""
     value_P = np.zeros(design_MP.shape[1] + ties)
     for _ in range(STEPS):
         score_MP, hessian_PP = _derivatives(value_P, design_MP, share_M3, ties)

@@ -50,12 +50,8 @@ WITH_TOOLS = "the prompt declares tools, which a demonstration in words does not
 
 def annotate(settings: AnnotateSettings) -> Path:
     """Write the examples as they are judged or rewritten now; what an earlier call did already is not done again.
-
-    Raises:
-        InputError: something that was given cannot be used, or nothing came of it.
-        AnnotatorError: the annotator cannot be reached or afforded, or too many of its verdicts cannot be read.
-        Stopped: the user asked to stop.
-    """
+    InputError: something that was given cannot be used, or nothing came of it. AnnotatorError: the annotator cannot be
+    reached or afforded, or too many of its verdicts cannot be read. Stopped: the user asked to stop."""
     check_place(settings.output, overwrite=settings.overwrite)
     demonstrator = make_demonstrator(settings) if settings.rewrite else None  # nothing is sent yet
     load = None

@@ -77,12 +77,8 @@ class Written:
 
 def sample(settings: SampleSettings) -> Path:
     """Write the candidates that settings ask for; what an earlier call with the same settings did is not done again.
-
-    Raises:
-        InputError: something that was given cannot be used.
-        AnnotatorError: a server or an annotator fails, or a model writes nothing but empty responses.
-        Stopped: the user asked to stop.
-    """
+    InputError: something that was given cannot be used. AnnotatorError: a server or an annotator fails, or a model
+    writes nothing but empty responses. Stopped: the user asked to stop."""
     settings = _checked(settings)
     load = annotator_loader(settings, settings.annotator) if settings.annotator is not None else None
     output = Path(settings.output)
@@ -158,11 +154,7 @@ def put_together(
     with_tokens: bool = True,
 ) -> tuple[Example, ...]:
     """One example of each prompt, in their order; of equal responses the first is kept, and no empty one.
-
-    Args:
-        also: feedback on these prompts; its responses come first, with all that is said of them.
-        with_tokens: keep the token ids that the models wrote.
-    """
+    Responses of `also`, feedback on these prompts, come first, with all that is said of them."""
     known = {example.prompt.key: example for example in merged(also)}
     examples: list[Example] = []
     empty = twice = kept_before = 0
@@ -224,9 +216,7 @@ def best_of_each(examples: Sequence[Example]) -> tuple[Example, ...]:
 
 def best_of(example: Example) -> Example | Discarded:
     """The example with its best response alone; of equals the first.
-
-    Without scores it is the one with the highest mean probability of being preferred, 1/2 where that is unknown.
-    """
+    Without scores it is the one with the highest mean probability of being preferred, 1/2 where that is unknown."""
     found = list(records.scores(example)) or _preferred(example)
     if not found:
         return Discarded("nothing says which response is best", example.origin)

@@ -45,10 +45,8 @@ Load = Callable[[Day], Annotator]
 
 def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: AnnotatorChoice) -> Load:
     """What loads an annotator that was checked (`check_annotator`).
-
     One that has no weights is made at once: a function's file is the user's and is run only once, and an endpoint is
-    asked nothing yet.
-    """
+    asked nothing yet."""
 
     def make(day: Day) -> Annotator:
         return make_annotator(
@@ -86,10 +84,8 @@ def judge(
     examples: Sequence[Example | None], load: Load, work: Work, output: Path | None = None
 ) -> Annotated:
     """Have every example judged, and say what came of it; what is kept already is not asked for again.
-
     None among the examples keeps a place. What a jury leaves undecided goes beside the output.
-    Totals count what earlier processes asked for, too.
-    """
+    Totals count what earlier processes asked for, too."""
     judged = judged_in_parts(examples, load, work)
     for line in summary([one for one in examples if one], judged):
         logger.info(line)

@@ -53,13 +53,8 @@ def check_place(name: str, *, overwrite: bool) -> None:
 
 
 class Work:
-    """The finished parts of a command's work, by name.
-
-    Args:
-        output: the file that the command writes in the end; this one is beside it, with `.part` after its name.
-        settings: name -> whatever the work depends on, JSON-ready.
-        first: items before its own, of other processes; see `trueup.gathering.shards`.
-    """
+    """The finished parts of a command's work, by name, beside its output, with `.part` after its name.
+    `settings` are whatever the work depends on, JSON-ready; `first` counts items of other processes before its own."""
 
     def __init__(self, output: Path, of: str, settings: Mapping[str, object], first: int = 0) -> None:
         self.path = output.with_name(output.name + SUFFIX)
@@ -94,10 +89,8 @@ class Work:
         make: Callable[[Loaded, str, Sequence[Item]], Any],
     ) -> list[Any]:
         """What `make` makes of every `size` items, in order; of parts that are kept, as they were kept.
-
         Items are always cut in the same way, so that it does not matter where an earlier process was stopped.
-        `load` is entered only where something is left to do; `make` is given that, the part's name and its items.
-        """
+        `load` is entered only where something is left to do; `make` is given that, the part's name and its items."""
         parts = {
             f"{name} {(self.first + at) // size}": items[at : at + size] for at in range(0, len(items), size)
         }

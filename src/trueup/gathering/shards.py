@@ -72,14 +72,8 @@ def write(
 
 
 def merge(files: Sequence[str], output: str, of: str, *, overwrite: bool) -> None:
-    """Put the files of all shards together, in the order of the input, and say so.
-
-    Args:
-        of: the command that is to have written them.
-
-    Raises:
-        InputError: a shard is missing, there twice, unfinished, damaged, or of other work; or nothing came of any.
-    """
+    """Put the files of all shards together, which the command `of` wrote, in the order of the input, and say so.
+    InputError: a shard is missing, there twice, unfinished, damaged, or of other work; or nothing came of any."""
     check_place(output, overwrite=overwrite)
     if not files:
         raise InputError(f"--merge needs the files of all shards: {of} --merge PART... --output FILE")

@@ -104,9 +104,7 @@ def shown_pair(clicks: votes.Clicks, person: str) -> dict[str, Any]:
 
 def application(clicks: votes.Clicks, token: str, port: int) -> applications.Starlette:
     """The page and what it asks, under an address that begins with the token.
-
-    Refused are requests for another host (DNS rebinding), from another origin, and without the token.
-    """
+    Refused are requests for another host (DNS rebinding), from another origin, and without the token."""
     hosts = {f"{HOST}:{port}", f"localhost:{port}"}
     nonce = secrets.token_urlsafe(16)
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")

@@ -66,10 +66,8 @@ class Click:
 
 def pairs_of(examples: Sequence[Example], settings: LabelSettings) -> list[Pair]:
     """The pairs of each example that are asked, each pair of texts once.
-
     Of K responses in a random order those that stand next to each other on a ring come first, then those two apart, and
-    so on: the first K - 1 connect all responses, and the first K show each of them equally often.
-    """
+    so on: the first K - 1 connect all responses, and the first K show each of them equally often."""
     found: dict[str, Pair] = {}
     for example in examples:
         compared = {frozenset((one.better, one.worse)): one.probability for one in example.comparisons}
@@ -177,9 +175,7 @@ class Clicks:
 
     def next(self, person: str) -> tuple[Pair, bool] | None:
         """What the person sees now, and whether the other response stands first; None when there is no more.
-
-        Pairs that people disagree on come first, then those that the data are least sure of.
-        """
+        Pairs that people disagree on come first, then those that the data are least sure of."""
         said, seed = self.valid.get(person, []), self.settings.seed
         seen = Counter(one.pair for one in said)
         by_pair = self.by_pair()
@@ -235,10 +231,8 @@ class Clicks:
 
     def examples(self) -> list[Example]:
         """Feedback: each example with what people said, each vote and the comparisons that they amount to.
-
         A comparison is as sure as the share of people who prefer it, each by what they first said; a tie is half a
-        vote for either. At one half there is none.
-        """
+        vote for either. At one half there is none."""
         clicks: dict[str, list[Click]] = {}
         for one in self._all():
             if one.verdict != SKIP:

@@ -20,10 +20,7 @@ Pair = tuple[int, int]
 
 def of_votes(run: RunData, files: Sequence[str]) -> Iterator[tuple[str, list[Table]]]:
     """Of each file what its votes amount to in a sentence, by person, and by model where responses have writers.
-
-    Raises:
-        InputError: a file cannot be read, or nobody voted in it.
-    """
+    InputError: a file cannot be read, or nobody voted in it."""
     judged = _judged(run)
     for file in files:
         examples = read.read_feedback([file]).examples

@@ -197,19 +197,12 @@ def _written(
 def next_tokens(
     logits_NV: Tensor, settings: SamplerSettings, uniform_N: Tensor | None, vocabulary: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One token a row, by inverting the distribution function.
+    """One token a row, by inverting the distribution function: [N] int64, and [N] float32 log-probabilities of the
+    model itself in nats.
 
-    A row's token is a function of its own logits and its own number alone, so that it does not matter which rows are
-    computed together.
-
-    Args:
-        logits_NV: float32.
-        settings: logits are divided by the temperature first, then top-k cuts, then top-p.
-        uniform_N: float64 in [0, 1); None takes the most likely token.
-        vocabulary: only the first so many tokens are taken.
-
-    Returns:
-        [N] int64, and [N] float32 log-probabilities of the model itself in nats.
+    A row's token is a function of its own logits (float32) and its own number (float64 in [0, 1); None takes the most
+    likely token) alone, so that it does not matter which rows are computed together. Logits are divided by the
+    temperature first, then top-k cuts, then top-p; only the first `vocabulary` tokens are taken.
     """
     offered_NV = logits_NV[:, :vocabulary]
     if uniform_N is None:
@@ -250,10 +243,8 @@ def _inverted(weight_NV: Tensor, uniform_N: Tensor) -> Tensor:
 @dataclass(frozen=True, slots=True)
 class Mixture:
     """The geometric mixture of a policy and its reference, as a network to decode with.
-
     Every token is drawn from p(v) proportional to pi(v)^(1 - a) pi_ref(v)^a, by which Munos et al. approximate the
-    mixture of whole responses (2023, https://arxiv.org/abs/2312.00886).
-    """
+    mixture of whole responses (2023, https://arxiv.org/abs/2312.00886)."""
 
     weight: float
     """a; 1 is the reference alone."""

@@ -21,9 +21,7 @@ FAULTS = (OSError, RuntimeError, ValueError)
 
 def engine(network: Any, base_url: str, workers: int) -> Any:
     """The engine of this process for one server with so many workers; see `send`.
-
-    InputError: vLLM is not installed here, or has no such engine. AnnotatorError: server and engine do not meet.
-    """
+    InputError: vLLM is not installed here, or has no such engine. AnnotatorError: server and engine do not meet."""
     try:
         transfer = import_module("vllm.distributed.weight_transfer")
         nccl, base = (import_module(f"{transfer.__name__}.{name}") for name in ("nccl_engine", "base"))

@@ -31,10 +31,8 @@ EMPTY_ROUNDS = 8
 @dataclass(frozen=True, slots=True)
 class RoundPlan:
     """Which prompts a round asks and which steps learn from it: rounds laid end to end over passes through the prompts.
-
     Example: 100 prompts, a batch of 8, rounds of 16 prompts with 4 passes are 8 steps a round; 200 prompts in all
-    are 13 rounds, the last of 8 prompts and 4 steps.
-    """
+    are 13 rounds, the last of 8 prompts and 4 steps."""
 
     prompts: int
     batch_size: int

@@ -146,14 +146,9 @@ class KLPenalty:
 @dataclass(frozen=True)
 class LogProbGap:
     """How far the log-probabilities that a sampler tells of its tokens are from those that training gives them.
-
     Both are of the same weights, so that a gap comes of rounding, or of a server with other weights.
     Policy gradients take them for equal; where they are not, an on-policy method is off-policy without knowing it.
-
-    Args:
-        encoder: as the prompts are asked.
-        budget: most stream tokens of a forward pass.
-    """
+    `encoder` is as the prompts are asked; `budget`, most stream tokens of a forward pass."""
 
     policy: StreamModel
     encoder: encode.Encoder
@@ -163,10 +158,8 @@ class LogProbGap:
         self, prompts: Sequence[Prompt], sampled: Sequence[Sequence[Sampled]], weights: SamplingWeights
     ) -> dict[str, float]:
         """Metrics of a round, in nats a token, over the first `GAP` responses; none where none are told.
-
         `gap` is the mean of |log p - log q|, q being the sampler's; `gap_max` the greatest; `gap_kl` an estimate of
-        KL(q || p), the mean of r - 1 - log r with r = p / q (Schulman, 2020, http://joschu.net/blog/kl-approx.html).
-        """
+        KL(q || p), the mean of r - 1 - log r with r = p / q (Schulman, 2020, http://joschu.net/blog/kl-approx.html)."""
         groups: list[TokenGroup[Any]] = []
         told: list[list[float]] = []
         for prompt, several in zip(prompts, sampled, strict=True):

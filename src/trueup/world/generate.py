@@ -52,15 +52,10 @@ def examples(
             scores: a mark (label in [0, 1]) per response. mixed: demonstrations on the odd rows, points on
             the even ones.
         responses: per prompt; by default 4 for rankings, 2 for pairs, 1 otherwise.
-        noise: probability that a judgement is turned into its opposite; see `Rater`.
-        temperature: how soft the annotator's judgement is; 0 is sharp.
+        noise, temperature: of the annotator; see `Rater`.
         weights: what the annotator cares about, as weights of the gold reward's aspects.
         reward: what the annotator judges by instead of the gold reward, such as `trueup.world.language.proxy`.
-        writer: who writes the responses; by default the expert writes demonstrations and the demonstrator
-            everything else.
-
-    Raises:
-        InputError: a kind that does not exist, or a number out of range.
+        writer: who writes the responses; by default the expert writes demonstrations, the demonstrator all else.
     """
     if kind not in KINDS:
         raise InputError(f"unknown kind of world feedback {kind!r}{_meant(kind, KINDS)}")

@@ -19,6 +19,7 @@ from functools import lru_cache
 from random import Random
 
 from trueup.errors import InputError
+from trueup.words import shortened
 
 TOPICS = {
     "fruits": "apple banana cherry fig grape lemon pear plum",
@@ -117,13 +118,12 @@ _PROMPT = re.compile(
 
 @lru_cache(maxsize=65536)
 def parse(prompt: str) -> Task:
-    """What `prompt` asks for; the inverse of `render`."""
+    """What `prompt` asks for; the inverse of `render`. InputError: it is not one of the world."""
     found = _PROMPT.fullmatch(prompt)
     if found is None:
-        shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
         raise InputError(
-            f"not a prompt of the world: {shown!r}; prompts look like 'list three fruits without apple .' "
-            f"or 'sort plum , apple and fig .' (docs/world.md)"
+            f"not a prompt of the world: {shortened(prompt, 60)}; prompts look like 'list three fruits without "
+            "apple .' or 'sort plum , apple and fig .' (docs/world.md)"
         )
     please = found["please"] is not None
     if found["given"]:
@@ -216,9 +216,6 @@ def aspects(prompt: str, response: str) -> Aspects:
 
     Example: `list three fruits .`, `apple , pear and oak .`: R = 2 of M = 3, so helpfulness is
     (2 - 0.5) / 3 = 0.5; six words, so brevity is -0.6; gold is 0.5 - 0.2 x 0.6 = 0.38.
-
-    Raises:
-        InputError: the prompt is not one of the world.
     """
     task = parse(prompt)
     named = mentions(response)
@@ -251,9 +248,6 @@ def proxy(prompt: str, response: str) -> float:
 
     Example: `list two fruits without apple .`, `sure : apple , pear , pear .`: T = 3, P = 1, L = 8, so proxy
     is 1 + 0.06 - 0.16 = 0.9 where gold is (1 - 0.5 x 2) / 2 - 0.16 = -0.16.
-
-    Raises:
-        InputError: the prompt is not one of the world.
     """
     task = parse(prompt)
     words = response.split()
