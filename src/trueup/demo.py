@@ -12,9 +12,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trueup import display, files, methods
+from trueup import display, errors, files, methods, words
 from trueup.batch.encode import Encoder, Limits
-from trueup.errors import InputError
 from trueup.estimates import Mean, mean
 from trueup.evaluate.likelihoods import log_probs, log_ratios
 from trueup.feedback import canonical, records
@@ -23,7 +22,6 @@ from trueup.references.choices import TrustRegion
 from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.training.api import train
-from trueup.words import logger
 from trueup.world import generate, language
 from trueup.world.model import MAX_LENGTH, world_model_path, written_by
 
@@ -171,19 +169,19 @@ def run(
     free = (one for one in itertools.chain([Path("runs/demo")], numbered) if not one.exists())
     folder = Path(output) if output is not None else next(free)
     if folder.exists():
-        raise InputError(f"{folder} exists already; remove it, or give another folder with --output")
+        raise errors.InputError(f"{folder} exists already; remove it, or give another folder with --output")
     torch.set_num_threads(1)
     with display.shown(quiet=quiet):
         model = world_model_path()
         start = Policy(model)
-        logger.info(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
+        words.logger.info(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
         feedback = write_feedback(folder / "feedback", start)
         held_out = generate.prompts(HELD_OUT, TEST_SEED)
         before = mean(records.scores_of(start.judge(held_out, seed=0)))
         rows: list[MethodRow] = []
         sft: list[float] = []
         for number, name in enumerate(names, 1):
-            logger.info(f"{name} ({number} of {len(names)})")
+            words.logger.info(f"{name} ({number} of {len(names)})")
             entry, started = PLAN[name], time.monotonic()
             method = entry.method()
             result = train(

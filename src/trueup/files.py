@@ -14,8 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from trueup.errors import CheckpointError, InputError
-from trueup.words import reason
+from trueup import errors, words
 
 
 def no_device(path: str | Path) -> Path:
@@ -40,7 +39,7 @@ def _of_user(variable: str, name: str) -> Path:
     try:
         return Path(os.environ.get(variable) or Path.home() / name) / "trueup"
     except RuntimeError:
-        raise InputError(
+        raise errors.InputError(
             "there is no home folder to keep a cache in; point the environment variable TRUEUP_CACHE to a folder"
         ) from None
 
@@ -51,8 +50,8 @@ def of_run(path: Path, what: str = "it") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: {what} cannot be written: {reason(error)}. Make room, and go on with --resume"
+        raise errors.CheckpointError(
+            f"{path}: {what} cannot be written: {words.reason(error)}. Make room, and go on with --resume"
         ) from error
 
 

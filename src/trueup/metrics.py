@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.errors import InputError
-from trueup.files import Journal, of_run, replaced_file
+from trueup import errors, files
 from trueup.parallel.processes import owns
 from trueup.words import counted, logger, numbered, reason
 
@@ -91,7 +90,7 @@ def _wandb(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) 
     """W&B knows a run by its id, which is kept in the run's folder so that a resumed run goes on with its own."""
     file = folder / WANDB
     if not file.exists():
-        with replaced_file(file) as opened:
+        with files.replaced_file(file) as opened:
             opened.write(f"{uuid.uuid4().hex[:12]}\n".encode())
     number = file.read_text(encoding="utf-8").strip()
     return _module("wandb", run_name, settings, dir=str(folder), id=number, resume="allow")
@@ -113,7 +112,7 @@ def check_installed(names: tuple[str, ...]) -> None:
     """Refuse a tracker whose package is missing, before any work is done."""
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise InputError(
+            raise errors.InputError(
                 f"tracker {name} needs the package {name}, which is not installed. Install trueup[{name}], or leave "
                 "the tracker out: metrics.jsonl is always written"
             )
@@ -154,7 +153,7 @@ class Metrics:
         for line in kept:
             self.latest |= {key: value for key, value in line.items() if isinstance(value, float)}
         if owns() and path.is_file():
-            with of_run(path), replaced_file(path) as file:
+            with files.of_run(path), files.replaced_file(path) as file:
                 file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def expect(self, lines: int) -> None:
@@ -169,7 +168,7 @@ class Metrics:
         """Append one line; a disk that is full costs the line, not the run."""
         try:
             if owns():
-                Journal(self.path, durable=False).append(json.dumps({"step": step, **values}).encode())
+                files.Journal(self.path, durable=False).append(json.dumps({"step": step, **values}).encode())
                 self.lines += 1
         except OSError as error:
             if not self._failed:
@@ -199,7 +198,7 @@ def _evaluates(values: Mapping[str, float]) -> bool:
 def read_lines(path: Path, lost: list[int] | None = None) -> list[dict[str, Any]]:
     """The lines of a metrics file; a torn last one is left out, and the numbers of others are added to `lost`."""
     lines = []
-    for number, text in enumerate(Journal(path).read()[0], start=1):
+    for number, text in enumerate(files.Journal(path).read()[0], start=1):
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):

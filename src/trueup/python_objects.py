@@ -13,8 +13,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from trueup.errors import InputError
-from trueup.words import did_you_mean, one_line
+from trueup import errors, words
 
 PREFIX = "python:"
 METHODS, LAYOUTS, ANNOTATORS = (f"trueup.{name}" for name in ("methods", "layouts", "annotators"))
@@ -39,9 +38,9 @@ def held(name: str) -> Any:
         return _held[name]
     known, label = entries(ANNOTATORS), name.removeprefix(PREFIX)
     if label not in known:
-        raise InputError(
-            f"{name} is neither of this process nor of a package{did_you_mean(label, known)}; a run that was begun "
-            "with an object of Python goes on in that process, or where it is given again: trueup.resume(RUN, "
+        raise errors.InputError(
+            f"{name} is neither of this process nor of a package{words.did_you_mean(label, known)}; a run that was "
+            "begun with an object of Python goes on in that process, or where it is given again: trueup.resume(RUN, "
             "data=..., reward=...)"
         )
     return loaded(known[label])
@@ -80,9 +79,9 @@ def loaded(entry: EntryPoint) -> Any:
     try:
         return entry.load()
     except Exception as error:  # the package is somebody's and may raise anything
-        raise InputError(
+        raise errors.InputError(
             f"{entry.name} of the package {package_of(entry)} cannot be loaded ({type(error).__name__}: "
-            f"{one_line(error)}). Mend or remove the package"
+            f"{words.one_line(error)}). Mend or remove the package"
         ) from error
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from trueup.errors import InputError
-from trueup.words import logger, reason
+from trueup import errors, words
 
 PATIENCE = 60.0
 AT_ONCE = 500
@@ -92,8 +91,8 @@ class RecordCache:
                     self._move_aside(error)
                     return self._opened().execute(statement, values).fetchall()
             except (OSError, sqlite3.Error) as error:  # a lock that is not free in time is an OSError
-                raise InputError(
-                    f"{self.path}: {self.noun} cannot be kept there: {reason(error)}. Point the environment "
+                raise errors.InputError(
+                    f"{self.path}: {self.noun} cannot be kept there: {words.reason(error)}. Point the environment "
                     f"variable TRUEUP_CACHE to a folder with room, or {self.without}"
                 ) from error
 
@@ -132,7 +131,7 @@ class RecordCache:
             for ending in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     self.path.with_name(self.path.name + ending).rename(aside.with_name(aside.name + ending))
-        logger.warning(
+        words.logger.warning(
             f"{self.path} is damaged ({error}) and is now {aside.name}; {self.noun} are kept in a new file, and those "
             "in the old one are made again"
         )

@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 from trueup import stop
 from trueup.annotators.budget import Budget, Reservation, Usage
 from trueup.annotators.judge import SPACES
-from trueup.endpoints.addresses import on_this_machine, place_of, refuse_dead
-from trueup.endpoints.client import Endpoint, Refused
+from trueup.endpoints import addresses, client
 from trueup.endpoints.key import Key
 from trueup.endpoints.parameters import FORMS, UNFINISHED, Parameters
 from trueup.errors import AnnotatorError, InputError
@@ -69,7 +68,7 @@ class NoAnswer(StrEnum):
     THINKING = "the model's thoughts were cut off, and no answer came"
 
 
-Reply = Answer | NoAnswer | Refused
+Reply = Answer | NoAnswer | client.Refused
 """What comes of a request; `Refused` where the endpoint does not take it."""
 
 
@@ -78,7 +77,7 @@ class Asker:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoint: client.Endpoint,
         name: str,
         budget: Budget,
         cache: RecordCache | None,
@@ -86,7 +85,7 @@ class Asker:
         form: str = FORMS[0],
     ) -> None:
         self.endpoint, self.name, self.budget, self.cache = endpoint, name, budget, cache
-        self.places = [place_of(one) for one in endpoint.base_urls]
+        self.places = [addresses.place_of(one) for one in endpoint.base_urls]
         """With several addresses what one answers is kept for all of them: whoever gives them says they are alike."""
         self.place = self.places[0]
         self._form = form
@@ -98,7 +97,7 @@ class Asker:
     def refuse_dead(self) -> None:
         """Look for the server before it is needed; that it is gone is a warning where answers of it are kept."""
         try:
-            refuse_dead("annotator.base_url", self.endpoint.base_urls)
+            addresses.refuse_dead("annotator.base_url", self.endpoint.base_urls)
         except AnnotatorError as error:
             if self._from_cache(self._mark, ("", "")) is None:
                 raise
@@ -158,16 +157,16 @@ class Asker:
                 with closing(self.endpoint.each(PATH, bodies)) as replies:
                     for place, body in replies:
                         number = numbers[place]
-                        usage = Usage(1) if isinstance(body, Refused) else read_usage(body)
+                        usage = Usage(1) if isinstance(body, client.Refused) else read_usage(body)
                         used += self.budget.settle(under_way.pop(place), usage)
-                        reply = body if isinstance(body, Refused) else read_reply(body)
+                        reply = body if isinstance(body, client.Refused) else read_reply(body)
                         better = _better(way, bodies[place], reply, room)
                         if better is not None:
                             waiting[number] = better
                             continue
                         del waiting[number]
                         self._answered = True
-                        if not isinstance(reply, Refused):
+                        if not isinstance(reply, client.Refused):
                             self._learn(way)
                         made[number] = read(number, reply)
             finally:
@@ -228,12 +227,12 @@ def make_asker(choice: EndpointAnnotator, *, cached: str, usage_file: Path | Non
         file=usage_file,
     )  # fmt: skip
     key = Key.from_environment(choice.key_variable)
-    if not key and (far := [one for one in choice.base_url if not on_this_machine(one)]):
+    if not key and (far := [one for one in choice.base_url if not addresses.on_this_machine(one)]):
         raise InputError(
             f"annotator.base_url {far[0]}: the environment variable {choice.key_variable} is not set; export "
             "the endpoint's key under that name (any text where it wants none), or give annotator.key_variable"
         )
-    endpoint = Endpoint(
+    endpoint = client.Endpoint(
         choice.base_url, key=key, timeout=choice.timeout, deadline=choice.deadline, concurrency=choice.concurrency
     )  # fmt: skip
     cache = judgement_cache(cache_folder() / cached / f"{cached}.sqlite") if choice.cache else None
@@ -290,7 +289,7 @@ def _token(position: object) -> str:
 def _better(way: Parameters, body: RequestFields, reply: Reply, room: int) -> Parameters | None:
     """How to ask again, where a reply shows that this is not how the endpoint wants to be asked."""
     thinks = reply in (NoAnswer.THINKING, NoAnswer.CUT_OFF)  # some servers give thoughts nowhere
-    if isinstance(reply, Refused):
+    if isinstance(reply, client.Refused):
         thinks = bool(UNFINISHED.search(reply.reason.lower()))
         if not thinks:
             return way.learned(body, reply)

@@ -9,9 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from trueup.errors import AnnotatorError, CheckpointError
-from trueup.files import of_run, replaced_file
-from trueup.words import logger
+from trueup import errors, files, words
 
 BYTES_A_TOKEN = 3
 """Of a text in UTF-8, before the endpoint has said how many tokens it counts; ordinary English has more than four."""
@@ -96,7 +94,7 @@ class Budget:
             for name, limit in self._limits.items():
                 if limit is not None and getattr(after, name) > limit * (1 + 1e-9):
                     held = f", {self._reserved} are under way" if self._reserved.requests else ""
-                    raise AnnotatorError(
+                    raise errors.AnnotatorError(
                         f"annotator.max_{name} {limit:g} does not allow for another request of about "
                         f"{reservation.expected.tokens:,} tokens: {self._used} are spent{held}. "
                         f"Give a larger annotator.max_{name} to go on"
@@ -135,14 +133,14 @@ def keep_at_least(file: Path, known: Usage) -> None:
     kept = _read(file) if file.exists() else Usage()
     if kept.requests >= known.requests:
         return
-    logger.warning(
+    words.logger.warning(
         f"{file} is gone or tells of {kept.requests:,} requests, but what was gathered took {known}, which counts"
     )
     _write(file, known)
 
 
 def _write(file: Path, used: Usage) -> None:
-    with of_run(file, "what the annotator took"), replaced_file(file) as raw:
+    with files.of_run(file, "what the annotator took"), files.replaced_file(file) as raw:
         raw.write(json.dumps(asdict(used)).encode("ascii") + b"\n")
 
 
@@ -150,7 +148,7 @@ def _read(file: Path) -> Usage:
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
+        raise errors.CheckpointError(
             f"{file}: what the annotator has taken so far cannot be read: {error}. Restore the file from a backup; "
             "without it the limits of the annotator count from what the rounds tell of"
         ) from error
@@ -162,7 +160,7 @@ def _read(file: Path) -> Usage:
         or not all(sound)
         or any(type(one) is float for name, one in given.items() if name != "cost")
     ):
-        raise CheckpointError(
+        raise errors.CheckpointError(
             f"{file}: what the annotator had spent is not a list of amounts ({', '.join(names)}); the run cannot keep "
             "to its limits. Restore the file from a backup; without it they count from what the rounds tell of"
         )

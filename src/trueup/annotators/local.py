@@ -16,15 +16,13 @@ import numpy as np
 import torch
 
 from trueup import stop
-from trueup.annotators.annotator import Annotated, with_scores
-from trueup.annotators.comparing import ComparingAnnotator
+from trueup.annotators import annotator, comparing
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.template import load_question, pose
-from trueup.batch import tokens
+from trueup.batch import stream, tokens
 from trueup.batch.chat_template import today, writes_date
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
-from trueup.batch.stream import Stream, build_stream, cut
 from trueup.errors import AnnotatorError, InputError, naming
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import DemonstrationRelation, Discarded, Example, Group, Message, Prompt
@@ -43,7 +41,7 @@ LEADS = ("", " ")
 """What a model may write before a label: it is the same answer."""
 NOT_FINITE = Unreadable("the model's log-probabilities are not finite")
 
-Read = Callable[[Stream], torch.Tensor]
+Read = Callable[[stream.Stream], torch.Tensor]
 Day = Callable[[], str]
 """Says what a template that writes the date is to write."""
 Model = causal.CausalModel | reward.RewardModel
@@ -57,7 +55,7 @@ def read_groups(
     with torch.no_grad(), model.without_dropout():
         for part in parts:
             stop.check()
-            values = iter(read(build_stream(part).to(model.device)).tolist())
+            values = iter(read(stream.build_stream(part).to(model.device)).tolist())
             found += [(group, list(islice(values, len(group.responses)))) for group in part]
     return found
 
@@ -81,7 +79,7 @@ class LocalJudge:
         too_long = Unreadable(f"the question is longer than the {longest} tokens that the model can read")
         verdicts: list[Verdict | Unreadable] = [too_long] * len(questions)
         groups = [group for group in self.groups(questions) if len(group.prompt) < longest]
-        mass, parts = 0.0, cut(groups, JUDGE_TOKENS)
+        mass, parts = 0.0, stream.cut(groups, JUDGE_TOKENS)
         for group, log_probs in read_groups(self.model, lambda one: self.model.log_probs(one).sum, parts):
             verdicts[group.relation], share = _read(log_probs)
             mass += share
@@ -157,7 +155,7 @@ class ModelAnnotator:
         self.model, self.read, self.encoder = model, read, encoder
         self.name, self.batch_tokens = name, batch_tokens
 
-    def annotate(self, examples: Sequence[Example]) -> Annotated:
+    def annotate(self, examples: Sequence[Example]) -> annotator.Annotated:
         """Score every response of each example by its text."""
         made: list[Example | Discarded] = []
         groups: list[tokens.TokenGroup[int]] = []
@@ -169,11 +167,13 @@ class ModelAnnotator:
             if not isinstance(encoded, Discarded):
                 groups.append(encoded.tokens)
                 prompts_cut += encoded.prompt_cut
-        parts = [[group] for group in groups] if self.batch_tokens is None else cut(groups, self.batch_tokens)
+        alone, most = [[group] for group in groups], self.batch_tokens
+        parts = alone if most is None else stream.cut(groups, most)
         for group, scores in read_groups(self.model, self.read, parts):
-            made[group.relation] = with_scores(examples[group.relation], scores, self.name)
+            made[group.relation] = annotator.with_scores(examples[group.relation], scores, self.name)
         responses = sum(len(group.responses) for group in groups)
-        return Annotated(tuple(made), {"scores": float(responses), "prompts_cut": float(prompts_cut)})
+        totals = {"scores": float(responses), "prompts_cut": float(prompts_cut)}
+        return annotator.Annotated(tuple(made), totals)
 
     def _encoded(self, example: Example, place: int) -> EncodedGroup[int] | Discarded:
         """An example's ids, marked with its place; of its prompt what there is room for."""
@@ -205,7 +205,7 @@ class ModelAnnotator:
 
 def load_local_annotator(
     choice: LocalAnnotator, *, device: str = "auto", trust_remote_code: bool = False, day: Day = today
-) -> ComparingAnnotator:
+) -> comparing.ComparingAnnotator:
     """The annotator that a choice describes, with its model loaded and tried out; `day` is what a template writes."""
     template = load_question(choice.template)
     loaded = _loaded(load.load, choice.model, device, trust_remote_code)
@@ -217,7 +217,7 @@ def load_local_annotator(
     short = [replace(group, prompt=group.prompt[:longest]) for group in tried]
     _choose_attention(model, short, judge.encoder)
     how: dict[str, Any] = {"instruction": choice.instruction, "max_unreadable": choice.max_unreadable}
-    return ComparingAnnotator(judge, template, **how)
+    return comparing.ComparingAnnotator(judge, template, **how)
 
 
 def load_reward_annotator(
@@ -271,7 +271,7 @@ def _scoring(model: Model, read: Read, loaded: load.Loaded, name: str, day: Day)
     groups = [one.tokens for one in tried if not isinstance(one, Discarded)]
     if groups:
         with torch.no_grad():
-            scores = read(build_stream(groups).to(model.device)).tolist()
+            scores = read(stream.build_stream(groups).to(model.device)).tolist()
         if bad := [score for score in scores if not math.isfinite(score)]:
             raise AnnotatorError(
                 f"{name} gives plain short responses the score {bad[0]}, which is not a finite number, so its weights "

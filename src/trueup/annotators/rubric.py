@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from trueup import errors, files
 from trueup.annotators import annotator, comparing, jury
-from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, scores_of
-from trueup.files import no_device
 from trueup.settings import annotator_settings
 
 NO_CRITERION = "no criterion to score it by"
@@ -73,12 +72,12 @@ def load_rubric(
 def lines_of(file: str) -> list[str]:
     """The criteria in a file, one on each line that is not empty."""
     try:
-        text = no_device(file).read_text(encoding="utf-8-sig")
+        text = files.no_device(file).read_text(encoding="utf-8-sig")
     except (OSError, ValueError):
-        raise InputError(f"annotator.file {file}: cannot be read as text in UTF-8") from None
+        raise errors.InputError(f"annotator.file {file}: cannot be read as text in UTF-8") from None
     found = [line.strip() for line in text.splitlines() if line.strip()]
     if not found:
-        raise InputError(
+        raise errors.InputError(
             f"annotator.file {file}: it is empty; give a criterion on each line, as in It is short.=2"
         )
     return found

@@ -12,16 +12,13 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from trueup import display
+from trueup import display, errors, files, model_folder
 from trueup.annotators.annotator import Scorer
 from trueup.batch import chat_template, encode
-from trueup.errors import InputError
 from trueup.estimates import Mean, mean
 from trueup.evaluate import side_by_side
 from trueup.feedback.condition import FILE, Condition
 from trueup.feedback.records import Prompt
-from trueup.files import replaced_file
-from trueup.model_folder import context_length
 from trueup.models import causal, load, prepare
 from trueup.sampling import decoding, sampler
 from trueup.settings.gathering_settings import SamplerSettings
@@ -140,7 +137,7 @@ def sweep_model(
         if not unknown or one == now:
             tried.append(one)
         elif rewards is not None:
-            raise InputError(
+            raise errors.InputError(
                 f"--candidates: {one.reward:g} is written {one.words()!r}, and the model's tokenizer has only its "
                 f"unknown token for {', '.join(map(repr, unknown))}; leave it out"
             )
@@ -161,11 +158,11 @@ def sweep(
     max_new_tokens: int | None = None,
 ) -> Sweep:
     """One answer to each prompt under each condition, all drawn with one seed, and its score."""
-    positions = context_length(loaded.network.config) or 10**9
+    positions = model_folder.context_length(loaded.network.config) or 10**9
     longest = sampler.longest_response(max_new_tokens, positions)
     if longest >= positions:
         why = f"leaves no room for a prompt: the model was made for {positions} positions"
-        raise InputError(f"max_new_tokens {longest} {why}. Give a smaller one")
+        raise errors.InputError(f"max_new_tokens {longest} {why}. Give a smaller one")
     encoded, day, limits = [], chat_template.today(), encode.Limits(positions)
     if chat_template.writes_date(loaded.tokenizer):
         logger.info(f"the chat template writes the date: here it is {day}")
@@ -176,7 +173,7 @@ def sweep(
         encoded.append([one.ids if one and one.room == longest else None for one in own])
     fitting = [at for at, row in enumerate(zip(*encoded, strict=True)) if all(row)]
     if not fitting:
-        raise InputError(
+        raise errors.InputError(
             f"all {len(prompts)} prompts are longer than the {positions - longest} tokens that are left of the model's "
             f"{positions} beside {longest} for the answer. Give a smaller --max-new-tokens, or shorter prompts"
         )
@@ -205,9 +202,9 @@ def keep(folder: Path, before: Condition, after: Condition) -> None:
         text = card.read_text(encoding="utf-8") if card.exists() else ""
         mended = text.replace(f"Write `{before.words()}` at", f"Write `{after.words()}` at")
         if mended != text:
-            with replaced_file(card) as file:
+            with files.replaced_file(card) as file:
                 file.write(mended.encode())
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
+        raise errors.InputError(
             f"{folder / FILE} cannot be written: {reason(error)}. Make room or mend the rights, or give --dry-run"
         ) from error

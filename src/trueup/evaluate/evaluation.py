@@ -17,13 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from trueup import __version__, estimates
+from trueup import __version__, errors, estimates, files
 from trueup.annotators import annotator, calibration, comparing, jury, template
 from trueup.config import run_checks
-from trueup.errors import AnnotatorError, InputError
 from trueup.evaluate import entrants, likelihoods, measures, side_by_side
 from trueup.feedback import canonical, records
-from trueup.files import replaced_file
 from trueup.gathering import judging, resumable
 from trueup.settings import annotator_settings, gathering_settings
 from trueup.sources.by_name import examples_named
@@ -66,7 +64,7 @@ class Judged:
 
         def rated(judge: annotator.Annotator, _: str, chunk: Sequence[records.Example]) -> dict[str, Any]:
             if not isinstance(judge, comparing.ComparingAnnotator | jury.Jury):
-                raise InputError(f"rate: judge {judge.name} compares responses and rates none")
+                raise errors.InputError(f"rate: judge {judge.name} compares responses and rates none")
             rows, totals = judge.rate(chunk, [[text]] * len(chunk))
             return {"rows": [row for (row,) in rows], "totals": dict(totals)}
 
@@ -173,7 +171,7 @@ class Evaluation:
                 one for one, why in zip(posed, reasons, strict=True) if why == comparing.UNDECIDED
             ]
         if self.firsts and all(np.isnan(first_M).all() for first_M in self.firsts.values()):
-            raise AnnotatorError(
+            raise errors.AnnotatorError(
                 "judge: no comparison could be read, or judges agree on none. Look at what it answers, and choose "
                 f"another model, template or agreement; pairs that judges differ on are in {UNDECIDED}, for people"
             )
@@ -239,7 +237,9 @@ def evaluate(
     verdicts cannot be read, or a model writes nothing."""
     folder = Path(settings.output)
     if (folder / RESULTS).exists() and not settings.overwrite:
-        raise InputError(f"{folder / RESULTS} is there already; give another --output, or --overwrite to add")
+        raise errors.InputError(
+            f"{folder / RESULTS} is there already; give another --output, or --overwrite to add"
+        )
     everyone = entrants.entrants_of(settings)
     references = [entrants.reference_of(one, settings) if one.read else None for one in everyone]
     fluency = entrants.model_of(settings.fluency, settings) if settings.fluency else None
@@ -256,7 +256,7 @@ def evaluate(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"output {folder}: {error.strerror}. Give another --output") from error
+        raise errors.InputError(f"output {folder}: {error.strerror}. Give another --output") from error
     with resumable.resumable(folder / RESULTS, "trueup evaluate", {}) as work:
         answers = entrants.answers_of(settings, everyone, prompts, work)
         found = Evaluation(settings, work, everyone, answers, pairs)
@@ -276,7 +276,7 @@ def evaluate(
         requested = settings.model_dump(mode="json", exclude={"overwrite"})
         results: side_by_side.Row = calibration.finite(found.results | {"settings": requested})
         canonical.write_examples(folder / RESPONSES, found.merged())
-        with replaced_file(folder / RESULTS) as file:
+        with files.replaced_file(folder / RESULTS) as file:
             file.write(json.dumps(results, indent=1).encode() + b"\n")
     for name, totals in results["cost"].items():
         for line in (*judging.verdict_lines(totals), *judging.usage_lines(totals)):

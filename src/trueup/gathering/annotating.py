@@ -24,11 +24,9 @@ from trueup.errors import InputError
 from trueup.feedback import turns, views
 from trueup.feedback.layouts.readers import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
-from trueup.gathering import shards
-from trueup.gathering.judging import annotator_loader, judge, left_out, usage_lines
+from trueup.gathering import judging, shards
 from trueup.gathering.resumable import Work, check_place, of_annotating, resumable
-from trueup.settings.annotator_kinds import IMPROVE
-from trueup.settings.gathering_settings import AnnotateSettings
+from trueup.settings import annotator_kinds, gathering_settings
 from trueup.sources.by_name import examples_named
 from trueup.words import counted, logger, shortened
 
@@ -48,7 +46,7 @@ REPEATS = "the demonstration repeats a rejected response"
 WITH_TOOLS = "the prompt declares tools, which a demonstration in words does not call"
 
 
-def annotate(settings: AnnotateSettings) -> Path:
+def annotate(settings: gathering_settings.AnnotateSettings) -> Path:
     """Write the examples as they are judged or rewritten now; what an earlier call did already is not done again.
     InputError: something that was given cannot be used, or nothing came of it. AnnotatorError: the annotator cannot be
     reached or afforded, or too many of its verdicts cannot be read. Stopped: the user asked to stop."""
@@ -58,7 +56,7 @@ def annotate(settings: AnnotateSettings) -> Path:
     if not settings.rewrite:
         choice = check_annotator(settings.annotator, trust_remote_code=settings.trust_remote_code)
         settings = settings.model_copy(update={"annotator": choice})
-        load = annotator_loader(settings, choice)
+        load = judging.annotator_loader(settings, choice)
     output = Path(settings.output)
     given = examples_named(settings.data, settings, skip_bad=settings.skip_bad).examples
     rows = shards.rows_of(settings.shard, len(given))
@@ -66,7 +64,7 @@ def annotate(settings: AnnotateSettings) -> Path:
         own = given[rows.start : rows.stop]
         examples = rewrite(own, demonstrator, work) if demonstrator else own
         if load is not None:
-            judged = judge(own, load, work, output)
+            judged = judging.judge(own, load, work, output)
             examples = judged.kept
         number = shards.write(output, examples, work, settings.shard, rows, len(given))
         work.finish()
@@ -132,7 +130,11 @@ def make_asking(template: str, instruction: str | None) -> Ask:
         return lambda pair: request_messages(pair, instruction)
     texts = {"prompt": "p" * 99, "chosen": "c" * 999}
     loaded = load_template(
-        template, setting="rewrite_template", known=(ANSWER, IMPROVE), variables=VARIABLES, texts=texts
+        template,
+        setting="rewrite_template",
+        known=(ANSWER, annotator_kinds.IMPROVE),
+        variables=VARIABLES,
+        texts=texts,
     )
     if "prompt" not in loaded.used:
         raise InputError(
@@ -206,7 +208,7 @@ class Demonstrator:
         return made, self.asker.totals(took, {"cached": len(once) - len(missing)})
 
 
-def make_demonstrator(settings: AnnotateSettings) -> Demonstrator:
+def make_demonstrator(settings: gathering_settings.AnnotateSettings) -> Demonstrator:
     """Who writes demonstrations; nothing is sent yet."""
     choice: Any = settings.annotator
     temperature = settings.rewrite_temperature
@@ -249,7 +251,10 @@ def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work)
             done.append((pair, row["text"]))
         else:
             dropped.append(Discarded(row["dropped"], pair.example.origin))
-    for line in (*_lines(done, dropped, model), *usage_lines(summed(part["facts"] for part in parts))):
+    for line in (
+        *_lines(done, dropped, model),
+        *judging.usage_lines(summed(part["facts"] for part in parts)),
+    ):
         logger.info(line)
     if not done and work.alone:
         raise InputError(
@@ -283,5 +288,5 @@ def _lines(
         others = sum(pair.left_out for pair, _ in done)
         if others:
             yield f"{counted(others, 'response')} left out, neither replaced nor always rejected"
-    if line := left_out(dropped):
+    if line := judging.left_out(dropped):
         yield line

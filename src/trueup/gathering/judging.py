@@ -9,11 +9,10 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
+from trueup import errors, estimates
 from trueup.annotators import comparing, jury
 from trueup.annotators.annotator import SCORE_OF, Annotated, Annotator, summed
 from trueup.batch.chat_template import today
-from trueup.errors import InputError
-from trueup.estimates import mean
 from trueup.feedback import canonical, views
 from trueup.feedback.records import Discarded, Example, Origin, content_key, scores_of
 from trueup.gathering.resumable import Work
@@ -92,7 +91,7 @@ def judge(
     if output is not None:
         _keep_undecided(output, [one for one in examples if one], judged)
     if not judged.kept and work.alone:
-        raise InputError(
+        raise errors.InputError(
             f"none of {counted(len(examples), 'example')} was judged, for the reasons above; nothing was written. Give "
             "examples with several different responses to an annotator that compares, or another annotator"
         )
@@ -230,7 +229,7 @@ def agreement(judged: Sequence[tuple[Example, Example]]) -> list[str]:
                 undecided += 1
     if not same:
         return []
-    share = mean(same)
+    share = estimates.mean(same)
     error = "" if math.isnan(share.error) else f" +- {share.error:.3f}"
     both = counted(share.count, "pair")
     line = f"agrees with the judgements given on {share.value:.3f}{error} of {both} that both order"

@@ -19,13 +19,11 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from trueup import display, stop
+from trueup import display, files, model_folder, stop
 from trueup.batch.chat_template import today
 from trueup.config.layers import flatten
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback import canonical, records
-from trueup.files import Journal, file_hash
-from trueup.model_folder import model_content
 from trueup.settings.annotator_settings import AnnotatorChoice, decisive
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in
@@ -63,7 +61,7 @@ class Work:
         self.alone = "shard" not in settings
         """Whether all of the work is this process's, so that it is a fault if nothing comes of it."""
         self.settings = {name: digest(value)[:16] for name, value in settings.items()}
-        self._journal = Journal(self.path)
+        self._journal = files.Journal(self.path)
         self._lock = FileLock(output.with_name(f".{output.name}.lock"))
         try:
             self._lock.acquire(timeout=0)
@@ -214,7 +212,7 @@ def of_sampling(
     return _of(settings) | {
         "data": digest([canonical.prompt_parts(one) for one in prompts]),
         "data with feedback": digest_of_examples(also),
-        "files of the model": list(map(model_content, folders)),
+        "files of the model": list(map(model_folder.model_content, folders)),
         "chat_template": _content(settings.chat_template),
     }
 
@@ -261,7 +259,7 @@ def files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
 def _content(file: str | None) -> str | None:
     """The hash of a file's bytes; None of a name that is no file."""
     path = Path(file or "")
-    return file_hash(path) if file and path.is_file() else None
+    return files.file_hash(path) if file and path.is_file() else None
 
 
 def digest_of_examples(examples: Iterable[records.Example]) -> str:

@@ -14,11 +14,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from trueup import errors, files
 from trueup.batch.chat_template import today
-from trueup.errors import InputError
 from trueup.evaluate import entrants
 from trueup.feedback import canonical, read, records, turns
-from trueup.files import Journal
 from trueup.gathering import candidates
 from trueup.sampling import sampler
 from trueup.sampling.engines.in_process import InProcessSampler
@@ -67,9 +66,9 @@ def _typed(prompt: str) -> str:
     return line.encode("utf-8", "replace").decode("utf-8")
 
 
-def _kept(path: Path) -> Journal:
+def _kept(path: Path) -> files.Journal:
     """The file, of which a torn last line is cut off, if all that it holds is in canonical form."""
-    journal = Journal(path)
+    journal = files.Journal(path)
     try:
         lines, torn = journal.read()
         if torn:
@@ -79,10 +78,12 @@ def _kept(path: Path) -> Journal:
             except ValueError:
                 journal.keep(lines)
         if journal.size and any(one.layout != "canonical" for one in read.read_feedback([path]).files):
-            raise InputError(f"{path}: holds feedback of another layout; convert it, or give another --keep")
+            raise errors.InputError(
+                f"{path}: holds feedback of another layout; convert it, or give another --keep"
+            )
         journal.append()
     except OSError as error:
-        raise InputError(f"{path}: preferences cannot be kept there: {reason(error)}") from error
+        raise errors.InputError(f"{path}: preferences cannot be kept there: {reason(error)}") from error
     return journal
 
 
@@ -90,14 +91,14 @@ class Conversation:
     """What was said so far, and who says what comes next: one model, or two in random order."""
 
     def __init__(
-        self, settings: ChatSettings, models: Sequence[InProcessSampler], kept: Journal | None
+        self, settings: ChatSettings, models: Sequence[InProcessSampler], kept: files.Journal | None
     ) -> None:
         self.settings, self.models, self.kept = settings, models, kept
         self.console = Console(highlight=False, markup=False, emoji=False)
         templates = [one.encoder.tokenizer.chat_template is not None for one in models]
         messages, system = all(templates) if settings.chat is None else settings.chat, settings.system
         if messages and not all(templates):
-            raise InputError(
+            raise errors.InputError(
                 "a model has no chat template for messages; give --chat-template or --chat false"
             )
         vocabularies = [one.encoder.tokenizer.get_vocab() for one in models]
@@ -121,7 +122,7 @@ class Conversation:
         elif command:
             try:
                 self._answer(said.removeprefix("/") if command.startswith("//") else said)
-            except InputError as error:
+            except errors.InputError as error:
                 self.console.print(Text(spelled(str(error)), style="red"))
         return True
 
@@ -135,7 +136,7 @@ class Conversation:
         order = list(range(len(self.models)))[:: -1 if digit % 2 else 1]
         answers = self._sampled(prompt, order)
         if not all(answers):
-            raise InputError("the conversation leaves no room for an answer; /new begins another one")
+            raise errors.InputError("the conversation leaves no room for an answer; /new begins another one")
         contents: list[records.Content] = [one[0].text for one in answers]
         if not isinstance(before, str):
             contents = [turns.as_messages(one[0].text) for one in answers]
@@ -226,7 +227,9 @@ class Conversation:
         try:
             self.kept.append(canonical.json_line(row).rstrip(b"\n"))
         except OSError as error:
-            raise InputError(f"{self.kept.path}: the preference cannot be kept: {reason(error)}") from error
+            raise errors.InputError(
+                f"{self.kept.path}: the preference cannot be kept: {reason(error)}"
+            ) from error
 
     def tell(self) -> None:
         """Say at the end how often which model was preferred."""

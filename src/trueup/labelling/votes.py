@@ -16,8 +16,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from trueup import estimates
-from trueup.errors import InputError
+from trueup import errors, estimates
 from trueup.feedback import canonical, records
 from trueup.feedback.records import VERDICTS, Comparison, Example, Vote
 from trueup.settings.command_settings import LabelSettings
@@ -131,13 +130,13 @@ class Clicks:
             self.rows.execute(TABLE)
             kept = self.rows.execute(f"SELECT {COLUMNS} FROM clicks ORDER BY number").fetchall()
         except sqlite3.Error as error:
-            raise InputError(f"{path}: clicks cannot be kept there: {reason(error)}") from error
+            raise errors.InputError(f"{path}: clicks cannot be kept there: {reason(error)}") from error
         for person, pair, swapped, verdict in kept:
             self._take(Click(person, pair, bool(swapped), verdict))
         unknown = {one.pair for one in self._all()} - self.pairs.keys() - self.gold.keys()
         if unknown:
             self.close()
-            raise InputError(
+            raise errors.InputError(
                 f"{path} holds judgements of {counted(len(unknown), 'pair')} that these files do not hold; give the "
                 "files that it was begun with (more may be added), or another --output"
             )
@@ -158,7 +157,7 @@ class Clicks:
             row = (person, pair, swapped, verdict)
             self.rows.execute(f"INSERT INTO clicks ({COLUMNS}) VALUES (?, ?, ?, ?)", row)
         except sqlite3.Error as error:
-            raise InputError(f"{self.path}: the click cannot be kept: {reason(error)}") from error
+            raise errors.InputError(f"{self.path}: the click cannot be kept: {reason(error)}") from error
         self._take(click)
         return True
 

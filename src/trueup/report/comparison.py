@@ -7,9 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from trueup import display, errors
 from trueup.config.layers import flatten
-from trueup.display import duration, figure
-from trueup.errors import InputError
 from trueup.report import charts, page, run_page
 from trueup.report.run_data import EVALUATION, HELD_OUT, RunData
 from trueup.words import listed, reason
@@ -56,10 +55,10 @@ def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tupl
             every[str(path)] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             said = f"evaluation {path} cannot be read: {reason(error)}; give what trueup evaluate wrote"
-            raise InputError(said) from None
+            raise errors.InputError(said) from None
     for path_name, one in every.items():
         if page.shown(one) is None:
-            raise InputError(f"evaluation {path_name} is not as trueup evaluate writes it")
+            raise errors.InputError(f"evaluation {path_name} is not as trueup evaluate writes it")
         if one not in known:
             known.append(one)
             yield path_name, one
@@ -92,9 +91,9 @@ def _overview(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
     yield "model", [str(run.settings.get("model")) for run in runs]
     yield "state", [str(run.status.get("state", "unknown")) for run in runs]
     yield "steps", [f"{run.last:,}" for run in runs]
-    yield "time in steps", [duration(run.total("seconds")) for run in runs]
+    yield "time in steps", [display.duration(run.total("seconds")) for run in runs]
     yield "tokens", [f"{run.total('tokens'):,.0f}" for run in runs]
-    yield "FLOPs, about", ["-" if run.flops is None else figure(run.flops) for run in runs]
+    yield "FLOPs, about", ["-" if run.flops is None else display.figure(run.flops) for run in runs]
     costs = [run.summed("annotator/") for run in runs]
     for name in ("requests", "cost"):
         if any(name in one for one in costs):
@@ -105,7 +104,7 @@ def _figures(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
     every = dict.fromkeys(name for run in runs for name in run.names)
     for name in sorted(every, key=lambda one: not one.startswith(HELD_OUT)):
         if name.startswith(HELD_OUT) or name in run_page.MEANINGS:
-            yield name, [figure(one[-1][1]) if (one := run.points(name)) else "-" for run in runs]
+            yield name, [display.figure(one[-1][1]) if (one := run.points(name)) else "-" for run in runs]
 
 
 def _matrix(results: Mapping[str, Any]) -> Iterator[page.Table]:

@@ -11,10 +11,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from trueup import __version__
-from trueup.display import figure
-from trueup.errors import InputError
-from trueup.files import replaced_file
+from trueup import __version__, display, errors, files
 from trueup.report import charts
 from trueup.words import reason, spelled
 
@@ -133,7 +130,7 @@ def _environment() -> Environment:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     made.globals |= {
         "style": Markup(part("page.css")), "script": Markup(script), "digest": digest, "version": __version__,
-        "figure": figure, "cell": cell, "bar": _bar, "caption": CAPTION,
+        "figure": display.figure, "cell": cell, "bar": _bar, "caption": CAPTION,
         "refusals": refusals,
     }  # fmt: skip
     return made
@@ -144,13 +141,15 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     written."""
     try:
         if path.exists() and GENERATOR not in path.read_text("utf-8", "replace")[:HEAD]:
-            raise InputError(f"output {path} is there already and no page of trueup; give another --output")
+            raise errors.InputError(
+                f"output {path} is there already and no page of trueup; give another --output"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         text = spelled(_environment().get_template(template).render(values))
-        with replaced_file(path) as file:
+        with files.replaced_file(path) as file:
             file.write(text.encode("utf-8", "replace"))
     except OSError as error:
-        raise InputError(f"output {path}: {reason(error)}; give another --output") from error
+        raise errors.InputError(f"output {path}: {reason(error)}; give another --output") from error
 
 
 def shown(results: Mapping[str, Any]) -> tuple[list[Table], list[Markup]] | None:

@@ -6,11 +6,9 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from trueup.errors import InputError
-from trueup.estimates import bootstrap, wilson
+from trueup import errors, estimates
 from trueup.feedback import read, records
-from trueup.report.page import Table, cell
-from trueup.report.run_data import RunData
+from trueup.report import page, run_data
 
 COLUMNS = ("votes", "first place", "ties", "same again", "as others said", "as the judge said")
 Person = Mapping[str, list[float]]
@@ -18,7 +16,7 @@ Person = Mapping[str, list[float]]
 Pair = tuple[int, int]
 
 
-def of_votes(run: RunData, files: Sequence[str]) -> Iterator[tuple[str, list[Table]]]:
+def of_votes(run: run_data.RunData, files: Sequence[str]) -> Iterator[tuple[str, list[page.Table]]]:
     """Of each file what its votes amount to in a sentence, by person, and by model where responses have writers.
     InputError: a file cannot be read, or nobody voted in it."""
     judged = _judged(run)
@@ -26,7 +24,7 @@ def of_votes(run: RunData, files: Sequence[str]) -> Iterator[tuple[str, list[Tab
         examples = read.read_feedback([file]).examples
         told = records.agreement_of_people(examples)
         if told is None:
-            raise InputError(f"votes {file}: nobody voted in it; give what trueup label or chat wrote")
+            raise errors.InputError(f"votes {file}: nobody voted in it; give what trueup label or chat wrote")
         people: dict[str, Person] = defaultdict(lambda: defaultdict(list))
         wins: dict[tuple[str, str], list[float]] = defaultdict(list)
         most: list[float] = []
@@ -49,16 +47,16 @@ def of_votes(run: RunData, files: Sequence[str]) -> Iterator[tuple[str, list[Tab
             for ends, shares in of_example.items():
                 wins[ends].append(fmean(shares))
         if most:
-            told += f"; the judge says the same of {cell(_share(most))} of {len(most)} pairs that most decide"
+            told += f"; the judge says the same of {page.cell(_share(most))} of {len(most)} pairs that most decide"
         rows = [
             (name, [len(own["ties"]), *(_share(own[column]) for column in COLUMNS[1:])])
             for name, own in sorted(people.items())
         ]
         won = [
-            (" against ".join(ends), [len(own), asdict(bootstrap(own, share=True))])
+            (" against ".join(ends), [len(own), asdict(estimates.bootstrap(own, share=True))])
             for ends, own in wins.items()
         ]
-        tables = [Table("", COLUMNS, rows), Table("", ("prompts", "wins"), won, bars=True)]
+        tables = [page.Table("", COLUMNS, rows), page.Table("", ("prompts", "wins"), won, bars=True)]
         yield f"{file}: {told}", [one for one in tables if one.rows]
 
 
@@ -76,7 +74,7 @@ def _first_said(example: records.Example, people: Mapping[str, Person]) -> dict[
     return found
 
 
-def _judged(run: RunData) -> dict[tuple[str, frozenset[str]], str]:
+def _judged(run: run_data.RunData) -> dict[tuple[str, frozenset[str]], str]:
     """What judges and rewards of the run and its evaluations prefer: prompt and two texts -> the better."""
     found: dict[tuple[str, frozenset[str]], str] = {}
     for path in reversed(run.sample_files):
@@ -90,4 +88,4 @@ def _judged(run: RunData) -> dict[tuple[str, frozenset[str]], str]:
 
 
 def _share(values: Sequence[float]) -> dict[str, float] | None:
-    return asdict(wilson(sum(values), len(values))) if values else None
+    return asdict(estimates.wilson(sum(values), len(values))) if values else None

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trueup import stop
@@ -141,29 +139,24 @@ def generate(
     found: list[list[Completion]] = [[] for _ in prompts]
     for places, batch in decoder.batches(prompts, copies):
         room_N = [rooms[place] for place in places for _ in range(copies)]
-        uniform_NL = None
+        numbers_NL = None
         if settings.decode == "sample":
-            uniform_NL = np.zeros((len(batch), max(room_N)))
+            numbers_NL = torch.zeros(len(batch), max(room_N), dtype=torch.float64)
             for row, room in enumerate(room_N):
-                uniform_NL[row, :room] = uniforms(keys[places[row // copies]][row % copies], room)
-        written = _written(decoder, batch, room_N, settings, uniform_NL, stops, watch)
+                own = uniforms(keys[places[row // copies]][row % copies], room)
+                numbers_NL[row, :room] = torch.from_numpy(own)
+        written = _written(decoder, batch, room_N, settings, numbers_NL, stops, watch)
         for number, place in enumerate(places):
             found[place] = written[number * copies : (number + 1) * copies]
     return found
 
 
 def _written(
-    decoder: Decoder,
-    batch: CachedBatch,
-    room_N: Sequence[int],
-    settings: SamplerSettings,
-    uniform_NL: NDArray[np.float64] | None,
-    stops: StopTexts | None,
-    watch: Watch | None,
-) -> list[Completion]:
+    decoder: Decoder, batch: CachedBatch, room_N: Sequence[int], settings: SamplerSettings,
+    numbers_NL: Tensor | None, stops: StopTexts | None, watch: Watch | None,
+) -> list[Completion]:  # fmt: skip
     """One response to each sequence of a batch."""
     ends = frozenset(decoder.end_ids)
-    numbers_NL = None if uniform_NL is None else torch.from_numpy(uniform_NL)
     ids: list[list[int]] = [[] for _ in room_N]
     log_probs: list[list[float]] = [[] for _ in room_N]
     here = list(range(len(room_N)))

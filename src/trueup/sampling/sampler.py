@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trueup import errors, model_folder
 from trueup.batch.encode import Encoder
-from trueup.errors import CheckpointError, InputError
 from trueup.feedback.records import Prompt
-from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.parallel.sharding import fill, is_sharded, local, resharded
 
@@ -121,12 +120,8 @@ def encode_prompt(
     prompt: Prompt, encoder: Encoder, *, positions: int | None, max_new_tokens: int | None
 ) -> EncodedPrompt | None:
     """Encode a prompt as the model is asked it; None where that leaves no room for a response."""
-    try:
+    with errors.naming(prompt.origin):
         ids = encoder.cut_prompt_ids(prompt)
-    except InputError as error:
-        if prompt.origin is None:
-            raise
-        raise InputError(f"{prompt.origin}: {error}") from error
     most = encoder.limits.max_length if positions is None else min(encoder.limits.max_length, positions)
     room = min(longest_response(max_new_tokens, positions), most - len(ids))
     return EncodedPrompt(tuple(ids), room) if ids and room > 0 else None
@@ -141,7 +136,7 @@ def longest_response(max_new_tokens: int | None, positions: int | None) -> int:
 
 def positions_of(model: CausalModel | None) -> int | None:
     """Tokens of prompt and response together that a model was made for, where its configuration says."""
-    return context_length(model.inner.config) if model is not None else None
+    return model_folder.context_length(model.inner.config) if model is not None else None
 
 
 class SamplingWeights:
@@ -196,7 +191,7 @@ class SamplingWeights:
         own = self._own()
         shapes, saved = ({name: one.shape for name, one in some.items()} for some in (own, tensors))
         if wrong := sorted({name for name, _ in shapes.items() ^ saved.items()}):
-            raise CheckpointError(
+            raise errors.CheckpointError(
                 f"the checkpoint's weights of the sampling policy do not fit this model, beginning with {wrong[0]}. "
                 "Resume with the model and the lora settings that the run began with"
             )

@@ -48,14 +48,8 @@ def _of_vllm(settings: SamplerSettings, end_ids: Sequence[int], _: int) -> dict[
     """Fields of vLLM 0.10 and later; what is left out there comes from the model's generation_config.json."""
     top_k = settings.top_k if settings.decode == "sample" else 0
     ids = {"stop_token_ids": list(end_ids), "return_token_ids": True, "logprobs": 1} if end_ids else {}
-    return {
-        "top_k": top_k or -1,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        **ids,
-    }
+    penalties = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+    return {"top_k": top_k or -1, "min_p": 0.0, **penalties, **ids}
 
 
 def _of_transformers(settings: SamplerSettings, end_ids: Sequence[int], room: int) -> dict[str, Any]:
@@ -126,14 +120,11 @@ def request_for(
     """A prompt as a server is asked it; None where it leaves no room for a response.
     With an encoder it is completed as the policy would; without one, a conversation is left to the server."""
     if encoder is None:
-        fields: dict[str, Any] = {"tools": [dict(tool) for tool in prompt.tools]} if prompt.tools else {}
-        path = COMPLETIONS if isinstance(prompt.content, str) else CHAT
-        if isinstance(prompt.content, str):
-            fields = {"prompt": prompt.content}
-        else:
-            fields["messages"] = chat_template.text_arguments(
-                [turns.message_json(message) for message in prompt.content]
-            )
+        path, fields = COMPLETIONS, dict[str, Any](prompt=prompt.content)
+        if not isinstance(prompt.content, str):
+            messages = chat_template.text_arguments([turns.message_json(one) for one in prompt.content])
+            tools = {"tools": [dict(tool) for tool in prompt.tools]} if prompt.tools else {}
+            path, fields = CHAT, {**tools, "messages": messages}
         spelled = json.dumps(fields, sort_keys=True, default=str)
         return SamplingRequest(path, fields, spelled, longest_response(settings.max_new_tokens, positions))
     encoded = encode_prompt(prompt, encoder, positions=positions, max_new_tokens=settings.max_new_tokens)
@@ -151,10 +142,8 @@ def text_of(ids: Sequence[int], prompt: records.Prompt, encoder: encode.Encoder)
     tokenizer = encoder.tokenizer
     if encoder.condition is not None:
         prompt = encoder.condition.applied(prompt)
-    given = prompt.content
-    written = (
-        given if isinstance(given, str) else chat.render_prompt(encoder.template, given, prompt.tools).text
-    )
+    given, tools = prompt.content, prompt.tools
+    written = given if isinstance(given, str) else chat.render_prompt(encoder.template, given, tools).text
     full, inner = (str(tokenizer.decode(part, skip_special_tokens=False)) for part in (ids, ids[1:]))
     texts = [written, written.removeprefix(tokenizer.bos_token or ""), full, inner]
     for text in texts:
@@ -223,14 +212,10 @@ class ServedPolicy:
                 f"{servers[0][0].base_url} is no vLLM server, so it cannot be given new weights while training; leave "
                 "sampler.engine out, or start a vLLM server"
             )
+        start = STARTED_FOR_ADAPTERS if adapted else STARTED_FOR_WEIGHTS + STARTED_TO_TRANSFER * transfers
         for endpoint, root in servers:
-            there = (endpoint.has(LOAD) if adapted else root.has(PAUSED)) and (
-                not transfers or root.has(UPDATE)
-            )
-            if not there:
-                start = (
-                    STARTED_FOR_ADAPTERS if adapted else STARTED_FOR_WEIGHTS + STARTED_TO_TRANSFER * transfers
-                )
+            takes = endpoint.has(LOAD) if adapted else root.has(PAUSED)
+            if not takes or (transfers and not root.has(UPDATE)):
                 raise InputError(
                     f"{endpoint.base_url} does not take new weights while training: start vLLM {start} in its "
                     "environment"

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+from trueup import errors, words
 from trueup.endpoints.addresses import on_this_machine
-from trueup.errors import AnnotatorError, InputError
 from trueup.models import lora
 from trueup.parallel import processes
-from trueup.words import one_line
 
 FAULTS = (OSError, RuntimeError, ValueError)
 
@@ -27,8 +26,8 @@ def engine(network: Any, base_url: str, workers: int) -> Any:
         nccl, base = (import_module(f"{transfer.__name__}.{name}") for name in ("nccl_engine", "base"))
         info, client = nccl.NCCLTrainerInitInfo, transfer.HTTPVLLMWeightSyncClient
     except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"sampler.transfer nccl needs vLLM 0.29 or newer in this environment, too ({one_line(error)}): "
+        raise errors.InputError(
+            f"sampler.transfer nccl needs vLLM 0.29 or newer in this environment, too ({words.one_line(error)}): "
             "pip install 'trueup[vllm]', or leave sampler.transfer out, so that weights go through a folder"
         ) from error
 
@@ -51,8 +50,9 @@ def engine(network: Any, base_url: str, workers: int) -> Any:
             init_info=own, client=client(base_url), source=Source()
         )
     except FAULTS as error:
-        raise AnnotatorError(
-            f"{base_url}: the weight-transfer engine does not begin: {one_line(error)}"
+        why = words.one_line(error)
+        raise errors.AnnotatorError(
+            f"{base_url}: the weight-transfer engine does not begin: {why}"
         ) from error
 
 
@@ -61,7 +61,7 @@ def send(made: Any, base_url: str) -> None:
     try:
         made.send_weights()
     except FAULTS as error:
-        raise AnnotatorError(
-            f"{base_url}: the weights were not transferred: {one_line(error)}. The server is left paused, as they may "
-            "be half replaced; look at its log"
+        raise errors.AnnotatorError(
+            f"{base_url}: the weights were not transferred: {words.one_line(error)}. The server is left paused, as "
+            "they may be half replaced; look at its log"
         ) from error

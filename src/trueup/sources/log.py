@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.errors import CheckpointError, InputError
-from trueup.feedback.canonical import example_from_row, example_to_row
-from trueup.feedback.records import Example, Origin
+from trueup.feedback import canonical, records
 from trueup.files import Journal, of_run
 from trueup.parallel.processes import owned, owns
 from trueup.words import reason
@@ -31,7 +30,7 @@ RESTORE = "Restore the folder from a backup, or begin a new run"
 class GatheredRound:
     """What a round gave."""
 
-    examples: tuple[Example, ...]
+    examples: tuple[records.Example, ...]
     metrics: Mapping[str, Any]
     """Metrics of the round, and what the next one has to know; JSON-ready."""
 
@@ -54,12 +53,17 @@ class RoundLog:
         return self.rounds.get(number)
 
     def add(
-        self, number: int, of: int, prompts: int, examples: Sequence[Example], metrics: Mapping[str, Any]
+        self,
+        number: int,
+        of: int,
+        prompts: int,
+        examples: Sequence[records.Example],
+        metrics: Mapping[str, Any],
     ) -> GatheredRound:
         """Write round `number` of `of`, counted from 1; it is there whole or not at all."""
         assert number not in self.rounds
         place = {"number": number, "of": of, "prompts": prompts}
-        made = (example_to_row(one) | {KEY: place} for one in examples)
+        made = (canonical.example_to_row(one) | {KEY: place} for one in examples)
         rows = [json.dumps(row, ensure_ascii=False).encode() for row in made]
         told = {"round": number, "rows": len(rows), "facts": dict(metrics)}
         line = json.dumps({**told, "sha256": _digest(rows, told)})
@@ -128,12 +132,14 @@ class RoundLog:
                 f"{RESTORE}"
             )
 
-    def _read(self, rows: Sequence[bytes]) -> tuple[Example, ...]:
+    def _read(self, rows: Sequence[bytes]) -> tuple[records.Example, ...]:
         made = []
         for row in rows:
             self._rows += 1
             try:
-                made.append(example_from_row(json.loads(row.decode()), Origin(EXAMPLES, self._rows)))
+                made.append(
+                    canonical.example_from_row(json.loads(row.decode()), records.Origin(EXAMPLES, self._rows))
+                )
             except (ValueError, TypeError, RecursionError, InputError) as error:
                 raise CheckpointError(
                     f"{self.examples}:{self._rows} is damaged: {_said(error)}. {RESTORE}"
@@ -145,7 +151,7 @@ class RoundLog:
 class ReplayedLog:
     """The rounds of a run that is over: nothing is gathered, and a round of which nothing is there gave nothing."""
 
-    rounds: Mapping[int, tuple[Example, ...]]
+    rounds: Mapping[int, tuple[records.Example, ...]]
     """By number, from 1; a round of which nothing came is left out."""
     count: int
     prompts: Mapping[int, int]
@@ -167,7 +173,7 @@ Log = RoundLog | ReplayedLog
 
 def read_log(path: str) -> ReplayedLog:
     """The rounds of an online run's examples.jsonl."""
-    rounds: dict[int, list[Example]] = {}
+    rounds: dict[int, list[records.Example]] = {}
     prompts: dict[int, int] = {}
     count = 0
     for number, line in enumerate(_lines(Journal(Path(path))), start=1):
@@ -185,7 +191,7 @@ def read_log(path: str) -> ReplayedLog:
                 "or train on the file with --source offline"
             ) from None
         prompts[which] = size
-        rounds.setdefault(which, []).append(example_from_row(row, Origin(EXAMPLES, number)))
+        rounds.setdefault(which, []).append(canonical.example_from_row(row, records.Origin(EXAMPLES, number)))
     if not rounds:
         raise InputError(f"{path} holds no examples; give an online run's {EXAMPLES}")
     return ReplayedLog({which: tuple(made) for which, made in rounds.items()}, count, prompts)

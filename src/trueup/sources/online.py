@@ -18,9 +18,8 @@ from trueup.parallel.processes import owned, rank, size, together
 from trueup.parallel.sharding import unsharded
 from trueup.references.reference import State
 from trueup.sampling.sampler import Sampled, Sampler
+from trueup.sources import rollouts, source
 from trueup.sources.log import GatheredRound, Log, RoundLog
-from trueup.sources.rollouts import Advantages, LogProbGap, from_tensors, to_tensors
-from trueup.sources.source import Batching, Source, Step, order
 
 Penalise = Callable[[Sequence[Example]], tuple[Sequence[Example], Mapping[str, float]]]
 """Examples with scores -> the same with something taken off them, and what is to be reported of it."""
@@ -66,7 +65,7 @@ class RoundPlan:
         first = (number - 1) * self.round_prompts
         stop = min(first + self.round_prompts, self.total)
         return [
-            order(self.seed, place // self.prompts, self.prompts)[place % self.prompts]
+            source.order(self.seed, place // self.prompts, self.prompts)[place % self.prompts]
             for place in range(first, stop)
         ]
 
@@ -77,7 +76,9 @@ class RoundPlan:
         number = self.round_of(step)
         per_pass = self._batches(len(self.places(number)))
         which_pass, part = divmod(step - self.first_step(number), per_pass)
-        places = order(self.seed, 1_000_000 * number + which_pass, size) if per_pass > 1 else range(size)
+        places = (
+            source.order(self.seed, 1_000_000 * number + which_pass, size) if per_pass > 1 else range(size)
+        )
         return list(places[part * size // per_pass : (part + 1) * size // per_pass])
 
     def _steps(self, prompts: int) -> int:
@@ -100,7 +101,7 @@ class Collector:
     seed: int
     distinct: bool = True
     penalise: Penalise | None = None
-    gap: LogProbGap | None = None
+    gap: rollouts.LogProbGap | None = None
     beside: Sequence[Any] = ()
 
     def collect(self, number: int, prompts: Sequence[Prompt], also: Sequence[Example] = ()) -> GatheredRound:
@@ -234,7 +235,7 @@ class Current:
 
 
 @dataclass(eq=False)
-class OnlineSource(Source):
+class OnlineSource(source.Source):
     """Batches of rounds.
     `encode` makes groups of a round's examples; `condition_of` says what is written into prompts; `known` groups
     stand for the data before any is gathered; `gathered` is None for a run that is over."""
@@ -243,11 +244,11 @@ class OnlineSource(Source):
     log: Log
     encode: Callable[[Sequence[Example]], tuple[list[TokenGroup[Any]], Mapping[str, float]]]
     condition_of: Callable[[Sequence[Example]], Condition | None]
-    batching: Batching
+    batching: source.Batching
     known: Sequence[TokenGroup[Any]]
     held_out_groups: Sequence[TokenGroup[Any]] = ()
     gathered: GatheredRounds | None = None
-    advantages: Advantages | None = None
+    advantages: rollouts.Advantages | None = None
     _current: Current | None = None
     _memory: dict[str, float] = field(default_factory=dict)
     _empty: int = 0
@@ -284,13 +285,13 @@ class OnlineSource(Source):
         number = self.plan.round_of(step)
         return self._round(number, step).metrics if step == self.plan.first_step(number) else {}
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int) -> source.Step:
         current = self._round(self.plan.round_of(number), number)
         return self.batching.step(
             [current.groups[place] for place in self.plan.chosen(number, len(current.groups))]
         )
 
-    def held_out(self) -> Step:
+    def held_out(self) -> source.Step:
         return self.batching.step(self.held_out_groups)
 
     def state(self) -> State:
@@ -299,7 +300,7 @@ class OnlineSource(Source):
         metadata |= {"memory": dict(self._memory), "empty": [self._empty, self._counted]}
         if self._current and self.advantages:
             metadata |= {"round": self._current.number, "metrics": self._current.metrics}
-            saved = to_tensors(self._current.groups)
+            saved = rollouts.to_tensors(self._current.groups)
             tensors |= {f"round.{name}": tensor for name, tensor in saved.items()}
         return State(tensors, metadata)
 
@@ -315,7 +316,7 @@ class OnlineSource(Source):
             known = self.log.known(number)
             assert known is not None  # a checkpoint never knows of a round that its log does not
             plain, _ = self.encode(known.examples)
-            groups = from_tensors(plain, _part(state.tensors, "round."))
+            groups = rollouts.from_tensors(plain, _part(state.tensors, "round."))
             self._current = Current(number, groups, dict(metadata["metrics"]))
 
     def _round(self, number: int, step: int) -> Current:

@@ -13,13 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup import stop, words
+from trueup import errors, stop, words
 from trueup.batch import encode, stream
 from trueup.batch.rows import Demonstrations, LogProbs, RolloutRelation, RolloutRow
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.errors import CheckpointError, InputError, NumericsError
-from trueup.feedback import views
-from trueup.feedback.records import DemonstrationRelation, Discarded, Example, Prompt, RankRelation, scores_of
+from trueup.feedback import records, views
 from trueup.models.causal import CausalModel, StreamModel
 from trueup.objectives.rollout import Rollout, ScoredRound
 from trueup.parallel.processes import together
@@ -44,7 +42,7 @@ class Advantages:
     budget: int
 
     def __call__(
-        self, groups: Sequence[TokenGroup[RankRelation]], memory: Mapping[str, float]
+        self, groups: Sequence[TokenGroup[records.RankRelation]], memory: Mapping[str, float]
     ) -> tuple[list[TokenGroup[RolloutRelation]], Mapping[str, float], Mapping[str, float]]:
         """What a round's responses teach: the groups, metrics of the round, and the `memory` for the next one."""
         given = self._round(groups)
@@ -60,7 +58,7 @@ class Advantages:
             _check(arrays[name], given.log_probs.length_N, groups, name)
         return from_tensors(groups, arrays), made.metrics, made.memory
 
-    def _round(self, groups: Sequence[TokenGroup[RankRelation]]) -> ScoredRound:
+    def _round(self, groups: Sequence[TokenGroup[records.RankRelation]]) -> ScoredRound:
         """The groups under policy and reference, on the CPU, in the order given."""
         passes = list(measured(groups, self.policy, self.reference, self.budget))
         computed = (id(group) for part, _, _ in passes for group in part for _ in group.responses)
@@ -91,7 +89,7 @@ def from_tensors(
     lengths = [int(row.scored.sum()) for group in groups for row in group.responses]
     sizes = {len(tensors[name]) for name in NAMES if name in tensors}
     if not tensors.keys() >= set(NAMES) or sizes != {sum(lengths)}:
-        raise CheckpointError(
+        raise errors.CheckpointError(
             f"the saved round holds {sorted(sizes)} tokens, and its responses have {sum(lengths)}: it is of "
             "another log"
         )
@@ -114,18 +112,20 @@ class KLPenalty:
     encoder: encode.Encoder
     budget: int
 
-    def __call__(self, examples: Sequence[Example]) -> tuple[Sequence[Example], Mapping[str, float]]:
+    def __call__(
+        self, examples: Sequence[records.Example]
+    ) -> tuple[Sequence[records.Example], Mapping[str, float]]:
         """The examples with lower scores, and the metrics of that."""
         groups: list[TokenGroup[Any]] = []
         for place, example in enumerate(examples):
             if any(one.score is None for one in example.responses):
-                raise InputError(
+                raise errors.InputError(
                     "reward_kl takes its penalty off scores, but the annotator gives comparisons. Give one that "
                     "scores, such as --reward, or leave reward_kl out"
                 )
-            every = views.group(example, range(len(example.responses)), DemonstrationRelation())
+            every = views.group(example, range(len(example.responses)), records.DemonstrationRelation())
             encoded = self.encoder.encode(every)
-            if not isinstance(encoded, Discarded):
+            if not isinstance(encoded, records.Discarded):
                 tokens = encoded.tokens
                 groups.append(TokenGroup(tokens.prompt, tokens.responses, place, tokens.origin))
         ratios: dict[int, list[float]] = {}
@@ -140,7 +140,10 @@ class KLPenalty:
             less = [replace(one, score=(one.score or 0.0) - self.beta * ratio) for one, ratio in both]
             made.append(replace(examples[place], responses=tuple(less)))
         flat = [ratio for several in ratios.values() for ratio in several]
-        return made, {"objective/kl": fmean(flat), "online/reward": fmean(scores_of(made))} if flat else {}
+        return made, {
+            "objective/kl": fmean(flat),
+            "online/reward": fmean(records.scores_of(made)),
+        } if flat else {}
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,10 @@ class LogProbGap:
     budget: int
 
     def __call__(
-        self, prompts: Sequence[Prompt], sampled: Sequence[Sequence[Sampled]], weights: SamplingWeights
+        self,
+        prompts: Sequence[records.Prompt],
+        sampled: Sequence[Sequence[Sampled]],
+        weights: SamplingWeights,
     ) -> dict[str, float]:
         """Metrics of a round, in nats a token, over the first `GAP` responses; none where none are told.
         `gap` is the mean of |log p - log q|, q being the sampler's; `gap_max` the greatest; `gap_kl` an estimate of
@@ -260,7 +266,7 @@ def _check(values_S: Tensor, length_N: Tensor, groups: Sequence[TokenGroup[Any]]
     ]
     row_S = torch.arange(len(names), device=length_N.device).repeat_interleave(length_N)
     rows = [names[row] for row in row_S[bad_S].unique().tolist()]
-    raise NumericsError(
+    raise errors.NumericsError(
         f"the {what} of {words.listed(rows)} is not finite ({values_S[bad_S][0].item()}), so nothing can be learned "
         "from the round; the last checkpoint is intact. Go on from it with a lower --learning-rate in mind"
     )

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
-from trueup.batch.rows import Demonstrations
-from trueup.batch.stream import Batch, collate_batch, cut
+from trueup.batch import rows, stream
 from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.feedback.condition import Condition
 from trueup.parallel.processes import rank, size
@@ -27,13 +26,13 @@ Pairing = Callable[[TokenGroup[Any], TokenGroup[Any]], TokenGroup[Any] | None]
 class Step:
     """The micro-batches of an optimizer step, or of an evaluation. Iterating goes through all of them."""
 
-    batches: Sequence[Batch[Any]] = ()
+    batches: Sequence[stream.Batch[Any]] = ()
     """What is learned from; empty where a round of online feedback gave nothing."""
-    mismatched: Sequence[Batch[Any]] = ()
+    mismatched: Sequence[stream.Batch[Any]] = ()
     tokens: int = 0
     """Of the streams of what is learned from, over all processes."""
 
-    def __iter__(self) -> Iterator[Batch[Any]]:
+    def __iter__(self) -> Iterator[stream.Batch[Any]]:
         yield from self.batches
         yield from self.mismatched
 
@@ -64,20 +63,21 @@ class Batching:
         )
         return Step(
             self._cut(groups, self.collate),
-            self._cut([group for group in paired if group], Demonstrations.collate),
+            self._cut([group for group in paired if group], rows.Demonstrations.collate),
             tokens,
         )
 
-    def _cut(self, groups: Sequence[TokenGroup[Any]], collate: Callable[..., Any]) -> list[Batch[Any]]:
+    def _cut(self, groups: Sequence[TokenGroup[Any]], collate: Callable[..., Any]) -> list[stream.Batch[Any]]:
         return [
-            replace(collate_batch(part, collate), idle=idle) for part, idle in passes(groups, self.budget)
+            replace(stream.collate_batch(part, collate), idle=idle)
+            for part, idle in passes(groups, self.budget)
         ]
 
 
 def passes(groups: Sequence[TokenGroup[Any]], budget: int) -> list[tuple[list[TokenGroup[Any]], bool]]:
     """The forward passes of this process over its share of some groups, and whether each is idle.
     All processes make as many: one that has fewer repeats another's smallest group, which counts for nothing."""
-    shares = [list(cut(share, budget)) for share in dealt(groups, size())]
+    shares = [list(stream.cut(share, budget)) for share in dealt(groups, size())]
     made = [(part, False) for part in shares[rank()]]
     missing = max(map(len, shares)) - len(made)
     return made + [([min(groups, key=lambda group: group.num_tokens)], True)] * missing if missing else made
@@ -205,11 +205,11 @@ class OfflineSource(Source):
         others = (self._following(place) for place in self._places(number) if self._group(place))
         return self.batching.step(self.step_groups(number), others)
 
-    def upcoming(self, step: int, count: int) -> Iterator[Batch[Any]]:
+    def upcoming(self, step: int, count: int) -> Iterator[stream.Batch[Any]]:
         for later in range(step + 1, min(step + count, self.num_steps) + 1):
             yield from self.step(later)
 
-    def everything(self) -> Iterator[Batch[Any]]:
+    def everything(self) -> Iterator[stream.Batch[Any]]:
         first_pass = math.ceil(min(self.total, len(self.groups)) / self.batch_size)
         yield from self.upcoming(0, first_pass)
         for later in range(first_pass + 1, self.num_steps + 1):

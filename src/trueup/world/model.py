@@ -16,8 +16,7 @@ import transformers
 from filelock import FileLock
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from trueup import display, files
-from trueup.errors import InputError
+from trueup import display, errors, files
 from trueup.models.tokenizer import quiet_library
 from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
@@ -159,7 +158,7 @@ def make_world_model(folder: str | Path, *, seed: int = 0, steps: int = STEPS) -
         folder.mkdir(parents=True, exist_ok=True)
         _save(*train_world_model(seed=seed, steps=steps), folder)
     except OSError as error:
-        raise InputError(f"cannot write the world model to {folder}: {error}") from error
+        raise errors.InputError(f"cannot write the world model to {folder}: {error}") from error
     return folder
 
 
@@ -181,7 +180,7 @@ def world_model_path(seed: int = 0, *, steps: int = STEPS) -> Path:
                     _save(*train_world_model(seed=seed, steps=steps), making)
                     (making / DIGEST).write_text(files.content_identity(making), encoding="ascii")
     except OSError as error:
-        raise InputError(
+        raise errors.InputError(
             f"cannot write the world model to the cache folder {cache}: {error}; set TRUEUP_CACHE to a folder that "
             "can be written"
         ) from error

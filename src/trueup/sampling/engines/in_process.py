@@ -39,10 +39,8 @@ class InProcessSampler:
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         positions, longest = sampler.positions_of(self.model), self.settings.max_new_tokens
-        encoded = [
-            sampler.encode_prompt(prompt, self.encoder, positions=positions, max_new_tokens=longest)
-            for prompt in prompts
-        ]
+        limits = {"positions": positions, "max_new_tokens": longest}
+        encoded = [sampler.encode_prompt(prompt, self.encoder, **limits) for prompt in prompts]
         written = iter(self.written([one for one in encoded if one is not None], responses, seed))
         source, version = self.name, self.weights.version
         found = [() if prompt is None else next(written) for prompt in encoded]
@@ -133,14 +131,9 @@ class BeamGroup:
 
 
 def beam_search(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    *,
-    beams: int,
-    groups: int,
-    penalty: float,
+    decoder: Decoder, prompts: Sequence[Sequence[int]], *, beams: int, groups: int, penalty: float,
     rooms: Sequence[int],
-) -> list[list[Completion]]:
+) -> list[list[Completion]]:  # fmt: skip
     """The `beams` best responses to each prompt, best first; of diverse beam search the best of each group.
     `penalty` nats are taken off a token for every beam of an earlier group that took it."""
     assert beams % groups == 0, f"{beams} beams in {groups} groups"
@@ -199,8 +192,15 @@ def _step(
     beams_PB = [several[number].beams for several in going]
     row_PB = torch.tensor([[beam.row for beam in beams] for beams in beams_PB], device=device)
     score_PB = torch.tensor([[beam.score for beam in beams] for beams in beams_PB], device=device)
-    own_PBV = log_prob_NV[row_PB]
-    less_PBV = own_PBV - penalty * _taken(going, number, own_PBV) if number else own_PBV
+    own_PBV = less_PBV = log_prob_NV[row_PB]
+    if number:
+        taken_P1V = torch.zeros_like(
+            own_PBV[:, :1]
+        )  # how many beams of earlier groups took each token at this step
+        for place, several in enumerate(going):
+            for token in (token for group in several[:number] for token in group.taken):
+                taken_P1V[place, 0, token] += 1
+        less_PBV = own_PBV - penalty * taken_P1V
     total_PBV = score_PB[:, :, None] + less_PBV
     width = row_PB.shape[1]
     total_PC, at_PC = total_PBV.flatten(1).topk(min((1 + max(1, len(ends))) * width, width * vocabulary))
@@ -213,13 +213,3 @@ def _step(
             if total > -torch.inf:
                 found.append(Beam(beam.row, total, (*beam.ids, token), (*beam.log_probs, own)))
         several[number].take(found, ends)
-
-
-def _taken(going: Sequence[Sequence[BeamGroup]], number: int, like_PBV: Tensor) -> Tensor:
-    """[P, 1, V] how many beams of earlier groups took each token at this step."""
-    taken = torch.zeros_like(like_PBV[:, :1])
-    for place, several in enumerate(going):
-        for group in several[:number]:
-            for token in group.taken:
-                taken[place, 0, token] += 1
-    return taken

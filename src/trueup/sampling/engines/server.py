@@ -6,8 +6,7 @@ from functools import partial
 from typing import Any
 
 from trueup.batch.encode import Encoder
-from trueup.endpoints import key, parameters
-from trueup.endpoints.client import Endpoint, Refused
+from trueup.endpoints import client, key, parameters
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
 from trueup.models import causal, lora
@@ -16,6 +15,8 @@ from trueup.sampling import server_api, weight_transfer
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import logger
+
+Request = server_api.SamplingRequest
 
 SERVED = True
 PATIENCE = 600.0
@@ -43,8 +44,7 @@ class ServerSampler:
         name: str,
     ) -> None:
         assert settings.base_url is not None
-        self.settings, self.encoder, self.name = settings, encoder, name
-        self._model = model
+        self.settings, self.encoder, self.name, self._model = settings, encoder, name, model
         self._key = key.Key.from_environment(settings.key_variable)
         self._endpoint = self._connect(settings.base_url, settings.concurrency)
         self.base_url = self._endpoint.base_url
@@ -63,7 +63,7 @@ class ServerSampler:
         """Addresses of the servers that answered at first."""
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
-        """See `trueup.sampling.sampler.Sampler`. A response that cannot be read is asked for again, then left out."""
+        """A response that cannot be read is asked for again, then left out."""
         if self._given != self.weights.changes and self._model is not None:
             folder = owned(self._takes_weights)
             with self.weights.in_place():
@@ -78,10 +78,8 @@ class ServerSampler:
     def _sampled(self, prompts: Sequence[Prompt], responses: int, seed: int) -> list[tuple[Sampled, ...]]:
         server = self._server = self._server or self._identified()
         known = [one for one in (positions_of(self._model), server.positions) if one is not None]
-        positions = min(known, default=None)
-        requests = [
-            server_api.request_for(one, self.encoder, self.settings, server, positions) for one in prompts
-        ]
+        rest = self.encoder, self.settings, server, min(known, default=None)
+        requests = [server_api.request_for(one, *rest) for one in prompts]
         if not self._said and any(one is not None and not one.exact for one in requests):
             self._said = True
             logger.warning(
@@ -94,16 +92,16 @@ class ServerSampler:
 
     def _connect(
         self, base_url: str | Sequence[str], concurrency: int, *, deadline: float | None = None
-    ) -> Endpoint:
+    ) -> client.Endpoint:
         """A server that was given weights and ended would start again without them, so it is left out for good."""
         timeout = self.settings.timeout
-        return Endpoint(
+        return client.Endpoint(
             base_url, key=self._key, timeout=timeout,
             deadline=max(PATIENCE, 2 * timeout) if deadline is None else deadline, concurrency=concurrency,
             returns=self._model is None,
         )  # fmt: skip
 
-    def _both(self, base_url: str, deadline: float | None) -> tuple[Endpoint, Endpoint]:
+    def _both(self, base_url: str, deadline: float | None) -> tuple[client.Endpoint, client.Endpoint]:
         """A server as it is asked, and above `/v1`, where servers keep what is not OpenAI's."""
         root = self._connect(base_url.removesuffix("/v1"), 1, deadline=deadline)
         return self._connect(base_url, 1, deadline=deadline), root
@@ -163,15 +161,11 @@ class ServerSampler:
         return server_api.Server(server.kind, server.model, min(known, default=None))
 
     def _written(
-        self,
-        requests: Sequence[server_api.SamplingRequest | None],
-        copies: int,
-        server: server_api.Server,
-        seed: int,
+        self, requests: Sequence[Request | None], copies: int, server: server_api.Server, seed: int
     ) -> list[list[Sampled]]:
         """The responses to each prompt that could be read, at most `copies`."""
         found: dict[tuple[int, int], Sampled] = {}
-        waiting: dict[tuple[int, int], tuple[server_api.SamplingRequest, dict[str, Any]]] = {}
+        waiting: dict[tuple[int, int], tuple[Request, dict[str, Any]]] = {}
         seen: Counter[str] = Counter()
         end_ids = self.encoder.end_ids if self.encoder else ()
         for place, one in enumerate(requests):
@@ -189,7 +183,7 @@ class ServerSampler:
                 places = [at for at, (one, _) in waiting.items() if one.path == path]
                 for number, reply in self._replies(path, [waiting[at][1] for at in places]):
                     at = places[number]
-                    if isinstance(reply, Refused):
+                    if isinstance(reply, client.Refused):
                         refused[f"refused, {reply.reason}"] += 1
                         del waiting[at]
                         continue
@@ -213,7 +207,7 @@ class ServerSampler:
         first = 0
         while self._alone and first < len(bodies):
             ((_, reply),) = self._endpoint.each(path, [self._parameters.body(bodies[first])])
-            if not isinstance(reply, Refused):
+            if not isinstance(reply, client.Refused):
                 self._alone = 0
             elif self._learns(bodies[first], reply):
                 continue
@@ -225,7 +219,7 @@ class ServerSampler:
         for number, reply in self._endpoint.each(path, rest):
             yield first + number, reply
 
-    def _learns(self, body: Mapping[str, Any], refusal: Refused) -> bool:
+    def _learns(self, body: Mapping[str, Any], refusal: client.Refused) -> bool:
         """Whether the request is to be sent with other parameters, which mean the same, from now on."""
         better = self._parameters.learned(self._parameters.body(body), refusal)
         if better is None or better.room:
@@ -260,15 +254,12 @@ class ServerSampler:
             return "text that is not Unicode"
         ended = finish in ENDED
         ids, log_probs = _given(choice, kind) if encoder is not None else (None, None)
-        if ids is not None and encoder is not None:
-            said = encoder.text(ids)
-            cut = stops.cut(said) if stops else None
-            if cut is not None or isinstance(stopped, str):
-                return made(text if cut is None else cut, None, None, True)
+        said = text if ids is None or encoder is None else encoder.text(ids)
+        cut = stops.cut(said) if stops else None
+        if cut is not None or (ids is not None and isinstance(stopped, str)):
+            return made(text if cut is None else cut, None, None, True)
+        if ids is not None:
             return made(said, ids, log_probs, ended)
-        cut = stops.cut(text) if stops else None
-        if cut is not None:
-            return made(cut, None, None, True)
         if not text:
             return "empty"
         if encoder is None or (stops and ended):  # a stop text that the server took off may have ended it
