@@ -15,7 +15,15 @@ from support.gathering_work import stop_at_check, work_at
 from trueup.errors import AnnotatorError, Stopped
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 from trueup.gathering import candidates
-from trueup.gathering.candidates import Writer, Written, best_of, best_of_each, put_together, write_responses
+from trueup.gathering.candidates import (
+    Writer,
+    Written,
+    best_of,
+    best_of_each,
+    lengths,
+    put_together,
+    write_responses,
+)
 from trueup.sampling.sampler import Sampled, Sampler, SamplingWeights
 
 ASKED = [Prompt(f"p{number}") for number in range(10)]
@@ -51,7 +59,7 @@ class Models:
         self.text = text
 
     def writers(self) -> list[Writer]:
-        return [Writer(name, lambda name=name: self._load(name)) for name in "AB"]  # type: ignore[misc]
+        return [Writer(name, lambda name=name: self._load(name), name) for name in "AB"]  # type: ignore[misc]
 
     @contextmanager
     def _load(self, name: str) -> Iterator[Sampler]:
@@ -70,19 +78,18 @@ def three_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(output: Path, models: Models, seed: int = 0) -> list[Written]:
     with work_at(output) as work:
-        return write_responses(ASKED, models.writers(), work, responses=2, seed=seed)
+        return [write_responses(ASKED, one, work, responses=2, seed=seed) for one in models.writers()]
 
 
 def test_every_model_writes_to_every_prompt(tmp_path: Path) -> None:
     models = Models()
     found = written(tmp_path / "a", models)
     assert models.log == [(name, size) for name in "AB" for size in (3, 3, 3, 1)]
-    assert [one.name for one in found] == ["A", "B"]
     for one in found:
-        assert [len(several) for several in one.responses] == [2, 2, 2, 0, 2, 2, 2, 2, 2, 2]
-    texts = [sampled.text for one in found for several in one.responses for sampled in several]
+        assert [len(several) for several in one] == [2, 2, 2, 0, 2, 2, 2, 2, 2, 2]
+    texts = [sampled.text for one in found for several in one for sampled in several]
     assert len(set(texts)) == len(texts) == 36  # pieces and models have seeds of their own
-    sampled = found[0].responses[0][0]
+    sampled = found[0][0][0]
     assert (sampled.ids, sampled.log_probs, sampled.ended) == ((1, 2), None, sampled.text < "0.5")
 
 
@@ -90,8 +97,8 @@ def test_a_seed_gives_the_same_and_another_one_others(tmp_path: Path) -> None:
     first = written(tmp_path / "a", Models(), seed=1)
     assert written(tmp_path / "b", Models(), seed=1) == first
     other = written(tmp_path / "c", Models(), seed=2)
-    assert not {one.text for several in first[0].responses for one in several} & {
-        one.text for several in other[0].responses for one in several
+    assert not {one.text for several in first[0] for one in several} & {
+        one.text for several in other[0] for one in several
     }
 
 
@@ -121,18 +128,17 @@ def test_the_line_on_what_was_written() -> None:
     def sampled(text: str, ended: bool) -> Sampled:
         return Sampled(text, None, None, ended, "A", 0)
 
-    cut = Written("A", ((sampled("a b c", True), sampled("d", False)), ()))
-    assert cut.line == (
-        "A: 2 responses to 2 prompts, 2.0 words on average; 1 ran out of tokens (--max-new-tokens) and have no end"
+    assert lengths([(sampled("a b c", True), sampled("d", False)), ()]) == (
+        "2 responses to 2 prompts, 2.0 words on average; 1 ran out of tokens (--max-new-tokens) and have no end"
     )
-    assert Written("A", ((sampled("a", True),),)).line == "A: 1 response to 1 prompt, 1.0 words on average"
-    assert Written("A", ((), ())).line == "A: no responses, as no prompt leaves room for one"
+    assert lengths([(sampled("a", True),)]) == "1 response to 1 prompt, 1.0 words on average"
+    assert lengths([(), ()]) == "no responses, as no prompt leaves room for one"
 
 
 def wrote(name: str, *texts: tuple[str, ...]) -> Written:
     """What one model wrote to each prompt; the ids of a text are its length."""
     made = ([Sampled(text, (len(text),), None, True, name, 0) for text in several] for several in texts)
-    return Written(name, tuple(map(tuple, made)))
+    return list(map(tuple, made))
 
 
 PROMPTS = tuple(

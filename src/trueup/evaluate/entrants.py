@@ -196,12 +196,10 @@ def _sampled(
     part = f"sample {resumable.digest(decides)[:16]}"
     load = partial(candidates.in_process, sampling, model.name, work.day, len(prompts), model.read)
     writer = candidates.Writer(model.name, load, part)
-    (written,) = candidates.write_responses(prompts, [writer], work, responses=responses, seed=settings.seed)
-
-    def in_kind(prompt: records.Prompt, text: str) -> records.Content:
-        return text if isinstance(prompt.content, str) else turns.as_messages(text)
-
-    both = zip(prompts, written.responses, strict=True)
-    return [
-        tuple(records.Response(in_kind(of, one.text), tokens=one.ids) for one in said) for of, said in both
-    ]
+    written = candidates.write_responses(prompts, writer, work, responses=responses, seed=settings.seed)
+    found = []
+    for prompt, said in zip(prompts, written, strict=True):
+        texts = [one.text if isinstance(prompt.content, str) else turns.as_messages(one.text) for one in said]
+        both = zip(texts, said, strict=True)
+        found.append(tuple(records.Response(text, tokens=one.ids) for text, one in both))
+    return found

@@ -21,7 +21,7 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.config.run_checks import check_annotator, check_file
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback import read, records, turns, views
-from trueup.feedback.records import Content, Discarded, Example, Prompt, Response, content_key
+from trueup.feedback.records import Content, Example, Prompt, Response, content_key
 from trueup.feedback.transforms import merged
 from trueup.gathering import shards
 from trueup.gathering.judging import annotator_loader, judge
@@ -48,31 +48,12 @@ class Writer:
     name: str
     load: Callable[[], AbstractContextManager[Sampler]]
     """Its sampler; called only where something is left to write, and left before the next model is loaded."""
-    part: str = ""
-    """Name of its part of the work, of which its seeds are made; empty goes by its place among the writers."""
+    part: str
+    """Name of its part of the work, of which its seeds are made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What one model wrote."""
-
-    name: str
-    responses: tuple[tuple[Sampled, ...], ...]
-    """In the order of the prompts; none where a prompt left no room for one."""
-
-    @property
-    def line(self) -> str:
-        """For people: `world: 32 responses to 8 prompts, 7.2 words on average; 3 ran out of tokens`."""
-        flat = [one for several in self.responses for one in several]
-        if not flat:
-            return f"{self.name}: no responses, as no prompt leaves room for one"
-        words = fmean(len(one.text.split()) for one in flat)
-        line = (
-            f"{self.name}: {counted(len(flat), 'response')} to {counted(len(self.responses), 'prompt')}, "
-            f"{words:.1f} words on average"
-        )
-        cut = sum(not one.ended for one in flat)
-        return f"{line}; {cut} ran out of tokens (--max-new-tokens) and have no end" if cut else line
+Written = Sequence[tuple[Sampled, ...]]
+"""What one model wrote, in the order of the prompts; nothing where a prompt left no room for a response."""
 
 
 def sample(settings: SampleSettings) -> Path:
@@ -135,8 +116,8 @@ def _candidates(settings: SampleSettings, given: read.Prompts, work: Work, total
     vocabularies = set(map(partial(_vocabulary, settings), settings.model if len(settings.model) > 1 else ()))
     if len(vocabularies) > 1:
         logger.info("the models have different tokenizers, so that no token ids are stored")
-    responses = settings.sampler.responses
-    written = write_responses(given.prompts, writers, work, responses=responses, seed=settings.seed)
+    rest: dict[str, int] = {"responses": settings.sampler.responses, "seed": settings.seed}
+    written = [write_responses(given.prompts, one, work, **rest) for one in writers]
     examples = put_together(given.prompts, written, given.examples, with_tokens=len(vocabularies) < 2)
     if not examples and work.alone:
         raise InputError(
@@ -164,7 +145,7 @@ def put_together(
         responses = [] if before is None else list(before.responses)
         kept_before += len(responses)
         seen = {content_key(one.content) for one in responses}
-        for one in (one for model in written for one in model.responses[place]):
+        for one in (one for model in written for one in model[place]):
             content: Content = one.text if isinstance(prompt.content, str) else turns.as_messages(one.text)
             if turns.says_nothing(content):
                 empty += 1
@@ -185,9 +166,8 @@ def put_together(
 
 def _say_what_became_of_them(kept_before: int, twice: int, empty: int, without: Sequence[Prompt]) -> None:
     if kept_before:
-        logger.info(
-            f"{counted(kept_before, 'response')} of the data kept beside them (--no-keep-responses leaves them out)"
-        )
+        told = f"{counted(kept_before, 'response')} of the data kept beside them"
+        logger.info(f"{told} (--no-keep-responses leaves them out)")
     repeated = f"{twice} that another response to the prompt repeats" if twice else ""
     if left_out := ", ".join(filter(None, [repeated, f"{empty} empty" if empty else ""])):
         logger.info(f"responses left out: {left_out}")
@@ -197,29 +177,27 @@ def _say_what_became_of_them(kept_before: int, twice: int, empty: int, without: 
             if prompt.origin is not None:
                 files.setdefault(prompt.origin.file, []).append(prompt.origin.row)
         where = "; ".join(f"{file} {numbered(rows)}" for file, rows in files.items())
-        logger.info(
-            f"{counted(len(without), 'prompt')} left out, without a response{f' ({where})' if where else ''}: too "
-            "long, or every response was empty"
+        told = (
+            f"{counted(len(without), 'prompt')} left out, without a response{f' ({where})' if where else ''}"
         )
+        logger.info(f"{told}: too long, or every response was empty")
 
 
 def best_of_each(examples: Sequence[Example]) -> tuple[Example, ...]:
     """Best of n without training: the response judged best of each prompt; prompts without one are left out."""
     made = [best_of(example) for example in examples]
-    without = [one.origin for one in made if isinstance(one, Discarded)]
-    if without:
-        logger.info(
-            f"{counted(len(without), 'prompt')} left out: nothing says which response is best{views.places(without)}"
-        )
-    return tuple(one for one in made if isinstance(one, Example))
+    if without := [of.origin for of, one in zip(examples, made, strict=True) if one is None]:
+        told = f"nothing says which response is best{views.places(without)}"
+        logger.info(f"{counted(len(without), 'prompt')} left out: {told}")
+    return tuple(filter(None, made))
 
 
-def best_of(example: Example) -> Example | Discarded:
-    """The example with its best response alone; of equals the first.
+def best_of(example: Example) -> Example | None:
+    """The example with its best response alone; of equals the first. None where nothing says which is best.
     Without scores it is the one with the highest mean probability of being preferred, 1/2 where that is unknown."""
     found = list(records.scores(example)) or _preferred(example)
     if not found:
-        return Discarded("nothing says which response is best", example.origin)
+        return None
     at, score = max(found, key=lambda value: value[1])
     return Example(example.prompt, (replace(example.responses[at], score=score),))
 
@@ -229,25 +207,15 @@ def _preferred(example: Example) -> list[records.Value]:
     if not example.comparisons:
         return []
     found, others = records.wins(example.comparisons), len(example.responses) - 1
-    return [
-        (at, (sum(sure) + 0.5 * (others - len(sure))) / others)
-        for at, sure in ((at, found.get(at, [])) for at in range(others + 1))
-    ]
+    every = [(at, found.get(at, [])) for at in range(others + 1)]
+    return [(at, (sum(sure) + 0.5 * (others - len(sure))) / others) for at, sure in every]
 
 
 def write_responses(
-    prompts: Sequence[Prompt], writers: Sequence[Writer], work: Work, *, responses: int, seed: int
-) -> list[Written]:
-    """Responses of each writer to each prompt, each piece with its own seed; what is kept is not written again."""
-    found = [_written(place, writer, prompts, work, responses, seed) for place, writer in enumerate(writers)]
-    for written in found:
-        logger.info(written.line)
-    return found
-
-
-def _written(
-    place: int, writer: Writer, prompts: Sequence[Prompt], work: Work, responses: int, seed: int
+    prompts: Sequence[Prompt], writer: Writer, work: Work, *, responses: int, seed: int
 ) -> Written:
+    """Responses of a writer to each prompt, each piece with its own seed; what is kept is not written again."""
+
     def sample(sampler: Sampler, name: str, chunk: Sequence[Prompt]) -> list[Any]:
         of_part = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
         made = sampler.sample(chunk, responses, seed=of_part)
@@ -260,9 +228,23 @@ def _written(
             )
         return [[asdict(replace(one, log_probs=None)) for one in several] for several in made]
 
-    part = writer.part or f"sample {place}"
-    parts = work.in_parts(part, f"sampling {writer.name}", prompts, CHUNK, writer.load, sample)
-    return Written(writer.name, tuple(tuple(map(_sampled, several)) for part in parts for several in part))
+    parts = work.in_parts(writer.part, f"sampling {writer.name}", prompts, CHUNK, writer.load, sample)
+    made = [tuple(map(_sampled, several)) for part in parts for several in part]
+    logger.info(f"{writer.name}: {lengths(made)}")
+    return made
+
+
+def lengths(written: Written) -> str:
+    """For people: `32 responses to 8 prompts, 7.2 words on average; 3 ran out of tokens`."""
+    flat = [one for several in written for one in several]
+    if not flat:
+        return "no responses, as no prompt leaves room for one"
+    words = fmean(len(one.text.split()) for one in flat)
+    line = (
+        f"{counted(len(flat), 'response')} to {counted(len(written), 'prompt')}, {words:.1f} words on average"
+    )
+    cut = sum(not one.ended for one in flat)
+    return f"{line}; {cut} ran out of tokens (--max-new-tokens) and have no end" if cut else line
 
 
 def _sampled(kept: dict[str, Any]) -> Sampled:
@@ -273,11 +255,11 @@ def make_writers(settings: SampleSettings, prompts: int, day: Callable[[], str])
     """A writer for each model of the settings, or for their server; nothing is loaded yet."""
     if settings.sampler.served:
         name = settings.sampler.server_model or (settings.model[0] if settings.model else "server")
-        return [Writer(name, partial(_server, settings, name, day))]
-    return [
-        Writer(name, partial(in_process, settings, name, day, prompts, model_in(settings, name)))
-        for name in settings.model
+        return [Writer(name, partial(_server, settings, name, day), "sample 0")]
+    loads = [
+        partial(in_process, settings, name, day, prompts, model_in(settings, name)) for name in settings.model
     ]
+    return [Writer(settings.model[at], load, f"sample {at}") for at, load in enumerate(loads)]
 
 
 def model_in(settings: SampleSettings, name: str) -> Read:
