@@ -55,7 +55,7 @@ def test_rows_of_no_use_are_counted_not_fatal(case: Row, write: Write) -> None:
     rows = [case["after"], case["row"]] if "after" in case else [case["row"], case["row"]]
     useful = write({"prompt": "p", "completion": "a"}, name="useful.jsonl")
     report = read_feedback([useful, write(*rows)]).files[1]
-    assert dict(report.unusable) == {case["reason"]: (2,) if "after" in case else (1, 2)}
+    assert dict(report.unusable) == {case["reason"]: [2] if "after" in case else [1, 2]}
 
 
 every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)

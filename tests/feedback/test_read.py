@@ -53,7 +53,7 @@ def test_report_says_what_was_not_used(write: Write) -> None:
     path = write(PAIR, *[empty] * 6, {**PAIR, "margin": 1, "sorce": "ann"}, {**PAIR, "margin": 2})
     (report,) = read_feedback(["data.jsonl"]).files
     assert (report.rows, report.examples, report.counts.comparisons) == (9, 3, 3)
-    assert report.unusable == {"a response is empty": (2, 3, 4, 5, 6, 7)}
+    assert report.unusable == {"a response is empty": [2, 3, 4, 5, 6, 7]}
     assert report.unused_keys == {"margin": 2, "sorce": 1}
     assert report.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert report.lines() == [

@@ -3,7 +3,7 @@
 Of a file that holds prompts and nothing else, and of any file of feedback, the prompts alone can be read.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -19,25 +19,25 @@ from trueup.words import counted, did_you_mean, listed, numbered, printable
 MOST_NAMED = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FileReport:
     """What a file was taken for, and what became of its rows."""
 
     path: str
-    layout: str
-    rows: int
-    examples: int
-    sha256: str
+    layout: str = ""
+    rows: int = 0
+    examples: int = 0
+    sha256: str = ""
     """Of the bytes of the file; of the content of the rows of a data set."""
-    counts: Counts
-    unusable: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    skipped: Mapping[int, str] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+    unusable: dict[str, list[int]] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
     """Bad rows that were skipped, as was allowed: number -> error."""
-    unused_rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unused_rows: dict[str, list[int]] = field(default_factory=dict)
     """Keys that mean nothing in this layout -> the numbers of the rows that have them."""
-    near_keys: Mapping[str, str] = field(default_factory=dict)
+    near_keys: dict[str, str] = field(default_factory=dict)
     """Those of the unused keys that may be misspelt -> what to ask the user."""
-    contradicting: tuple[int, ...] = ()
+    contradicting: list[int] = field(default_factory=list)
     """Rows that prefer a response to one with a higher score or label."""
     not_kept: str = ""
     """What the layout's rows say that examples do not hold."""
@@ -104,67 +104,54 @@ def read_feedback(paths: Paths, *, skip_bad: int = 0, table: columns.Table = col
         examples += made
         reports.append(report)
     if not examples:
-        lines = [line for report in reports for line in report.lines()]
-        raise InputError(f"no row can be used: {'; '.join(lines)}")
+        raise nothing_used(reports)
     return Feedback(tuple(examples), tuple(reports))
 
 
+def nothing_used(reports: Iterable[FileReport]) -> InputError:
+    lines = [line for report in reports for line in report.lines()]
+    return InputError(f"no row can be used: {'; '.join(lines)}")
+
+
 def read_source(source: containers.Opened, *, skip_bad: int) -> tuple[list[Example], FileReport]:
+    report = FileReport(source.name)
     layout: Layout | None = None
     examples: list[Example] = []
-    bad: dict[int, str] = {}
-    unusable: dict[str, list[int]] = {}
-    unused: dict[str, list[int]] = {}
-    contradicting: list[int] = []
     keys: set[str] = set()
-    total = 0
     for row in source.rows:
-        total += 1
+        report.rows += 1
         if row.error:
-            bad[row.number] = row.error
+            report.skipped[row.number] = row.error
             continue
         origin = Origin(source.name, row.number)
         layout = layout or recognise(row.value, origin, row.empty)
         try:
             made = layout.example(row.value, origin)
         except InputError as error:
-            bad[row.number] = str(error)
+            report.skipped[row.number] = str(error)
             continue
         keys.update(row.value)
         for key in layout.unused(row.value):
-            unused.setdefault(key, []).append(row.number)
+            report.unused_rows.setdefault(key, []).append(row.number)
         reason = made.reason if isinstance(made, Discarded) else turns.unusable_because(made)
         if reason:
-            unusable.setdefault(reason, []).append(row.number)
+            report.unusable.setdefault(reason, []).append(row.number)
         elif isinstance(made, Example):
             examples.append(made)
             if records.contradicts_scores(made):
-                contradicting.append(row.number)
-    if len(bad) > skip_bad:
+                report.contradicting.append(row.number)
+    if len(bad := report.skipped) > skip_bad:
         rest = f"; {counted(len(bad), 'bad row')} in this file ({numbered(bad)})" if len(bad) > 1 else ""
-        remedy = "; --skip-bad leaves bad rows out" if 2 * len(bad) < total else ""
+        remedy = "; --skip-bad leaves bad rows out" if 2 * len(bad) < report.rows else ""
         raise InputError(next(iter(bad.values())) + rest + remedy)
-    report = FileReport(
-        path=source.name,
-        layout=layout.name if layout else "",
-        rows=total,
-        examples=len(examples),
-        unusable={reason: tuple(numbers) for reason, numbers in unusable.items()},
-        skipped=bad,
-        unused_rows={key: tuple(numbers) for key, numbers in unused.items()},
-        near_keys=near_keys(unused, layout, keys),
-        sha256=source.sha256(),
-        counts=count(examples),
-        contradicting=tuple(contradicting),
-        not_kept=layout.not_kept if layout else "",
-    )
+    if layout:
+        report.layout, report.not_kept = layout.name, layout.not_kept
+        absent = [key for key in layout.optional if key not in keys]
+        unused = islice(report.unused_rows, json_rows.MOST_KEYS)
+        hints = {key: did_you_mean(key, absent, quoted=True) for key in unused}
+        report.near_keys = {key: question for key, question in hints.items() if question}
+    report.examples, report.counts, report.sha256 = len(examples), count(examples), source.sha256()
     return examples, report
-
-
-def near_keys(unused: Iterable[str], layout: Layout | None, keys: Collection[str]) -> Mapping[str, str]:
-    known = [key for key in layout.optional if key not in keys] if layout else []
-    hints = {key: did_you_mean(key, known, quoted=True) for key in islice(unused, json_rows.MOST_KEYS)}
-    return {key: question for key, question in hints.items() if question}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +168,21 @@ def read_prompts(paths: Paths, *, skip_bad: int = 0, table: columns.Table = colu
     found: list[Prompt] = []
     examples: list[Example] = []
     for path in paths:
-        made, more, skipped = _of_file(path, skip_bad, table)
-        skip_bad -= skipped
-        found += made
-        examples += more
+        source = containers.opened(path, table)
+        first = next(source.rows)
+        if first.error and not skip_bad:
+            raise InputError(first.error)
+        source = replace(source, rows=chain([first], source.rows))
+        if "prompt" in first.value and not any(layout.recognises(first.value) for layout in LAYOUTS):
+            found += _prompts_alone(source)
+            continue
+        made, report = read_source(source, skip_bad=skip_bad)
+        if not made:
+            raise nothing_used([report])
+        report.tell()
+        skip_bad -= len(report.skipped)
+        found += (one.prompt for one in made)
+        examples += made
     return Prompts(each_once(found), tuple(examples))
 
 
@@ -198,38 +196,19 @@ def each_once(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     return tuple(kept.values())
 
 
-Found = tuple[list[Prompt], list[Example], int]
-
-
-def _of_file(path: str | Path, skip_bad: int, table: columns.Table) -> Found:
-    """The prompts of a file, its examples where it holds feedback, and how many rows were skipped."""
-    source = containers.opened(path, table)
-    first = next(source.rows)
-    if first.error and not skip_bad:
-        raise InputError(first.error)
-    source = replace(source, rows=chain([first], source.rows))
-    known = any(layout.recognises(first.value) for layout in LAYOUTS)
-    if "prompt" not in first.value or known:
-        examples, report = read_source(source, skip_bad=skip_bad)
-        if not examples:
-            raise InputError(f"no row can be used: {'; '.join(report.lines())}")
-        report.tell()
-        return [one.prompt for one in examples], examples, len(report.skipped)
+def _prompts_alone(source: containers.Opened) -> list[Prompt]:
+    """Of rows that hold `prompt` and no feedback."""
     made = []
     unused: dict[str, None] = {}
     for row in source.rows:
         if row.error:
             raise InputError(row.error)
-        made.append(_prompt(fields.Field(row.value, Origin(source.name, row.number))))
+        found = fields.Field(row.value, Origin(source.name, row.number))
+        if not (given := turns.content(found["prompt"])):
+            raise found["prompt"].fault("the prompt is empty; leave the row out")
+        made.append(canonical.prompt_from(given, found))
         unused |= dict.fromkeys(key for key in row.value if key not in canonical.PROMPT_KEYS)
     data_logger.info(f"{source.name}: prompts, {counted(len(made), 'row')}")
     if unused:
         data_logger.info(f"{source.name}: keys not used: {listed(unused, MOST_NAMED)}")
-    return made, [], 0
-
-
-def _prompt(row: fields.Field) -> Prompt:
-    given = turns.content(row["prompt"])
-    if not given:
-        raise row["prompt"].fault("the prompt is empty; leave the row out")
-    return canonical.prompt_from(given, row)
+    return made
