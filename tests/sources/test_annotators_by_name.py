@@ -43,7 +43,7 @@ def test_the_world_with_a_seed() -> None:
 def test_every_kind_has_its_maker(kind: str) -> None:
     """It takes the settings, and by name what it needs of what a run knows."""
     module, _, name = choices.KINDS[kind].about.maker.partition(":")
-    first, *others = signature(getattr(import_module(module), name)).parameters.values()
+    first, *others = signature(getattr(import_module(f"trueup.{module}"), name)).parameters.values()
     assert first.annotation in (choices.KINDS[kind], choices.KINDS[kind].__name__)
     known = {"seed", "device", "trust_remote_code", "usage_file", "day", "new", "make"}
     assert {one.name for one in others} <= known
@@ -54,7 +54,7 @@ def test_a_kind_is_made_by_what_its_settings_name(monkeypatch: pytest.MonkeyPatc
     """And handed what it asks for, and nothing else."""
     made = ModuleType("elsewhere")
     made.make = lambda choice, *, device, usage_file: (choice, device, usage_file)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "elsewhere", made)
+    monkeypatch.setitem(sys.modules, "trueup.elsewhere", made)
 
     @dataclass(frozen=True)
     class Own:

@@ -215,7 +215,7 @@ def make_demonstrator(settings: gathering_settings.AnnotateSettings) -> Demonstr
     ask = make_asking(settings.rewrite_template, choice.instruction)
     drawing = {"temperature": temperature, "max_tokens": settings.rewrite_tokens}
     drawing |= {"seed": settings.seed} if temperature else {}
-    asker: Asker = resolve_name(choice.about.asker)(choice, cached="demonstrations")
+    asker: Asker = resolve_name(f"trueup.{choice.about.asker}")(choice, cached="demonstrations")
     return Demonstrator(asker, ask, drawing, max_unusable=choice.max_unreadable)
 
 

@@ -16,6 +16,12 @@ from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT_DATACLASS, Amoun
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Money = Annotated[float, Field(ge=0)]
+UNREADABLE = "Share of verdicts that may be unreadable before the run stops."
+Unreadable = Annotated[Share, RESUMES, Field(description=UNREADABLE)]
+INSTRUCTION = "What to prefer, in words. Left out: the template's own."
+Instruction = Annotated[str | None, Field(description=INSTRUCTION)]
+ASKED = "Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."
+Template = Annotated[Text, Field(description=ASKED)]
 Gives = Literal["scores", "comparisons"]
 Weights = Literal["language model", "reward model"]
 IMPROVE = "improve"
@@ -44,6 +50,7 @@ class NamedFile:
 
 
 TEMPLATE = NamedFile(f"one of {', '.join(TEMPLATES)}, or a file with a Jinja template", TEMPLATES)
+PROMPTED = {"template": TEMPLATE}
 FUNCTION = NamedFile("a file with the function, as FILE.py:FUNCTION, as in rewards.py:brevity", function=True)
 RUBRIC = NamedFile("a file of text with a criterion on each line")
 GOLD = NamedFile("a file of feedback with pairs of which the better one is known")
@@ -54,8 +61,8 @@ class AnnotatorKind:
     """What is to be known of a kind of annotator beside its settings."""
 
     maker: str
-    """`MODULE:FUNCTION`, imported only where the kind is chosen. It takes the settings and, of `make_annotator`'s other
-    arguments, those that it names."""
+    """`MODULE:FUNCTION` of trueup, imported only where the kind is chosen. It takes the settings and, of the other
+    arguments of `make_annotator`, those that it names."""
     main: str
     """The setting that a name gives: `local:FOLDER` stands for `kind: local` and `model: FOLDER`."""
     forms: tuple[str, ...]
@@ -65,8 +72,7 @@ class AnnotatorKind:
     files: Mapping[str, NamedFile] = dataclasses.field(default_factory=dict)
     """Settings that name a file by which it judges."""
     asker: str | None = None
-    """`MODULE:FUNCTION` that makes what its model can be asked freely by, as for demonstrations; None where it only
-    judges."""
+    """The same of what its model can be asked freely by, as for demonstrations; None where it only judges."""
 
 
 @dataclass(frozen=True, config=STRICT_DATACLASS)
@@ -78,18 +84,11 @@ class LocalAnnotator:
     kind: Literal["local"] = "local"
     gives: ClassVar[Gives] = "comparisons"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.local:load_local_annotator",
-        "model",
-        ("local:FOLDER",),
-        "language model",
-        files={"template": TEMPLATE},
+        "annotators.local:load_local_annotator", "model", ("local:FOLDER",), "language model", PROMPTED
     )
-    instruction: str | None = None
-    """What to prefer, in words. Left out: the template's own."""
-    template: Text = "helpfulness"
-    """Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."""
-    max_unreadable: Annotated[Share, RESUMES] = 0.1
-    """Share of verdicts that may be unreadable before the run stops."""
+    instruction: Instruction = None
+    template: Template = "helpfulness"
+    max_unreadable: Unreadable = 0.1
 
 
 @dataclass(frozen=True, config=STRICT_DATACLASS)
@@ -104,16 +103,11 @@ class EndpointAnnotator:
     kind: Literal["openai"] = "openai"
     gives: ClassVar[Gives] = "comparisons"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.endpoint:load_endpoint_annotator",
-        "model",
-        ("openai",),
-        files={"template": TEMPLATE},
-        asker="trueup.annotators.asker:make_asker",
-    )
-    instruction: str | None = None
-    """What to prefer, in words. Left out: the template's own."""
-    template: Text = "helpfulness"
-    """Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."""
+        "annotators.endpoint:load_endpoint_annotator", "model", ("openai",),
+        files=PROMPTED, asker="annotators.asker:make_asker",
+    )  # fmt: skip
+    instruction: Instruction = None
+    template: Template = "helpfulness"
     read: Literal["auto", "log-probs", "answer"] = "auto"
     """How a verdict is read: by the log-probabilities of the answer, by the answer itself, or by the first where the
     endpoint gives them."""
@@ -133,8 +127,7 @@ class EndpointAnnotator:
     """Seconds over which a request that fails is tried again."""
     asks: Annotated[Count, SAME_RESULT] = 2
     """How often a question is asked before its verdict counts as unreadable."""
-    max_unreadable: Annotated[Share, RESUMES] = 0.1
-    """Share of verdicts that may be unreadable before the run stops."""
+    max_unreadable: Unreadable = 0.1
     max_requests: Annotated[Amount | None, RESUMES] = None
     """Requests after which the run stops, before the one that would exceed it."""
     max_tokens: Annotated[Amount | None, RESUMES] = None
@@ -167,7 +160,7 @@ class RewardAnnotator:
     kind: Literal["reward"] = "reward"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.local:load_reward_annotator", "model", ("reward:FOLDER",), "reward model"
+        "annotators.local:load_reward_annotator", "model", ("reward:FOLDER",), "reward model"
     )
 
 
@@ -180,10 +173,7 @@ class LikelihoodAnnotator:
     kind: Literal["likelihood"] = "likelihood"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.local:load_likelihood_annotator",
-        "model",
-        ("likelihood:FOLDER",),
-        "language model",
+        "annotators.local:load_likelihood_annotator", "model", ("likelihood:FOLDER",), "language model"
     )
 
 
@@ -196,7 +186,7 @@ class FunctionAnnotator:
     kind: Literal["function"] = "function"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.annotator:load_function_annotator",
+        "annotators.annotator:load_function_annotator",
         "function",
         ("FILE.py:FUNCTION",),
         files={"function": FUNCTION},
@@ -213,7 +203,7 @@ class ComparingFunction:
     kind: Literal["comparing"] = "comparing"
     gives: ClassVar[Gives] = "comparisons"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.comparing:load_comparing_function",
+        "annotators.comparing:load_comparing_function",
         "function",
         ("comparing:FILE.py:FUNCTION",),
         files={"function": FUNCTION},
@@ -229,7 +219,7 @@ class WorldAnnotator:
     kind: Literal["world"] = "world"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.world.people:load_world_annotator", "reward", ("world:gold", "world:proxy")
+        "world.people:load_world_annotator", "reward", ("world:gold", "world:proxy")
     )
     instruction: str | None = None
     """What it cares about, in words of which it knows helpful, short, very short and harmless."""

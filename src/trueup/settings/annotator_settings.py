@@ -57,7 +57,7 @@ class JuryAnnotator:
     kind: Literal["jury"] = "jury"
     gives: ClassVar[Gives] = "comparisons"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.jury:load_jury", "of", ("jury",), files={"gold": annotator_kinds.GOLD}
+        "annotators.jury:load_jury", "of", ("jury",), files={"gold": annotator_kinds.GOLD}
     )
     agreement: Share = 0.6
     """Share of the judges that have to prefer the same response; else the pair is undecided."""
@@ -110,7 +110,7 @@ class RubricAnnotator:
     kind: Literal["rubric"] = "rubric"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.rubric:load_rubric", "of", ("rubric",), files={"file": annotator_kinds.RUBRIC}
+        "annotators.rubric:load_rubric", "of", ("rubric",), files={"file": annotator_kinds.RUBRIC}
     )
     criteria: schema.Texts = ()
     """What a response has to be, each with its weight behind an equals sign: helpfulness=2, or a sentence of yours.
@@ -137,9 +137,7 @@ class WeightedAnnotator:
     """Who scores: names of annotators, as for a jury, such as reward:FOLDER and rewards.py:brevity."""
     kind: Literal["weighted"] = "weighted"
     gives: ClassVar[Gives] = "scores"
-    about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.rubric:load_weighted", "of", ("weighted",)
-    )
+    about: ClassVar[AnnotatorKind] = AnnotatorKind("annotators.rubric:load_weighted", "of", ("weighted",))
     weights: schema.Numbers = ()
     """What each score is multiplied by, in the order of their names; below 0 for what is to be small.
     Left out: 1 each."""

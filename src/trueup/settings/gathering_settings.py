@@ -106,8 +106,12 @@ TEMPLATE = "File with a Jinja chat template. Left out: the tokenizer's."
 Template = Annotated[str | None, Field(description=TEMPLATE)]
 SHARD = "Do one of several shares of the work, as in 3/16; --merge puts together what all of them write."
 Shard = Annotated[schema.Shard | None, SAME_RESULT, Field(description=SHARD)]
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+DEVICE = "Where a model computes. auto is the GPU if there is one."
+Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description=DEVICE)]
+LENGTH = "Most tokens of a prompt and a response together. Left out: what the model was made for."
+Length = Annotated[int | None, Field(ge=2, description=LENGTH), Role("Model and machine")]
+COUNT = "Ask the first prompts only, this many."
+First = Annotated[Count | None, FIRST, Field(description=COUNT)]
 
 
 class SampleSettings(BaseModel):
@@ -121,8 +125,7 @@ class SampleSettings(BaseModel):
     """Files with prompts, or with feedback on prompts; hub:OWNER/NAME; or world:prompts, world:pairs, ..."""
     output: Annotated[Text, OUTPUT]
     """A .jsonl or .jsonl.gz file for the candidates."""
-    count: Annotated[Count | None, FIRST] = None
-    """Ask the first prompts only, this many."""
+    count: First = None
     keep_responses: bool = True
     """Keep the responses the data have already, with what is said of them, beside the new ones."""
     seed: Annotated[Amount, COMMON] = 0
@@ -147,14 +150,12 @@ class SampleSettings(BaseModel):
     best: Annotated[bool, FIRST] = False
     """Keep only the response that is judged best of each prompt."""
 
-    max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Model and machine")] = None
-    """Most tokens of a prompt and a response together. Left out: what the model was made for."""
+    max_length: Length = None
     max_prompt_length: Count | None = None
     """Most tokens of a prompt; a longer one loses its beginning. Left out: a prompt without room gets no response."""
-    precision: Precision = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the computation. auto is bf16 where the device is faster with it."""
     device: Device = "auto"
-    """Where to compute. auto is the GPU if there is one."""
     trust_remote_code: Trust = False
     eos_token: str | None = None
     """Token that ends a response. Left out: the tokenizer's."""
@@ -205,7 +206,6 @@ class AnnotateSettings(BaseModel):
     seed: Amount = 0
     """Seed of an annotator's noise."""
     device: Device = "auto"
-    """Where a model computes. auto is the GPU if there is one."""
     trust_remote_code: Trust = False
 
     rewrite: Annotated[bool, Role("Writing demonstrations instead", common=True)] = False
@@ -263,8 +263,7 @@ class EvaluateSettings(BaseModel):
     """What to ask: files with prompts or feedback; hub:OWNER/NAME; or world:prompts. Left out: those of the files."""
     output: Annotated[Text, OUTPUT] = "evaluation"
     """A folder for evaluation.json and responses.jsonl."""
-    count: Annotated[Count | None, FIRST] = None
-    """Ask the first prompts only, this many."""
+    count: First = None
     seed: Annotated[Amount, COMMON] = 0
     """Seed of all that is drawn."""
     skip_bad: Amount = 0
@@ -295,10 +294,8 @@ class EvaluateSettings(BaseModel):
 
     sampler: Annotated[OneResponse, Role("How responses are drawn")] = SamplerSettings(responses=1)
     """How responses are sampled."""
-    max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Model and machine")] = None
-    """Most tokens of a prompt and a response together. Left out: what the model was made for."""
+    max_length: Length = None
     device: Device = "auto"
-    """Where a model computes. auto is the GPU if there is one."""
     trust_remote_code: Trust = False
     chat_template: Template = None
 
@@ -339,10 +336,8 @@ class ChatSettings(BaseModel):
     """Of answers and of sides."""
     sampler: Annotated[OneResponse, Role("How answers are drawn")] = SamplerSettings(responses=1)
     """How answers are drawn."""
-    max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Model and machine")] = None
-    """Most tokens of a conversation. Left out: what the model was made for."""
+    max_length: Length = None
     device: Device = "auto"
-    """Where a model computes. auto is the GPU if there is one."""
     trust_remote_code: Trust = False
     chat_template: Template = None
 

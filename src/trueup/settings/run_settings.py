@@ -19,8 +19,6 @@ def _mapping_or_switch(value: Any) -> Any:
 
 Schedule = Literal["linear", "cosine", "constant"]
 Source = Literal["offline", "online", "replay"]
-Precision = Literal["auto", "fp32", "bf16"]
-Dtype = Literal["float32", "bfloat16", "float16"]
 Positive = Annotated[float, Field(gt=0)]
 if TYPE_CHECKING:
     Tracker = str
@@ -226,7 +224,7 @@ class RunSettings(BaseModel):
     """Hold the weights under an adapter in 4 bits, by bitsandbytes (`pip install trueup[quantize]`). Dettmers et al.,
     2023, https://arxiv.org/abs/2305.14314."""
 
-    precision: Annotated[Precision, Role("Model and machine")] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Role("Model and machine")] = "auto"
     """Precision of the computation; weights stay in fp32. auto is bf16 where the device is faster with it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute. auto is the GPU if there is one."""
@@ -244,8 +242,7 @@ class RunSettings(BaseModel):
     """Run Python code that lies in the model's folder."""
     eos_token: str | None = None
     """Token that ends a response. Left out: the tokenizer's."""
-    chat_template: str | None = None
-    """File with a Jinja chat template. Left out: the tokenizer's."""
+    chat_template: gathering_settings.Template = None
     template_date: schema.Day | None = None
     """What a chat template writes for today, such as 2026-11-30. Left out: the day on which the run begins."""
 
@@ -272,7 +269,7 @@ class RunSettings(BaseModel):
     """Optimizer steps between lines of metrics."""
     trackers: Annotated[tuple[Tracker, ...], BeforeValidator(schema.one_or_several), RESUMES] = ()
     """Where metrics go beside metrics.jsonl."""
-    save_dtype: Annotated[Dtype, SAME_RESULT] = "float32"
+    save_dtype: Annotated[Literal["float32", "bfloat16", "float16"], SAME_RESULT] = "float32"
     """Precision of the weights of the finished model."""
 
     @model_validator(mode="before")

@@ -268,7 +268,7 @@ def make_annotator(
     settings: Any = choice
     if about.weights is not None:
         settings = replace(settings, **{about.main: model_named(vars(settings)[about.main])})
-    maker = resolve_name(about.maker)
+    maker = resolve_name(f"trueup.{about.maker}")
     given: dict[str, Any] = dict(
         seed=seed, device=device, trust_remote_code=trust_remote_code, usage_file=usage_file, day=day, new=new
     )
