@@ -73,7 +73,7 @@ def test_fine_grained_rlhf(shared: Shared) -> None:
         assert all(sentence in asked for passage in passages for sentence in passage)
     verdicts = Counter(verdict for row in rows for verdict in row["preference"])
     assert (report.counts.comparisons, verdicts) == (1349, {1: 842, 2: 507, 0: 151})
-    assert report.unusable == {"all responses tie": tuple(ties)} and ties == [182]
+    assert report.unusable == {"all responses tie": ties} and ties == [182]
     assert (report.counts.demonstrations, report.unused_keys) == (240, {"gold": 250})
 
 

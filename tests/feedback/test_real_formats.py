@@ -14,7 +14,7 @@ from trueup.feedback.records import Counts, Example, Message
 Shared = Callable[[str], Path]
 Row = dict[str, object]
 Turns = list[tuple[str, str]]
-Read = tuple[str, Counts, dict[str, tuple[int, ...]], list[str]]
+Read = tuple[str, Counts, dict[str, list[int]], list[str]]
 
 NO_END = "the conversation does not end with a turn of the assistant"
 PAIRS = {
@@ -26,7 +26,7 @@ PAIRS = {
 
 
 def found(
-    layout: str, *unused: str, useless: dict[str, tuple[int, ...]] | None = None, **counts: int
+    layout: str, *unused: str, useless: dict[str, list[int]] | None = None, **counts: int
 ) -> Read:
     """Layout, what is found, rows that are of no use, keys that are not used."""
     return layout, Counts(**counts), useless or {}, list(unused)
@@ -48,10 +48,10 @@ FILES: dict[str, Read] = {
     },
     "turbo_alignment/rm-train_kto.jsonl": found("turbo-alignment points", "id", responses=4, labelled=4),
     "turbo_alignment/chat-train_chat.jsonl": found(
-        "turbo-alignment chat", "id", "meta", useless={NO_END: (1,)}, responses=2, demonstrations=2
+        "turbo-alignment chat", "id", "meta", useless={NO_END: [1]}, responses=2, demonstrations=2
     ),
     "turbo_alignment/chat-train_chat_rag.jsonl": found(
-        "turbo-alignment chat", "id", useless={NO_END: (1,)}, responses=1, demonstrations=1
+        "turbo-alignment chat", "id", useless={NO_END: [1]}, responses=1, demonstrations=1
     ),
     "turbo_alignment/sampling-inference_out.jsonl": found(
         "turbo-alignment answers", "id", "label", "dataset_name", responses=6

@@ -18,24 +18,8 @@ from trueup.words import did_you_mean, listed, printable
 
 LABELLED = (*LABELS, "is_safe")
 """Keys of a row whose values `--values` explains; those of scores are explained where they are not numbers."""
-TYPICAL: Mapping[str, tuple[str, ...]] = {
-    "system": ("system",),
-    "prompt": ("prompt", "user", "question", "query", "instruction", "request", "input", "human"),
-    "response": (
-        *("response", "bot", "assistant", "reply", "answer"),
-        *("output", "completion", "generation", "ai"),
-    ),
-    "chosen": ("chosen", "preferred", "better", "winner", "accepted", "best"),
-    "rejected": ("rejected", "dispreferred", "worse", "loser", "worst"),
-    "messages": ("messages", "conversation", "conversations", "dialogue", "chat"),
-    "label": ("label", "feedback", "thumb", "thumbs", "vote", "verdict", "liked", "disliked"),
-    "score": ("score", "rating", "reward", "stars", "grade"),
-}
-ABOUT = {"id", "name", "time", "date", "model", "count", "length"}
-"""Words in the names of columns that say something of a response, and are none."""
-NEGATED = {"non", "not", "no", "un", "dis", "never"}
-AGAINST = {*NEGATED, *TYPICAL["rejected"], "less", "least", "down", "negative", "bad", "dislike", "disliked"}
-"""Words in the names of columns that say the opposite of what the others would."""
+TYPICAL: Mapping[str, list[str]] = fields.NAMES["typical"]
+AGAINST = {*fields.NAMES["negated"], *TYPICAL["rejected"], *fields.NAMES["against"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +166,6 @@ def typical(ours: str, row: Mapping[str, object]) -> str | None:
             continue
         meant = words & set(TYPICAL[ours]) and (ours in ("label", "rejected") or not words & AGAINST)
         opposed = ours == "rejected" and words & set(TYPICAL["chosen"]) and words & AGAINST
-        if isinstance(value, kind) and (meant or opposed) and not words & ABOUT:
+        if isinstance(value, kind) and (meant or opposed) and words.isdisjoint(fields.NAMES["about"]):
             found.append(name)
     return None if ours == "response" and len(found) > 1 else next(iter(found), None)

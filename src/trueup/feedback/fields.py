@@ -1,8 +1,10 @@
 """Values of a row with their places. A fault names file, row, key path, what was found, what is expected."""
 
 import math
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from trueup.errors import InputError
@@ -10,6 +12,7 @@ from trueup.feedback.records import Origin
 from trueup.words import did_you_mean, listed, nearest, printable, shortened
 
 T = TypeVar("T")
+NAMES: Mapping[str, Any] = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +135,9 @@ def described(value: object) -> str:
     return type(value).__name__
 
 
-OPPOSITES = (
-    *(("yes", "no"), ("1", "-1"), ("up", "down"), ("thumbs_up", "thumbs_down"), ("good", "bad")),
-    *(("like", "dislike"), ("positive", "negative"), ("\U0001f44d", "\U0001f44e")),
-    *(("thumbs up", "thumbs down"), ("thumbs-up", "thumbs-down"), ("liked", "disliked"), ("y", "n")),
-    *(("upvote", "downvote"), ("accepted", "rejected"), ("correct", "incorrect"), ("helpful", "unhelpful")),
-)
-"""Values with which people label responses, the good one first."""
-
-
-def opposite(value: object) -> tuple[str, str] | None:
+def opposite(value: object) -> Sequence[str] | None:
     """The two values of which this is one, the good one first; None where it is none that is known."""
-    written = str(value).strip()
-    return next((pair for pair in OPPOSITES if written.lower() in pair), None)
+    return next((pair for pair in NAMES["opposites"] if str(value).strip().lower() in pair), None)
 
 
 def given(option: str, *words: str) -> str:

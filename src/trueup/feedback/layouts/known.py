@@ -4,10 +4,8 @@ To add one: a row in that table, and what reads it, where that is new, in `data_
 entry points of the group `trueup.layouts`, are tried first.
 """
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from trueup import python_objects
@@ -17,8 +15,7 @@ from trueup.feedback.layouts import data_sets, layout, readers, shapes
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.words import listed, nearest, printable
 
-TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("known.toml").read_text(encoding="utf-8"))
-FORMS = TABLE.pop("forms")
+FORMS = layout.TABLE["forms"]
 """Name -> a form of `trueup.feedback.layouts.shapes`, and parameters of it that several rows have."""
 OF_FORM = ("ask", "answer", "read", "text", "optional", "request", "further", "fits", "counted")
 """Parameters of forms; all others are of shapes."""
@@ -57,22 +54,17 @@ def layouts_of(row: dict[str, Any]) -> Iterator[Layout]:
     yield from (replace(one, **about) for one in ([made] if isinstance(made, Layout) else made))
 
 
-FAMILIES = {name: tuple(one for row in rows for one in layouts_of(row)) for name, rows in TABLE.items()}
+FAMILIES = {
+    name: tuple(one for row in rows for one in layouts_of(row))
+    for name, rows in layout.TABLE.items()
+    if isinstance(rows, list)
+}
 LAYOUTS: tuple[Layout, ...] = (
     *map(python_objects.loaded, python_objects.entries(python_objects.LAYOUTS).values()),
     *(one for family in FAMILIES.values() for one in family),
 )
 LIKELY = ("general", "plain", "dolly", "exchanges", "frameworks", "platforms", "data_sets")
 """Families in the order in which a row of none may have been meant for one."""
-
-OTHER_NAMES = {
-    "prompt": ("question", "instruction", "input", "context"),
-    "completion": ("response", "output", "answer", "target", "text"),
-    "chosen": ("preferred", "better", "winner", "accepted"),
-    "rejected": ("dispreferred", "worse", "loser"),
-    "messages": ("conversations", "conversation", "turns"),
-}
-"""Names that other formats give to our keys; refused, with the right one named."""
 
 
 def recognise(row: RowValue, origin: records.Origin, empty: tuple[str, ...] = ()) -> Layout:
@@ -132,11 +124,11 @@ def likeness(layout: Layout, row: RowValue) -> float:
 
 def meant_for(key: str, row: RowValue) -> tuple[str, float]:
     """The key of the row that was probably meant for `key`, and how near it is; empty where none is."""
-    if other := [name for name in row if name.lower() in OTHER_NAMES.get(key, ())]:
+    if other := [name for name in row if name.lower() in fields.NAMES["other_names"].get(key, ())]:
         return other[0], 0.95
     known = {name for one in LAYOUTS for name in one.keys}
     # A name that says the opposite of a key, such as `unchosen`, is near to it all the same.
-    opposed = {f"{no}{gap}{key}" for no in columns.NEGATED for gap in ("", "_", "-", " ")}
+    opposed = {f"{no}{gap}{key}" for no in fields.NAMES["negated"] for gap in ("", "_", "-", " ")}
     free = [name for name in row if name not in known and name.lower() not in opposed]
     near = nearest(key, free)
     return (near, 0.9) if near else ("", 0.0)

@@ -1,8 +1,11 @@
 """What a layout is: how to recognise its rows, and how to turn one into an example."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+import tomllib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from trueup.feedback import turns
 from trueup.feedback.canonical import prompt_from
@@ -10,6 +13,7 @@ from trueup.feedback.fields import Field
 from trueup.feedback.records import Content, Discarded, Example, Message, Origin
 from trueup.words import did_you_mean
 
+TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("known.toml").read_text(encoding="utf-8"))
 RowValue = Mapping[str, object]
 Convert = Callable[[Field], Example | Discarded]
 
@@ -139,29 +143,15 @@ CALL = "call"
 class Dialect:
     """How a format writes a turn: `{"from": "human", "value": "Hello"}`."""
 
-    keys: tuple[tuple[str, str], ...]
+    keys: Sequence[tuple[str, str]]
     """The keys for who speaks and what is said; a turn is read by the first pair that it has, else of which it has the
     first."""
-    roles: Mapping[str, tuple[str, ...]]
+    roles: Mapping[str, Sequence[str]]
     """Our role, or `CALL` -> its names, in lower case."""
     content: Callable[[Field], str] = turns.spoken
 
 
-SHAREGPT = Dialect(
-    (("from", "value"), ("role", "content")),
-    {
-        "system": ("system",),
-        "user": ("human", "user"),
-        "assistant": ("gpt", "assistant", "chatgpt", "bot", "model"),
-        "tool": ("observation", "tool", "tool_response", "function_response"),
-        CALL: ("function_call", "tool_call"),
-    },
-)
-"""LLaMA-Factory, torchtune, NeMo-Aligner."""
-PLAIN = {role: (role,) for role in ("system", "user", "assistant", "tool")}
-MS_SWIFT = Dialect((("role", "content"),), {**PLAIN, "tool": ("tool", "tool_response"), CALL: ("tool_call",)})
-TURBO_ALIGNMENT = Dialect((("role", "content"),), {**PLAIN, "assistant": ("bot", "assistant")})
-COHERE = Dialect((("role", "content"), ("role", "message")), {**PLAIN, "assistant": ("chatbot", "assistant")})
+DIALECTS = {name: Dialect(**told) for name, told in TABLE["dialects"].items()}
 
 
 def turns_in(dialect: Dialect) -> Callable[[Field, str], tuple[Message, ...]]:

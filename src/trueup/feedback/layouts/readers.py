@@ -121,9 +121,10 @@ def side(row: Field, key: str) -> shapes.Turns:
     return said
 
 
-sharegpt_turns, sharegpt_turn = layout.turns_in(layout.SHAREGPT), layout.turn_in(layout.SHAREGPT)
-turbo_turns, turbo_turn = layout.turns_in(layout.TURBO_ALIGNMENT), layout.turn_in(layout.TURBO_ALIGNMENT)
-swift_turns, cohere_turns = layout.turns_in(layout.MS_SWIFT), layout.turns_in(layout.COHERE)
+sharegpt_turns, swift_turns, turbo_turns, cohere_turns = (
+    layout.turns_in(layout.DIALECTS[name]) for name in ("sharegpt", "swift", "turbo", "cohere")
+)
+sharegpt_turn, turbo_turn = (layout.turn_in(layout.DIALECTS[name]) for name in ("sharegpt", "turbo"))
 
 
 def swift_turns_after_system(row: Field, key: str) -> shapes.Turns:
