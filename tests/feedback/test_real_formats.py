@@ -25,9 +25,7 @@ PAIRS = {
 }
 
 
-def found(
-    layout: str, *unused: str, useless: dict[str, list[int]] | None = None, **counts: int
-) -> Read:
+def found(layout: str, *unused: str, useless: dict[str, list[int]] | None = None, **counts: int) -> Read:
     """Layout, what is found, rows that are of no use, keys that are not used."""
     return layout, Counts(**counts), useless or {}, list(unused)
 
