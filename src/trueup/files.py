@@ -8,11 +8,12 @@ import hashlib
 import json
 import os
 import shutil
+import tomllib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from trueup import errors, words
 
@@ -22,6 +23,11 @@ def no_device(path: str | Path) -> Path:
     if Path(path).is_char_device() or Path(path).is_block_device():
         raise OSError("this is a device; name a file")
     return Path(path)
+
+
+def table_beside(module: str, name: str) -> dict[str, Any]:
+    """What a TOML file says that lies beside a module."""
+    return tomllib.loads(Path(module).with_name(name).read_text(encoding="utf-8"))
 
 
 def cache_folder() -> Path:

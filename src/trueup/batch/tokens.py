@@ -3,14 +3,12 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import numpy as np
 import numpy.typing as npt
 
-from trueup.feedback.records import Origin
-
-Relation = TypeVar("Relation", covariant=True)
+from trueup.feedback.records import Origin, Relation
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,9 +2,7 @@
 
 import os
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import NoReturn
 
@@ -16,12 +14,13 @@ from rich.text import Text
 
 from trueup import __version__
 from trueup.errors import InputError, Stopped, TrueupError, is_out_of_memory
+from trueup.files import table_beside
 from trueup.parallel import processes
 from trueup.words import did_you_mean, named, one_line, printable, reason
 
 ABOUT = "Align a causal language model with feedback: demonstrations, scores, thumbs, pairs or rankings."
 OPTIONS = {"version": "Print the version and exit.", "help": "Show this message and exit."}
-TOLD = tomllib.loads(Path(__file__).with_name("commands.toml").read_text(encoding="utf-8"))
+TOLD = table_beside(__file__, "commands.toml")
 COMMANDS: dict[str, str] = {name: told["about"] for name, told in TOLD.items()}
 """Command -> what it does. The function of its name is in `trueup.cli.train_command` or `trueup.cli.commands`."""
 TRAINING = ("train", "methods", "selfcheck", "plan")

@@ -4,7 +4,6 @@ An option stands as `--name value` or `--name=value`; a hyphen may stand for an 
 and `--no-name` switches it off. What stands without an option are files.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,7 +96,7 @@ class Command:
                     break
                 given.settings[name].append(left.pop(0))
         taken = self.settings.get(self.files)
-        if len(files) > (0 if taken is None else math.inf if taken.several else 1):
+        if files and (taken is None or (len(files) > 1 and not taken.several)):
             many = f"{files[-1]} is one argument too many for {self.name}"
             raise InputError(f"{many}; its options begin with --")
         if files:

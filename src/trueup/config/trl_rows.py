@@ -1,18 +1,17 @@
 """Rows of the table of TRL's names that need no rule of their own: `trl_names.toml`."""
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from trueup.errors import InputError
+from trueup.files import table_beside
 from trueup.methods.method import MethodInfo
 from trueup.settings.validation import convert, same
 from trueup.words import as_given, one_of
 
-NAMES = tomllib.loads(Path(__file__).with_name("trl_names.toml").read_text(encoding="utf-8"))
+NAMES = table_beside(__file__, "trl_names.toml")
 
 Values = dict[str, Any]
 """Values under the names of one row, none of them None."""

@@ -1,18 +1,17 @@
 """Values of a row with their places. A fault names file, row, key path, what was found, what is expected."""
 
 import math
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from trueup.errors import InputError
 from trueup.feedback.records import Origin
+from trueup.files import table_beside
 from trueup.words import did_you_mean, listed, nearest, printable, shortened
 
 T = TypeVar("T")
-NAMES: Mapping[str, Any] = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
+NAMES = table_beside(__file__, "names.toml")
 
 
 @dataclass(frozen=True, slots=True)

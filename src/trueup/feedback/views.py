@@ -7,7 +7,6 @@ out.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Generic, TypeVar
 
 from trueup.errors import InputError
@@ -301,7 +300,7 @@ def look(view: View[R], examples: Sequence[Example]) -> Viewed[R]:
         if "pairs" in amount and example.comparisons:
             comparisons_left_out += len(example.comparisons) - amount["pairs"]
     origins = {reason: tuple(where) for reason, where in discarded.items()}
-    function = view.func if isinstance(view, partial) else view
+    function = getattr(view, "func", view)  # of a partial
     name = str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
     return Viewed(name, tuple(groups), origins, units, responses_left_out, comparisons_left_out)
 

@@ -4,15 +4,14 @@ Examples repeat or contradict themselves or each other, or say nothing.
 """
 
 import re
-import tomllib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from trueup.feedback import records, turns, views
 from trueup.feedback.records import Content, Counts, Example, Message, Origin, content_key, count, scores_of
+from trueup.files import table_beside
 from trueup.inspection.statistics import label_counts
 from trueup.words import listed
 
@@ -35,7 +34,7 @@ class FindingKind:
     remedy: str
 
 
-_TOLD = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
+_TOLD = table_beside(__file__, "findings.toml")
 KINDS: Mapping[str, FindingKind] = {
     name: FindingKind(Severity(one["severity"]), one["what"], one["remedy"]) for name, one in _TOLD.items()
 }

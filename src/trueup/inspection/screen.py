@@ -1,7 +1,6 @@
 """An inspection for people: tables, and the tokens of examples in colour where there is a terminal."""
 
 import os
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,18 +30,15 @@ MOST_DETAILS = {findings.Severity.error: 20, findings.Severity.warning: 5, findi
 
 def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
     """Print all of it on standard output, with the number of each token where `ids` are wanted."""
-    told = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(highlight=False, emoji=False, width=None if told else PLAIN_WIDTH)
-    screen = _Screen(console)
-    for print_part in (
-        screen.files,
-        screen.views,
-        screen.lengths,
-        screen.values,
-        screen.tokens,
-        screen.problems,
-    ):
-        print_part(inspection)
+    screen = _Screen(Console(highlight=False, emoji=False))
+    if not (screen.console.is_terminal or "COLUMNS" in os.environ):
+        screen.console.width = PLAIN_WIDTH
+    screen.files(inspection)
+    screen.views(inspection)
+    screen.lengths(inspection)
+    screen.values(inspection)
+    screen.tokens(inspection)
+    screen.problems(inspection)
     screen.shown(inspection.shown, ids=ids)
 
 

@@ -20,8 +20,8 @@ UNREADABLE = "Share of verdicts that may be unreadable before the run stops."
 Unreadable = Annotated[Share, RESUMES, Field(description=UNREADABLE)]
 INSTRUCTION = "What to prefer, in words. Left out: the template's own."
 Instruction = Annotated[str | None, Field(description=INSTRUCTION)]
-ASKED = "Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."
-Template = Annotated[Text, Field(description=ASKED)]
+PROMPT = "Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."
+Template = Annotated[Text, Field(description=PROMPT)]
 Gives = Literal["scores", "comparisons"]
 Weights = Literal["language model", "reward model"]
 IMPROVE = "improve"

@@ -3,7 +3,6 @@
 import math
 import re
 from dataclasses import replace
-from itertools import combinations
 
 from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
@@ -139,7 +138,7 @@ def rated_summary(row: Field) -> Example | Discarded:
 
 
 PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
-PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
+PREDICTION_PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 
 
 def fine_grained(row: Field) -> Example | Discarded:

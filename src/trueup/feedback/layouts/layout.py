@@ -1,19 +1,17 @@
 """What a layout is: how to recognise its rows, and how to turn one into an example."""
 
 import json
-import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from trueup.feedback import turns
 from trueup.feedback.canonical import prompt_from
 from trueup.feedback.fields import Field
 from trueup.feedback.records import Content, Discarded, Example, Message, Origin
+from trueup.files import table_beside
 from trueup.words import did_you_mean
 
-TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("known.toml").read_text(encoding="utf-8"))
+TABLE = table_beside(__file__, "known.toml")
 RowValue = Mapping[str, object]
 Convert = Callable[[Field], Example | Discarded]
 
