@@ -135,7 +135,8 @@ def _temperature(given: Values, method: MethodInfo) -> Translated:
 @_rule("loss_type")
 def _loss_type(given: Values, method: MethodInfo) -> Translated:
     """refused unless it is the method's own loss; as in TRL, ipo also gives `per_token: true`, and where these are
-    left out hinge gives `beta: 0.1` and robust `label_smoothing: 0.0`"""
+    left out hinge gives `beta: 0.1`, robust `label_smoothing: 0.0`, simpo
+    `beta: 0.1`, `margin: 0.5` and `sft_weight: 1.0`, and those of GRPO `kl_coef: 0.0` and `unbiased_kl: true`"""
     if len(several := _several(given["loss_type"])) != 1:
         raise InputError(f"loss_type {as_given(given['loss_type'])} is not offered: a method has one loss")
     loss = validation.convert(str, "loss_type", several[0])
