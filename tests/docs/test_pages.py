@@ -309,7 +309,7 @@ def test_every_method_with_a_paper_has_its_recipe() -> None:
 
 def test_settings_of_one_paper_have_their_own() -> None:
     several = {"rrhf-bp", "rrhf-dp", "rrhf-p", "rrhf-d", "wombat", "tr-kto", "tr-paired-kto"}
-    several |= {"rrhf-op32", "rrhf-ip", "oaif-dpo", "oaif-ipo", "oaif-slic"}
+    several |= {"rrhf-op32", "rrhf-ip", "oaif-dpo", "oaif-ipo", "oaif-slic", "rpo", "length-normalised-dpo"}
     assert several <= {path.stem for path in PAPERS}
 
 

@@ -20,6 +20,7 @@ def xpo(
     *,
     beta: kinds.Beta = 0.1,
     alpha: kinds.NonNegative = 1e-5,
+    sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Learn by DPO from pairs of policy and reference, and be drawn away from what the reference writes.
@@ -30,4 +31,4 @@ def xpo(
     from trueup.objectives import opponents
 
     loss = kinds.with_settings(opponents.xpo, beta=beta, alpha=alpha)
-    return kinds.pairwise(loss, reference, mixture=1.0)
+    return kinds.pairwise(loss, reference, sft_weight, mixture=1.0)
