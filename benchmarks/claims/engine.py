@@ -62,6 +62,8 @@ MEASURES = {"gold": 3, "kl": 2, "words": 1, "proxy": 3, "accuracy": 3, "seconds"
 """Of a run, and how many digits of each are shown."""
 
 Found = dict[str, Any]
+Perform = Callable[[dict[str, Any], int], Found]
+"""Of settings and a seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class Claim:
     """Further figures, put into the result."""
     more_shown: Callable[[Found], str] = lambda found: ""
     """Further tables, of the result."""
+    perform: Callable[[Path, int], Perform] = lambda folder, small: World(folder, 512 // small).perform
+    """What makes a run and measures it, given a folder for what runs share and what a quick version divides by."""
 
 
 def filled(settings: Mapping[str, Any], seed: int, small: int = 1) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def filled(settings: Mapping[str, Any], seed: int, small: int = 1) -> dict[str, 
 class Journal:
     """Runs that were made, a line each; a line that was cut off by a kill is made again."""
 
-    def __init__(self, path: Path, perform: Callable[[dict[str, Any], int], Found]) -> None:
+    def __init__(self, path: Path, perform: Perform) -> None:
         self.path, self.perform = path, perform
         path.parent.mkdir(parents=True, exist_ok=True)
         text = path.read_text() if path.exists() else ""
@@ -158,9 +162,9 @@ class Journal:
 
 @cache
 def commit() -> str:
-    return subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    """The last one that changed the library; what was run with it is in the journal."""
+    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%H", "--", "src"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 @dataclass(slots=True)
@@ -238,10 +242,12 @@ class World:
     """Runs `trueup.train` and measures what came of it on held-out prompts and pairs."""
 
     folder: Path
-    """Of reward models that several runs share."""
+    """Of what several runs share: reward models."""
     held_out: int = 512
 
     def perform(self, settings: dict[str, Any], seed: int) -> Found:
+        if settings["method"] == "start":
+            return self.measured(start_model())
         own = dict(settings)
         method, best_of, before = (own.pop(one, None) for one in ("method", "best_of", "reward_from"))
         if best_of:
@@ -306,7 +312,7 @@ class World:
 
     def _reward_model(self, settings: dict[str, Any], seed: int) -> Path:
         name = hashlib.sha256(json.dumps([settings, seed], sort_keys=True).encode()).hexdigest()[:16]
-        folder = self.folder / name
+        folder = self.folder / "reward-models" / name
         if not (folder / "model").exists():
             own = dict(settings)
             trueup.train(
@@ -348,10 +354,8 @@ def result_of(claim: Claim, book: Book) -> Found:
         },
         "commits": sorted({run["commit"] for name in rows for run in book.runs(name)}),
         "hardware": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1},
-        "seeds": list(book.seeds), "tuning_seeds": list(TUNING),
-        "start": book.journal.run({"method": "start"}, 0), "rows": rows,
+        "seeds": list(book.seeds), "tuning_seeds": list(TUNING), "rows": rows,
     }  # fmt: skip
-    found["start"] = {key: value for key, value in found["start"].items() if key in MEASURES}
     found["compared"] = [compared(one, book) for one in claim.compared]
     return found | claim.more(found, book)
 
@@ -371,14 +375,8 @@ def main(claim: Claim) -> None:
     path = (given.quick or Path(__file__).parent) / f"{claim.name}.json"
     if not given.page:
         journal = given.quick / "journal.jsonl" if given.quick else given.journal
-        world = World(journal.parent / "reward-models", 64 if given.quick else 512)
-
-        def perform(settings: dict[str, Any], seed: int) -> Found:
-            if settings["method"] == "start":
-                return world.measured(start_model())
-            return world.perform(settings, seed)
-
         small, seeds = (8, 2) if given.quick else (1, given.seeds)
+        perform = claim.perform(journal.parent, small)
         book = Book(Journal(journal, perform), claim.rows, range(1, seeds + 1), small)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result_of(claim, book), indent=1) + "\n")
