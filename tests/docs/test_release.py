@@ -1,12 +1,15 @@
 """What `make release` builds holds all that the package needs; the versions agree."""
 
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import yaml
+from support.extras import COMMANDS
 
 from trueup import __version__
 
@@ -27,6 +30,17 @@ def test_wheel_and_sdist_hold_every_file(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / f"trueup-{__version__}.tar.gz") as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert files <= names
+
+
+def test_every_extra_is_tried_and_named() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ].keys() - {"dev"}
+    assert extras == COMMANDS.keys()
+    (tried,) = re.findall(r"^EXTRAS \?= (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(tried.split()) == extras - {"vllm"}
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in extras if f"`{name}`" not in readme and f"[{name}]" not in readme] == []
 
 
 def test_the_citation_is_of_this_version() -> None:
