@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -131,51 +130,6 @@ def test_ppo_is_a_mean_over_tokens() -> None:
     assert shown["policy/approxkl"] == pytest.approx([0.1 - math.log(1.1), 0, 0])
     assert shown["loss/policy"] == pytest.approx([-2.2, 0.7, -0.3])
     assert shown["loss/value"] == [0, 0, 0]
-
-
-def grpo_by_loops(token: Sequence[float], reference: Sequence[float], **settings: Any) -> float:
-    """The step's loss, of responses of the tokens 0 and 1, and 2: Eqs. 3 and 4, and its variants, in plain numbers."""
-    sums, lengths = [], []
-    for places in ((0, 1), (2,)):
-        logs = [token[at] - OLD[at] for at in places]
-        if settings["sequence_ratio"]:
-            logs = [sum(logs) / len(logs)] * len(logs)
-        total = 0.0
-        for at, log_ratio in zip(places, logs, strict=True):
-            moved, away = math.exp(log_ratio), reference[at] - token[at]
-            near = min(max(moved, 1 - settings["clip"]), 1 + settings["clip_high"])
-            total -= min(moved * ADVANTAGES[at], near * ADVANTAGES[at])
-            total += settings["kl_coef"] * (math.exp(away) - away - 1)
-        sums.append(total)
-        lengths.append(len(places))
-    if settings["average_over"] == "tokens":
-        return sum(sums) / sum(lengths)
-    each = lengths if settings["average_over"] == "responses" else [settings["loss_length"]] * 2
-    return sum(total / length for total, length in zip(sums, each, strict=True)) / 2
-
-
-@pytest.mark.parametrize("average_over", ["responses", "tokens", "constant"])
-@pytest.mark.parametrize("sequence_ratio", [False, True])
-@pytest.mark.parametrize("kl_coef", [0.0, 0.5])
-def test_grpo_is_its_formula(average_over: str, sequence_ratio: bool, kl_coef: float) -> None:
-    """Ratios 1.5, 0.5 and 1.25 where 0.8 to 1.3 are counted; the gradient by central differences."""
-    settings = {"kl_coef": kl_coef, "clip": 0.2, "clip_high": 0.3, "sequence_ratio": sequence_ratio,
-                "average_over": average_over, "loss_length": 8.0}  # fmt: skip
-    reference, token_S = (-1.3, -1.0, -0.9), ratio(1.5, 0.5, 1.25).requires_grad_()
-    base = LogProbs(vector(*reference), torch.tensor([2, 1]))
-    made = grpo(policy(token_S), base, rollouts(), **settings)
-    step = made.per_example.sum() / made.weight.sum()
-    token = token_S.tolist()
-    assert step.item() == pytest.approx(grpo_by_loops(token, reference, **settings))
-    (slope_S,) = torch.autograd.grad(step, token_S)
-    for at in range(3):
-        up, down = (
-            grpo_by_loops(
-                [one + (place == at) * size for place, one in enumerate(token)], reference, **settings
-            )
-            for size in (1e-5, -1e-5)
-        )
-        assert slope_S[at].item() == pytest.approx((up - down) / 2e-5, abs=1e-8)
 
 
 def test_reinforce() -> None:
