@@ -1,6 +1,6 @@
 """Weights by vLLM's own engine: the real one needs GPUs, so that one which keeps to its calls stands in for it here.
 
-The calls of both sides are those of https://docs.vllm.ai/en/v0.32.0/training/weight_transfer/.
+The calls of both sides are those of https://docs.vllm.ai/en/v0.33.0/training/weight_transfer/.
 """
 
 import json
@@ -54,8 +54,8 @@ class Engine:
 
     def send_weights(self) -> None:
         self.client.post("start_weight_update")
-        told = self.source.metadata()
-        for about, (name, value) in zip(told, self.source, strict=True):
+        told = self.source.metadata
+        for about, (name, value) in zip(told, self.source.iter_full(), strict=True):
             assert (about.name, about.dtype, about.shape) == (name, value.dtype, tuple(value.shape))
             WIRE.append(value.clone())
         kinds = [str(one.dtype).removeprefix("torch.") for one in told]

@@ -1,12 +1,13 @@
 """Weights that go to servers from GPU to GPU, by vLLM's own weight-transfer engine, which has to be installed here.
 
-https://docs.vllm.ai/en/v0.32.0/training/weight_transfer/. Its engine on this side calls the server's
+https://docs.vllm.ai/en/v0.33.0/training/weight_transfer/. Its engine on this side calls the server's
 /init_weight_transfer_engine once, and /start_weight_update, /update_weights and /finish_weight_update each time, while
 NCCL moves the tensors; of several processes all go through the weights, and the first sends them.
 """
 
 import socket
 from collections.abc import Iterator
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -27,19 +28,17 @@ def engine(network: Any, base_url: str, workers: int) -> Any:
         info, client = nccl.NCCLTrainerInitInfo, transfer.HTTPVLLMWeightSyncClient
     except (ImportError, AttributeError) as error:
         raise errors.InputError(
-            f"sampler.transfer nccl needs vLLM 0.29 or newer in this environment, too ({words.one_line(error)}): "
+            f"sampler.transfer nccl needs vLLM 0.33 or newer in this environment, too ({words.one_line(error)}): "
             "pip install 'trueup[vllm]', or leave sampler.transfer out, so that weights go through a folder"
         ) from error
 
     class Source(base.WeightSource):  # type: ignore[misc,name-defined]  # known once it is imported
-        def __init__(self) -> None:
-            self.known = [base.ParamMeta(name, value.dtype, tuple(value.shape)) for name, value in self]
-
-        def __iter__(self) -> Iterator[Any]:
-            return ((names[0], value.detach()) for names, value in lora.written_weights(network))
-
+        @cached_property
         def metadata(self) -> list[Any]:
-            return self.known
+            return [base.ParamMeta(name, value.dtype, tuple(value.shape)) for name, value in self.iter_full()]
+
+        def iter_full(self) -> Iterator[Any]:
+            return ((names[0], value.detach()) for names, value in lora.written_weights(network))
 
     host = "127.0.0.1" if on_this_machine(base_url) else socket.gethostname()
     with socket.create_server(("", 0)) as free:
