@@ -46,10 +46,8 @@ class Entry:
 
 BATCH_SIZE = 32
 SETTINGS: Mapping[str, Any] = {
-    "batch_size": BATCH_SIZE,
-    "steps": 2 * PROMPTS // BATCH_SIZE,
-    "learning_rate": 1e-3,
-}
+    "batch_size": BATCH_SIZE, "steps": 2 * PROMPTS // BATCH_SIZE, "learning_rate": 1e-3
+}  # fmt: skip
 
 ONLINE: Mapping[str, Any] = {
     "source": "online",
@@ -84,8 +82,8 @@ PLAN: Mapping[str, Entry] = {
 
 Every policy starts from the same model; SFT comes first, as the others are compared with it.
 """
-TEST_SEED = 1_000_003
-"""Seed of the held-out prompts, far from those of the feedback."""
+SEED, TEST_SEED = 1, 1_000_003
+"""Of the feedback, and of the held-out prompts, far from it."""
 
 
 class Policy:
@@ -120,26 +118,24 @@ class Policy:
         return mean([ratio for row in log_ratios(ours, theirs) for ratio in row or ()])
 
 
-def write_feedback(folder: Path, start: Policy, seed: int = 1) -> dict[str, Path]:
+def write_feedback(folder: Path, start: Policy) -> dict[str, Path]:
     """Write one canonical JSONL file for each kind of feedback: the start model's answers, judged, and an expert's.
     `rankings` scores four answers of the model to each prompt, `points` gives each of four a thumb,
     `demonstrations` are the expert's."""
     with start.model.plain() as network:
         writer = written_by(
-            network,
-            start.loaded.tokenizer,
-            generate.prompts(PROMPTS, seed),
-            RESPONSES,
-            max_new_tokens=MAX_NEW_TOKENS,
-            generator=torch.Generator().manual_seed(seed),
-        )
-    made = {
-        kind: generate.examples(
-            kind, count=PROMPTS, seed=seed, responses=RESPONSES, noise=NOISE, writer=writer
-        )
-        for kind in ("rankings", "points")
+            network, start.loaded.tokenizer, generate.prompts(PROMPTS, SEED), RESPONSES,
+            max_new_tokens=MAX_NEW_TOKENS, generator=torch.Generator().manual_seed(SEED),
+        )  # fmt: skip
+    how: dict[str, Any] = {
+        "count": PROMPTS,
+        "seed": SEED,
+        "responses": RESPONSES,
+        "noise": NOISE,
+        "writer": writer,
     }
-    made["demonstrations"] = generate.examples("demonstrations", count=DEMONSTRATIONS, seed=seed + 1)
+    made = {kind: generate.examples(kind, **how) for kind in ("rankings", "points")}
+    made["demonstrations"] = generate.examples("demonstrations", count=DEMONSTRATIONS, seed=SEED + 1)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {kind: folder / f"{kind}.jsonl" for kind in made}
     for kind, content in made.items():

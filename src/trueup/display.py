@@ -51,17 +51,6 @@ class Terminal(logging.Handler):
             self.console.print(line, markup=False)
 
 
-class _Collector(logging.Handler):
-    """Keeps the text of messages."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-
 _terminal: Terminal | None = None
 
 
@@ -86,9 +75,12 @@ def shown(*, quiet: bool = False) -> Iterator[None]:
 
 @contextmanager
 def collected(source: logging.Logger = data_logger) -> Iterator[list[str]]:
-    collector = _Collector()
-    with _handled_by(collector, source):
-        yield collector.lines
+    """The text of messages while the block runs."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    with _handled_by(handler, source):
+        yield lines
 
 
 class _File(logging.FileHandler):
@@ -173,7 +165,6 @@ class _Line(ProgressColumn):
         self.advance, self.console = advance, console
 
     def render(self, task: Task) -> Table:
-        """See `ProgressColumn`."""
         before, after, bar = self.advance.parts(self.console.width - 1)
         grid = Table.grid(padding=(0, 1))
         shown = ProgressBar(task.total, task.completed, width=bar)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup import model_hub
-from trueup.errors import InputError
+from trueup.errors import InputError, naming
 from trueup.files import content_identity
 from trueup.words import as_given, printable
 
@@ -45,10 +45,8 @@ def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, w
     commit."""
     if model_hub.is_hub_model(folder):
         name, inner = model_hub.fetched(folder, weights=weights)
-        try:
+        with naming(name):
             check_model(inner, trust_remote_code=trust_remote_code, weights=weights)
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from None
         return name
     path = Path(folder)
     if not path.is_dir():
@@ -220,10 +218,8 @@ def _no_folder(name: str, world: bool) -> str:
     if Path(name).is_file():
         return f"model {name} is a file; give the folder it lies in"
     if model_hub.ID.fullmatch(name.partition("@")[0]) and "/" in name:
-        here = name.partition("/")[0]
-        return (
-            f"model {name} is not a folder, and {here} is one here; of the hub it is {model_hub.PREFIX}{name}"
-        )
+        here, of_hub = name.partition("/")[0], f"{model_hub.PREFIX}{name}"
+        return f"model {name} is not a folder, and {here} is one here; of the hub it is {of_hub}"
     also = f", or {WORLD}" if world else ""
     return f"model {name} is not a folder; give a folder in Hugging Face format{also}"
 
@@ -244,18 +240,14 @@ def _check_weights(folder: Path, stem: str) -> list[list[int]]:
     else:
         files = [folder / f"{stem}.safetensors"]
     if not files[0].is_file():
-        raise InputError(_no_weights(folder, files[0].name))
+        pickles = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth"))
+        if pickles:
+            raise InputError(
+                f"{folder} has its weights in {pickles[0]} alone, a pickle, which can run code when it is read; "
+                "if you trust it, load it with transformers and save it with save_pretrained, as safetensors"
+            )
+        raise InputError(f"{folder} has no weights: {files[0].name} is missing")
     return [one["shape"] for file in files for one in check_safetensors(file).values()]
-
-
-def _no_weights(folder: Path, wanted: str) -> str:
-    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth"))
-    if pickles:
-        return (
-            f"{folder} has its weights in {pickles[0]} alone, a pickle, which can run code when it is read; "
-            "if you trust it, load it with transformers and save it with save_pretrained, as safetensors"
-        )
-    return f"{folder} has no weights: {wanted} is missing"
 
 
 def _check_code(config: Path, trusted: bool) -> None:
@@ -273,12 +265,9 @@ def _check_code(config: Path, trusted: bool) -> None:
             f"{config} names Python code to run (auto_map), and no code is taken from the hub; read it there, then "
             f"hf download {of_hub[0]} --local-dir FOLDER, and give FOLDER with trust_remote_code true"
         )
-    if trusted:
-        return
-    raise InputError(
-        f"{config} names Python code to run (auto_map), and trust_remote_code is off; "
-        "read the code, then give trust_remote_code true"
-    )
+    if not trusted:
+        why = "names Python code to run (auto_map), and trust_remote_code is off"
+        raise InputError(f"{config} {why}; read the code, then give trust_remote_code true")
 
 
 def _known_architecture(model_type: object) -> bool:

@@ -70,9 +70,8 @@ def model_of(name: str, settings: gathering_settings.EvaluateSettings) -> Entran
         identity = model_folder.model_content(folder.checkpoints / f"{checkpoint.PREFIX}{step:08d}")
 
         def read(device: Any) -> Any:
-            return publish.restored(
-                folder, step, trust_remote_code=settings.trust_remote_code, device=device
-            )[0]
+            trust_remote_code = settings.trust_remote_code
+            return publish.restored(folder, step, trust_remote_code=trust_remote_code, device=device)[0]
 
         return Entrant(name, read, identity, run, step)
     path = place.model or name
@@ -117,19 +116,20 @@ def prompts_of(
     if not settings.prompts and not files:
         raise InputError("prompts is required, to ask the models: files with prompts, or world:prompts")
     written = {key: prompt for one in files for key, (prompt, _) in one.written.items()}
-    rules: dict[str, Any] = {"skip_bad": settings.skip_bad, "chat": settings.chat}
-    given = settings.prompts
-    found = prompts_named(given, settings, **rules).prompts if given else [*written.values()]
+    found: Sequence[records.Prompt] = list(written.values())
+    if settings.prompts:
+        rules: dict[str, Any] = {"skip_bad": settings.skip_bad, "chat": settings.chat}
+        found = prompts_named(settings.prompts, settings, **rules).prompts
     for one in files:
         counts = [len(one.written[prompt.key][1]) if prompt.key in one.written else 0 for prompt in found]
         kept = [prompt for prompt, number in zip(found, counts, strict=True) if number >= need]
         if missing := len(found) - len(kept):
-            told = f"{missing} of {len(found)} prompts"
-            logger.warning(f"{one.name} has no response to {told}: left out of all")
-        if more := sum(number > need for number in counts):
             logger.warning(
-                f"{one.name} has more than {need} responses to {more} prompts; --responses takes more"
+                f"{one.name} has no response to {missing} of {len(found)} prompts: left out of all"
             )
+        if more := sum(number > need for number in counts):
+            told = f"more than {need} responses to {more} prompts"
+            logger.warning(f"{one.name} has {told}; --responses takes more")
         if not kept:
             raise InputError(
                 f"{one.name} has {counted(need, 'response')} to none of the {counted(len(found), 'prompt')} that are "

@@ -111,12 +111,14 @@ class Evaluation:
         """Divergence from the reference, and what the implicit reward against it says of held-out feedback."""
         sampler = self.settings.sampler
         own_samples = all(getattr(sampler, name) == value for name, value in OWN_SAMPLES.items())
-        every = zip(self.models, self.everyone, self.answers, references, strict=True)
-        for row, one, own, reference in every:
+        for row, one, own, reference in zip(
+            self.models, self.everyone, self.answers, references, strict=True
+        ):
             if reference is None:
                 continue
             read = [*(own if own_samples else ()), *bare(held_out)]
-            ours, theirs = (self._read(model, read) for model in (one, reference))
+            with_them = self.settings, self.work
+            ours, theirs = (likelihoods.log_probs_of(who, read, *with_them) for who in (one, reference))
             size = len(read) - len(held_out)
             kl = likelihoods.sequence_kl(ours[:size], theirs[:size]) if own_samples else NOT_ITS_OWN
             row |= {"reference": reference.name, "kl": {"refused": kl} if isinstance(kl, str) else kl}
@@ -128,10 +130,8 @@ class Evaluation:
     def add_perplexity(self, model: entrants.Entrant) -> None:
         """Of the responses as texts, under a third model."""
         for row, own in zip(self.models, self.answers, strict=True):
-            row["perplexity"] = likelihoods.perplexity(self._read(model, bare(own)))
-
-    def _read(self, model: entrants.Entrant, examples: Sequence[records.Example]) -> list[likelihoods.Row]:
-        return likelihoods.log_probs_of(model, examples, self.settings, self.work)
+            read = likelihoods.log_probs_of(model, bare(own), self.settings, self.work)
+            row["perplexity"] = likelihoods.perplexity(read)
 
     def add_rewards(self, reward: Judged, held_out: Sequence[records.Example]) -> None:
         """Scores, the paired differences, and what the scorer says of held-out feedback."""
@@ -166,10 +166,9 @@ class Evaluation:
             judged = judge.annotate(posed, "judging {} and {}".format(*(self.names[at] for at in pair)))
             self.firsts[pair] = np.array([_first(said) for said in judged], np.float64)
             reasons = [said.reason if isinstance(said, records.Discarded) else "" for said in judged]
-            undecided[pair] = reasons.count(comparing.UNDECIDED)
-            self.undecided += [
-                one for one, why in zip(posed, reasons, strict=True) if why == comparing.UNDECIDED
-            ]
+            left = [one for one, why in zip(posed, reasons, strict=True) if why == comparing.UNDECIDED]
+            undecided[pair] = len(left)
+            self.undecided += left
         if self.firsts and all(np.isnan(first_M).all() for first_M in self.firsts.values()):
             raise errors.AnnotatorError(
                 "judge: no comparison could be read, or judges agree on none. Look at what it answers, and choose "

@@ -75,8 +75,7 @@ def of_groups(
 
 
 def _encoded(encoder: encode.Encoder, example: records.Example, place: int) -> tokens.TokenGroup[int] | None:
-    contents = tuple(one.content for one in example.responses)
-    written = tuple(one.tokens for one in example.responses)
+    contents, written = zip(*((one.content, one.tokens) for one in example.responses), strict=True)
     encoded = encoder.encode(records.Group(example.prompt, contents, place, written if any(written) else ()))
     return None if isinstance(encoded, records.Discarded) or encoded.responses_cut else encoded.tokens
 

@@ -37,9 +37,8 @@ def refuses(response: str) -> bool:
 
 def style(response: str) -> tuple[float, ...]:
     """How much a response has of each of `STYLE`: words, lines of lists, headers."""
-    return tuple(
-        float(len(one)) for one in (response.split(), LIST.findall(response), HEADER.findall(response))
-    )
+    found = response.split(), LIST.findall(response), HEADER.findall(response)
+    return tuple(float(len(one)) for one in found)
 
 
 def text_measures(responses: Sequence[Sequence[str]], *, seed: int = 0) -> dict[str, Any]:
@@ -71,16 +70,17 @@ def self_bleu(responses: Sequence[str]) -> float | None:
     lengths = sorted(map(len, words))
     counts = [[Counter(_grams(one, size)) for one in words] for size in range(1, LONGEST + 1)]
     most = [_two_highest(of_size) for of_size in counts]
-    return fmean(
-        _bleu(len(one), _nearest_other(len(one), lengths), [of_size[at] for of_size in counts], most)
-        for at, one in enumerate(words)
-    )
+    every = enumerate(map(len, words))
+    return fmean(_bleu(length, lengths, [of_size[at] for of_size in counts], most) for at, length in every)
 
 
 def _bleu(
-    length: int, other: int, counts: Sequence[Counter[Any]], most: Sequence[dict[Any, tuple[int, int]]]
+    length: int,
+    lengths: Sequence[int],
+    counts: Sequence[Counter[Any]],
+    most: Sequence[dict[Any, tuple[int, int]]],
 ) -> float:
-    """BLEU of a response whose n-grams are counted by size, `other` being the nearest length of another."""
+    """BLEU of a response whose n-grams are counted by size; `lengths` of all are sorted."""
     if not length:
         return 0.0
     logs = []
@@ -91,9 +91,11 @@ def _bleu(
             for gram, number in own.items()
             for first, second in [highest[gram]]
         )
-        total = max(1, own.total())
-        logs.append(math.log((matches or EPSILON) / total))
-    brevity = 1.0 if length > other else math.exp(1 - other / length)
+        logs.append(math.log((matches or EPSILON) / max(1, own.total())))
+    at = bisect_left(lengths, length)
+    others = [*lengths[max(0, at - 1) : at], *lengths[at + 1 : at + 2]]
+    nearest = min(others, key=lambda other: (abs(other - length), other))
+    brevity = 1.0 if length > nearest else math.exp(1 - nearest / length)
     return brevity * math.exp(fmean(logs))
 
 
@@ -104,13 +106,6 @@ def _two_highest(counts: Sequence[Counter[Any]]) -> dict[Any, tuple[int, int]]:
             first, second = found.get(gram, (0, 0))
             found[gram] = (max(first, number), max(second, min(first, number)))
     return found
-
-
-def _nearest_other(length: int, lengths: Sequence[int]) -> int:
-    """The length nearest to this one among the others, the shorter of two; `lengths` are sorted, with this one."""
-    at = bisect_left(lengths, length)
-    beside = [*lengths[max(0, at - 1) : at], *lengths[at + 1 : at + 2]]
-    return min(beside, key=lambda other: (abs(other - length), other))
 
 
 def _grams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from statistics import fmean
@@ -64,8 +65,7 @@ def annotate(settings: gathering_settings.AnnotateSettings) -> Path:
         own = given[rows.start : rows.stop]
         examples = rewrite(own, demonstrator, work) if demonstrator else own
         if load is not None:
-            judged = judging.judge(own, load, work, output)
-            examples = judged.kept
+            examples = judging.judge(own, load, work, output).kept
         number = shards.write(output, examples, work, settings.shard, rows, len(given))
         work.finish()
     logger.info(f"{counted(number, 'example')} written to {output}")
@@ -81,11 +81,6 @@ class ChosenAndRejected:
     """The one that is replaced; of several that were never rejected the first."""
     rejected: tuple[Response, ...]
     """Those that were rejected and never chosen."""
-
-    @property
-    def left_out(self) -> int:
-        """Responses that are neither replaced nor kept."""
-        return len(self.example.responses) - 1 - len(self.rejected)
 
     def rewritten(self, text: str, source: str) -> Example:
         """A demonstration for the chosen response, behind the same white space; rejected ones as points."""
@@ -137,9 +132,8 @@ def make_asking(template: str, instruction: str | None) -> Ask:
         texts=texts,
     )
     if "prompt" not in loaded.used:
-        raise InputError(
-            f"{template}: the template never shows {{{{ prompt }}}}, so that nothing can be written to it"
-        )
+        why = "never shows {{ prompt }}, so that nothing can be written to it"
+        raise InputError(f"{template}: the template {why}")
     loaded.check(instruction)
 
     def ask(pair: ChosenAndRejected) -> Messages:
@@ -164,11 +158,8 @@ def request_messages(pair: ChosenAndRejected, instruction: str | None) -> Messag
 
 def _turns(text: str) -> Messages:
     parts = re.split(f"({re.escape(HUMAN)}|{re.escape(ASSISTANT)})", text)
-    roles = {HUMAN: "user", ASSISTANT: "assistant"}
-    turns: Messages = [
-        {"role": roles[mark], "content": said.strip()}
-        for mark, said in zip(parts[1::2], parts[2::2], strict=True)
-    ]
+    roles, said = {HUMAN: "user", ASSISTANT: "assistant"}, zip(parts[1::2], parts[2::2], strict=True)
+    turns: Messages = [{"role": roles[mark], "content": one.strip()} for mark, one in said]
     if parts[0].strip():
         turns.insert(0, {"role": "system" if turns else "user", "content": parts[0].strip()})
     if not turns:
@@ -199,12 +190,10 @@ class Demonstrator:
         written, took = self.asker.ask(missing, read)
         new = iter(written)
         found = [next(new) if kept is None else str(kept["text"]) for kept in recalled]
-        made = [
-            usable(found[once.index(request)], pair) for request, pair in zip(requests, pairs, strict=True)
-        ]
-        self.unusable.add(
-            self.asker.name, [one.reason if isinstance(one, Discarded) else None for one in made]
-        )
+        both = zip(requests, pairs, strict=True)
+        made = [usable(found[once.index(request)], pair) for request, pair in both]
+        reasons = [one.reason if isinstance(one, Discarded) else None for one in made]
+        self.unusable.add(self.asker.name, reasons)
         return made, self.asker.totals(took, {"cached": len(once) - len(missing)})
 
 
@@ -242,9 +231,8 @@ def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work)
     found = [pair_of(example) for example in examples]
     pairs = [one for one in found if isinstance(one, ChosenAndRejected)]
     dropped = [one for one in found if isinstance(one, Discarded)]
-    parts = work.in_parts(
-        "rewrite", f"rewriting by {model}", pairs, CHUNK, lambda: nullcontext(demonstrator), _written
-    )
+    load = partial(nullcontext, demonstrator)
+    parts = work.in_parts("rewrite", f"rewriting by {model}", pairs, CHUNK, load, _written)
     done: list[tuple[ChosenAndRejected, str]] = []
     for pair, row in zip(pairs, (row for part in parts for row in part["rows"]), strict=True):
         if "text" in row:
@@ -285,7 +273,7 @@ def _lines(
             yield f"{same} of them say what the chosen response said"
         points = sum(len(pair.rejected) for pair, _ in done)
         yield f"{counted(points, 'rejected response')} kept as points with the label 0"
-        others = sum(pair.left_out for pair, _ in done)
+        others = sum(len(pair.example.responses) - 1 - len(pair.rejected) for pair, _ in done)
         if others:
             yield f"{counted(others, 'response')} left out, neither replaced nor always rejected"
     if line := judging.left_out(dropped):

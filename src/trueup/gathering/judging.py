@@ -12,7 +12,6 @@ from typing import Any
 from trueup import errors, estimates
 from trueup.annotators import comparing, jury
 from trueup.annotators.annotator import SCORE_OF, Annotated, Annotator, summed
-from trueup.batch.chat_template import today
 from trueup.feedback import canonical, views
 from trueup.feedback.records import Discarded, Example, Origin, content_key, scores_of
 from trueup.gathering.resumable import Work
@@ -47,15 +46,10 @@ def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: Annota
     One that has no weights is made at once: a function's file is the user's and is run only once, and an endpoint is
     asked nothing yet."""
 
-    def make(day: Day) -> Annotator:
-        return make_annotator(
-            choice, seed=settings.seed, device=settings.device,
-            trust_remote_code=settings.trust_remote_code, day=day,
-        )  # fmt: skip
-
+    given = settings.model_dump(include={"seed", "device", "trust_remote_code"})
     if any(one.about.weights is not None for one in annotators_in(choice).values()):
-        return make
-    ready = make(today)
+        return lambda day: make_annotator(choice, **given, day=day)
+    ready = make_annotator(choice, **given)
     return lambda _: ready
 
 
@@ -103,11 +97,8 @@ def judged_in_parts(
 ) -> Annotated:
     """The same, silently, and whatever came of it."""
     parts = work.in_parts(name, label, examples, CHUNK, lambda: nullcontext(load(work.day)), _judged)
-    rows = [row for part in parts for row in part["rows"]]
-    return Annotated(
-        tuple(_read(row, one) for row, one in zip(rows, filter(None, examples), strict=True)),
-        summed(part["facts"] for part in parts),
-    )
+    both = zip((row for part in parts for row in part["rows"]), filter(None, examples), strict=True)
+    return Annotated(tuple(_read(*one) for one in both), summed(part["facts"] for part in parts))
 
 
 def _judged(annotator: Annotator, _: str, chunk: Sequence[Example | None]) -> dict[str, Any]:
@@ -198,18 +189,11 @@ def verdict_lines(totals: Mapping[str, float]) -> Iterator[str]:
 def usage_lines(totals: Mapping[str, float]) -> Iterator[str]:
     """What an endpoint took, and whatever else an annotator reports."""
     if "requests" in totals:
-        said = [
-            f"{_number(totals[name])} {WORDS.get(name, name)}"
-            for name in USAGE
-            if totals.get(name) or name == "requests"
-        ]
-        yield f"endpoint: {', '.join(said)}"
-    if more := {
-        name: value
-        for name, value in sorted(totals.items())
-        if not (name in READ or "/" in name or name.startswith(("met: ", SCORE_OF)))
-    }:
-        yield f"annotator: {', '.join(f'{name} {_number(value)}' for name, value in more.items())}"
+        used = [name for name in USAGE if totals.get(name) or name == "requests"]
+        yield f"endpoint: {', '.join(f'{_number(totals[name])} {WORDS.get(name, name)}' for name in used)}"
+    said = [name for name in totals if name in READ or "/" in name or name.startswith(("met: ", SCORE_OF))]
+    if more := sorted(totals.keys() - set(said)):
+        yield f"annotator: {', '.join(f'{name} {_number(totals[name])}' for name in more)}"
 
 
 def _number(value: float) -> str:
@@ -221,12 +205,10 @@ def agreement(judged: Sequence[tuple[Example, Example]]) -> list[str]:
     same: list[float] = []
     undecided = 0
     for old, new in judged:
-        now = preferences(new)
-        for better, worse in preferences(old):
-            if (better, worse) in now or (worse, better) in now:
-                same.append(float((better, worse) in now))
-            else:
-                undecided += 1
+        now, before = preferences(new), preferences(old)
+        known = [(one, other) for one, other in before if now & {(one, other), (other, one)}]
+        same += [float(pair in now) for pair in known]
+        undecided += len(before) - len(known)
     if not same:
         return []
     share = estimates.mean(same)

@@ -40,9 +40,8 @@ Loaded = TypeVar("Loaded")
 def check_place(name: str, *, overwrite: bool) -> None:
     """Refuse what cannot or must not be written, before anything is read."""
     if name == canonical.STANDARD_OUTPUT:
-        raise InputError(
-            "output: give a file, as work that is stopped goes on beside it; not the standard output"
-        )
+        why = "as work that is stopped goes on beside it; not the standard output"
+        raise InputError(f"output: give a file, {why}")
     canonical.check_output(name, force=True)
     if Path(name).exists() and not overwrite:
         raise InputError(
@@ -178,10 +177,8 @@ class Work:
         )
 
     def _unwritable(self, error: OSError) -> InputError:
-        return InputError(
-            f"{self.path}: the work done so far cannot be kept there: {reason(error)}. Make room, or give "
-            "another output"
-        )
+        why = f"the work done so far cannot be kept there: {reason(error)}"
+        return InputError(f"{self.path}: {why}. Make room, or give another output")
 
 
 @contextmanager
@@ -250,10 +247,10 @@ def deciding(settings: BaseModel) -> dict[str, object]:
 
 def files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
     """The content of the files that an annotator is made of, by the settings that name them."""
-    found: dict[str, list[object]] = {}
+    found: dict[str, Any] = {}
     for name, content in judging_content(choice).items() if choice is not None else ():
         found.setdefault(f"annotator's {name.partition(' ')[0]}", []).append(content)
-    return {**found}
+    return found
 
 
 def _content(file: str | None) -> str | None:

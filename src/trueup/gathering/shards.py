@@ -10,7 +10,7 @@ process. Its file has a line on what it is before its examples.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from gzip import open as unpacked
 from pathlib import Path
@@ -39,9 +39,8 @@ class Head:
     sha256: str
 
     @property
-    def place(self) -> tuple[int, int]:
-        number, of = map(int, self.shard.split("/"))
-        return number, of
+    def place(self) -> list[int]:
+        return list(map(int, self.shard.split("/")))
 
 
 def rows_of(shard: str | None, total: int) -> range:
@@ -142,12 +141,11 @@ def _lines(head: Head, path: Path) -> Iterator[bytes]:
     told, count = hashlib.sha256(), 0
     try:
         with (unpacked if path.suffix == ".gz" else open)(path, "rb") as opened:
-            lines: Iterable[bytes] = opened
-            for place, line in enumerate(lines):
-                if place:
-                    told.update(line)
-                    count += 1
-                    yield line
+            opened.readline()
+            for line in opened:
+                told.update(line)
+                count += 1
+                yield bytes(line)
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: {error}") from None
     if (told.hexdigest(), count) != (head.sha256, head.examples):

@@ -25,15 +25,8 @@ from trueup.settings.gathering_settings import ChatSettings, EvaluateSettings
 from trueup.words import logger, reason, spelled
 
 HELP = "/new begins another conversation, /undo takes back the last turn, /quit ends; // begins a line with a slash"
-CHOICES = {
-    "1": "first",
-    "2": "second",
-    "n": "neither",
-    "neither": "neither",
-    "t": "tie",
-    "tie": "tie",
-    "0": "tie",
-}
+CHOICES = {"1": "first", "2": "second", **dict.fromkeys(("t", "tie", "0"), "tie")}
+CHOICES |= dict.fromkeys(("n", "neither"), "neither")
 NARROW = 70
 """Columns of a terminal with less than which two answers stand one below the other."""
 
@@ -98,14 +91,12 @@ class Conversation:
         templates = [one.encoder.tokenizer.chat_template is not None for one in models]
         messages, system = all(templates) if settings.chat is None else settings.chat, settings.system
         if messages and not all(templates):
-            raise errors.InputError(
-                "a model has no chat template for messages; give --chat-template or --chat false"
-            )
+            why = "a model has no chat template for messages; give --chat-template or --chat false"
+            raise errors.InputError(why)
         vocabularies = [one.encoder.tokenizer.get_vocab() for one in models]
         self.with_tokens = all(one == vocabularies[0] for one in vocabularies)
         in_messages = (records.Message("system", system),) if system else ()
-        self.beginning: records.Content = in_messages if messages else system or ""
-        self.history: list[records.Content] = [self.beginning]
+        self.history: list[records.Content] = [in_messages if messages else system or ""]
         self.count, self.tally = 0, Counter[str]()
 
     def line(self, said: str) -> bool:
@@ -114,7 +105,7 @@ class Conversation:
         if command == "/quit":
             return False
         if command == "/new":
-            self.history = [self.beginning]
+            self.history = self.history[:1]
         elif command == "/undo":
             self.history = self.history[:-1] or self.history
         elif command.startswith("/") and not command.startswith("//"):
@@ -217,9 +208,10 @@ class Conversation:
         """Add a preference to the file; answers that are equal or empty say nothing."""
         if self.kept is None or contents[0] == contents[1] or any(map(turns.says_nothing, contents)):
             return
-        tokens = [one.ids if self.with_tokens else None for one in answers]
-        told = zip(contents, (one.source for one in answers), tokens, strict=True)
-        responses = tuple(records.Response(said, source=who, tokens=ids) for said, who, ids in told)
+        responses = tuple(
+            records.Response(said, source=one.source, tokens=one.ids if self.with_tokens else None)
+            for said, one in zip(contents, answers, strict=True)
+        )
         better = {"first": 0, "second": 1}.get(verdict)
         comparisons = () if better is None else (records.Comparison(better, 1 - better),)
         vote = records.Vote(0, 1, verdict, self.settings.person)

@@ -58,9 +58,8 @@ class Click:
     @property
     def category(self) -> str:
         """By the response, not by the side."""
-        if self.verdict not in VERDICTS[:2]:
-            return self.verdict
-        return A if (self.verdict == VERDICTS[0]) != self.swapped else B
+        sides = (B, A) if self.swapped else (A, B)
+        return dict(zip(VERDICTS, sides, strict=False)).get(self.verdict, self.verdict)
 
 
 def pairs_of(examples: Sequence[Example], settings: LabelSettings) -> list[Pair]:
@@ -266,13 +265,13 @@ def _person(name: str, said: Sequence[Click], gold: Mapping[str, Pair]) -> dict[
     """Of one person: pairs judged, and of how many gold and repeated ones how many were right and the same."""
     first: dict[str, str] = {}
     found = dict.fromkeys(("again", "same", "gold", "right"), 0)
-    for one in said:
-        if one.pair in gold and one.verdict != SKIP:
+    for one in (one for one in said if one.verdict != SKIP):
+        if one.pair in gold:
             found["gold"] += 1
             found["right"] += one.category == gold[one.pair].known
-        elif one.pair in first and one.verdict != SKIP:
+        elif one.pair in first:
             found["again"] += 1
             found["same"] += one.category == first[one.pair]
-        elif one.verdict != SKIP:
+        else:
             first[one.pair] = one.category
     return {"name": name, "judged": len(first), **found}

@@ -107,12 +107,13 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
         people = list(voters.of_votes(run, votes))
     every = run.samples()
     samples, left = _fitting(every)
-    evaluations = []
-    for place, results in run.evaluations.items():
-        if (told := page.shown(results)) is None:
-            run.problems.append(f"{place.name} is not as trueup evaluate writes it, and is left out")
-        else:
-            evaluations.append((place.relative_to(run.folder), *told))
+    told = {place: page.shown(results) for place, results in run.evaluations.items()}
+    evaluations = [(place.relative_to(run.folder), *one) for place, one in told.items() if one]
+    run.problems += [
+        f"{place.name} is not as trueup evaluate writes it, and is left out"
+        for place, one in told.items()
+        if not one
+    ]
     return {
         "name": run.name,
         "run": run,
@@ -180,13 +181,12 @@ def _charts(run: RunData, chosen: Sequence[Chart], used: set[str]) -> Iterator[M
     for title, names, note in chosen:
         every = [name for bare in names for name in (bare, f"{HELD_OUT}{bare}") if name in run.names]
         used |= set(every)
-        if chart := charts.plot(title, [_series(run, name) for name in every], note=note):
+        points = [(name, run.points(name), name.startswith(HELD_OUT)) for name in every]
+        series = [
+            charts.Series(name, one, held and len(one) <= 40, start=not held) for name, one, held in points
+        ]
+        if chart := charts.plot(title, series, note=note):
             yield chart
-
-
-def _series(run: RunData, name: str) -> charts.Series:
-    points, held_out = run.points(name), name.startswith(HELD_OUT)
-    return charts.Series(name, points, dots=held_out and len(points) <= 40, start=not held_out)
 
 
 def _rest(run: RunData, used: set[str]) -> list[Markup]:
@@ -214,22 +214,15 @@ def reward_and_kl(run: RunData) -> Iterator[tuple[str, list[charts.Point]]]:
 
 
 def _happened(run: RunData) -> Iterator[str]:
-
-    def first_of(name: str) -> list[charts.Point]:
-        return run.points(f"{HELD_OUT}{name}") or run.points(name)
-
-    if len(away := first_of("drift/chosen")) > 1:
+    if len(away := run.points(f"{HELD_OUT}drift/chosen") or run.points("drift/chosen")) > 1:
         if _end(away) < 0:
             yield BELOW.format(figure(-_end(away)), next(step for step, value in away if value < 0))
         else:
             yield "Chosen responses are at least as likely as under the reference, on average."
     for name in run.names:
         points, unit = run.points(name), name.rpartition("/")[2]
-        if (
-            unit in ("words", f"{HELD_OUT}words", f"{HELD_OUT}length")
-            and len(points) > 1
-            and points[0][1] > 0
-        ):
+        of_length = unit in ("words", f"{HELD_OUT}words", f"{HELD_OUT}length")
+        if of_length and len(points) > 1 and points[0][1] > 0:
             times = _end(points) / points[0][1]
             alone = " See whether what they gained in score is length alone." if times > 1.3 else ""
             ends = f"{name}: {figure(points[0][1])}, then {figure(_end(points))}"

@@ -8,11 +8,12 @@ examples only add rows, and noise changes verdicts and nothing else. `examples` 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import combinations
 from random import Random
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from trueup.errors import InputError
+from trueup.errors import InputError, naming
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.words import did_you_mean
 from trueup.world import language, people
@@ -97,11 +98,10 @@ def _judge(
         scores = zip(written, annotator.scores(prompt, written, chance), strict=True)
         judged = tuple(Response(text, score, source=source) for text, score in scores)
     else:
-        say = said.get(kind)
-        judged = tuple(Response(text, source=source, **(say(text) if say else {})) for text in written)
+        say = said.get(kind, lambda text: {})
+        judged = tuple(Response(text, source=source, **say(text)) for text in written)
     compared: list[Comparison] = []
-    number = len(written) if kind == "pairs" else 0
-    for first, second in ((one, two) for one in range(number) for two in range(one + 1, number)):
+    for first, second in combinations(range(len(written) if kind == "pairs" else 0), 2):
         preferred = annotator.prefers(prompt, written[first], written[second], chance)
         if preferred is not None:
             compared.append(Comparison(first, second) if preferred else Comparison(second, first))
@@ -126,10 +126,8 @@ def from_name(name: str) -> tuple[Example, ...]:
     weights = {key: given.pop(key) for key in ("helpfulness", "harmlessness", "brevity") if key in given}
     if weights:
         given["weights"] = language.Weights(**weights)
-    try:
+    with naming(repr(name)):
         return examples(kind, **given)
-    except InputError as error:
-        raise InputError(f"{name!r}: {error}") from error
 
 
 def is_prompt_name(name: str) -> bool:

@@ -185,11 +185,8 @@ class Aspects:
     brevity: float
 
     def total(self, weights: Weights = DEFAULT_WEIGHTS) -> float:
-        return (
-            weights.helpfulness * self.helpfulness
-            + weights.harmlessness * self.harmlessness
-            + weights.brevity * self.brevity
-        )
+        pleasant = weights.helpfulness * self.helpfulness + weights.harmlessness * self.harmlessness
+        return pleasant + weights.brevity * self.brevity
 
 
 def num_right(task: Task, named: Sequence[str]) -> int:

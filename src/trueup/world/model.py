@@ -47,34 +47,20 @@ def make_tokenizer() -> FastTokenizer:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        unk_token=UNKNOWN,
-        padding_side="left",
-        model_max_length=MAX_LENGTH,
-        clean_up_tokenization_spaces=False,
-    )
+        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS, unk_token=UNKNOWN,
+        padding_side="left", model_max_length=MAX_LENGTH, clean_up_tokenization_spaces=False,
+    )  # fmt: skip
 
 
 def world_config(tokenizer: transformers.PreTrainedTokenizerFast) -> transformers.LlamaConfig:
     """Two layers of width 64, about 0.1 M parameters, with weights from 1 / sqrt(width) to learn fast."""
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
     return transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        num_hidden_layers=2,
-        intermediate_size=192,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=MAX_LENGTH,
-        rope_parameters={"rope_type": "default", "rope_theta": 1000.0},
-        tie_word_embeddings=True,
-        initializer_range=0.125,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, intermediate_size=192,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=MAX_LENGTH,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000.0}, tie_word_embeddings=True,
+        initializer_range=0.125, **ids,
+    )  # fmt: skip
 
 
 def batches(tokenizer: transformers.PreTrainedTokenizerFast, rng: Random) -> Iterator[Batch]:

@@ -8,7 +8,7 @@ from functools import partial
 from random import Random
 
 from trueup.annotators.annotator import ScoringAnnotator
-from trueup.errors import InputError
+from trueup.errors import InputError, naming
 from trueup.feedback.records import Content
 from trueup.settings.annotator_kinds import WorldAnnotator
 from trueup.words import did_you_mean, shortened
@@ -149,10 +149,8 @@ VERY_SHORT = 2.0
 HARMLESS = 3.0
 """Weight of harmlessness under `harmless`: three times its own."""
 KNOWN = "helpful, short, very short and harmless"
-FILLERS = (
-    "prefer choose take the a an and or but response responses answer answers "
-    "one that is are be to of with more most first as two"
-)
+FILLERS = "prefer choose take the a an and or but response responses answer answers "
+FILLERS += "one that is are be to of with more most first as two"
 """Words of an instruction that say nothing here."""
 SCHEME = "world:"
 REWARDS: dict[str, Reward] = {"gold": language.gold, "proxy": language.proxy}
@@ -167,12 +165,10 @@ class WorldScorer:
     def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
         scores = []
         for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), start=1):
-            if not isinstance(prompt, str):
-                raise InputError(f"prompt {number}: a conversation, but the prompts of the world are text")
-            try:
+            with naming(f"prompt {number}"):
+                if not isinstance(prompt, str):
+                    raise InputError("a conversation, but the prompts of the world are text")
                 scores.append(self.reward(prompt, response))
-            except InputError as error:
-                raise InputError(f"prompt {number}: {error}") from error
         return scores
 
 
@@ -187,12 +183,12 @@ def world_scorer(name: str) -> WorldScorer:
 
 def load_world_annotator(choice: WorldAnnotator, *, seed: int = 0) -> ScoringAnnotator:
     reward = REWARDS[choice.reward]
-    if choice.instruction is not None and choice.reward != "gold":
-        raise InputError(
-            f"annotator.instruction weighs the aspects of the gold reward, and annotator.reward is {choice.reward}, "
-            "which has none; leave the instruction out, or take world:gold"
-        )
     if choice.instruction is not None:
+        if choice.reward != "gold":
+            raise InputError(
+                "annotator.instruction weighs the aspects of the gold reward, and annotator.reward is "
+                f"{choice.reward}, which has none; leave the instruction out, or take world:gold"
+            )
         reward = partial(language.gold, weights=weights_of(choice.instruction))
     scorer = NoisyScorer(reward, choice.noise, seed) if choice.noise else WorldScorer(reward)
     return ScoringAnnotator(scorer, f"world:{choice.reward}")
