@@ -36,8 +36,6 @@ HELD_OUT = 512
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the demo's table."""
-
     method: Callable[[], methods.Method]
     feedback: tuple[str, ...]
     """Names of files made by `write_feedback`; none for what gathers its own while it trains."""
@@ -87,8 +85,6 @@ SEED, TEST_SEED = 1, 1_000_003
 
 
 class Policy:
-    """A model read from a folder."""
-
     def __init__(self, folder: Path) -> None:
         self.loaded = loaded = load.load(str(folder), device=torch.device("cpu"))
         self.model = causal.CausalModel(loaded.network)
@@ -145,8 +141,6 @@ def write_feedback(folder: Path, start: Policy) -> dict[str, Path]:
 
 @dataclass(frozen=True, slots=True)
 class MethodRow:
-    """One line of the table."""
-
     name: str
     before: Mean
     after: Mean

@@ -173,8 +173,6 @@ class _Line(ProgressColumn):
 
 
 class Advance:
-    """Moves one bar."""
-
     def __init__(self, label: str, total: int | None) -> None:
         self.label, self.total = spelled(label), total
         self.console = _terminal.console if _terminal is not None else None

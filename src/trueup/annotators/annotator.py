@@ -31,8 +31,6 @@ NO_TEXT = "a response of several turns is no one text to score"
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """What an annotator made of examples."""
-
     examples: tuple[records.Example | records.Discarded, ...]
     """In the order given: the example with scores on its responses or with comparisons; or why it has neither. An
     example of which only some verdicts could be read keeps those."""
@@ -89,7 +87,6 @@ class Unusable:
 
 
 def summed(totals: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Sums by name."""
     sums: dict[str, float] = {}
     for one in totals:
         for name, value in one.items():
@@ -114,7 +111,6 @@ class ScoringAnnotator:
     gives: ClassVar[str] = "scores"
 
     def annotate(self, examples: Sequence[records.Example]) -> Annotated:
-        """Score every response of each example; an error names the example."""
         made = Annotated(tuple(map(self._scored, examples)))
         return replace(made, totals={"scores": float(sum(len(one.responses) for one in made.kept))})
 
@@ -186,7 +182,6 @@ class FunctionScorer:
 
 
 def load_function_annotator(choice: annotator_kinds.FunctionAnnotator) -> ScoringAnnotator:
-    """The annotator that a choice describes; see `load_scorer`."""
     return ScoringAnnotator(load_scorer(choice.function), choice.function)
 
 

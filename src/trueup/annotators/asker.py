@@ -59,8 +59,6 @@ class Answer:
 
 
 class NoAnswer(StrEnum):
-    """Why a reply holds no answer."""
-
     ABSENT = "the endpoint's reply holds no answer"
     DECLINED = "the model refused to answer"
     FILTERED = "the endpoint's content filter cut the answer off"
@@ -200,7 +198,6 @@ class Asker:
                 self.cache.put(judgement_key(place, request, labels), answer)
 
     def totals(self, used: Usage, counts: Mapping[str, float]) -> dict[str, float]:
-        """What requests took, as sums by name, with further counts."""
         cost = {"cost": used.cost} if self.budget.priced else {}
         return {
             "requests": used.requests, **counts, "tokens": used.tokens, "estimated": used.estimated, **cost

@@ -148,7 +148,6 @@ class FunctionComparisons:
 
 
 def load_comparing_function(choice: ComparingFunction) -> FunctionComparisons:
-    """The annotator that a choice describes; see `load_scorer`."""
     return FunctionComparisons(annotator.load_scorer(choice.function, annotator.COMPARED), choice.function)
 
 

@@ -29,8 +29,6 @@ Read = Verdict | Unreadable | None
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A way to ask for a verdict, and to read the answer."""
-
     name: str
     max_tokens: int
     fields: Mapping[str, Any]

@@ -71,8 +71,6 @@ class PairVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Judgements:
-    """What a judge said."""
-
     verdicts: tuple[Verdict | Unreadable, ...]
     totals: Mapping[str, float] = field(default_factory=dict)
     """What it took, as sums: `requests`, `cached`, `tokens`, `cost`, ..."""

@@ -273,7 +273,6 @@ def load_jury(
 
 
 def judges_of(choice: annotator_settings.Several, make: Make, usage_file: Path | None) -> tuple[Judge, ...]:
-    """The judges of a choice; arguments as of `load_jury`."""
     judges = []
     instruction = getattr(choice, "instruction", None)
     for number, (name, one) in enumerate(annotator_settings.annotators_in(choice).items(), start=1):

@@ -156,7 +156,6 @@ class ModelAnnotator:
         self.name, self.batch_tokens = name, batch_tokens
 
     def annotate(self, examples: Sequence[Example]) -> annotator.Annotated:
-        """Score every response of each example by its text."""
         made: list[Example | Discarded] = []
         groups: list[tokens.TokenGroup[int]] = []
         prompts_cut = 0

@@ -63,7 +63,6 @@ class RubricScores:
 def load_rubric(
     choice: annotator_settings.RubricAnnotator, *, make: jury.Make, usage_file: Path | None = None
 ) -> RubricScores:
-    """The annotator that a choice describes; see `trueup.annotators.jury.load_jury`."""
     given = [*choice.criteria, *(lines_of(choice.file) if choice.file else ())]
     criteria = tuple(map(annotator_settings.criterion_of, given))
     return RubricScores(jury.Jury(jury.judges_of(choice, make, usage_file)), criteria)
@@ -121,5 +120,4 @@ class WeightedScores:
 
 
 def load_weighted(choice: annotator_settings.WeightedAnnotator, *, make: jury.Make) -> WeightedScores:
-    """The annotator that a choice describes; see `trueup.annotators.jury.load_jury`."""
     return WeightedScores(jury.judges_of(choice, make, None), choice.weights or (1.0,) * len(choice.of))

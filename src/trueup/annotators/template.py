@@ -199,7 +199,6 @@ def _failed(where: str, error: Exception) -> InputError:
 
 
 def load_question(name: str) -> Template:
-    """A template of questions, by name or by file, tried out on made-up texts."""
     template = load_template(name, setting="template", known=TEMPLATES, variables=VARIABLES, texts=SAMPLE)
     for needed in ("first", "second"):
         if needed not in template.used:

@@ -25,8 +25,6 @@ FIRST_REST, LONGEST_REST = 2.0, 300.0
 
 @dataclass(slots=True)
 class Address:
-    """One of an endpoint's addresses, and how it fares."""
-
     base_url: str
     under_way: int = 0
     failures: int = 0

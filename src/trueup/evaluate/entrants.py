@@ -17,6 +17,8 @@ from trueup.sources.by_name import examples_named, model_folders, prompts_named
 from trueup.training import checkpoint, publish
 from trueup.words import counted, logger
 
+Settings = gathering_settings.EvaluateSettings
+
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
@@ -34,14 +36,14 @@ class Entrant:
     """Of a file, by the key of the prompt."""
 
 
-def sampling_of(settings: gathering_settings.EvaluateSettings) -> gathering_settings.SampleSettings:
+def sampling_of(settings: Settings) -> gathering_settings.SampleSettings:
     """How models are asked."""
     shared = gathering_settings.SampleSettings.model_fields.keys() & type(settings).model_fields.keys()
     given = {name: getattr(settings, name) for name in shared}
     return gathering_settings.SampleSettings(model=(model_folder.WORLD,), data=(model_folder.WORLD,), **given)
 
 
-def entrants_of(settings: gathering_settings.EvaluateSettings) -> list[Entrant]:
+def entrants_of(settings: Settings) -> list[Entrant]:
     """What is to be looked at, in the order given; no model is loaded."""
     found: list[Entrant] = []
     for name in settings.models:
@@ -54,7 +56,7 @@ def entrants_of(settings: gathering_settings.EvaluateSettings) -> list[Entrant]:
     return found
 
 
-def model_of(name: str, settings: gathering_settings.EvaluateSettings) -> Entrant:
+def model_of(name: str, settings: Settings) -> Entrant:
     """The model that a name stands for, which must not be a reward model."""
     place = publish.locate(name)
     folder, step = place.run, place.step
@@ -83,7 +85,7 @@ def model_of(name: str, settings: gathering_settings.EvaluateSettings) -> Entran
     return Entrant(name, candidates.model_in(sampling_of(settings), path), content, run)
 
 
-def reference_of(model: Entrant, settings: gathering_settings.EvaluateSettings) -> Entrant | None:
+def reference_of(model: Entrant, settings: Settings) -> Entrant | None:
     """What divergence from is measured: the model given for it, or that the run began with; None without."""
     if settings.reference is not None:
         return model_of(settings.reference, settings)
@@ -96,7 +98,7 @@ def reference_of(model: Entrant, settings: gathering_settings.EvaluateSettings) 
         return None
 
 
-def _writers(name: str, settings: gathering_settings.EvaluateSettings) -> list[Entrant]:
+def _writers(name: str, settings: Settings) -> list[Entrant]:
     found: dict[str | None, dict[str, tuple[records.Prompt, list[records.Response]]]] = {}
     for example in examples_named([name], settings, skip_bad=settings.skip_bad, chat=settings.chat).examples:
         for one in example.responses:
@@ -108,9 +110,7 @@ def _writers(name: str, settings: gathering_settings.EvaluateSettings) -> list[E
     ]
 
 
-def prompts_of(
-    settings: gathering_settings.EvaluateSettings, everyone: Sequence[Entrant]
-) -> Sequence[records.Prompt]:
+def prompts_of(settings: Settings, everyone: Sequence[Entrant]) -> Sequence[records.Prompt]:
     """What is asked, or what files have responses to: prompts that all files have enough responses to."""
     files, need = [one for one in everyone if one.read is None], settings.sampler.responses
     if not settings.prompts and not files:
@@ -141,9 +141,7 @@ def prompts_of(
     return found[: settings.count]
 
 
-def tell_cost(
-    settings: gathering_settings.EvaluateSettings, everyone: Sequence[Entrant], prompts: int, pairs: int
-) -> None:
+def tell_cost(settings: Settings, everyone: Sequence[Entrant], prompts: int, pairs: int) -> None:
     """What is to be done at most, before any of it is; nothing that is kept or cached is done again."""
     each, models = prompts * settings.sampler.responses, sum(one.read is not None for one in everyone)
     longest = settings.sampler.max_new_tokens or MAX_NEW_TOKENS
@@ -164,10 +162,7 @@ def tell_cost(
 
 
 def answers_of(
-    settings: gathering_settings.EvaluateSettings,
-    everyone: Sequence[Entrant],
-    prompts: Sequence[records.Prompt],
-    work: resumable.Work,
+    settings: Settings, everyone: Sequence[Entrant], prompts: Sequence[records.Prompt], work: resumable.Work
 ) -> list[list[records.Example]]:
     """[E][P] the responses of each to the prompts that all of them have responses to."""
 
@@ -185,10 +180,7 @@ def answers_of(
 
 
 def _sampled(
-    settings: gathering_settings.EvaluateSettings,
-    model: Entrant,
-    prompts: Sequence[records.Prompt],
-    work: resumable.Work,
+    settings: Settings, model: Entrant, prompts: Sequence[records.Prompt], work: resumable.Work
 ) -> list[tuple[records.Response, ...]]:
     assert model.read is not None
     sampling, responses = sampling_of(settings), settings.sampler.responses

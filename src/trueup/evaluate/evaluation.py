@@ -27,6 +27,11 @@ from trueup.settings import annotator_settings, gathering_settings
 from trueup.sources.by_name import examples_named
 from trueup.words import logger
 
+Settings = gathering_settings.EvaluateSettings
+AnnotatorChoice = annotator_settings.AnnotatorChoice
+Array = side_by_side.Array
+Row = side_by_side.Row
+Pair = side_by_side.Pair
 RESULTS, RESPONSES, UNDECIDED = "evaluation.json", "responses.jsonl", "undecided.jsonl"
 OWN_SAMPLES = {"decode": "sample", "temperature": 1.0, "top_p": 1.0, "top_k": 0, "stop": ()}
 NOT_ITS_OWN = "it takes what the policy draws by itself: temperature 1, top-p 1, top-k 0 and no stop text"
@@ -36,11 +41,7 @@ class Judged:
     """A judge or a scorer; what it says is kept under a hash of itself and of what it is asked about."""
 
     def __init__(
-        self,
-        setting: str,
-        choice: annotator_settings.AnnotatorChoice,
-        settings: gathering_settings.EvaluateSettings,
-        work: resumable.Work,
+        self, setting: str, choice: AnnotatorChoice, settings: Settings, work: resumable.Work
     ) -> None:
         self.setting, self.work = setting, work
         self.totals: dict[str, float] = {}
@@ -52,13 +53,12 @@ class Judged:
     def annotate(
         self, examples: Sequence[records.Example], label: str
     ) -> tuple[records.Example | records.Discarded, ...]:
-        """Examples as it judges them."""
         name = f"{self.setting} {self._digest} {resumable.digest_of_examples(examples)}"
         made = judging.judged_in_parts(examples, self.load, self.work, name, label)
         self.totals = annotator.summed((self.totals, made.totals))
         return made.examples
 
-    def rate(self, examples: Sequence[records.Example], criterion: str, label: str) -> side_by_side.Array:
+    def rate(self, examples: Sequence[records.Example], criterion: str, label: str) -> Array:
         """[P] how likely it finds that the responses to each prompt meet a criterion; NaN where that is not known."""
         text = annotator_settings.CRITERIA.get(criterion, criterion)
 
@@ -75,7 +75,7 @@ class Judged:
         parts = self.work.in_parts(name, label, examples, likelihoods.CHUNK, load, rated)
         self.totals = annotator.summed((self.totals, *(part["totals"] for part in parts)))
         rows = np.array([row for part in parts for row in part["rows"]], np.float64)
-        rated_P: side_by_side.Array = rows.mean(1)
+        rated_P: Array = rows.mean(1)
         return rated_P
 
 
@@ -83,14 +83,14 @@ class Judged:
 class Evaluation:
     """What is known of all that are looked at, while it grows."""
 
-    settings: gathering_settings.EvaluateSettings
+    settings: Settings
     work: resumable.Work
     everyone: Sequence[entrants.Entrant]
     answers: Sequence[Sequence[records.Example]]
     """[E][P]."""
-    pairs: Sequence[side_by_side.Pair]
-    score_EPR: side_by_side.Array | None = None
-    firsts: dict[side_by_side.Pair, side_by_side.Array] = field(default_factory=dict)
+    pairs: Sequence[Pair]
+    score_EPR: Array | None = None
+    firsts: dict[Pair, Array] = field(default_factory=dict)
     undecided: list[records.Example] = field(default_factory=list)
     """Pairs that a jury does not agree on."""
 
@@ -98,11 +98,11 @@ class Evaluation:
         self.names = [one.name for one in self.everyone]
         read, seed = template.answered, self.settings.seed
         self.texts = [[[read(said.content) for said in one.responses] for one in own] for own in self.answers]
-        self.models: list[side_by_side.Row] = [
+        self.models: list[Row] = [
             {"name": one.name, "step": one.step, **measures.text_measures(texts, seed=seed)}
             for one, texts in zip(self.everyone, self.texts, strict=True)
         ]
-        self.results: side_by_side.Row = {"version": __version__, "prompts": len(self.answers[0])}
+        self.results: Row = {"version": __version__, "prompts": len(self.answers[0])}
         self.results |= {"models": self.models, "cost": {}}
 
     def add_likelihoods(
@@ -155,7 +155,7 @@ class Evaluation:
             for name in self.settings.rate:
                 rated_P = judge.rate(bare(own), name, f"rating {row['name']} by {name}")
                 row.setdefault("ratings", {})[name] = _mean(rated_P)
-        undecided: dict[side_by_side.Pair, int] = {}
+        undecided: dict[Pair, int] = {}
         for pair in self.pairs:
             one, other = (self.answers[number] for number in pair)
             posed = [
@@ -214,7 +214,7 @@ def _scores(judged: records.Example | records.Discarded) -> list[float] | None:
     return None if isinstance(judged, records.Discarded) else records.scores_of([judged])
 
 
-def _mean(value_P: side_by_side.Array) -> estimates.Mean | None:
+def _mean(value_P: Array) -> estimates.Mean | None:
     known = value_P[~np.isnan(value_P)].tolist()
     return estimates.mean(known) if known else None
 
@@ -227,9 +227,7 @@ def _first(said: records.Example | records.Discarded) -> float | None:
     return comparison.probability if comparison.better == 0 else 1 - comparison.probability
 
 
-def evaluate(
-    settings: gathering_settings.EvaluateSettings, *, dry_run: bool = False
-) -> side_by_side.Row | None:
+def evaluate(settings: Settings, *, dry_run: bool = False) -> Row | None:
     """Measure what settings ask for, and write it down; what an earlier call did is not done again. What
     evaluation.json holds; None for a dry run, which says what it would take. InputError, CheckpointError: something
     that was given cannot be used, or a run's checkpoint is damaged. AnnotatorError: a judge fails, too many of its
@@ -273,7 +271,7 @@ def evaluate(
                     if found.undecided:
                         canonical.write_examples(folder / UNDECIDED, found.undecided)
         requested = settings.model_dump(mode="json", exclude={"overwrite"})
-        results: side_by_side.Row = calibration.finite(found.results | {"settings": requested})
+        results: Row = calibration.finite(found.results | {"settings": requested})
         canonical.write_examples(folder / RESPONSES, found.merged())
         with files.replaced_file(folder / RESULTS) as file:
             file.write(json.dumps(results, indent=1).encode() + b"\n")
@@ -284,11 +282,9 @@ def evaluate(
     return results
 
 
-def _checked(
-    name: str, everyone: Sequence[entrants.Entrant], settings: gathering_settings.EvaluateSettings
-) -> annotator_settings.AnnotatorChoice | None:
+def _checked(name: str, everyone: Sequence[entrants.Entrant], settings: Settings) -> AnnotatorChoice | None:
     """The judge or the reward, found to be there; warned of where a run was trained to please it."""
-    choice: annotator_settings.AnnotatorChoice | None = getattr(settings, name)
+    choice: AnnotatorChoice | None = getattr(settings, name)
     if choice is None:
         return None
     for one in everyone:
@@ -302,5 +298,5 @@ def _checked(
         return run_checks.check_annotator(choice, trust_remote_code=settings.trust_remote_code)
 
 
-def _who(choice: annotator_settings.AnnotatorChoice) -> tuple[str, Any]:
+def _who(choice: AnnotatorChoice) -> tuple[str, Any]:
     return choice.kind, getattr(choice, choice.about.main)

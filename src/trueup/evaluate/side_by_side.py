@@ -136,8 +136,6 @@ def table(first: str, *headings: str) -> Table:
 
 
 class Matches(NamedTuple):
-    """Comparisons of models, M of them."""
-
     first_M: Numbers
     """Number of the one model, from 0."""
     second_M: Numbers

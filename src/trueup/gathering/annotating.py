@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from statistics import fmean
@@ -74,8 +73,6 @@ def annotate(settings: gathering_settings.AnnotateSettings) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class ChosenAndRejected:
-    """The two sides of an example."""
-
     example: Example
     chosen: Response
     """The one that is replaced; of several that were never rejected the first."""
@@ -231,8 +228,8 @@ def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work)
     found = [pair_of(example) for example in examples]
     pairs = [one for one in found if isinstance(one, ChosenAndRejected)]
     dropped = [one for one in found if isinstance(one, Discarded)]
-    load = partial(nullcontext, demonstrator)
-    parts = work.in_parts("rewrite", f"rewriting by {model}", pairs, CHUNK, load, _written)
+    label = f"rewriting by {model}"
+    parts = work.in_parts("rewrite", label, pairs, CHUNK, lambda: nullcontext(demonstrator), _written)
     done: list[tuple[ChosenAndRejected, str]] = []
     for pair, row in zip(pairs, (row for part in parts for row in part["rows"]), strict=True):
         if "text" in row:

@@ -117,7 +117,6 @@ class Work:
         return str(self.parts[DAY])
 
     def finish(self) -> None:
-        """The output is written: nothing is kept any more."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -260,12 +259,10 @@ def _content(file: str | None) -> str | None:
 
 
 def digest_of_examples(examples: Iterable[records.Example]) -> str:
-    """A hash of examples with all that is said of them."""
     return digest([canonical.example_to_row(one) for one in examples])
 
 
 def digest(value: object) -> str:
-    """A hash of a JSON-ready value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

@@ -111,8 +111,6 @@ def _draw(*parts: object) -> float:
 
 
 class Clicks:
-    """The rows of one file, and what they say."""
-
     def __init__(
         self, path: Path, data: Sequence[Example], gold: Sequence[Example], settings: LabelSettings
     ) -> None:

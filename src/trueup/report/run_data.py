@@ -145,7 +145,6 @@ class RunData:
         return [*filter(Path.is_file, beside), *sorted({*self.folder.glob("*.jsonl")} - not_samples)]
 
     def samples(self) -> list[Sample]:
-        """Their responses."""
         every = ((path, *one) for path in self.sample_files for one in self.examples(path))
         return [one for told in every for one in samples_of(*told)]
 

@@ -110,8 +110,6 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """A prompt as the model is asked it."""
-
     ids: tuple[int, ...]
     room: int
 

@@ -68,8 +68,6 @@ TRANSFORMERS = ServerKind("transformers serve", _of_transformers, one_at_a_time=
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server says of itself."""
-
     kind: ServerKind
     model: str
     positions: int | None

@@ -31,8 +31,6 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class NamedExamples:
-    """Examples of one or more sources."""
-
     examples: tuple[Example, ...]
     fingerprints: Mapping[str, str]
     """Source -> hash of its content."""
@@ -119,7 +117,6 @@ def mixed(groups: Sequence[T], files: Iterable[str], weights: Mapping[str, float
 
 
 def examples_of_world(name: str) -> tuple[Sequence[Example], str]:
-    """Examples of the built-in world, and a hash of them."""
     from trueup.world.generate import from_name
 
     made = from_name(name)

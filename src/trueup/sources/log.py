@@ -28,8 +28,6 @@ RESTORE = "Restore the folder from a backup, or begin a new run"
 
 @dataclass(frozen=True, slots=True)
 class GatheredRound:
-    """What a round gave."""
-
     examples: tuple[records.Example, ...]
     metrics: Mapping[str, Any]
     """Metrics of the round, and what the next one has to know; JSON-ready."""

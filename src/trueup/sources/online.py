@@ -227,8 +227,6 @@ class GatheredRounds:
 
 @dataclass
 class Current:
-    """The round that is learned from."""
-
     number: int
     groups: list[TokenGroup[Any]]
     metrics: dict[str, float]

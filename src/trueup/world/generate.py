@@ -98,8 +98,8 @@ def _judge(
         scores = zip(written, annotator.scores(prompt, written, chance), strict=True)
         judged = tuple(Response(text, score, source=source) for text, score in scores)
     else:
-        say = said.get(kind, lambda text: {})
-        judged = tuple(Response(text, source=source, **say(text)) for text in written)
+        say = said.get(kind)
+        judged = tuple(Response(text, source=source, **(say(text) if say else {})) for text in written)
     compared: list[Comparison] = []
     for first, second in combinations(range(len(written) if kind == "pairs" else 0), 2):
         preferred = annotator.prefers(prompt, written[first], written[second], chance)
