@@ -95,9 +95,7 @@ def third_parties(package: str) -> set[str]:
 
 def test_feedback_is_text_only() -> None:
     """By the layers it sees nothing of trueup but the errors, so what it imports itself is all there is.
-
-    What reads Parquet and the hub is imported only when one is met; a test of the reader holds it to that.
-    """
+    What reads Parquet and the hub is imported only when one is met; a test of the reader holds it to that."""
     assert third_parties("feedback") == {"datasets", "pyarrow"}
 
 

@@ -75,7 +75,6 @@ def diverse(
     model: CausalModel, prompt: list[int], groups: int, width: int, penalty: float, room: int
 ) -> list[tuple[int, ...]]:
     """Algorithm 1 of the paper with Hamming diversity, a sequence at a time and without a cache.
-
     A group's beams are lists of (tokens, sum); what is whole is kept apart with its mean, the `width` best of a group.
     """
     beams: list[list[tuple[tuple[int, ...], float]]] = [[((), 0.0)] for _ in range(groups)]
@@ -108,9 +107,7 @@ def diverse(
 @pytest.mark.parametrize("groups, beams, penalty", [(4, 4, 1.0), (4, 4, 0.5), (2, 4, 1.0), (3, 3, 4.0)])
 def test_diverse_beams_are_those_of_the_paper(groups: int, beams: int, penalty: float) -> None:
     """Four groups of one beam and a penalty of 1 are the settings of the RRHF paper.
-
-    Of these prompts some have groups that are done before others, and would change what those find.
-    """
+    Of these prompts some have groups that are done before others, and would change what those find."""
     model, given = CausalModel(toy_network("qwen2")), random_prompts(3, 5, 2, seed=20)
     found = searched(model, given, beams=beams, groups=groups, penalty=penalty, rooms=[9] * 3)
     expected = [diverse(model, prompt, groups, beams // groups, penalty, 9) for prompt in given]

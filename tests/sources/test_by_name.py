@@ -133,9 +133,7 @@ def test_an_empty_part_is_refused(count: int, fraction: float) -> None:
 
 def test_a_run_on_files_of_different_kinds(tiny_model: Path, tmp_path: Path) -> None:
     """24 pairs, and 24 rankings of three, each of which holds three pairs: DPO learns from all of them.
-
-    Demonstrations compare nothing: they are counted as left out, with where they stand.
-    """
+    Demonstrations compare nothing: they are counted as left out, with where they stand."""
     files = write_feedback(tmp_path)
     values = settings("dpo", tiny_model, files, tmp_path / "run", epochs=1)
     values["data"] = [str(files[kind]) for kind in ("pairs", "rankings", "demonstrations")]

@@ -74,14 +74,9 @@ class Asker:
     """Sends requests to one model, several at a time, in the first of `FORMS` that it takes."""
 
     def __init__(
-        self,
-        endpoint: client.Endpoint,
-        name: str,
-        budget: Budget,
-        cache: RecordCache | None,
-        *,
+        self, endpoint: client.Endpoint, name: str, budget: Budget, cache: RecordCache | None, *,
         form: str = FORMS[0],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.endpoint, self.name, self.budget, self.cache = endpoint, name, budget, cache
         self.places = [addresses.place_of(one) for one in endpoint.base_urls]
         """With several addresses what one answers is kept for all of them: whoever gives them says they are alike."""
@@ -125,13 +120,9 @@ class Asker:
             self._to_cache(self._mark, {}, ("", ""))
 
     def ask(
-        self,
-        requests: Sequence[RequestFields],
-        read: Callable[[int, Reply], T],
-        *,
-        remedy: str = "",
+        self, requests: Sequence[RequestFields], read: Callable[[int, Reply], T], *, remedy: str = "",
         room: int = 0,
-    ) -> tuple[list[T], Usage]:
+    ) -> tuple[list[T], Usage]:  # fmt: skip
         """Send requests, as many at a time as the budget allows for: what `read` made of each, and what they took.
         `read` takes the number of a request and what came of it, as soon as it is there. One request alone finds out
         how the endpoint wants to be asked; what it refuses over a parameter is sent again as it takes it, and how is

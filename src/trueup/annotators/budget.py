@@ -57,15 +57,9 @@ class Budget:
     beyond that estimate, and then nothing more is asked. An answer out of the cache is no request."""
 
     def __init__(
-        self,
-        max_requests: int | None = None,
-        max_tokens: int | None = None,
-        max_cost: float | None = None,
-        input_price: float | None = None,
-        output_price: float | None = None,
-        *,
-        file: Path | None = None,
-    ) -> None:
+        self, max_requests: int | None = None, max_tokens: int | None = None, max_cost: float | None = None,
+        input_price: float | None = None, output_price: float | None = None, *, file: Path | None = None,
+    ) -> None:  # fmt: skip
         """Limits on answered requests, on tokens and on cost, of which prices are a million tokens'.
         `file` keeps what was used, and what it says already counts. It is written after every request that was
         answered, so that a process that is killed forgets only what was under way."""

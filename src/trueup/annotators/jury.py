@@ -118,14 +118,9 @@ class Jury:
         return together
 
     def _count(
-        self,
-        counts: defaultdict[str, float],
-        votes: Sequence[float | None],
-        first: float | None,
-        reason: str,
-        *,
-        gold: bool,
-    ) -> None:
+        self, counts: defaultdict[str, float], votes: Sequence[float | None], first: float | None,
+        reason: str, *, gold: bool,
+    ) -> None:  # fmt: skip
         """Add up what the judges said of a pair, of which the first response is the better one where it is gold."""
         sides = {
             one.name: _side(vote) for one, vote in zip(self.judges, votes, strict=True) if vote is not None

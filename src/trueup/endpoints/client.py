@@ -62,18 +62,10 @@ class Endpoint:
     one that is sent again, in seconds; `transport` is in place of the network."""
 
     def __init__(
-        self,
-        base_url: str | Sequence[str],
-        *,
-        key: Key,
-        timeout: float,
-        deadline: float,
-        concurrency: int,
-        transport: Any = None,
-        clock: Clock | None = None,
-        jitter: random.Random | None = None,
+        self, base_url: str | Sequence[str], *, key: Key, timeout: float, deadline: float, concurrency: int,
+        transport: Any = None, clock: Clock | None = None, jitter: random.Random | None = None,
         returns: bool = True,
-    ) -> None:
+    ) -> None:  # fmt: skip
         given = (base_url,) if isinstance(base_url, str) else base_url
         self.base_urls = tuple(dict.fromkeys(one.rstrip("/") for one in given))
         self.key = key

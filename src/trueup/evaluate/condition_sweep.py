@@ -120,15 +120,9 @@ def conditions(condition: Condition, rewards: Sequence[float]) -> tuple[Conditio
 
 
 def sweep_model(
-    model: str,
-    now: Condition,
-    rewards: Sequence[float] | None,
-    prompts: Sequence[Prompt],
-    scorer: Scorer,
-    *,
-    seed: int,
-    max_new_tokens: int | None,
-) -> Sweep:
+    model: str, now: Condition, rewards: Sequence[float] | None, prompts: Sequence[Prompt], scorer: Scorer, *,
+    seed: int, max_new_tokens: int | None,
+) -> Sweep:  # fmt: skip
     """Load a model and try rewards; None takes the usual ones, but for those that its tokenizer cannot write."""
     loaded = load.load(model, device=prepare.pick_device("auto"))
     tried = []
@@ -149,14 +143,9 @@ def sweep_model(
 
 
 def sweep(
-    loaded: load.Loaded,
-    prompts: Sequence[Prompt],
-    scorer: Scorer,
-    tried: Sequence[Condition],
-    *,
-    seed: int = 0,
-    max_new_tokens: int | None = None,
-) -> Sweep:
+    loaded: load.Loaded, prompts: Sequence[Prompt], scorer: Scorer, tried: Sequence[Condition], *,
+    seed: int = 0, max_new_tokens: int | None = None,
+) -> Sweep:  # fmt: skip
     """One answer to each prompt under each condition, all drawn with one seed, and its score."""
     positions = model_folder.context_length(loaded.network.config) or 10**9
     longest = sampler.longest_response(max_new_tokens, positions)

@@ -128,12 +128,9 @@ def _candidates(settings: SampleSettings, given: read.Prompts, work: Work, total
 
 
 def put_together(
-    prompts: Sequence[Prompt],
-    written: Sequence[Written],
-    also: Sequence[Example] = (),
-    *,
+    prompts: Sequence[Prompt], written: Sequence[Written], also: Sequence[Example] = (), *,
     with_tokens: bool = True,
-) -> tuple[Example, ...]:
+) -> tuple[Example, ...]:  # fmt: skip
     """One example of each prompt, in their order; of equal responses the first is kept, and no empty one.
     Responses of `also`, feedback on these prompts, come first, with all that is said of them."""
     known = {example.prompt.key: example for example in merged(also)}

@@ -77,14 +77,10 @@ class Work:
             raise
 
     def in_parts(
-        self,
-        name: str,
-        label: str,
-        items: Sequence[Item],
-        size: int,
+        self, name: str, label: str, items: Sequence[Item], size: int,
         load: Callable[[], AbstractContextManager[Loaded]],
         make: Callable[[Loaded, str, Sequence[Item]], Any],
-    ) -> list[Any]:
+    ) -> list[Any]:  # fmt: skip
         """What `make` makes of every `size` items, in order; of parts that are kept, as they were kept.
         Items are always cut in the same way, so that it does not matter where an earlier process was stopped.
         `load` is entered only where something is left to do; `make` is given that, the part's name and its items."""

@@ -199,12 +199,9 @@ class Conversation:
         return CHOICES[said]
 
     def _keep(
-        self,
-        prompt: records.Prompt,
-        answers: Sequence[sampler.Sampled],
-        contents: Sequence[records.Content],
+        self, prompt: records.Prompt, answers: Sequence[sampler.Sampled], contents: Sequence[records.Content],
         verdict: str,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add a preference to the file; answers that are equal or empty say nothing."""
         if self.kept is None or contents[0] == contents[1] or any(map(turns.says_nothing, contents)):
             return

@@ -105,12 +105,9 @@ class Decoder:
 
 @torch.no_grad()
 def draw(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    *,
-    settings: SamplerSettings,
+    decoder: Decoder, prompts: Sequence[Sequence[int]], *, settings: SamplerSettings,
     generator: torch.Generator,
-) -> list[Completion]:
+) -> list[Completion]:  # fmt: skip
     """One response for each prompt, in order.
     One number of `generator`, on the CPU, and the place of a prompt decide what is drawn."""
     random = settings.decode == "sample"
@@ -123,16 +120,10 @@ def draw(
 
 
 def generate(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    copies: int,
-    *,
-    settings: SamplerSettings,
-    rooms: Sequence[int],
-    keys: Sequence[Sequence[bytes]],
-    stops: StopTexts | None = None,
+    decoder: Decoder, prompts: Sequence[Sequence[int]], copies: int, *, settings: SamplerSettings,
+    rooms: Sequence[int], keys: Sequence[Sequence[bytes]], stops: StopTexts | None = None,
     watch: Watch | None = None,
-) -> list[list[Completion]]:
+) -> list[list[Completion]]:  # fmt: skip
     """`copies` responses to each prompt, in order.
     `rooms` are the longest responses, in tokens; `keys`, for each prompt and copy, those of its random numbers;
     `watch` is called with the token ids of the first response of a batch whenever it has one more."""

@@ -109,12 +109,9 @@ class SamplingRequest:
 
 
 def request_for(
-    prompt: records.Prompt,
-    encoder: encode.Encoder | None,
-    settings: SamplerSettings,
-    server: Server,
+    prompt: records.Prompt, encoder: encode.Encoder | None, settings: SamplerSettings, server: Server,
     positions: int | None,
-) -> SamplingRequest | None:
+) -> SamplingRequest | None:  # fmt: skip
     """A prompt as a server is asked it; None where it leaves no room for a response.
     With an encoder it is completed as the policy would; without one, a conversation is left to the server."""
     if encoder is None:
@@ -152,14 +149,9 @@ def text_of(ids: Sequence[int], prompt: records.Prompt, encoder: encode.Encoder)
 
 
 def body(
-    request: SamplingRequest,
-    copy: int,
-    settings: SamplerSettings,
-    server: Server,
-    end_ids: Sequence[int],
-    *,
+    request: SamplingRequest, copy: int, settings: SamplerSettings, server: Server, end_ids: Sequence[int], *,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """A whole request: all that decides how a response is drawn is said, as servers have defaults of their own."""
     random = settings.decode == "sample"
     return {
@@ -194,15 +186,9 @@ class ServedPolicy:
     An address that does not take the weights is left out. InputError: the server takes none of this kind."""
 
     def __init__(
-        self,
-        servers: Sequence[tuple[Endpoint, Endpoint]],
-        name: str,
-        addresses: Addresses,
-        *,
-        adapted: bool,
-        transfers: bool,
-        vllm: bool,
-    ) -> None:
+        self, servers: Sequence[tuple[Endpoint, Endpoint]], name: str, addresses: Addresses, *, adapted: bool,
+        transfers: bool, vllm: bool,
+    ) -> None:  # fmt: skip
         self._servers, self._name, self._addresses = list(servers), name, addresses
         self._adapted, self.transfers = adapted, transfers
         if not vllm:

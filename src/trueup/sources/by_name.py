@@ -39,12 +39,9 @@ class NamedExamples:
 
 
 def examples_named(
-    names: Sequence[str],
-    settings: columns.Described | None = None,
-    *,
-    skip_bad: int = 0,
+    names: Sequence[str], settings: columns.Described | None = None, *, skip_bad: int = 0,
     chat: bool | None = None,
-) -> NamedExamples:
+) -> NamedExamples:  # fmt: skip
     """Read every source: names of the world first, then files, each in the order given; and say what it is taken for.
     Names are paths, `hub:owner/name?split=test` or `world:pairs?count=500`, with weight and limit as parts of a
     mixture; `chat` makes conversations of raw texts; `skip_bad` malformed rows are allowed in all."""
@@ -125,12 +122,9 @@ def examples_of_world(name: str) -> tuple[Sequence[Example], str]:
 
 
 def prompts_named(
-    names: Sequence[str],
-    settings: columns.Described | None = None,
-    *,
-    skip_bad: int = 0,
+    names: Sequence[str], settings: columns.Described | None = None, *, skip_bad: int = 0,
     chat: bool | None = None,
-) -> Prompts:
+) -> Prompts:  # fmt: skip
     """The prompts of every source, each once: of the world first, then of files, in the order given; told, too."""
     from trueup.world.generate import from_name, is_prompt_name, prompts_from_name
 
@@ -250,15 +244,10 @@ def imported(file: Path) -> list[Path]:
 
 
 def make_annotator(
-    choice: annotator_settings.AnnotatorChoice,
-    *,
-    seed: int = 0,
-    device: str = "auto",
-    trust_remote_code: bool = False,
-    usage_file: Path | None = None,
-    day: Callable[[], str] = today,
+    choice: annotator_settings.AnnotatorChoice, *, seed: int = 0, device: str = "auto",
+    trust_remote_code: bool = False, usage_file: Path | None = None, day: Callable[[], str] = today,
     new: bool = False,
-) -> "Annotator":
+) -> "Annotator":  # fmt: skip
     """The annotator that a choice describes, ready to judge.
     `usage_file` keeps what a budget allows over all sittings; `new` finds out first that no server is there."""
     about = choice.about

@@ -51,13 +51,9 @@ class RoundLog:
         return self.rounds.get(number)
 
     def add(
-        self,
-        number: int,
-        of: int,
-        prompts: int,
-        examples: Sequence[records.Example],
+        self, number: int, of: int, prompts: int, examples: Sequence[records.Example],
         metrics: Mapping[str, Any],
-    ) -> GatheredRound:
+    ) -> GatheredRound:  # fmt: skip
         """Write round `number` of `of`, counted from 1; it is there whole or not at all."""
         assert number not in self.rounds
         place = {"number": number, "of": of, "prompts": prompts}

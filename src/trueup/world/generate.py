@@ -34,17 +34,10 @@ def prompts(count: int, seed: int = 0) -> tuple[str, ...]:
 
 
 def examples(
-    kind: str,
-    *,
-    count: int = 1000,
-    seed: int = 0,
-    responses: int | None = None,
-    noise: float = 0.0,
-    temperature: float = 0.0,
-    weights: language.Weights | None = None,
-    reward: people.Reward | None = None,
+    kind: str, *, count: int = 1000, seed: int = 0, responses: int | None = None, noise: float = 0.0,
+    temperature: float = 0.0, weights: language.Weights | None = None, reward: people.Reward | None = None,
     writer: people.Writer | None = None,
-) -> tuple[Example, ...]:
+) -> tuple[Example, ...]:  # fmt: skip
     """`count` examples of one kind of feedback.
 
     Args:

@@ -193,13 +193,9 @@ def _fingerprint(seed: int, steps: int) -> str:
 
 
 def answers(
-    model: transformers.PreTrainedModel,
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    *,
-    max_new_tokens: int = 40,
-    generator: torch.Generator | None = None,
-) -> list[str]:
+    model: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase,
+    prompts: Sequence[str], *, max_new_tokens: int = 40, generator: torch.Generator | None = None,
+) -> list[str]:  # fmt: skip
     """One response per prompt, in order; the CPU `generator`, else torch's own, alone decides the draws."""
     completions = draw(
         Decoder(model, [tokenizer.eos_token_id]),
@@ -211,14 +207,10 @@ def answers(
 
 
 def written_by(
-    model: transformers.PreTrainedModel,
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    num_responses: int,
-    *,
-    max_new_tokens: int = 40,
+    model: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase,
+    prompts: Sequence[str], num_responses: int, *, max_new_tokens: int = 40,
     generator: torch.Generator | None = None,
-) -> people.Writer:
+) -> people.Writer:  # fmt: skip
     """A writer for `examples` that answers these prompts with the model's own samples, sampled here in one go."""
     repeated = [prompt for prompt in prompts for _ in range(num_responses)]
     said = answers(model, tokenizer, repeated, max_new_tokens=max_new_tokens, generator=generator)

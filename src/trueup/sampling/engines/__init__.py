@@ -21,14 +21,9 @@ from trueup.settings.gathering_settings import SamplerSettings
 
 
 def make_sampler(
-    settings: SamplerSettings,
-    model: causal.CausalModel,
-    encoder: Encoder,
-    *,
-    name: str,
-    trust_remote_code: bool = False,
-    mixture: Mixture | None = None,
-) -> Sampler:
+    settings: SamplerSettings, model: causal.CausalModel, encoder: Encoder, *, name: str,
+    trust_remote_code: bool = False, mixture: Mixture | None = None,
+) -> Sampler:  # fmt: skip
     """A sampler that writes with the policy, and with `settings.models` or a mixture with its reference beside it."""
     policy = make_engine(settings, model, encoder, name=name)
     if mixture is not None:

@@ -181,12 +181,9 @@ def _search(
 
 
 def _step(
-    log_prob_NV: Tensor,
-    going: Sequence[Sequence[BeamGroup]],
-    number: int,
-    penalty: float,
+    log_prob_NV: Tensor, going: Sequence[Sequence[BeamGroup]], number: int, penalty: float,
     ends: frozenset[int],
-) -> None:
+) -> None:  # fmt: skip
     """Take group `number` of each prompt one token further."""
     device, vocabulary = log_prob_NV.device, log_prob_NV.shape[-1]
     beams_PB = [several[number].beams for several in going]

@@ -36,13 +36,9 @@ class ServerSampler:
     Without an encoder a conversation goes to /chat/completions, and token ids are not known."""
 
     def __init__(
-        self,
-        settings: SamplerSettings,
-        model: causal.CausalModel | None,
-        encoder: Encoder | None,
-        *,
+        self, settings: SamplerSettings, model: causal.CausalModel | None, encoder: Encoder | None, *,
         name: str,
-    ) -> None:
+    ) -> None:  # fmt: skip
         assert settings.base_url is not None
         self.settings, self.encoder, self.name, self._model = settings, encoder, name, model
         self._key = key.Key.from_environment(settings.key_variable)
