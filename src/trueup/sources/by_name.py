@@ -45,9 +45,9 @@ def examples_named(
     """Read every source: names of the world first, then files, each in the order given; and say what it is taken for.
     Names are paths, `hub:owner/name?split=test` or `world:pairs?count=500`, with weight and limit as parts of a
     mixture; `chat` makes conversations of raw texts; `skip_bad` malformed rows are allowed in all."""
-    parts = list(map(data_settings.part_of, names))
+    parts = sorted(map(data_settings.part_of, names), key=lambda part: not part.name.startswith(WORLD_PREFIX))
     of_world = [part for part in parts if part.name.startswith(WORLD_PREFIX)]
-    others = [part for part in parts if not part.name.startswith(WORLD_PREFIX)]
+    others = parts[len(of_world) :]
     files = [part.name.partition("?")[0] for part in of_world] + [part.name for part in others]
     twice = [one for one in files if files.count(one) > 1]
     if twice and not all(part.taken_as_it_is for part in parts):
@@ -75,12 +75,9 @@ def examples_named(
     for part, made in read:
         examples += made[: part.limit]
         if part.limit is not None:
-            first = min(part.limit, len(made))
-            display.data_logger.info(
-                f"{part.name}: the first {first} of {counted(len(made), 'example')} taken"
-            )
-    ordered = zip(files, [*of_world, *others], strict=True)
-    weights = {file: part.weight for file, part in ordered if part.weight != 1}
+            told = f"the first {min(part.limit, len(made))} of {counted(len(made), 'example')} taken"
+            display.data_logger.info(f"{part.name}: {told}")
+    weights = {file: part.weight for file, part in zip(files, parts, strict=True) if part.weight != 1}
     return NamedExamples(tuple(map(turns.as_chat, examples) if chat else examples), fingerprints, weights)
 
 
@@ -100,14 +97,11 @@ def mixed(groups: Sequence[T], files: Iterable[str], weights: Mapping[str, float
     if len(by_file) > 1 or weights:
         for file, places in by_file.items():
             share = sum(times[place] for place in places)
+            weight = f"weight {weights.get(file, 1.0):g}"
             if not share:
-                raise InputError(
-                    f"{file}: the weight {weights[file]:g} leaves none of {len(places)} groups; raise it"
-                )
-            display.data_logger.info(
-                f"{file}: {share} of the {counted(total, 'group')} of a pass, {share / total:.1%}, from "
-                f"{len(places)} (weight {weights.get(file, 1.0):g})"
-            )
+                raise InputError(f"{file}: the {weight} leaves none of {len(places)} groups; raise it")
+            of_all = f"{share} of the {counted(total, 'group')} of a pass, {share / total:.1%}"
+            display.data_logger.info(f"{file}: {of_all}, from {len(places)} ({weight})")
     if not weights:
         return groups
     return [group for group, number in zip(groups, times, strict=True) for _ in range(number)]
@@ -141,10 +135,7 @@ def prompts_named(
         found += read.prompts
         examples += read.examples
     if chat:
-        found, examples = (
-            [turns.prompt_as_chat(one) for one in found],
-            [turns.as_chat(one) for one in examples],
-        )
+        found, examples = list(map(turns.prompt_as_chat, found)), list(map(turns.as_chat, examples))
     return Prompts(each_once(found), tuple(examples))
 
 
@@ -169,11 +160,9 @@ def split(
             f"eval_fraction {fraction} of {len(examples)} examples leaves one part empty, {len(sizes)} prompts being "
             "held out whole. Give more data, another fraction, or --eval-data"
         )
-    training, rest = (
-        tuple(one for key, one in zip(keys, examples, strict=True) if (key in held_out) is out)
-        for out in (False, True)
-    )
-    return training, rest
+    both = list(zip(keys, examples, strict=True))
+    training = tuple(one for key, one in both if key not in held_out)
+    return training, tuple(one for key, one in both if key in held_out)
 
 
 def check_overlap(training: Iterable[Prompt], held_out: Sequence[Example], *, allowed: bool) -> None:
@@ -187,12 +176,10 @@ def check_overlap(training: Iterable[Prompt], held_out: Sequence[Example], *, al
     found = (
         f"{len(shared)} of {len(held_out)} evaluation examples have a prompt that is also trained on{where}"
     )
+    told = f"{found}; what is measured on them says little of new prompts"
     if not allowed:
-        raise InputError(
-            f"{found}; what is measured on them says little of new prompts. Leave them out of one side, or allow it "
-            "with --allow-overlap"
-        )
-    logger.warning(f"{found}; what is measured on them says little of new prompts")
+        raise InputError(f"{told}. Leave them out of one side, or allow it with --allow-overlap")
+    logger.warning(told)
 
 
 def model_named(name: str, *, weights: bool = True) -> str:

@@ -8,6 +8,7 @@ What no line of rounds.jsonl vouches for, as a process that was killed may leave
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class GatheredRound:
 class RoundLog:
     """The rounds that a run gathers, in memory and in its folder. CheckpointError: its files are damaged."""
 
-    last = None
+    last = math.inf
     """Anything can come of further rounds, as long as the run goes on."""
 
     def __init__(self, folder: Path) -> None:
@@ -78,8 +79,7 @@ class RoundLog:
 
     def check_has(self, last: int) -> None:
         """See that all rounds up to one are there."""
-        missing = [number for number in range(1, last + 1) if number not in self.rounds]
-        if missing:
+        if missing := [number for number in range(1, last + 1) if number not in self.rounds]:
             raise CheckpointError(
                 f"{self.index} does not tell of round {missing[0]}, but the run has trained on {last} rounds. {RESTORE}"
             )

@@ -63,11 +63,10 @@ class RoundPlan:
     def places(self, number: int) -> list[int]:
         """Which prompts a round asks."""
         first = (number - 1) * self.round_prompts
-        stop = min(first + self.round_prompts, self.total)
-        return [
-            source.order(self.seed, place // self.prompts, self.prompts)[place % self.prompts]
-            for place in range(first, stop)
-        ]
+        every = (
+            divmod(one, self.prompts) for one in range(first, min(first + self.round_prompts, self.total))
+        )
+        return [source.order(self.seed, epoch, self.prompts)[within] for epoch, within in every]
 
     def chosen(self, step: int, size: int) -> list[int]:
         """Which of the `size` examples that a round gave step `step` learns from.
@@ -128,11 +127,8 @@ class Collector:
             elif count := judged.totals["scores"]:
                 metrics[f"online/score/{name.removeprefix(SCORE_OF)}"] = value / count
         made: Sequence[Example] = judged.kept
-        undecided = [
-            one
-            for one, said in zip(compared, judged.examples, strict=True)
-            if isinstance(said, Discarded) and said.reason == UNDECIDED
-        ]
+        both = zip(compared, judged.examples, strict=True)
+        undecided = [one for one, said in both if isinstance(said, Discarded) and said.reason == UNDECIDED]
         metrics["online/without_judgement"] = (len(prompts) - len(made)) / max(len(prompts), 1)
         if alone:
             metrics["online/one_response"] = len(alone) / len(prompts)
@@ -163,9 +159,8 @@ class Collector:
             known.setdefault(example.prompt.key, []).extend(bare)
         examples, left_out = [], 0
         for prompt, several in zip(prompts, sampled, strict=True):
-            written = [
-                Response(one.text, source=f"{one.source}@{one.version}", tokens=one.ids) for one in several
-            ]
+            by = ((one, f"{one.source}@{one.version}") for one in several)
+            written = [Response(one.text, source=source, tokens=one.ids) for one, source in by]
             written += known.get(prompt.key, [])
             if self.distinct:
                 # Of equals the first stays.
@@ -334,11 +329,9 @@ class OnlineSource(source.Source):
     def _count_empty(self, number: int, groups: Sequence[Any], metrics: Mapping[str, float]) -> None:
         if number > self._counted:
             self._empty, self._counted = 0 if groups else self._empty + 1, number
-        last = self.log.last
-        if self._empty >= EMPTY_ROUNDS and (last is None or number <= last):
-            shown = ", ".join(
-                f"{name} {value:.3g}" for name, value in metrics.items() if name.startswith("online/")
-            )
+        if self._empty >= EMPTY_ROUNDS and number <= self.log.last:
+            told = [f"{name} {value:.3g}" for name, value in metrics.items() if name.startswith("online/")]
+            shown = ", ".join(told)
             raise NumericsError(
                 f"round {number}: the last {self._empty} rounds gave nothing to learn from ({shown}): responses to a "
                 "prompt that are all the same, or judgements that tell none from another. If the policy has collapsed, "

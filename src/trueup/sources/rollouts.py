@@ -95,10 +95,8 @@ def from_tensors(
         )
     parts = [tensors[name].detach().to("cpu", torch.float32).split(lengths) for name in NAMES]
     rows = iter([RolloutRow(*(part.numpy() for part in row)) for row in zip(*parts, strict=True)])
-    return [
-        replace(group, relation=RolloutRelation(tuple(next(rows) for _ in group.responses)))
-        for group in groups
-    ]
+    relations = [RolloutRelation(tuple(next(rows) for _ in group.responses)) for group in groups]
+    return [replace(group, relation=own) for group, own in zip(groups, relations, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -194,14 +192,15 @@ class LogProbGap:
 @contextmanager
 def plain_temperature(policy: StreamModel) -> Iterator[None]:
     """The policy at temperature 1 while the block runs, at which samplers tell log-probabilities."""
-    before = policy.temperature if isinstance(policy, CausalModel) else 1.0
-    if isinstance(policy, CausalModel) and before != 1:
-        policy.set_temperature(1.0)
+    if not isinstance(policy, CausalModel) or policy.temperature == 1:
+        yield
+        return
+    before = policy.temperature
+    policy.set_temperature(1.0)
     try:
         yield
     finally:
-        if isinstance(policy, CausalModel) and before != 1:
-            policy.set_temperature(before)
+        policy.set_temperature(before)
 
 
 @torch.no_grad()
@@ -213,9 +212,8 @@ def measured(
     own: list[tuple[list[int], LogProbs, LogProbs | None]] = []
     for part, idle in passes(groups, budget):
         stop.check_together()
-        batch: stream.Batch[Demonstrations] = stream.collate_batch(part, Demonstrations.collate).to(
-            policy.device
-        )
+        made: stream.Batch[Demonstrations] = stream.collate_batch(part, Demonstrations.collate)
+        batch = made.to(policy.device)
         with policy.without_dropout():
             ours = policy.outputs(batch.stream, policy.parts)
         theirs = reference.log_probs(batch)
@@ -259,11 +257,8 @@ def _check(values_S: Tensor, length_N: Tensor, groups: Sequence[TokenGroup[Any]]
     bad_S = ~values_S.isfinite()
     if not bad_S.any():
         return
-    names = [
-        f"response {number} of {group.origin or 'a prompt without origin'}"
-        for group in groups
-        for number in range(1, len(group.responses) + 1)
-    ]
+    every = ((group.origin, number) for group in groups for number in range(1, len(group.responses) + 1))
+    names = [f"response {number} of {origin or 'a prompt without origin'}" for origin, number in every]
     row_S = torch.arange(len(names), device=length_N.device).repeat_interleave(length_N)
     rows = [names[row] for row in row_S[bad_S].unique().tolist()]
     raise errors.NumericsError(

@@ -57,21 +57,16 @@ class Batching:
         if others is None:
             size = len(groups)
             others = ((groups[(place + more) % size] for more in range(1, size)) for place in range(size))
-        paired = (
-            next((made for other in several if (made := pairing(group, other))), None)
-            for group, several in zip(groups, others, strict=True)
-        )
-        return Step(
-            self._cut(groups, self.collate),
-            self._cut([group for group in paired if group], rows.Demonstrations.collate),
-            tokens,
-        )
+        paired = []
+        for group, several in zip(groups, others, strict=True):
+            if made := next((made for other in several if (made := pairing(group, other))), None):
+                paired.append(made)
+        mismatched = self._cut(paired, rows.Demonstrations.collate)
+        return Step(self._cut(groups, self.collate), mismatched, tokens)
 
     def _cut(self, groups: Sequence[TokenGroup[Any]], collate: Callable[..., Any]) -> list[stream.Batch[Any]]:
-        return [
-            replace(stream.collate_batch(part, collate), idle=idle)
-            for part, idle in passes(groups, self.budget)
-        ]
+        own = passes(groups, self.budget)
+        return [replace(stream.collate_batch(part, collate), idle=idle) for part, idle in own]
 
 
 def passes(groups: Sequence[TokenGroup[Any]], budget: int) -> list[tuple[list[TokenGroup[Any]], bool]]:
@@ -85,9 +80,9 @@ def passes(groups: Sequence[TokenGroup[Any]], budget: int) -> list[tuple[list[To
 
 def dealt(groups: Sequence[TokenGroup[Any]], count: int) -> list[list[TokenGroup[Any]]]:
     """Groups dealt out so that every share has about as many tokens; the same wherever it is done."""
-    shares: list[list[TokenGroup[Any]]] = [[] for _ in range(count)]
     if count == 1:
         return [list(groups)]
+    shares: list[list[TokenGroup[Any]]] = [[] for _ in range(count)]
     loads = [0] * count
     for group in sorted(groups, key=lambda group: -group.num_tokens):
         least = loads.index(min(loads))
@@ -258,9 +253,7 @@ def stratified(places: Sequence[int], strata: Sequence[Hashable]) -> tuple[int, 
     members: dict[Hashable, list[int]] = {}
     for place in places:
         members.setdefault(strata[place], []).append(place)
-    dealt = [
-        ((number + 0.5) / len(group), turn, place)
-        for turn, group in enumerate(members.values())
-        for number, place in enumerate(group)
-    ]
+    dealt: list[tuple[float, int, int]] = []
+    for turn, group in enumerate(members.values()):
+        dealt += [((number + 0.5) / len(group), turn, place) for number, place in enumerate(group)]
     return tuple(place for _, _, place in sorted(dealt))
