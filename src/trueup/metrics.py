@@ -142,9 +142,7 @@ class Metrics:
         self._failed = False
         self.lost: list[int] = []
         known = [line for line in read_lines(path, self.lost) if line["step"] <= keep_until]
-        kept = [
-            line for _, line in sorted({(line["step"], _evaluates(line)): line for line in known}.items())
-        ]
+        kept = [line for _, line in sorted({(one["step"], _evaluates(one)): one for one in known}.items())]
         self.lines = len(kept)
         """That the file has."""
         if self.lost:

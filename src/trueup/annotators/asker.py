@@ -29,9 +29,7 @@ TopTokens = tuple[tuple[str, float], ...]
 
 PATH = "/chat/completions"
 THOUGHTS_BEGIN = re.compile(r"\s*(?:<(?:think|thinking|reasoning|thought)>|\[THINK\])", re.IGNORECASE)
-THOUGHTS_END = re.compile(
-    r".*(?:</(?:think|thinking|reasoning|thought)>|\[/THINK\])", re.IGNORECASE | re.DOTALL
-)
+THOUGHTS_END = re.compile(r".*(?:</(?:think|thinking|reasoning|thought)>|\[/THINK\])", re.I | re.DOTALL)
 """Up to the last such mark: a thought may mention one, and a template may have opened it in the question."""
 LONGEST_END = 40
 """Characters that tokens behind an answer, which end it, may have."""

@@ -24,6 +24,7 @@ BLOCK = 256
 RATED = ("prompt", "response", "instruction", "boundary", "labels")
 
 Positions = tuple[int, int]
+Said = Verdict | Unreadable
 
 
 class ComparingAnnotator:
@@ -95,11 +96,9 @@ class ComparingAnnotator:
         with naming(example.origin):
             return pose(self.template, example.prompt, one, other, instruction=self.instruction)
 
-    def _verdicts(
-        self, questions: set[Question]
-    ) -> tuple[dict[Question, Verdict | Unreadable], dict[str, float]]:
+    def _verdicts(self, questions: set[Question]) -> tuple[dict[Question, Said], dict[str, float]]:
         """The answer to each question; the same questions are asked in the same order whatever order they come in."""
-        answers: dict[Question, Verdict | Unreadable] = {}
+        answers: dict[Question, Said] = {}
         totals: list[Mapping[str, float]] = []
         ordered = sorted(questions, key=lambda question: question.text)
         for start in range(0, len(ordered), BLOCK):
@@ -139,7 +138,7 @@ class FunctionComparisons:
         ]
         return found, _counted([one for several in found for one in several if one.first is not None])
 
-    def _first(self, example: Example, one: int, other: int) -> Verdict | Unreadable:
+    def _first(self, example: Example, one: int, other: int) -> Said:
         first, second = (annotator.single_text(example.responses[place].content) for place in (one, other))
         if first is None or second is None:
             return Unreadable(annotator.NO_TEXT)

@@ -122,9 +122,7 @@ class Jury:
         reason: str, *, gold: bool,
     ) -> None:  # fmt: skip
         """Add up what the judges said of a pair, of which the first response is the better one where it is gold."""
-        sides = {
-            one.name: _side(vote) for one, vote in zip(self.judges, votes, strict=True) if vote is not None
-        }
+        sides = {who.name: _side(one) for who, one in zip(self.judges, votes, strict=True) if one is not None}
         if gold:
             told = {"": 0.5 if first is None else _side(first)}
             told |= {f"{name}/": side for name, side in sides.items()}

@@ -90,9 +90,8 @@ class LocalJudge:
         rows = {}
         for labels in {question.labels for question in questions}:
             ids = sum(answer_tokens(self.encoder.pieces, labels), ())
-            rows[labels] = tuple(
-                tokens.TokenRow(np.array([one], np.int32), np.ones(1, np.bool_)) for one in ids
-            )
+            each = (np.array([one], np.int32) for one in ids)
+            rows[labels] = tuple(tokens.TokenRow(one, np.ones(1, np.bool_)) for one in each)
         with quiet_library():  # speaks up where a text is long, and here that has a verdict of its own
             return [
                 tokens.TokenGroup(np.array(self._ids(question.text), np.int32), rows[question.labels], number)

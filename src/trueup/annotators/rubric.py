@@ -115,7 +115,7 @@ class WeightedScores:
                 given[name] += math.fsum(row)
         scores = {"scores": float(len(scores_of(one for one in made if isinstance(one, Example))))}
         return annotator.Annotated(
-            tuple(made), {**annotator.summed(one.totals for one in heard), **given, **scores}
+            tuple(made), annotator.summed(one.totals for one in heard) | given | scores
         )
 
 

@@ -22,6 +22,7 @@ from trueup.settings.gathering_settings import EvaluateSettings
 TOKENS = 8192
 CHUNK = 32
 
+Model = causal.CausalModel
 LogProb = tuple[float, int]
 """log p(y | x) in nats of a response, and its tokens."""
 Row = Sequence[LogProb] | None
@@ -36,7 +37,7 @@ def log_probs_of(
     sampling, read = sampling_of(settings), entrant.read
 
     @contextmanager
-    def load() -> Iterator[tuple[causal.CausalModel, encode.Encoder]]:
+    def load() -> Iterator[tuple[Model, encode.Encoder]]:
         running = candidates.running(sampling, work.day, len(examples), read)
         groups = [one for example in examples[:CHUNK] if (one := _encoded(running[1], example, 0))]
         if groups:
@@ -54,18 +55,14 @@ def log_probs_of(
     return [row for rows in parts for row in rows]
 
 
-def log_probs(
-    model: causal.CausalModel, encoder: encode.Encoder, examples: Sequence[records.Example]
-) -> list[Row]:
+def log_probs(model: Model, encoder: encode.Encoder, examples: Sequence[records.Example]) -> list[Row]:
     """The same under a model that is at hand, as its encoder asks it."""
     groups = [one for at, example in enumerate(examples) if (one := _encoded(encoder, example, at))]
     found = of_groups(model, groups)
     return [found.get(at) for at in range(len(examples))]
 
 
-def of_groups(
-    model: causal.CausalModel, groups: Sequence[tokens.TokenGroup[int]]
-) -> dict[int, list[LogProb]]:
+def of_groups(model: Model, groups: Sequence[tokens.TokenGroup[int]]) -> dict[int, list[LogProb]]:
     """log p(y | x) of token ids under a model at hand, by the number that is each group's relation."""
     read = local.read_groups(model, lambda one: model.log_probs(one).sum, stream.cut(groups, TOKENS))
     return {

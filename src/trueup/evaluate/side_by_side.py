@@ -72,9 +72,7 @@ def judged(
 
 def _won(outcome_M: Array, first_M: Array, longer_M: Array, prompt_M: Any, seed: int) -> Row:
     """A row of `judged`."""
-    row: Row = {
-        name: int((outcome_M == value).sum()) for name, value in (("won", 1), ("tied", 0.5), ("lost", 0))
-    }
+    row: Row = {name: int((outcome_M == one).sum()) for name, one in (("won", 1), ("tied", 0.5), ("lost", 0))}
     if not len(outcome_M):
         return row | {"wins": {"refused": "no verdict could be read"}, "p": 1.0}
     number_M = np.unique(prompt_M, return_inverse=True)[1]

@@ -114,6 +114,7 @@ def plain_text(response: Content) -> str:
 
 
 Ask = Callable[[ChosenAndRejected], Messages]
+Rewritten = tuple[ChosenAndRejected, str]
 
 
 def make_asking(template: str, instruction: str | None) -> Ask:
@@ -230,7 +231,7 @@ def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work)
     dropped = [one for one in found if isinstance(one, Discarded)]
     label = f"rewriting by {model}"
     parts = work.in_parts("rewrite", label, pairs, CHUNK, lambda: nullcontext(demonstrator), _written)
-    done: list[tuple[ChosenAndRejected, str]] = []
+    done: list[Rewritten] = []
     for pair, row in zip(pairs, (row for part in parts for row in part["rows"]), strict=True):
         if "text" in row:
             done.append((pair, row["text"]))
@@ -255,9 +256,7 @@ def _written(demonstrator: Demonstrator, _: str, chunk: Sequence[ChosenAndReject
     return {"rows": rows, "facts": totals}
 
 
-def _lines(
-    done: Sequence[tuple[ChosenAndRejected, str]], dropped: Sequence[Discarded], model: str
-) -> Iterator[str]:
+def _lines(done: Sequence[Rewritten], dropped: Sequence[Discarded], model: str) -> Iterator[str]:
     if done:
         words = fmean(len(text.split()) for _, text in done)
         before = fmean(len(plain_text(pair.chosen.content).split()) for pair, _ in done)

@@ -37,6 +37,7 @@ PAIRS = {
 READ = {"verdicts", "unreadable", "first", "pairs", "scores", "alike", "shared", "gold", "gold_right"}
 READ |= {*PAIRS, *USAGE}
 
+Examples = Sequence[Example | None]
 Day = Callable[[], str]
 Load = Callable[[Day], Annotator]
 
@@ -73,9 +74,7 @@ def _keep_undecided(output: Path, given: Sequence[Example], judged: Annotated) -
         logger.info(f"{counted(number, 'example')} that the judges do not agree on written to {path}")
 
 
-def judge(
-    examples: Sequence[Example | None], load: Load, work: Work, output: Path | None = None
-) -> Annotated:
+def judge(examples: Examples, load: Load, work: Work, output: Path | None = None) -> Annotated:
     """Have every example judged, and say what came of it; what is kept already is not asked for again.
     None among the examples keeps a place. What a jury leaves undecided goes beside the output.
     Totals count what earlier processes asked for, too."""
@@ -93,7 +92,7 @@ def judge(
 
 
 def judged_in_parts(
-    examples: Sequence[Example | None], load: Load, work: Work, name: str = "judge", label: str = "judging"
+    examples: Examples, load: Load, work: Work, name: str = "judge", label: str = "judging"
 ) -> Annotated:
     """The same, silently, and whatever came of it."""
     parts = work.in_parts(name, label, examples, CHUNK, lambda: nullcontext(load(work.day)), _judged)
@@ -101,7 +100,7 @@ def judged_in_parts(
     return Annotated(tuple(_read(*one) for one in both), summed(part["facts"] for part in parts))
 
 
-def _judged(annotator: Annotator, _: str, chunk: Sequence[Example | None]) -> dict[str, Any]:
+def _judged(annotator: Annotator, _: str, chunk: Examples) -> dict[str, Any]:
     annotated = annotator.annotate([one for one in chunk if one])
     rows = [
         {"dropped": one.reason} if isinstance(one, Discarded) else canonical.example_to_row(one)

@@ -25,6 +25,7 @@ from trueup.words import counted, reason
 TABLE = """CREATE TABLE IF NOT EXISTS clicks (number INTEGER PRIMARY KEY, time TEXT DEFAULT CURRENT_TIMESTAMP,
     person TEXT NOT NULL, pair TEXT NOT NULL, swapped INTEGER NOT NULL, verdict TEXT NOT NULL)"""
 COLUMNS = "person, pair, swapped, verdict"
+Examples = Sequence[Example]
 SKIP, UNDO = "skip", "undo"
 GAP = 5
 """Pairs that a person sees between a pair and its repetition, at least."""
@@ -62,7 +63,7 @@ class Click:
         return dict(zip(VERDICTS, sides, strict=False)).get(self.verdict, self.verdict)
 
 
-def pairs_of(examples: Sequence[Example], settings: LabelSettings) -> list[Pair]:
+def pairs_of(examples: Examples, settings: LabelSettings) -> list[Pair]:
     """The pairs of each example that are asked, each pair of texts once.
     Of K responses in a random order those that stand next to each other on a ring come first, then those two apart, and
     so on: the first K - 1 connect all responses, and the first K show each of them equally often."""
@@ -83,7 +84,7 @@ def pairs_of(examples: Sequence[Example], settings: LabelSettings) -> list[Pair]
     return list(found.values())
 
 
-def gold_of(examples: Sequence[Example]) -> list[Pair]:
+def gold_of(examples: Examples) -> list[Pair]:
     """Pairs whose answer is known: by comparisons, or by scores where there are none."""
     found = []
     for example in examples:
@@ -111,9 +112,7 @@ def _draw(*parts: object) -> float:
 
 
 class Clicks:
-    def __init__(
-        self, path: Path, data: Sequence[Example], gold: Sequence[Example], settings: LabelSettings
-    ) -> None:
+    def __init__(self, path: Path, data: Examples, gold: Examples, settings: LabelSettings) -> None:
         self.path, self.data, self.settings = path, data, settings
         self.pairs = {one.key: one for one in pairs_of(data, settings)}
         self.gold = {one.key: one for one in gold_of(gold) if one.key not in self.pairs}

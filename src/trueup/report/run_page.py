@@ -183,7 +183,7 @@ def _charts(run: RunData, chosen: Sequence[Chart], used: set[str]) -> Iterator[M
         used |= set(every)
         points = [(name, run.points(name), name.startswith(HELD_OUT)) for name in every]
         series = [
-            charts.Series(name, one, held and len(one) <= 40, start=not held) for name, one, held in points
+            charts.Series(name, one, old and len(one) <= 40, start=not old) for name, one, old in points
         ]
         if chart := charts.plot(title, series, note=note):
             yield chart

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
 WORLD_PREFIX = "world:"
 T = TypeVar("T")
+Examples = tuple[Example, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NamedExamples:
-    examples: tuple[Example, ...]
+    examples: Examples
     fingerprints: Mapping[str, str]
     """Source -> hash of its content."""
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -139,9 +140,7 @@ def prompts_named(
     return Prompts(each_once(found), tuple(examples))
 
 
-def split(
-    examples: Sequence[Example], fraction: float, seed: int
-) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+def split(examples: Sequence[Example], fraction: float, seed: int) -> tuple[Examples, Examples]:
     """Set a fraction of the examples aside for evaluation, the same for the same seed; a prompt is on one side."""
     if not fraction:
         return tuple(examples), ()

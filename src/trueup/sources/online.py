@@ -63,9 +63,7 @@ class RoundPlan:
     def places(self, number: int) -> list[int]:
         """Which prompts a round asks."""
         first = (number - 1) * self.round_prompts
-        every = (
-            divmod(one, self.prompts) for one in range(first, min(first + self.round_prompts, self.total))
-        )
+        every = (divmod(at, self.prompts) for at in range(first, min(first + self.round_prompts, self.total)))
         return [source.order(self.seed, epoch, self.prompts)[within] for epoch, within in every]
 
     def chosen(self, step: int, size: int) -> list[int]:
@@ -74,10 +72,8 @@ class RoundPlan:
         than its prompts, all of its steps are somewhat smaller."""
         number = self.round_of(step)
         per_pass = self._batches(len(self.places(number)))
-        which_pass, part = divmod(step - self.first_step(number), per_pass)
-        places = (
-            source.order(self.seed, 1_000_000 * number + which_pass, size) if per_pass > 1 else range(size)
-        )
+        which, part = divmod(step - self.first_step(number), per_pass)
+        places = source.order(self.seed, 1_000_000 * number + which, size) if per_pass > 1 else range(size)
         return list(places[part * size // per_pass : (part + 1) * size // per_pass])
 
     def _steps(self, prompts: int) -> int:
@@ -279,10 +275,8 @@ class OnlineSource(source.Source):
         return self._round(number, step).metrics if step == self.plan.first_step(number) else {}
 
     def step(self, number: int) -> source.Step:
-        current = self._round(self.plan.round_of(number), number)
-        return self.batching.step(
-            [current.groups[place] for place in self.plan.chosen(number, len(current.groups))]
-        )
+        groups = self._round(self.plan.round_of(number), number).groups
+        return self.batching.step([groups[place] for place in self.plan.chosen(number, len(groups))])
 
     def held_out(self) -> source.Step:
         return self.batching.step(self.held_out_groups)

@@ -25,6 +25,8 @@ from trueup.references.reference import NullReference, Reference
 from trueup.sampling.sampler import Sampled, SamplingWeights
 from trueup.sources.source import passes
 
+Examples = Sequence[records.Example]
+
 GAP = 32
 """Responses of a round whose log-probabilities are compared with the sampler's."""
 NAMES = tuple(field.name for field in fields(RolloutRow))
@@ -110,9 +112,7 @@ class KLPenalty:
     encoder: encode.Encoder
     budget: int
 
-    def __call__(
-        self, examples: Sequence[records.Example]
-    ) -> tuple[Sequence[records.Example], Mapping[str, float]]:
+    def __call__(self, examples: Examples) -> tuple[Examples, Mapping[str, float]]:
         """The examples with lower scores, and the metrics of that."""
         groups: list[TokenGroup[Any]] = []
         for place, example in enumerate(examples):
