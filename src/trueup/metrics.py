@@ -22,33 +22,33 @@ WANDB = "wandb.id"
 
 
 GREATER, LESS = "greater", "less"
-FIGURES: dict[str, tuple[str, str]] = {
-    "loss": ("loss", LESS),
-    "loss/policy": ("policy", ""),
-    "loss/value": ("value", LESS),
-    "loss/rank": ("rank", LESS),
-    "loss/sft": ("sft", LESS),
-    "rewards/accuracies": ("acc", GREATER),
-    "rewards/margins": ("margin", GREATER),
-    "rewards/chosen": ("chosen", GREATER),
-    "rewards/rejected": ("rejected", ""),
-    "logps/chosen": ("chosen", GREATER),
-    "logps/rejected": ("rejected", ""),
-    "logps/demonstrations": ("logp", GREATER),
-    "kl": ("kl", ""),
-    "grad_norm": ("grad", ""),
-    "weights/effective_share": ("share", ""),
-    "online/score": ("score", GREATER),
-    "score": ("score", GREATER),
-    "wins": ("wins", GREATER),
-    "sequence_kl": ("kl to start", ""),
-    "words": ("words", ""),
-    "objective/kl": ("kl", ""),
-    "policy/approxkl": ("moved", ""),
-    "policy/clipfrac": ("clipped", ""),
-}
-"""Metric -> its name beside the bar, and whether a model is better with a greater or a lesser value; empty where
-neither is so, as of a KL divergence."""
+FIGURES: dict[str, tuple[str, str, str]] = {
+    "loss": ("loss", LESS, "what is made small"),
+    "loss/policy": ("policy", "", ""), "loss/value": ("value", LESS, ""),
+    "loss/rank": ("rank", LESS, ""), "loss/sft": ("sft", LESS, ""),
+    "rewards/accuracies":
+        ("acc", GREATER, "share of pairs whose chosen response has the higher reward; equal ones count as wrong"),
+    "rewards/margins": ("margin", GREATER, "reward of chosen responses above that of rejected ones"),
+    "rewards/chosen":
+        ("chosen", GREATER, "reward of chosen responses; where it is beta times the log-ratio, 0 is the reference"),
+    "rewards/rejected": ("rejected", "", "the same of rejected ones"),
+    "logps/chosen": ("chosen", GREATER, "log-probability of chosen responses, nats a response"),
+    "logps/rejected": ("rejected", "", "the same of rejected ones"),
+    "logps/demonstrations": ("logp", GREATER, "log-probability of demonstrations, nats a response"),
+    "kl": ("kl", "", "log-ratio to the reference, nats a response; of samples an estimate of the KL divergence"),
+    "objective/kl": ("kl", "", "KL divergence of samples to the reference, nats a response"),
+    "grad_norm": ("grad", "", ""), "weights/effective_share": ("share", "", ""),
+    "policy/approxkl": ("moved", "", ""), "policy/clipfrac": ("clipped", "", ""),
+    "online/score": ("score", GREATER, "mean score of sampled responses"),
+    "online/words": ("words", "", "words of a sampled response"),
+    "online/distinct": ("distinct", "", "share of different texts among sampled responses"),
+    "score": ("score", GREATER, "mean score of what is written to held-out prompts (eval_prompts)"),
+    "wins": ("wins", GREATER, "how often that is better than what the start model wrote, a tie by half"),
+    "sequence_kl": ("kl to start", "", "its sequence KL from the start model, nats a response"),
+    "words": ("words", "", "its words"),
+}  # fmt: skip
+"""Metric -> its name beside the bar; whether a model is better with a greater or a lesser value, empty where neither
+is so, as of a KL divergence; and, of those that a report lists, what it is."""
 
 
 def label(name: str) -> str:

@@ -67,7 +67,7 @@ def test_of_several_responses_those_that_only_lost_are_kept() -> None:
     assert isinstance(found, annotating.ChosenAndRejected)
     assert found.chosen.content == "r1"
     assert [one.content for one in found.rejected] == ["r3"]
-    assert found.left_out == 3
+    assert len(found.example.responses) - 1 - len(found.rejected) == 3
 
 
 def compared(responses: str, *pairs: tuple[int, int], prompt: Prompt | None = None) -> Example:

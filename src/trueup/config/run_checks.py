@@ -69,7 +69,7 @@ def _refuse_metric(info: MethodInfo, settings: run_settings.RunSettings, metric:
         *(info.figures if info.evaluates else ()),
         *(["online/score"] if "online" in info.sources else ()),
     )
-    better = [name for name in figures if metrics.FIGURES.get(name, ("", ""))[1]]
+    better = [name for name in figures if metrics.FIGURES.get(name, ("", "", ""))[1]]
     scored = settings.annotator is not None and settings.annotator.gives == "scores"
     sampled = settings.sampled_metrics
     allowed = [*sampled, *(name if name == "online/score" else f"eval_{name}" for name in better)]

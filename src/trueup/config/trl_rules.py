@@ -227,7 +227,7 @@ def _best(given: Values, method: MethodInfo) -> Translated:
     `eval_`; whether greater is better is known of it, and must agree; `early_stopping` is the patience"""
     name = validation.convert(str, "metric_for_best_model", given.get("metric_for_best_model", "loss"))
     metric = name if name.startswith(("eval_", "online/")) else f"eval_{name}"
-    better = FIGURES.get(metric.removeprefix("eval_"), ("", ""))[1]
+    better = FIGURES.get(metric.removeprefix("eval_"), ("", "", ""))[1]
     greater = flag(given, "greater_is_better")
     if better and greater not in (None, better == GREATER):
         which = f"of {metric} the {'greater' if better == GREATER else 'lesser'} value is better"

@@ -8,30 +8,13 @@ from markupsafe import Markup
 
 from trueup.display import duration, figure
 from trueup.methods import METHODS
+from trueup.metrics import FIGURES
 from trueup.report import charts, page
 from trueup.report.run_data import HELD_OUT, RunData, Sample, known
 from trueup.words import listed, logger, reason
 
 REPORT = "report.html"
-MEANINGS = {
-    "loss": "what is made small",
-    "rewards/accuracies": "share of pairs whose chosen response has the higher reward; equal ones count as wrong",
-    "rewards/margins": "reward of chosen responses above that of rejected ones",
-    "rewards/chosen": "reward of chosen responses; where it is beta times the log-ratio, 0 is the reference",
-    "rewards/rejected": "the same of rejected ones",
-    "logps/chosen": "log-probability of chosen responses, nats a response",
-    "logps/rejected": "the same of rejected ones",
-    "logps/demonstrations": "log-probability of demonstrations, nats a response",
-    "kl": "log-ratio to the reference, nats a response; of samples an estimate of the KL divergence",
-    "objective/kl": "KL divergence of samples to the reference, nats a response",
-    "online/score": "mean score of sampled responses",
-    "online/words": "words of a sampled response",
-    "online/distinct": "share of different texts among sampled responses",
-    "score": "mean score of what is written to held-out prompts (eval_prompts)",
-    "wins": "how often that is better than what the start model wrote, a tie by half",
-    "sequence_kl": "its sequence KL from the start model, nats a response",
-    "words": "its words",
-}
+MEANINGS = {name: meaning for name, (_, _, meaning) in FIGURES.items() if meaning}
 Chart = tuple[str, tuple[str, ...], str]
 """Title, metrics (their held-out namesakes stand beside them), a sentence."""
 SECTIONS: dict[str, tuple[Chart, ...]] = {
