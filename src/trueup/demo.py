@@ -48,34 +48,27 @@ SETTINGS: Mapping[str, Any] = {
 }  # fmt: skip
 
 ONLINE: Mapping[str, Any] = {
-    "source": "online",
-    "prompts": f"world:prompts?count={2 * PROMPTS}&seed=1",
-    "annotator.kind": "world",
-    "annotator.noise": NOISE,
-    "sampler.temperature": 1.0,
-    "sampler.max_new_tokens": MAX_NEW_TOKENS,
-}
+    "source": "online", "prompts": f"world:prompts?count={2 * PROMPTS}&seed=1", "annotator.kind": "world",
+    "annotator.noise": NOISE, "sampler.temperature": 1.0, "sampler.max_new_tokens": MAX_NEW_TOKENS,
+    "sampler.responses": 2,
+}  # fmt: skip
+REGION = TrustRegion(alpha=0.6, every=32)
 """The policy's own answers, judged while it trains, with the same annotator."""
 
 PLAN: Mapping[str, Entry] = {
     "SFT": Entry(lambda: methods.sft(), ("demonstrations",), {"learning_rate": 2e-3, "steps": 64}),
     "DPO": Entry(lambda: methods.dpo(beta=0.1), ("rankings",)),
-    "TR-DPO": Entry(
-        lambda: methods.tr_dpo(beta=0.2, reference=TrustRegion(alpha=0.6, every=32)), ("rankings",)
-    ),
+    "TR-DPO": Entry(lambda: methods.tr_dpo(beta=0.2, reference=REGION), ("rankings",)),
     "RRHF": Entry(lambda: methods.rrhf(), ("rankings",), {"learning_rate": 2e-3}),
     "CA": Entry(lambda: methods.ca(condition=" score {reward}"), ("rankings",), {"steps": 512}),
     "KTO": Entry(lambda: methods.kto(beta=1.0, desirable_weight=2.2), ("points",)),
     "ULMA": Entry(lambda: methods.ulma(beta=0.1), ("demonstrations", "points")),
-    "OAIF": Entry(
-        lambda: methods.oaif(beta=0.5), (), {**ONLINE, "sampler.responses": 2, "learning_rate": 3e-3}
-    ),
+    "OAIF": Entry(lambda: methods.oaif(beta=0.5), (), {**ONLINE, "learning_rate": 3e-3}),
     "PPO": Entry(
-        lambda: methods.ppo(kl_coef=0.05, kl_target=0.0),
-        (),
-        {**ONLINE, "sampler.responses": 2, "round_prompts": 2 * BATCH_SIZE, "round_passes": 2, "steps": 256},
+        lambda: methods.ppo(kl_coef=0.05, kl_target=0.0), (),
+        {**ONLINE, "round_prompts": 2 * BATCH_SIZE, "round_passes": 2, "steps": 256},
     ),
-}
+}  # fmt: skip
 """Name in the table -> method, feedback, and settings that suit the world's small model.
 
 Every policy starts from the same model; SFT comes first, as the others are compared with it.
@@ -123,13 +116,7 @@ def write_feedback(folder: Path, start: Policy) -> dict[str, Path]:
             network, start.loaded.tokenizer, generate.prompts(PROMPTS, SEED), RESPONSES,
             max_new_tokens=MAX_NEW_TOKENS, generator=torch.Generator().manual_seed(SEED),
         )  # fmt: skip
-    how: dict[str, Any] = {
-        "count": PROMPTS,
-        "seed": SEED,
-        "responses": RESPONSES,
-        "noise": NOISE,
-        "writer": writer,
-    }
+    how = dict[str, Any](count=PROMPTS, seed=SEED, responses=RESPONSES, noise=NOISE, writer=writer)
     made = {kind: generate.examples(kind, **how) for kind in ("rankings", "points")}
     made["demonstrations"] = generate.examples("demonstrations", count=DEMONSTRATIONS, seed=SEED + 1)
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,13 +161,9 @@ def run(
             words.logger.info(f"{name} ({number} of {len(names)})")
             entry, started = PLAN[name], time.monotonic()
             method = entry.method()
-            result = train(
-                method,
-                model=model,
-                data=[feedback[kind] for kind in entry.feedback] or None,
-                output=folder / method.name,
-                **{**SETTINGS, **entry.settings},
-            )
+            data = [feedback[kind] for kind in entry.feedback] or None
+            own: dict[str, Any] = {**SETTINGS, **entry.settings}
+            result = train(method, model=model, data=data, output=folder / method.name, **own)
             seconds = time.monotonic() - started
             policy = Policy(result.model)
             judged = policy.judge(held_out, seed=1)
@@ -201,10 +184,8 @@ def run(
 
 def table(rows: Sequence[MethodRow]) -> Table:
     """The results for a terminal; errors are standard errors over prompts."""
-    made = Table(
-        title="Aligned in the built-in world",
-        caption="gold reward, KL in nats an answer; +- one standard error",
-    )
+    caption = "gold reward, KL in nats an answer; +- one standard error"
+    made = Table(title="Aligned in the built-in world", caption=caption)
     made.add_column("method")
     for heading in ("gold before", "gold after", "KL from start", "wins against SFT", "seconds"):
         made.add_column(heading, justify="right")

@@ -101,10 +101,8 @@ def _trackio(folder: Path, run_name: str, settings: Mapping[str, Any], step: int
 
 
 TRACKERS: dict[str, Callable[[Path, str, Mapping[str, Any], int], Tracker]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "trackio": _trackio,
-}
+    "tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio
+}  # fmt: skip
 """Name of a tracker and of its package -> what opens it, told the run's folder, name, settings and steps so far."""
 
 

@@ -13,13 +13,9 @@ CALL = (
 def try_in_child(function: str, *arguments: object, seconds: float) -> None:
     """Call `MODULE:FUNCTION` with JSON-ready arguments in another process; TimeoutError or RuntimeError."""
     try:
+        command, given = [sys.executable, "-c", CALL, function], json.dumps(arguments)
         done = subprocess.run(
-            [sys.executable, "-c", CALL, function],
-            input=json.dumps(arguments),
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
+            command, input=given, capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"{function} took more than {seconds:g} seconds") from None

@@ -104,10 +104,8 @@ class ComparingAnnotator:
         for start in range(0, len(ordered), BLOCK):
             block = ordered[start : start + BLOCK]
             heard = self.judge.ask(block)
-            verdicts = [
-                NO_SHARE if isinstance(one, Verdict) and not 0 <= one.first <= 1 else one
-                for one in heard.verdicts
-            ]
+            bad = [isinstance(one, Verdict) and not 0 <= one.first <= 1 for one in heard.verdicts]
+            verdicts = [NO_SHARE if no else one for no, one in zip(bad, heard.verdicts, strict=True)]
             answers |= dict(zip(block, verdicts, strict=True))
             readable = [verdict.first for verdict in verdicts if isinstance(verdict, Verdict)]
             own = {"verdicts": len(block), "unreadable": len(block) - len(readable), "first": sum(readable)}

@@ -232,24 +232,18 @@ def jury_lines(totals: Mapping[str, float]) -> Iterator[str]:
         "gold": "right about {} of gold pairs",
     }
     for name, told in (("jury", found), *found.get("judges", {}).items()):
-        said = [
-            text.format(f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%})")
-            for key, text in words.items()
-            if (one := told.get(key)) is not None
-        ]
-        if said:
-            yield f"{name}: {', '.join(said)}"
+        shares = {key: told[key] for key in words if told.get(key) is not None}
+        texts = {key: f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%})" for key, one in shares.items()}
+        if texts:
+            yield f"{name}: {', '.join(words[key].format(text) for key, text in texts.items())}"
 
 
 def gold_pairs(file: str) -> tuple[records.Example, ...]:
     """Pairs of a file of feedback, the better response first."""
-    found = [
-        records.Example(
-            one.prompt, (one.responses[better], one.responses[worse]), (records.Comparison(0, 1),)
-        )
-        for one in read.read_feedback([file]).examples
-        for better, worse in views.judged_pairs(one)
-    ]
+    found, first = [], (records.Comparison(0, 1),)
+    for one in read.read_feedback([file]).examples:
+        pairs = ((one.responses[better], one.responses[worse]) for better, worse in views.judged_pairs(one))
+        found += [records.Example(one.prompt, pair, first) for pair in pairs]
     if not found:
         raise InputError(
             f"annotator.gold {file}: no pair in it has a better response; give one with known answers"

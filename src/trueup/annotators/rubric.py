@@ -7,6 +7,7 @@ https://arxiv.org/abs/2507.17746). Criteria are those of the data set, and those
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
 from pathlib import Path
 from typing import ClassVar
 
@@ -48,11 +49,10 @@ class RubricScores:
             if not rubric or (any(map(len, rows)) and known != rows):
                 made.append(Discarded(comparing.UNREAD if rubric else NO_CRITERION, example.origin))
                 continue
-            most = sum(abs(weight) for _, weight in rubric)
-            sums = [
-                sum(weight * row[place] for (_, weight), row in zip(rubric, known, strict=True)) / most
-                for place in range(len(example.responses))
-            ]
+            weights = [weight for _, weight in rubric]
+            most = sum(map(abs, weights))
+            columns = ([row[place] for row in known] for place in range(len(example.responses)))
+            sums = [sum(map(mul, weights, column)) / most for column in columns]
             made.append(annotator.with_scores(example, sums, self.name))
             for (text, _), row in zip(self.criteria, known, strict=False):
                 counts[f"met: {text}"] += sum(row)
@@ -106,10 +106,7 @@ class WeightedScores:
                 made.append(next(one for one in several if isinstance(one, Discarded)))
                 continue
             rows = [scores_of([one]) for one in known]
-            sums = [
-                math.fsum(weight * score for weight, score in zip(self.weights, scores, strict=True))
-                for scores in zip(*rows, strict=True)
-            ]
+            sums = [math.fsum(map(mul, self.weights, scores)) for scores in zip(*rows, strict=True)]
             made.append(annotator.with_scores(known[0], sums, self.name))
             for name, row in zip(given, rows, strict=True):
                 given[name] += math.fsum(row)

@@ -104,10 +104,8 @@ def _writers(name: str, settings: Settings) -> list[Entrant]:
         for one in example.responses:
             known = found.setdefault(one.source, {})
             known.setdefault(example.prompt.key, (example.prompt, []))[1].append(one)
-    return [
-        Entrant(name if len(found) == 1 else f"{name}:{source}", written=known)
-        for source, known in found.items()
-    ]
+    names = {source: name if len(found) == 1 else f"{name}:{source}" for source in found}
+    return [Entrant(names[source], written=known) for source, known in found.items()]
 
 
 def prompts_of(settings: Settings, everyone: Sequence[Entrant]) -> Sequence[records.Prompt]:

@@ -141,8 +141,6 @@ def by_file(
     places: dict[str, list[int]] = {"all": list(range(len(examples)))}
     for place, example in enumerate(examples):
         places.setdefault(example.origin.file if example.origin else "", []).append(place)
-    return {
-        file: reward_measures([examples[at] for at in own], [rewards[at] for at in own], scale=scale)
-        for file, own in places.items()
-        if file == "all" or len(places) > 2
-    }
+    kept = places if len(places) > 2 else {"all": places["all"]}
+    parts = {file: ([examples[at] for at in own], [rewards[at] for at in own]) for file, own in kept.items()}
+    return {file: reward_measures(*part, scale=scale) for file, part in parts.items()}

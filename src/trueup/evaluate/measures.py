@@ -86,10 +86,9 @@ def _bleu(
     logs = []
     for own, highest in zip(counts, most, strict=True):
         # Of the others: the second highest count where the highest is this one's own.
+        of_others = [(number, *highest[gram]) for gram, number in own.items()]
         matches = sum(
-            min(number, second if number == first else first)
-            for gram, number in own.items()
-            for first, second in [highest[gram]]
+            min(number, second if number == first else first) for number, first, second in of_others
         )
         logs.append(math.log((matches or EPSILON) / max(1, own.total())))
     at = bisect_left(lengths, length)

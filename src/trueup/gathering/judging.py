@@ -23,11 +23,8 @@ from trueup.words import counted, logger
 CHUNK = 64
 USAGE = ("requests", "cached", "asked_again", "tokens", "estimated", "cost")
 """Totals of an endpoint, in the order in which they are shown."""
-WORDS = {
-    "cached": "from the cache",
-    "asked_again": "asked again",
-    "estimated": "requests whose tokens are estimates",
-}
+WORDS = {"cached": "from the cache", "asked_again": "asked again"}
+WORDS["estimated"] = "requests whose tokens are estimates"
 PAIRS = {
     "ties": "found equal",
     "dropped": "dropped, as a verdict could not be read",

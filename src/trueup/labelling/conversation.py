@@ -205,10 +205,10 @@ class Conversation:
         """Add a preference to the file; answers that are equal or empty say nothing."""
         if self.kept is None or contents[0] == contents[1] or any(map(turns.says_nothing, contents)):
             return
-        responses = tuple(
-            records.Response(said, source=one.source, tokens=one.ids if self.with_tokens else None)
-            for said, one in zip(contents, answers, strict=True)
+        told = zip(
+            contents, [(one.source, one.ids if self.with_tokens else None) for one in answers], strict=True
         )
+        responses = tuple(records.Response(said, source=who, tokens=ids) for said, (who, ids) in told)
         better = {"first": 0, "second": 1}.get(verdict)
         comparisons = () if better is None else (records.Comparison(better, 1 - better),)
         vote = records.Vote(0, 1, verdict, self.settings.person)

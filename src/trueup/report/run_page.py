@@ -92,11 +92,8 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
     samples, left = _fitting(every)
     told = {place: page.shown(results) for place, results in run.evaluations.items()}
     evaluations = [(place.relative_to(run.folder), *one) for place, one in told.items() if one]
-    run.problems += [
-        f"{place.name} is not as trueup evaluate writes it, and is left out"
-        for place, one in told.items()
-        if not one
-    ]
+    not_ours = "is not as trueup evaluate writes it, and is left out"
+    run.problems += [f"{place.name} {not_ours}" for place, one in told.items() if not one]
     return {
         "name": run.name,
         "run": run,

@@ -48,14 +48,11 @@ def of_votes(run: run_data.RunData, files: Sequence[str]) -> Iterator[tuple[str,
                 wins[ends].append(fmean(shares))
         if most:
             told += f"; the judge says the same of {page.cell(_share(most))} of {len(most)} pairs that most decide"
-        rows = [
-            (name, [len(own["ties"]), *(_share(own[column]) for column in COLUMNS[1:])])
-            for name, own in sorted(people.items())
-        ]
-        won = [
-            (" against ".join(ends), [len(own), asdict(estimates.bootstrap(own, share=True))])
-            for ends, own in wins.items()
-        ]
+        rows: list[tuple[str, list[Any]]] = []
+        for name, own in sorted(people.items()):
+            rows.append((name, [len(own["ties"]), *(_share(own[column]) for column in COLUMNS[1:])]))
+        rates = {ends: asdict(estimates.bootstrap(own, share=True)) for ends, own in wins.items()}
+        won = [(" against ".join(ends), [len(wins[ends]), rate]) for ends, rate in rates.items()]
         tables = [page.Table("", COLUMNS, rows), page.Table("", ("prompts", "wins"), won, bars=True)]
         yield f"{file}: {told}", [one for one in tables if one.rows]
 

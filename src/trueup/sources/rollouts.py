@@ -50,12 +50,9 @@ class Advantages:
         given = self._round(groups)
         made = self.rollout(given, memory)
         values = given.log_probs.value_S
-        arrays = {
-            "old_log_prob": given.log_probs.token_S,
-            "advantage": made.advantage_S,
-            "target": made.target_S,
-            "old_value": torch.zeros_like(made.target_S) if values is None else values,
-        }
+        before = torch.zeros_like(made.target_S) if values is None else values
+        arrays = {"old_log_prob": given.log_probs.token_S, "old_value": before}
+        arrays |= {"advantage": made.advantage_S, "target": made.target_S}
         for name in ("advantage", "target"):
             _check(arrays[name], given.log_probs.length_N, groups, name)
         return from_tensors(groups, arrays), made.metrics, made.memory
@@ -138,10 +135,9 @@ class KLPenalty:
             less = [replace(one, score=(one.score or 0.0) - self.beta * ratio) for one, ratio in both]
             made.append(replace(examples[place], responses=tuple(less)))
         flat = [ratio for several in ratios.values() for ratio in several]
-        return made, {
-            "objective/kl": fmean(flat),
-            "online/reward": fmean(records.scores_of(made)),
-        } if flat else {}
+        if not flat:
+            return made, {}
+        return made, {"objective/kl": fmean(flat), "online/reward": fmean(records.scores_of(made))}
 
 
 @dataclass(frozen=True)

@@ -57,12 +57,8 @@ REFUSALS = ("sorry , i cannot help with that .", "i cannot help with that .", "i
 REFUSAL_WORD = "cannot"
 
 OTHER_WORDS = ("please", "sort", "without", "or", "and", "to", "avoid", ",", ".", ":")
-WORDS = tuple(
-    dict.fromkeys(
-        [*OTHER_WORDS, *VERBS, *NUMBERS, *TOPICS, *TOPIC_OF]
-        + [word for phrase in (*POLITE, *OPENERS, *CLOSERS, *REFUSALS) for word in phrase.split()]
-    )
-)
+PHRASES = " ".join((*POLITE, *OPENERS, *CLOSERS, *REFUSALS))
+WORDS = tuple(dict.fromkeys([*OTHER_WORDS, *VERBS, *NUMBERS, *TOPICS, *TOPIC_OF, *PHRASES.split()]))
 """Every word of the language, once, in a fixed order."""
 MARKS = ("score", *(f"{tenths / 10:.1f}" for tenths in range(-50, 51)))
 """Words that stand in no text, with which conditional alignment can write a reward into a prompt: ` score 1.2`."""

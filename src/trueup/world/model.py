@@ -197,12 +197,9 @@ def answers(
     prompts: Sequence[str], *, max_new_tokens: int = 40, generator: torch.Generator | None = None,
 ) -> list[str]:  # fmt: skip
     """One response per prompt, in order; the CPU `generator`, else torch's own, alone decides the draws."""
-    completions = draw(
-        Decoder(model, [tokenizer.eos_token_id]),
-        [tokenizer.encode(prompt) for prompt in prompts],
-        settings=SamplerSettings(responses=1, max_new_tokens=max_new_tokens),
-        generator=generator or torch.default_generator,
-    )
+    decoder, encoded = Decoder(model, [tokenizer.eos_token_id]), list(map(tokenizer.encode, prompts))
+    settings = SamplerSettings(responses=1, max_new_tokens=max_new_tokens)
+    completions = draw(decoder, encoded, settings=settings, generator=generator or torch.default_generator)
     return [str(tokenizer.decode(list(one.ids), skip_special_tokens=True)) for one in completions]
 
 

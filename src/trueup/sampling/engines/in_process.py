@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -44,10 +45,10 @@ class InProcessSampler:
         written = iter(self.written([one for one in encoded if one is not None], responses, seed))
         source, version = self.name, self.weights.version
         found = [() if prompt is None else next(written) for prompt in encoded]
-        return [
-            tuple(one.sampled(self.encoder, self.stops, source=source, version=version) for one in several)
-            for several in found
-        ]
+        read = partial(
+            Completion.sampled, encoder=self.encoder, stops=self.stops, source=source, version=version
+        )
+        return [tuple(map(read, several)) for several in found]
 
     def written(self, given: Sequence[EncodedPrompt], responses: int, seed: int) -> list[list[Completion]]:
         """As `sample`, of and as token ids."""

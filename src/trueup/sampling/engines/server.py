@@ -190,10 +190,8 @@ class ServerSampler:
                         found[at] = answer
                         del waiting[at]
         self._judge(total, found, unreadable + refused)
-        return [
-            [found[place, copy] for copy in range(copies) if (place, copy) in found]
-            for place in range(len(requests))
-        ]
+        every = ([(place, copy) for copy in range(copies)] for place in range(len(requests)))
+        return [[found[at] for at in own if at in found] for own in every]
 
     def _replies(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Any]]:
         """Every answer or refusal, with the number of its request; see `Endpoint.each`."""
