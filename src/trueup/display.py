@@ -137,9 +137,7 @@ def _spell_out(record: logging.LogRecord) -> bool:
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
     """Hand items on, showing how many are done."""
-    if total is None and isinstance(items, Sized):
-        total = len(items)
-    with bar(label, total) as advance:
+    with bar(label, len(items) if total is None and isinstance(items, Sized) else total) as advance:
         for done, item in enumerate(items, 1):
             yield item
             advance(done, {})
@@ -148,10 +146,10 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
 @contextmanager
 def bar(label: str, total: int | None) -> Iterator[Advance]:
     """A bar over `total` steps, or plain lines without a terminal; call what it yields with steps done and values."""
-    if _terminal is None or not _terminal.console.is_terminal:
-        yield Advance(label, total)
-        return
     advance = Advance(label, total)
+    if _terminal is None or not _terminal.console.is_terminal:
+        yield advance
+        return
     with Progress(_Line(advance, _terminal.console), console=_terminal.console) as advance.progress:
         advance.progress.add_task(label, total=total)
         yield advance
@@ -232,9 +230,7 @@ def figure(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """`42s`, `3m05s` or `2h07m`."""
-    total = round(seconds)
-    if total < 60:
-        return f"{total}s"
-    if total < 3600:
-        return f"{total // 60}m{total % 60:02d}s"
-    return f"{total // 3600}h{total % 3600 // 60:02d}m"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest}s"
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

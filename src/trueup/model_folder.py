@@ -134,23 +134,25 @@ def base_folder(folder: str, *, weights: bool = True) -> str:
 
 def scores_text(folder: str) -> bool:
     """Whether a folder holds a reward model, by its own word; a file that cannot be read says nothing."""
-    try:
-        if is_adapter(folder):
-            return _read_json(Path(folder) / ADAPTER).get("task_type") == "SEQ_CLS"
-        architectures = _read_json(Path(folder) / "config.json").get("architectures")
-    except InputError:
-        return False
-    names = architectures if isinstance(architectures, list) else []
-    return any(str(name).endswith("ForSequenceClassification") for name in names)
+    if is_adapter(folder):
+        return _config_of(folder, ADAPTER).get("task_type") == "SEQ_CLS"
+    names = _config_of(folder).get("architectures")
+    found = map(str, names if isinstance(names, list) else [])
+    return any(name.endswith("ForSequenceClassification") for name in found)
 
 
 def is_quantized(folder: str) -> bool:
     """Whether a model's weights are stored in 4 bits, as bitsandbytes holds them."""
-    try:
-        how = _read_json(Path(folder) / "config.json").get("quantization_config")
-    except InputError:
-        return False
+    how = _config_of(folder).get("quantization_config")
     return isinstance(how, dict) and _method_of(how) == "bitsandbytes" and bool(how.get("load_in_4bit"))
+
+
+def _config_of(folder: str, name: str = "config.json") -> dict[str, Any]:
+    """What a configuration says; nothing where it cannot be read."""
+    try:
+        return _read_json(Path(folder) / name)
+    except InputError:
+        return {}
 
 
 def _method_of(how: Any) -> str:

@@ -65,8 +65,8 @@ def fetched(name: str, *, weights: bool = True, again: bool = True) -> tuple[str
             folder = Path(take(revision=revision))
             folder = folder if folder.name == commit else Path(take(revision=commit))
     except Exception as error:  # the library raises of its own, of its client and of the system
-        why = refusal(error, "model", revision, "" if name.startswith(PREFIX) else "no such folder, and ")
         said = f"{type(error).__name__}: {without_secrets(one_line(error))}"
+        why = refusal(error, "model", revision, "" if name.startswith(PREFIX) else "no such folder, and ")
         why = why or f"the model cannot be downloaded ({said})"
         try:
             if not is_of_the_network(error):

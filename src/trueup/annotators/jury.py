@@ -38,7 +38,6 @@ class Judge:
 @dataclass(frozen=True, slots=True)
 class Jury:
     """Puts every pair before all judges and takes the mean of their probabilities; see `decide`.
-
     Its totals: those of all judges together, and of each under its name and a slash; `pairs` that were not gold, and of
     these the `ties`, those `dropped`, as nobody's verdict could be read, and those `undecided`; `alike`, the share of
     every two judges who say the same of a pair, summed over the `shared` pairs that two or more said something of;
@@ -146,7 +145,6 @@ class Jury:
 
 def decide(votes: Sequence[float | None], agreement: float) -> tuple[float | None, str]:
     """What several judges make of two responses: the probability that the first is better, the mean of theirs.
-
     It holds where a share of `agreement` of all judges prefers the response that it prefers; one that finds a tie, or
     cannot be read (None), counts for either by half. Exchanging the two responses gives exactly 1 minus it.
     Beside it, why there is no comparison: `TIE`, with 0.5; `UNDECIDED` or `UNREAD`, with None; else ""."""

@@ -62,7 +62,6 @@ def read_groups(
 
 class LocalJudge:
     """Reads P(first) = p(label 1) / (p(label 1) + p(label 2)) off a model's next token after the question.
-
     As Lee et al. (2023, https://arxiv.org/abs/2309.00267) do. A label's probability is that of every token that is the
     label, alone or behind a space. The question is computed once for all of them. A model with a chat template is asked
     by a user's message; any other goes on with the question's text.

@@ -24,11 +24,8 @@ Criteria = tuple[tuple[str, float], ...]
 @dataclass(frozen=True, slots=True)
 class RubricScores:
     """Scores each response by sum_i w_i p_i / sum_i |w_i|, p_i being how likely the judges find it to meet i.
-
     From 0 to 1 where no weight is below 0. An example of which a rating cannot be read is left out.
-
-    Its totals: those of its judges, `scores`, and, of each criterion of the data set, `met: CRITERION`, the sum of p_i.
-    """
+    Its totals: its judges', `scores`, and, of each criterion of the data set, `met: CRITERION`, the sum of p_i."""
 
     judges: jury.Jury
     criteria: Criteria

@@ -148,14 +148,10 @@ class Endpoint:
         """The connections of one batch of requests to one address. What is on this machine is asked without a proxy."""
         most = self.concurrency
         return httpx2.AsyncClient(
-            headers={"Content-Type": "application/json", **self.key.header()},
-            timeout=None,
-            limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
-            follow_redirects=False,
-            transport=self._transport,
-            trust_env=not addresses.on_this_machine(base_url),
-            verify=self._verify,
-        )
+            headers={"Content-Type": "application/json", **self.key.header()}, timeout=None,
+            limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most), follow_redirects=False,
+            trust_env=not addresses.on_this_machine(base_url), transport=self._transport, verify=self._verify,
+        )  # fmt: skip
 
     def tell(self, url: str, error: addresses.Transient) -> None:
         """Log why a request is sent again, once for each kind of reason."""

@@ -61,7 +61,8 @@ class Parameters:
     def learned(self, body: Mapping[str, Any], refusal: Refused) -> Self | None:
         """What is to be sent in place of a body that was refused; None where no parameter of it was the reason."""
         said = refusal.reason.lower()
-        named = {name for name in body if _names(name, said, refusal.param)}
+        parts = re.split(r"\W+", refusal.param)
+        named = {name for name in body if name in parts or re.search(rf"(?<!\w){name}(?!\w)", said)}
         top = body.get("top_logprobs")
         if top and ("top_logprobs" in named or "logprobs of" in said) and OF_SIZE.search(said):
             offered = [one for one in map(int, re.findall(r"\d+", said.partition(":")[2])) if one < top]
@@ -114,8 +115,3 @@ def schema_of(labels: tuple[str, str]) -> dict[str, Any]:
     inner = {"properties": {"preferred": label}, "required": ["preferred"], "additionalProperties": False}
     schema = {"type": "object", **inner}
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
-
-
-def _names(name: str, said: str, param: str) -> bool:
-    """Whether a refusal names a parameter: as such, or in its words."""
-    return name in re.split(r"\W+", param) or bool(re.search(rf"(?<!\w){name}(?!\w)", said))

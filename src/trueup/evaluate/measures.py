@@ -75,11 +75,9 @@ def self_bleu(responses: Sequence[str]) -> float | None:
 
 
 def _bleu(
-    length: int,
-    lengths: Sequence[int],
-    counts: Sequence[Counter[Any]],
+    length: int, lengths: Sequence[int], counts: Sequence[Counter[Any]],
     most: Sequence[dict[Any, tuple[int, int]]],
-) -> float:
+) -> float:  # fmt: skip
     """BLEU of a response whose n-grams are counted by size; `lengths` of all are sorted."""
     if not length:
         return 0.0

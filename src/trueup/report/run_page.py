@@ -95,26 +95,17 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
     not_ours = "is not as trueup evaluate writes it, and is left out"
     run.problems += [f"{place.name} {not_ours}" for place, one in told.items() if not one]
     return {
-        "name": run.name,
-        "run": run,
+        "name": run.name, "run": run,
         "title": METHODS[run.method].title if run.method in METHODS else run.method,
         "state": STATES.get(str(run.status.get("state")), "has no status"),
         "warnings": [*map(str, run.status.get("warnings") or ()), *run.problems],
-        "happened": list(_happened(run)),
-        "about": list(_about(run)),
-        "changes": _changes(run),
-        "sections": sections,
-        "rest": _rest(run, used),
-        "panels": list(_panels(run, every)),
-        "samples": samples,
-        "samples_left": left,
+        "happened": list(_happened(run)), "about": list(_about(run)), "changes": _changes(run),
+        "sections": sections, "rest": _rest(run, used), "panels": list(_panels(run, every)),
+        "samples": samples, "samples_left": left, "people": people,
         "judge": page.Table("", (), [(name, [said]) for name, said in _judge(run)], words=True),
-        "people": people,
-        "reliability": _reliability(run.calibration),
-        "evaluations": evaluations,
-        "config": run.config(),
-        "log": "\n".join(run.log[-400:]),
-    }
+        "reliability": _reliability(run.calibration), "evaluations": evaluations,
+        "config": run.config(), "log": "\n".join(run.log[-400:]),
+    }  # fmt: skip
 
 
 def _about(run: RunData) -> Iterator[tuple[str, str]]:

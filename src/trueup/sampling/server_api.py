@@ -155,16 +155,11 @@ def body(
     """A whole request: all that decides how a response is drawn is said, as servers have defaults of their own."""
     random = settings.decode == "sample"
     return {
-        "model": server.model,
-        **request.fields,
-        "max_tokens": request.room,
-        "temperature": settings.temperature if random else 0.0,
-        "top_p": settings.top_p if random else 1.0,
-        "n": 1,
-        "stop": list(settings.stop) or None,
-        "seed": request_seed(seed, copy, request.spelled),
+        "model": server.model, **request.fields, "max_tokens": request.room, "n": 1,
+        "temperature": settings.temperature if random else 0.0, "top_p": settings.top_p if random else 1.0,
+        "stop": list(settings.stop) or None, "seed": request_seed(seed, copy, request.spelled),
         **server.kind.extra(settings, end_ids, request.room),
-    }
+    }  # fmt: skip
 
 
 def request_seed(seed: int, copy: int, spelled: str) -> int:

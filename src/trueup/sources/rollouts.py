@@ -152,11 +152,9 @@ class LogProbGap:
     budget: int
 
     def __call__(
-        self,
-        prompts: Sequence[records.Prompt],
-        sampled: Sequence[Sequence[Sampled]],
+        self, prompts: Sequence[records.Prompt], sampled: Sequence[Sequence[Sampled]],
         weights: SamplingWeights,
-    ) -> dict[str, float]:
+    ) -> dict[str, float]:  # fmt: skip
         """Metrics of a round, in nats a token, over the first `GAP` responses; none where none are told.
         `gap` is the mean of |log p - log q|, q being the sampler's; `gap_max` the greatest; `gap_kl` an estimate of
         KL(q || p), the mean of r - 1 - log r with r = p / q (Schulman, 2020, http://joschu.net/blog/kl-approx.html)."""
