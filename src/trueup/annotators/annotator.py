@@ -14,11 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
-from trueup import python_objects
+from trueup import python_objects, words
 from trueup.errors import AnnotatorError, InputError, naming
 from trueup.feedback import containers, records, turns
 from trueup.settings import annotator_kinds, annotator_settings
-from trueup.words import did_you_mean, one_line, printable, shortened
 
 FEWEST = 20
 ARGUMENTS, COMPARED = ("prompt", "response"), ("prompt", "first", "second")
@@ -163,7 +162,7 @@ class FunctionScorer:
     def called(self, prompt: records.Content, *responses: str, where: str = "", share: bool = False) -> float:
         """What the function says of a prompt and responses: a finite number, or a share."""
         said = prompt if isinstance(prompt, str) else prompt[-1].content if prompt else ""
-        where = f"{self.name}: {where}{shortened(said)}"
+        where = f"{self.name}: {where}{words.shortened(said)}"
         given = prompt if isinstance(prompt, str) else [turns.message_json(message) for message in prompt]
         try:
             found = self.function(given, *responses)
@@ -176,7 +175,7 @@ class FunctionScorer:
         if not math.isfinite(value) or (share and not 0 <= value <= 1):
             what = "number from 0 to 1" if share else "finite number"
             raise InputError(
-                f"{where}: the function returned {shortened(repr(found))[1:-1]}; it must return a {what}"
+                f"{where}: the function returned {words.shortened(repr(found))[1:-1]}; it must return a {what}"
             )
         return value
 
@@ -201,8 +200,8 @@ def load_scorer(name: str, arguments: Sequence[str] = ARGUMENTS) -> FunctionScor
         found = getattr(module, function, None)
         if not callable(found):
             known = [key for key, one in vars(module).items() if callable(one) and not key.startswith("_")]
-            others = f"; it has {', '.join(map(printable, known)) or 'none'}"
-            meant = did_you_mean(function, known, quoted=True)
+            others = f"; it has {', '.join(map(words.printable, known)) or 'none'}"
+            meant = words.did_you_mean(function, known, quoted=True)
             raise InputError(f"{file} has no function {function}{meant or others}")
     _check_arguments(name, found, arguments)
     return FunctionScorer(name, file, found)
@@ -250,6 +249,6 @@ def _what(error: BaseException, file: str) -> str:
     """`ValueError: no such word (line 12)`."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    text = error.msg if isinstance(error, SyntaxError) else one_line(str(error))
+    text = error.msg if isinstance(error, SyntaxError) else words.one_line(str(error))
     place = f" (line {line})" if line else ""
     return f"{type(error).__name__}{': ' + text if text else ''}{place}"

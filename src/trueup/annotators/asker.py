@@ -11,15 +11,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trueup import stop
+from trueup import files, record_cache, stop
 from trueup.annotators.budget import Budget, Reservation, Usage
 from trueup.annotators.judge import SPACES
 from trueup.endpoints import addresses, client
 from trueup.endpoints.key import Key
 from trueup.endpoints.parameters import FORMS, UNFINISHED, Parameters
 from trueup.errors import AnnotatorError, InputError
-from trueup.files import cache_folder
-from trueup.record_cache import RecordCache
 from trueup.settings.annotator_kinds import EndpointAnnotator
 from trueup.words import logger
 
@@ -72,7 +70,7 @@ class Asker:
     """Sends requests to one model, several at a time, in the first of `FORMS` that it takes."""
 
     def __init__(
-        self, endpoint: client.Endpoint, name: str, budget: Budget, cache: RecordCache | None, *,
+        self, endpoint: client.Endpoint, name: str, budget: Budget, cache: record_cache.RecordCache | None, *,
         form: str = FORMS[0],
     ) -> None:  # fmt: skip
         self.endpoint, self.name, self.budget, self.cache = endpoint, name, budget, cache
@@ -221,7 +219,7 @@ def make_asker(choice: EndpointAnnotator, *, cached: str, usage_file: Path | Non
     endpoint = client.Endpoint(
         choice.base_url, key=key, timeout=choice.timeout, deadline=choice.deadline, concurrency=choice.concurrency
     )  # fmt: skip
-    cache = judgement_cache(cache_folder() / cached / f"{cached}.sqlite") if choice.cache else None
+    cache = judgement_cache(files.cache_folder() / cached / f"{cached}.sqlite") if choice.cache else None
     return Asker(endpoint, choice.model, budget, cache, form=FORM_FIELDS[choice.form])
 
 
@@ -319,5 +317,7 @@ def judgement_key(place: str, request: Mapping[str, Any], labels: tuple[str, str
     return hashlib.sha256(content.encode("ascii")).hexdigest()
 
 
-def judgement_cache(path: Path) -> RecordCache:
-    return RecordCache(path, table=TABLE, noun="judgements", without="give annotator.cache false")
+def judgement_cache(path: Path) -> record_cache.RecordCache:
+    return record_cache.RecordCache(
+        path, table=TABLE, noun="judgements", without="give annotator.cache false"
+    )

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trueup import errors, words
 from trueup.annotators import budget, comparing
 from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply, make_asker
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict, by_log_probs, by_words
 from trueup.annotators.template import load_question
 from trueup.endpoints import client, parameters
-from trueup.errors import AnnotatorError
 from trueup.settings.annotator_kinds import EndpointAnnotator
-from trueup.words import logger
 
 REMINDER = "Answer with one label alone, {} or {}, and nothing else."
 SENTENCE = re.compile(r"(?<=[.!?])\s")
@@ -108,12 +107,12 @@ class EndpointJudge:
         """Say, or refuse, that some answers do not hold what they are to be read from."""
         others = READINGS[self._choice.read][1:]
         if not others:
-            raise AnnotatorError(
+            raise errors.AnnotatorError(
                 f"annotator {self.name}: {self.asker.place} gives no log-probabilities, and annotator.read is "
                 f"{reading.name}; give annotator.read answer, or auto"
             )
         if not self._told:
-            logger.warning(
+            words.logger.warning(
                 f"annotator {self.name}: {self.asker.place} gives no log-probabilities; verdicts are read from its "
                 "answers, each of them wholly for one response"
             )

@@ -15,10 +15,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from trueup import errors, estimates
 from trueup.annotators import comparing, judge
 from trueup.annotators.annotator import Annotated, Annotator, summed
-from trueup.errors import InputError
-from trueup.estimates import wilson
 from trueup.feedback import read, records, views
 from trueup.settings import annotator_kinds, annotator_settings
 
@@ -85,7 +84,7 @@ class Jury:
         """See `ComparingAnnotator.rate`; the mean over the judges that can rate and whose answers can be read."""
         able = [one for one in self.judges if isinstance(one.annotator, comparing.ComparingAnnotator)]
         if not able:
-            raise InputError(
+            raise errors.InputError(
                 f"annotator {self.name}: none of them rates single responses; add a local or openai one"
             )
         rated = self._each(able, lambda one: one.annotator.rate(examples, criteria))  # type: ignore[attr-defined]
@@ -198,7 +197,7 @@ def quality(totals: Mapping[str, float]) -> dict[str, Any]:
         return {}
 
     def share(name: str, of: float | None, prefix: str = "") -> Any:
-        return wilson(totals.get(f"{prefix}{name}", 0.0), round(of)) if of and of >= 0.5 else None
+        return estimates.wilson(totals.get(f"{prefix}{name}", 0.0), round(of)) if of and of >= 0.5 else None
 
     made: dict[str, Any] = {
         "agreement": share("alike", totals.get("shared")),
@@ -243,7 +242,7 @@ def gold_pairs(file: str) -> tuple[records.Example, ...]:
         pairs = ((one.responses[better], one.responses[worse]) for better, worse in views.judged_pairs(one))
         found += [records.Example(one.prompt, pair, first) for pair in pairs]
     if not found:
-        raise InputError(
+        raise errors.InputError(
             f"annotator.gold {file}: no pair in it has a better response; give one with known answers"
         )
     return tuple(found)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trueup import stop
+from trueup import errors, model_folder, stop
 from trueup.annotators import annotator, comparing
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.template import load_question, pose
@@ -23,10 +23,8 @@ from trueup.batch import stream, tokens
 from trueup.batch.chat_template import today, writes_date
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
-from trueup.errors import AnnotatorError, InputError, naming
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import DemonstrationRelation, Discarded, Example, Group, Message, Prompt
-from trueup.model_folder import context_length
 from trueup.models import causal, load, prepare, reward, selfcheck
 from trueup.models.tokenizer import quiet_library
 from trueup.settings.annotator_kinds import LikelihoodAnnotator, LocalAnnotator, RewardAnnotator
@@ -117,7 +115,7 @@ def answer_tokens(pieces: PieceEncoder, labels: tuple[str, str]) -> tuple[tuple[
             kept.append(pair)
     first, second = (tuple(pair[place] for pair in kept) for place in range(2))
     if not kept or set(first) & set(second):
-        raise InputError(
+        raise errors.InputError(
             f"the tokenizer does not write {labels[0]!r} and {labels[1]!r} as one token each, so a verdict cannot be "
             "read off the model's next token; choose another model as the judge"
         )
@@ -177,9 +175,9 @@ class ModelAnnotator:
         group = Group(example.prompt, tuple(response.content for response in example.responses), place)
         positions = self.encoder.limits.max_length
         # the library speaks up where a text is long, which is seen to here
-        with naming(example.origin), naming(self.name), quiet_library():
+        with errors.naming(example.origin), errors.naming(self.name), quiet_library():
             if not isinstance(example.prompt.content, str) and self.encoder.tokenizer.chat_template is None:
-                raise InputError(
+                raise errors.InputError(
                     "the prompt is a conversation, but the model has no chat template. Put the file "
                     "chat_template.jinja into its folder, or give prompts in raw text"
                 )
@@ -208,7 +206,7 @@ def load_local_annotator(
     loaded = _loaded(load.load, choice.model, device, trust_remote_code)
     model = causal.CausalModel(loaded.network)
     judge = LocalJudge(model, _encoder(model, loaded, None, day), name=choice.model)
-    with naming(choice.model):
+    with errors.naming(choice.model):
         tried = judge.groups([pose(template, Prompt(prompt), *responses) for prompt, responses in TRIED])
     longest = min(judge.encoder.limits.max_length - 1, LONGEST_TRIED)
     short = [replace(group, prompt=group.prompt[:longest]) for group in tried]
@@ -250,7 +248,7 @@ def _loaded(
 
 
 def _encoder(model: Model, loaded: load.Loaded, condition: Condition | None, day: Day) -> Encoder:
-    limits = Limits(context_length(model.inner.config) or sys.maxsize)
+    limits = Limits(model_folder.context_length(model.inner.config) or sys.maxsize)
     dated = day() if writes_date(loaded.tokenizer) else None
     return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition, date=dated)
 
@@ -270,11 +268,11 @@ def _scoring(model: Model, read: Read, loaded: load.Loaded, name: str, day: Day)
         with torch.no_grad():
             scores = read(stream.build_stream(groups).to(model.device)).tolist()
         if bad := [score for score in scores if not math.isfinite(score)]:
-            raise AnnotatorError(
+            raise errors.AnnotatorError(
                 f"{name} gives plain short responses the score {bad[0]}, which is not a finite number, so its weights "
                 "are damaged or too large for their precision. Train or download it again"
             )
-        with naming(name):
+        with errors.naming(name):
             _choose_attention(model, groups, encoder)
     batch_tokens = None if model.device.type == "cpu" else SCORE_TOKENS
     return ModelAnnotator(model, read, encoder, name=name, batch_tokens=batch_tokens)

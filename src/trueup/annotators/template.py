@@ -23,13 +23,12 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from trueup import trial, words
 from trueup.annotators.judge import Question
 from trueup.errors import InputError
 from trueup.feedback.records import Content, Message, Prompt
 from trueup.files import no_device
 from trueup.settings.annotator_kinds import IMPROVE, RATING, TEMPLATES
-from trueup.trial import try_in_child
-from trueup.words import did_you_mean, one_line, printable, reason
 
 NAMES = (*TEMPLATES, IMPROVE, RATING)
 """Those that come with trueup: for judges of pairs, for who writes demonstrations, and for ratings."""
@@ -104,16 +103,16 @@ def load_template(
     try:
         source = no_device(name).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        hint = did_you_mean(name, known, quoted=True)
+        hint = words.did_you_mean(name, known, quoted=True)
         raise InputError(
             f"{setting} {name}: no such file{hint}; give {', '.join(known)}, or a file with a Jinja template"
         ) from None
     except (OSError, ValueError) as error:
-        why = "not text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason(error)
+        why = "not text in UTF-8" if isinstance(error, UnicodeDecodeError) else words.reason(error)
         raise InputError(f"{setting} {name!r}: the file cannot be read: {why}") from None
     template = _read(name, source, variables)
     try:
-        try_in_child(f"{__name__}:try_template", name, source, variables, dict(texts), seconds=SECONDS)
+        trial.try_in_child(f"{__name__}:try_template", name, source, variables, dict(texts), seconds=SECONDS)
     except TimeoutError:
         raise InputError(
             f"{name}: the template was stopped after {SECONDS:g} seconds, still at work on one question. Mend it"
@@ -137,7 +136,7 @@ def template_source(name: str) -> str:
     """The text of a template that comes with trueup, to be copied."""
     if name not in NAMES:
         raise InputError(
-            f"there is no template {name!r}{did_you_mean(name, NAMES, quoted=True)}; there are {', '.join(NAMES)}"
+            f"there is no template {name!r}{words.did_you_mean(name, NAMES, quoted=True)}; there are {', '.join(NAMES)}"
         )
     return files(__package__).joinpath("templates", f"{name}.jinja").read_text(encoding="utf-8")
 
@@ -188,14 +187,16 @@ def _read(name: str, source: str, variables: Sequence[str]) -> Template:
     for node in tree.find_all(nodes.Name):
         if node.name in used and node.name not in variables:
             raise InputError(
-                f"{name}:{node.lineno}: a template knows no {printable(node.name)}"
-                f"{did_you_mean(node.name, variables, quoted=True)}; it may use {', '.join(variables)}"
+                f"{name}:{node.lineno}: a template knows no {words.printable(node.name)}"
+                f"{words.did_you_mean(node.name, variables, quoted=True)}; it may use {', '.join(variables)}"
             )
     return Template(name, source, frozenset(used), compiled)
 
 
 def _failed(where: str, error: Exception) -> InputError:
-    return InputError(f"{where}: {one_line(getattr(error, 'message', None) or error)}. Mend the template")
+    return InputError(
+        f"{where}: {words.one_line(getattr(error, 'message', None) or error)}. Mend the template"
+    )
 
 
 def load_question(name: str) -> Template:

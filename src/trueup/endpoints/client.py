@@ -19,11 +19,10 @@ import anyio
 import httpx2
 from anyio.from_thread import start_blocking_portal
 
-from trueup import stop
+from trueup import stop, words
 from trueup.endpoints import addresses
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, Stopped
-from trueup.words import counted, logger
 
 Refused = addresses.Refused
 STOP_SECONDS = 0.1
@@ -158,7 +157,7 @@ class Endpoint:
         kind = error.what.split(":")[0]
         if kind not in self._told:
             self._told.add(kind)
-            logger.warning(f"{url}: {error.what}; trying again for up to {self.deadline:g} seconds")
+            words.logger.warning(f"{url}: {error.what}; trying again for up to {self.deadline:g} seconds")
 
 
 @dataclass(slots=True)
@@ -229,7 +228,7 @@ class _Batch:
                 left = ends - clock.monotonic()
                 if left >= LEAST_TIME:  # the pause may have been longer than meant
                     continue
-            tried = f"after {counted(attempts, 'attempt')} in {endpoint.deadline - left:.0f} seconds"
+            tried = f"after {words.counted(attempts, 'attempt')} in {endpoint.deadline - left:.0f} seconds"
             if error.wait is not None and error.wait > left:
                 tried = (
                     f"and it asks to wait {error.wait:.0f} seconds, of which {max(0.0, left):.0f} are left"

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from trueup import display, errors, files, model_folder
+from trueup import display, errors, estimates, files, model_folder
 from trueup.annotators.annotator import Scorer
 from trueup.batch import chat_template, encode
-from trueup.estimates import Mean, mean
 from trueup.evaluate import side_by_side
 from trueup.feedback.condition import FILE, Condition
 from trueup.feedback.records import Prompt
@@ -39,12 +38,12 @@ class Trial:
     ended: float
 
     @property
-    def score(self) -> Mean:
-        return mean(self.scores)
+    def score(self) -> estimates.Mean:
+        return estimates.mean(self.scores)
 
     @property
-    def length(self) -> Mean:
-        return mean(self.lengths)
+    def length(self) -> estimates.Mean:
+        return estimates.mean(self.lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,11 @@ class Sweep:
         return max(self.trials, key=lambda trial: trial.score.value)
 
     @property
-    def gain(self) -> Mean:
+    def gain(self) -> estimates.Mean:
         """By how much the best is better than what is asked for now, prompt by prompt."""
-        return mean([new - now for new, now in zip(self.best.scores, self.trials[0].scores, strict=True)])
+        return estimates.mean(
+            [new - now for new, now in zip(self.best.scores, self.trials[0].scores, strict=True)]
+        )
 
     @property
     def reliable(self) -> bool:

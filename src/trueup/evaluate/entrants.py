@@ -6,9 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trueup import model_folder, model_hub
+from trueup import errors, model_folder, model_hub
 from trueup.config import resolve, run_checks
-from trueup.errors import InputError
 from trueup.feedback import records, turns
 from trueup.gathering import candidates, resumable
 from trueup.sampling.sampler import MAX_NEW_TOKENS
@@ -66,7 +65,7 @@ def model_of(name: str, settings: Settings) -> Entrant:
         if step is None:
             kept = sorted(folder.checkpoints.glob(f"{checkpoint.PREFIX}*"))
             if not kept:
-                raise InputError(f"{name}: the run has no checkpoint yet; go on with it first")
+                raise errors.InputError(f"{name}: the run has no checkpoint yet; go on with it first")
             step, total = int(kept[-1].name[len(checkpoint.PREFIX) :]), folder.read_status().get("steps")
             logger.warning(f"{name} is not done: it is taken as it was after step {step} of {total}")
         identity = model_folder.model_content(folder.checkpoints / f"{checkpoint.PREFIX}{step:08d}")
@@ -80,7 +79,9 @@ def model_of(name: str, settings: Settings) -> Entrant:
     if path != model_folder.WORLD:
         path = model_folder.check_model(path, trust_remote_code=settings.trust_remote_code)
         if scores or model_folder.scores_text(model_folder.folder_of(path, weights=False)):
-            raise InputError(f"{name} is a reward model, and writes nothing; give its folder as --reward")
+            raise errors.InputError(
+                f"{name} is a reward model, and writes nothing; give its folder as --reward"
+            )
     content = [path == model_folder.WORLD, *map(model_folder.model_content, model_folders(path))]
     return Entrant(name, candidates.model_in(sampling_of(settings), path), content, run)
 
@@ -93,7 +94,7 @@ def reference_of(model: Entrant, settings: Settings) -> Entrant | None:
         return None
     try:
         return model_of(model.run.settings.model, settings)
-    except InputError as error:
+    except errors.InputError as error:
         logger.warning(f"{model.name}: no divergence is measured: {error}; or give another --reference")
         return None
 
@@ -112,7 +113,9 @@ def prompts_of(settings: Settings, everyone: Sequence[Entrant]) -> Sequence[reco
     """What is asked, or what files have responses to: prompts that all files have enough responses to."""
     files, need = [one for one in everyone if one.read is None], settings.sampler.responses
     if not settings.prompts and not files:
-        raise InputError("prompts is required, to ask the models: files with prompts, or world:prompts")
+        raise errors.InputError(
+            "prompts is required, to ask the models: files with prompts, or world:prompts"
+        )
     written = {key: prompt for one in files for key, (prompt, _) in one.written.items()}
     found: Sequence[records.Prompt] = list(written.values())
     if settings.prompts:
@@ -129,13 +132,13 @@ def prompts_of(settings: Settings, everyone: Sequence[Entrant]) -> Sequence[reco
             told = f"more than {need} responses to {more} prompts"
             logger.warning(f"{one.name} has {told}; --responses takes more")
         if not kept:
-            raise InputError(
+            raise errors.InputError(
                 f"{one.name} has {counted(need, 'response')} to none of the {counted(len(found), 'prompt')} that are "
                 "asked or that the others have; give responses to the same prompts, equal to the letter"
             )
         found = kept
     if not found:
-        raise InputError("there is no prompt to ask; give --prompts with some rows")
+        raise errors.InputError("there is no prompt to ask; give --prompts with some rows")
     return found[: settings.count]
 
 
@@ -173,7 +176,7 @@ def answers_of(
         logger.warning(f"{counted(missing, 'prompt')} left out of all: too long for one of the models")
     if not kept:
         give = "Give a smaller --max-new-tokens, or shorter prompts"
-        raise InputError(f"no prompt leaves room for a response of every model. {give}")
+        raise errors.InputError(f"no prompt leaves room for a response of every model. {give}")
     return [[records.Example(prompts[at], several[at]) for at in kept] for several in given]
 
 

@@ -11,8 +11,7 @@ import uvicorn
 from markdown_it import MarkdownIt
 from starlette import applications, requests, responses, routing
 
-from trueup import stop
-from trueup.errors import InputError
+from trueup import errors, stop
 from trueup.feedback import canonical, records
 from trueup.labelling import votes
 from trueup.report.page import part
@@ -51,9 +50,9 @@ def opened(settings: command_settings.LabelSettings) -> votes.Clicks:
     clicks.close()
     if clicks.pairs:
         gold_files = ", ".join(settings.gold)
-        raise InputError(f"{gold_files}: no pair has a known answer; give comparisons or scores")
+        raise errors.InputError(f"{gold_files}: no pair has a known answer; give comparisons or scores")
     which = "that nothing decides " if settings.undecided else ""
-    raise InputError(
+    raise errors.InputError(
         f"{', '.join(settings.data)}: no prompt has two different responses {which}to compare; give samples with "
         "several responses to a prompt (trueup sample --responses 2)"
     )
@@ -149,7 +148,7 @@ def application(clicks: votes.Clicks, token: str, port: int) -> applications.Sta
                 return refused(400, f"unknown verdict {shortened(str(verdict))}")
             kept = what == "next" or clicks.add(name, number, verdict)
             return responses.JSONResponse(shown_pair(clicks, name) | {"kept": kept}, headers=headers)
-        except InputError as error:
+        except errors.InputError as error:
             logger.warning(str(error))
             return refused(507, str(error))
 
@@ -165,7 +164,7 @@ def _serve(clicks: votes.Clicks, settings: command_settings.LabelSettings) -> No
             listening.bind((HOST, settings.port))
             listening.listen()
         except OSError as error:
-            raise InputError(
+            raise errors.InputError(
                 f"port {settings.port} of {HOST}: {reason(error)}; give another --port"
             ) from error
         port, token = listening.getsockname()[1], secrets.token_urlsafe(24)

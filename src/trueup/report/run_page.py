@@ -6,15 +6,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from trueup import methods, metrics
 from trueup.display import duration, figure
-from trueup.methods import METHODS
-from trueup.metrics import FIGURES
 from trueup.report import charts, page
 from trueup.report.run_data import HELD_OUT, RunData, Sample, known
 from trueup.words import listed, logger, reason
 
 REPORT = "report.html"
-MEANINGS = {name: meaning for name, (_, _, meaning) in FIGURES.items() if meaning}
+MEANINGS = {name: meaning for name, (_, _, meaning) in metrics.FIGURES.items() if meaning}
 Chart = tuple[str, tuple[str, ...], str]
 """Title, metrics (their held-out namesakes stand beside them), a sentence."""
 SECTIONS: dict[str, tuple[Chart, ...]] = {
@@ -96,7 +95,7 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
     run.problems += [f"{place.name} {not_ours}" for place, one in told.items() if not one]
     return {
         "name": run.name, "run": run,
-        "title": METHODS[run.method].title if run.method in METHODS else run.method,
+        "title": methods.METHODS[run.method].title if run.method in methods.METHODS else run.method,
         "state": STATES.get(str(run.status.get("state")), "has no status"),
         "warnings": [*map(str, run.status.get("warnings") or ()), *run.problems],
         "happened": list(_happened(run)), "about": list(_about(run)), "changes": _changes(run),

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trueup import stop
-from trueup.errors import InputError
+from trueup import errors, stop
 from trueup.models.causal import CausalModel, evaluation_mode
 from trueup.sampling.sampler import Completion, StopTexts, longest_response, uniforms
 from trueup.settings.gathering_settings import SamplerSettings
@@ -46,7 +45,7 @@ class CachedBatch:
         self.logits_NV = self._computed(token_NL, position_NL)
         """[N, V] float32, for the next token of each sequence."""
         if not hasattr(self._cache, "reorder_cache"):
-            raise InputError(
+            raise errors.InputError(
                 f"the model, a {type(network).__name__}, keeps no cache that can be copied, so trueup cannot sample "
                 "from it in this process. Serve it, and give --sampler.engine server with --sampler.base_url"
             )

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup import files, words
+from trueup import errors, files, words
 from trueup.batch import chat, chat_template, encode
 from trueup.endpoints.addresses import Addresses
 from trueup.endpoints.client import Endpoint, Refused
-from trueup.errors import AnnotatorError, InputError
 from trueup.feedback import records, turns
 from trueup.models import lora, tokenizer
 from trueup.parallel import processes, sharding
@@ -83,7 +82,7 @@ def identify(endpoint: Endpoint, root: Endpoint, model: str | None) -> Server:
     if model is None and len(named) != 1:
         several = f"knows several models: {', '.join(list(named)[:5])}"
         what = several if named else "does not say which model it has"
-        raise InputError(f"{endpoint.base_url} {what}; give sampler.server_model")
+        raise errors.InputError(f"{endpoint.base_url} {what}; give sampler.server_model")
     chosen = model if model is not None else next(iter(named))
     card = next((card for card in cards if card.get("id") == chosen), {})
     length = card.get("max_model_len")
@@ -187,7 +186,7 @@ class ServedPolicy:
         self._servers, self._name, self._addresses = list(servers), name, addresses
         self._adapted, self.transfers = adapted, transfers
         if not vllm:
-            raise InputError(
+            raise errors.InputError(
                 f"{servers[0][0].base_url} is no vLLM server, so it cannot be given new weights while training; leave "
                 "sampler.engine out, or start a vLLM server"
             )
@@ -195,7 +194,7 @@ class ServedPolicy:
         for endpoint, root in servers:
             takes = endpoint.has(LOAD) if adapted else root.has(PAUSED)
             if not takes or (transfers and not root.has(UPDATE)):
-                raise InputError(
+                raise errors.InputError(
                     f"{endpoint.base_url} does not take new weights while training: start vLLM {start} in its "
                     "environment"
                 )
@@ -227,7 +226,7 @@ class ServedPolicy:
                         _order(server[0], UNLOAD, {"lora_name": self._adapter})
                 else:
                     _reload(server[1], target)
-            except AnnotatorError as error:
+            except errors.AnnotatorError as error:
                 if not self._addresses.lose(server[0].base_url, error):
                     raise
                 self._servers.remove(server)
@@ -252,7 +251,7 @@ def write(network: Any, target: Path) -> None:
                 with files.replaced_folder(target) as part, tokenizer.quiet_library():
                     network.save_pretrained(str(part), **more)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
-        raise InputError(
+        raise errors.InputError(
             f"{target}: the weights for the server could not be written: {words.reason(error)}. Make room, or set "
             "TRUEUP_CACHE to a folder that the server can read, too"
         ) from error
@@ -263,8 +262,8 @@ def _reload(root: Endpoint, target: Path) -> None:
     _order(root, PAUSE, {})
     try:
         _order(root, RPC, {"method": "reload_weights", "kwargs": {"weights_path": str(target)}})
-    except AnnotatorError as error:
-        raise AnnotatorError(
+    except errors.AnnotatorError as error:
+        raise errors.AnnotatorError(
             f"{error}. The server is left paused, as its weights may be half replaced: can it read {target}?"
         ) from error
     _order(root, RESUME, {})
@@ -276,6 +275,6 @@ def _order(server: Endpoint, path: str, body: dict[str, Any]) -> None:
     except Refused as error:
         if path == LOAD and "already" in error.reason:  # its answer was lost the first time
             return
-        raise AnnotatorError(
+        raise errors.AnnotatorError(
             f"{server.base_url}{path}: the server did not take the policy's weights: {error.reason}"
         ) from error

@@ -13,14 +13,12 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trueup import display, model_folder, model_hub, python_objects
+from trueup import display, errors, model_folder, model_hub, python_objects, words
 from trueup.batch.chat_template import today
-from trueup.errors import InputError
 from trueup.feedback import canonical, columns, records, turns
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.settings import annotator_settings, data_settings
-from trueup.words import counted, listed, logger
 
 if TYPE_CHECKING:
     from trueup.annotators.annotator import Annotator
@@ -52,7 +50,7 @@ def examples_named(
     files = [part.name.partition("?")[0] for part in of_world] + [part.name for part in others]
     twice = [one for one in files if files.count(one) > 1]
     if twice and not all(part.taken_as_it_is for part in parts):
-        raise InputError(
+        raise errors.InputError(
             f"{twice[0]} stands twice in a mixture; name each source once, with one weight and limit"
         )
     read: list[tuple[data_settings.Part, Sequence[Example]]] = []
@@ -76,7 +74,7 @@ def examples_named(
     for part, made in read:
         examples += made[: part.limit]
         if part.limit is not None:
-            told = f"the first {min(part.limit, len(made))} of {counted(len(made), 'example')} taken"
+            told = f"the first {min(part.limit, len(made))} of {words.counted(len(made), 'example')} taken"
             display.data_logger.info(f"{part.name}: {told}")
     weights = {file: part.weight for file, part in zip(files, parts, strict=True) if part.weight != 1}
     return NamedExamples(tuple(map(turns.as_chat, examples) if chat else examples), fingerprints, weights)
@@ -100,8 +98,8 @@ def mixed(groups: Sequence[T], files: Iterable[str], weights: Mapping[str, float
             share = sum(times[place] for place in places)
             weight = f"weight {weights.get(file, 1.0):g}"
             if not share:
-                raise InputError(f"{file}: the {weight} leaves none of {len(places)} groups; raise it")
-            of_all = f"{share} of the {counted(total, 'group')} of a pass, {share / total:.1%}"
+                raise errors.InputError(f"{file}: the {weight} leaves none of {len(places)} groups; raise it")
+            of_all = f"{share} of the {words.counted(total, 'group')} of a pass, {share / total:.1%}"
             display.data_logger.info(f"{file}: {of_all}, from {len(places)} ({weight})")
     if not weights:
         return groups
@@ -130,7 +128,7 @@ def prompts_named(
         made = [one.prompt for one in more] if more else prompts_from_name(name)
         examples += more
         found += made
-        display.data_logger.info(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
+        display.data_logger.info(f"{name}: {words.counted(len(made), 'prompt')} of the built-in world")
     if files := [name for name in names if not name.startswith(WORLD_PREFIX)]:
         read = read_prompts(files, skip_bad=skip_bad, table=columns.table_of(settings))
         found += read.prompts
@@ -155,7 +153,7 @@ def split(examples: Sequence[Example], fraction: float, seed: int) -> tuple[Exam
         held_out.add(key)
         size += sizes[key]
     if not 0 < size < len(examples):
-        raise InputError(
+        raise errors.InputError(
             f"eval_fraction {fraction} of {len(examples)} examples leaves one part empty, {len(sizes)} prompts being "
             "held out whole. Give more data, another fraction, or --eval-data"
         )
@@ -171,14 +169,14 @@ def check_overlap(training: Iterable[Prompt], held_out: Sequence[Example], *, al
     if not shared:
         return
     places = [str(example.origin) for example in shared if example.origin]
-    where = f" ({listed(places)})" if places else ""
+    where = f" ({words.listed(places)})" if places else ""
     found = (
         f"{len(shared)} of {len(held_out)} evaluation examples have a prompt that is also trained on{where}"
     )
     told = f"{found}; what is measured on them says little of new prompts"
     if not allowed:
-        raise InputError(f"{told}. Leave them out of one side, or allow it with --allow-overlap")
-    logger.warning(told)
+        raise errors.InputError(f"{told}. Leave them out of one side, or allow it with --allow-overlap")
+    words.logger.warning(told)
 
 
 def model_named(name: str, *, weights: bool = True) -> str:

@@ -5,16 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from trueup import errors, words
 from trueup.batch.encode import Encoder
 from trueup.endpoints import client, key, parameters
-from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
 from trueup.models import causal, lora
 from trueup.parallel.processes import owned
 from trueup.sampling import server_api, weight_transfer
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
 from trueup.settings.gathering_settings import SamplerSettings
-from trueup.words import logger
 
 Request = server_api.SamplingRequest
 
@@ -78,7 +77,7 @@ class ServerSampler:
         requests = [server_api.request_for(one, *rest) for one in prompts]
         if not self._said and any(one is not None and not one.exact for one in requests):
             self._said = True
-            logger.warning(
+            words.logger.warning(
                 f"{self.base_url}: some prompts cannot be written as a text that this server reads as the policy's own "
                 "tokens, a beginning of sequence too many or too few for instance; vLLM takes the tokens themselves"
             )
@@ -135,19 +134,19 @@ class ServerSampler:
         for one in self._endpoint.base_urls:
             try:
                 found[one] = server_api.identify(*self._both(one, patience), self.settings.server_model)
-            except AnnotatorError as error:
+            except errors.AnnotatorError as error:
                 if not self._endpoint.addresses.lose(one, error):
                     raise
         self._alike = tuple(found)
         (first, server), *others = found.items()
         for url, other in others:
             if (other.kind, other.model) != (server.kind, server.model):
-                raise InputError(
+                raise errors.InputError(
                     f"{first} is {server.kind.name} with the model {server.model}, but {url} is {other.kind.name} with "
                     f"{other.model}; give addresses of servers that are alike, or sampler.server_model"
                 )
         if self.settings.top_k and not server.kind.takes_top_k:
-            raise InputError(
+            raise errors.InputError(
                 f"sampler.top_k {self.settings.top_k}: {first} is no server that is known to take it; leave it "
                 "out, and give sampler.top_p"
             )
@@ -220,12 +219,12 @@ class ServerSampler:
             return False
         for name in ("temperature", "top_p"):
             if name in better.instead and body[name] != 1:
-                raise InputError(
+                raise errors.InputError(
                     f"{self.base_url} takes no {name} {body[name]:g} ({refusal.reason}). Give --sampler.decode sample "
                     f"and --sampler.{name} 1, or another server"
                 )
         for told in better.since(self._parameters):
-            logger.warning(f"{self.base_url} {told}")
+            words.logger.warning(f"{self.base_url} {told}")
         self._parameters = better
         return True
 
@@ -265,17 +264,17 @@ class ServerSampler:
         missing = sum(faults.values())
         reasons = "; ".join(f"{count} {what}" for what, count in faults.most_common(2))
         if total and not found:
-            raise AnnotatorError(
+            raise errors.AnnotatorError(
                 f"{self.base_url}: none of {total} responses could be read ({reasons}); look at the server's log, and "
                 "at sampler.server_model"
             )
         if total and not any(one.text.strip() for one in found.values()):
-            raise AnnotatorError(
+            raise errors.AnnotatorError(
                 f"{self.base_url}: a sampler that returns only empty responses ({len(found)} of {total}); look at the "
                 "model, at how prompts are written for it, and at sampler.stop"
             )
         if missing:
-            logger.warning(f"{self.base_url}: {missing} of {total} responses left out ({reasons})")
+            words.logger.warning(f"{self.base_url}: {missing} of {total} responses left out ({reasons})")
 
 
 make = ServerSampler
