@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +307,15 @@ def loaded(path: Path) -> Resolved:
 def test_every_method_with_a_paper_has_its_recipe() -> None:
     written = {yaml.safe_load(path.read_text())["method"] for path in PAPERS}
     assert written == {name for name, info in METHODS.items() if info.paper}
+
+
+def test_the_page_of_recipes_is_current() -> None:
+    root = PAGES.parents[1]
+    made = subprocess.run(
+        [sys.executable, root / "docs/recipes_page.py"], capture_output=True, text=True, check=True
+    )
+    assert made.stdout == (root / "docs/recipes.md").read_text()
+    assert all(f"[{path.stem}]" in made.stdout for path in PAPERS)
 
 
 def test_settings_of_one_paper_have_their_own() -> None:
