@@ -221,13 +221,9 @@ def told_settings(resolved: Resolved) -> dict[str, Any]:
         or (one.role.sources and settings.source not in one.role.sources)
         or (one.role.gathers and not settings.gathers)
     }
-    told = {
-        name: value for name, value in layers.flatten(plain["settings"]).items() if value not in (None, [])
-    }
-    return {
-        **plain,
-        "settings": layers.nest({name: value for name, value in told.items() if name not in vain}),
-    }
+    given = layers.flatten(plain["settings"]).items()
+    told = {name: value for name, value in given if value not in (None, []) and name not in vain}
+    return {**plain, "settings": layers.nest(told)}
 
 
 def of_this_process(resolved: Resolved) -> list[str]:

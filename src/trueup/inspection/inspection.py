@@ -252,10 +252,8 @@ def _named(part: Collected, name: str) -> Example:
     file, _, row = name.rpartition(":")
     if not re.fullmatch("[0-9]+", row):
         raise InputError(f"--row {name}: give the number of a row, or FILE:NUMBER")
-    files = []
-    for one in part.files:
-        if file in ("", one.path, origin_of(one.path)) or one.path.endswith(f"/{file}"):
-            files.append(one)
+    known = {one.path: ("", one.path, origin_of(one.path)) for one in part.files}
+    files = [one for one in part.files if file in known[one.path] or one.path.endswith(f"/{file}")]
     if not files:
         raise InputError(f"--row {name}: no such file among {', '.join(one.path for one in part.files)}")
     if len(files) > 1:

@@ -1,7 +1,7 @@
 """Who judges, by name: one annotator, several that decide together, and what a name on the command line stands for."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -290,13 +290,17 @@ def called(setting: str) -> Iterator[None]:
 def expanded_apart(layer: dict[str, Any]) -> dict[str, Any]:
     """Return a layer with what its `judge: NAME` and its `reward: NAME` stand for, which are two annotators."""
     rest = dict(layer)
-    for setting, spelled in (("judge", judge_layer), ("reward", reward_layer)):
-        name = rest.get(setting)
-        if isinstance(name, str):
-            del rest[setting]
-            with called(setting):
-                _put(rest, setting, f"{setting} {as_given(name)}", spelled(name))
+    _spell_out(rest, "judge", judge_layer)
+    _spell_out(rest, "reward", reward_layer)
     return rest
+
+
+def _spell_out(layer: dict[str, Any], setting: str, spelled: Callable[[str], dict[str, Any]]) -> None:
+    """Put what `SETTING: NAME` stands for in its place."""
+    if isinstance(name := layer.get(setting), str):
+        del layer[setting]
+        with called(setting):
+            _put(layer, setting, f"{setting} {as_given(name)}", spelled(name))
 
 
 def expanded(layer: dict[str, Any]) -> dict[str, Any]:
@@ -312,11 +316,8 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(reward, str):
             raise InputError(f"reward must be {REWARD_FORMS}; got {as_given(reward)}")
         _put(rest, "annotator", f"reward {as_given(reward)}", reward_layer(reward))
-    for setting in ("annotator", "eval_by"):
-        if isinstance(name := rest.get(setting), str):
-            del rest[setting]
-            with called(setting):
-                _put(rest, setting, f"{setting} {as_given(name)}", annotator_layer(name))
+    _spell_out(rest, "annotator", annotator_layer)
+    _spell_out(rest, "eval_by", annotator_layer)
     return rest
 
 
