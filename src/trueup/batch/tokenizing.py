@@ -83,7 +83,6 @@ def record_of(made: EncodedGroup[Any] | Discarded) -> dict[str, Any]:
 
 
 def read_record(record: dict[str, Any], group: Group[R]) -> EncodedGroup[R] | Discarded:
-    """What the encoder made of a group."""
     if "discarded" in record:
         return Discarded(record["discarded"], group.origin)
     rows = tuple(

@@ -159,14 +159,13 @@ def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict
     return values, {name: f"{path}:{line}" for name, line in lines.items()}
 
 
-Problems = list[SettingProblem]
-
-
-def _collect(model: type[Model], values: dict[str, Any], where: str, problems: Problems) -> Model | None:
+def _collect(
+    model: type[Model], values: dict[str, Any], where: str, found: list[SettingProblem]
+) -> Model | None:
     try:
         return validate(model, values, where=where)
-    except SettingsError as found:
-        problems += found.problems
+    except SettingsError as error:
+        found += error.problems
         return None
 
 
@@ -289,7 +288,6 @@ def read_record(run: str | Path) -> dict[str, Any]:
 
 
 def read_run(run: str | Path) -> dict[str, Any]:
-    """Return all that run.yaml holds; raises as `read_record`."""
     path = Path(run) / RUN_FILE
     if not path.is_file():
         give = "give the folder that was the output when it began"
@@ -328,7 +326,7 @@ def translate(values: Mapping[str, Any], method: MethodInfo) -> trl_rows.Transla
     given = {name: value for name, value in values.items() if value is not None}
     result = trl_rows.Translated()
     notes: list[str] = []
-    refusals: Problems = []
+    refusals: list[SettingProblem] = []
     for row in rows_for(method):
         chosen = {name: given[name] for name in row.names if name in given}
         if not chosen:

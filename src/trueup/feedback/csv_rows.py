@@ -33,7 +33,6 @@ Kind = Callable[[str], object]
 
 
 def is_csv(file: json_rows.LoadedFile) -> bool:
-    """Whether a file is CSV: its name says so, and its content is not JSON."""
     named_so = file.path.lower().removesuffix(".gz").endswith(SUFFIXES)
     return named_so and not file.beginning().startswith((b"{", b"["))
 
@@ -157,7 +156,6 @@ def kinds_of(names: list[str], rows: Iterable[list[str] | str]) -> list[Kind]:
 
 
 def as_number(field: str) -> object:
-    """A field as a number, true or false; as it is where it is none."""
     word = field.strip()
     if word.lower() in WORDS:
         return WORDS[word.lower()]

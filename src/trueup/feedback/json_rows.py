@@ -253,7 +253,6 @@ def what_is_wrong(error: json.JSONDecodeError, of: str) -> str:
 
 
 def syntax_error(path: str, error: json.JSONDecodeError, of: str, remedy: str, line: int = 0) -> str:
-    """A fault of syntax: file:line:column, what is wrong, an excerpt, the remedy."""
     text, at = error.doc.split("\n")[error.lineno - 1], error.colno - 1
     start = max(0, at - 20)
     excerpt = ("..." if start else "") + text[start : at + 20].rstrip()

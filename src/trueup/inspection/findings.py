@@ -248,7 +248,6 @@ TRIES = 20
 
 
 def kind_of_key(key: str) -> str:
-    """The kind of problem that it is not to use a key."""
     words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", key).lower())
     last = words[-1] if words else ""
     if JUDGEMENT.fullmatch(last) or (last in SIDES and JUDGEMENT.fullmatch(words[0])):

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from trueup.inspection import encoded
 
 FOR_PEOPLE = ("training", "evaluation", "coding", "turns")
-
-
 TokenRole = Literal["prompt", "scored", "masked"]
 
 
@@ -140,7 +138,8 @@ def inspect(
         learned = turns.turns_in_loss(examples, coding.turns)
         of_turns = [turns.what_turns_did(examples, learned)] if coding.turns == "all" else []
         held_out = turns.turns_in_loss(evaluation.examples, coding.turns)
-        chosen = choose(replace(training, examples=learned), rows, show) if training.files else []
+        named = replace(training, examples=learned)
+        chosen = [_named(named, row) for row in rows if training.files] if rows else learned[:show]
         with quiet_library():  # the library warns of long texts, which are counted here
             everything = display.track([*learned, *held_out], "tokenizing")
             tokenized = EncodedFeedback(everything, coding, training=len(learned))
@@ -220,11 +219,6 @@ def _of_keys(report: read.FileReport) -> list[Finding]:
     return problems
 
 
-def choose(part: Collected, rows: Sequence[str], count: int) -> list[Example]:
-    """The examples to show: the first `count`, or those of rows, named `3`, or `pairs.jsonl:3` of several files."""
-    return [_named(part, row) for row in rows] if rows else list(part.examples[:count])
-
-
 def show_example(example: Example, coding: encoded.Coding) -> Shown:
     from trueup.inspection.encoded import all_responses
 
@@ -249,6 +243,7 @@ def show_example(example: Example, coding: encoded.Coding) -> Shown:
 
 
 def _named(part: Collected, name: str) -> Example:
+    """The example of a row named `3`, or `pairs.jsonl:3` of several files."""
     file, _, row = name.rpartition(":")
     if not re.fullmatch("[0-9]+", row):
         raise InputError(f"--row {name}: give the number of a row, or FILE:NUMBER")

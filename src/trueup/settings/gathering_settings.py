@@ -143,9 +143,7 @@ class SampleSettings(BaseModel):
     sampler: Annotated[SamplerSettings, Role("How responses are drawn")] = SamplerSettings()
     """How responses are sampled."""
 
-    annotator: Annotated[
-        judging.AnnotatorChoice | None, Role("Judging them", common=True, forms=judging.ANNOTATORS)
-    ] = None
+    annotator: Annotated[judging.AnnotatorChoice | None, JUDGED] = None
     """Who judges the responses right away."""
     best: Annotated[bool, FIRST] = False
     """Keep only the response that is judged best of each prompt."""

@@ -261,7 +261,7 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
     if role.forms:
         about = f"{outer.description.removesuffix('.')}: {role.forms}."
         yield dataclasses.replace(outer, words="name", description=about)
-    kinds = {_kind(fields): fields for fields in nested.values()}
+    kinds = {str(get_args(fields["kind"].annotation)[0]): fields for fields in nested.values()}
     first_lines = ((inspect.getdoc(member) or "").partition("\n")[0] for member in nested)
     means = " ".join(f"{kind}: {line}" for kind, line in zip(kinds, first_lines, strict=True))
     yield dataclasses.replace(
@@ -309,7 +309,3 @@ def _members(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[tuple[Any,
     if get_origin(annotation) in (Union, types.UnionType):
         return [pair for member in get_args(annotation) for pair in _members(member, metadata)]
     return [] if annotation is types.NoneType else [(annotation, metadata)]
-
-
-def _kind(fields: Mapping[str, FieldInfo]) -> str:
-    return str(get_args(fields["kind"].annotation)[0])

@@ -91,7 +91,6 @@ def gsm8k(row: Field) -> Example:
 
 
 def systems(row: layout.RowValue) -> list[str]:
-    """The keys under which a system's solution, or part of one, stands."""
     marks = {"is_correct", "solution"}
     return [key for key, one in row.items() if isinstance(one, dict) and marks & one.keys()]
 

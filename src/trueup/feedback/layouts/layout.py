@@ -125,7 +125,6 @@ def remedy(key: str) -> str:
 
 
 def after_system(said: tuple[Message, ...], row: Field) -> tuple[Message, ...]:
-    """The turns after the system prompt that the row has under a key of its own, if it has one."""
     system = row.optional("system", Field.text)
     begun = bool(said) and said[0].role in ("system", "developer")
     if system and begun and said[0].content != system:
