@@ -144,7 +144,6 @@ class Tokenized:
 
 
 def tokenize(groups: Iterable[Group[Any]], encoder: Encoder, cache: TokenCache | None = None) -> Tokenized:
-    """Encode groups, counting what is cut or left out."""
     made = Tokenized()
     for group in groups:
         stop.check()

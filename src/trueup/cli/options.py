@@ -57,7 +57,6 @@ class Command:
     unknown: Callable[[str], str] | None = None
 
     def read(self, arguments: Sequence[str]) -> Arguments:
-        """Sort arguments by option."""
         given = Arguments()
         files: list[str] = []
         left = list(arguments)

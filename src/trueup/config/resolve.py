@@ -170,7 +170,6 @@ def _collect(
 
 
 def unknown(name: str, info: MethodInfo) -> str:
-    """Say that a dotted name is no setting, and which one was meant."""
     if name.partition(".")[0] == "reference" and "reference" not in info.settings.model_fields:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
     known = [setting.path for setting in (*schema.settings_in(info.settings), *run_settings())]

@@ -65,7 +65,6 @@ def judged_pairs(example: Example) -> list[tuple[int, int]]:
 
 
 def group_of_pairs(example: Example, found: Sequence[tuple[int, int, float]]) -> Group[records.PairRelation]:
-    """The group of the responses that stand in the pairs `ordered_pairs` found."""
     used = sorted({position for better, worse, _ in found for position in (better, worse)})
     renumbered = tuple((used.index(better), used.index(worse), sure) for better, worse, sure in found)
     return group(example, used, records.PairRelation(renumbered))

@@ -102,7 +102,6 @@ class Overlap:
 
 
 def problems_of_examples(examples: Sequence[Example], *, min_characters: int) -> Iterator[Finding]:
-    """Every fault of the examples that reading them did not show."""
     yield from _clashes("duplicate", duplicates(examples), "repeats")
     yield from found("identical-responses", [one for one in examples if identical(one)])
     # The shortest circle is A over B and B over A.

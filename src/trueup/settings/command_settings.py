@@ -98,7 +98,6 @@ class ConvertSettings(BaseModel):
 
 
 def _numbers(given: object) -> object:
-    """Numbers with commas between them."""
     found: list[float] = []
     for part in ",".join(given).split(",") if isinstance(given, list) else str(given).split(","):
         try:

@@ -299,7 +299,6 @@ def label_studio(row: Field) -> Example | Discarded:
 
 
 def selected(result: Field, data: Field) -> tuple[str, str]:
-    """The keys of the response that was selected and of the other one."""
     side = result.at("value", result.value.get("value")).object()["selected"]
     shown = result.optional("to_name", Field.text) or SHOWN
     left, _, right = shown.partition(",")

@@ -69,7 +69,6 @@ class Layout:
         return keys_fit and bool(self.fits(row))
 
     def example(self, value: RowValue, origin: Origin) -> Example | Discarded:
-        """Convert a row, after making sure that its keys are those of this layout."""
         row = Field(value, origin)
         self._check_keys(row)
         draft = self.convert(row)
