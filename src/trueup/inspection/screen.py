@@ -15,17 +15,13 @@ from trueup.inspection import findings, statistics
 from trueup.inspection.inspection import Inspection, Shown, TokenRun
 from trueup.words import counted, spelled
 
-STYLES = {
-    findings.Severity.error: "bold red",
-    findings.Severity.warning: "yellow",
-    findings.Severity.note: "cyan",
-}
+STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 COLOURS = {"prompt": "blue", "scored": "bold green", "masked": "magenta"}
 PLAIN_WIDTH = 120
 BAR = 16
 BLANK = "\u00a0"
 ALL_OF_THEM = "(--json lists all)"
-MOST_DETAILS = {findings.Severity.error: 20, findings.Severity.warning: 5, findings.Severity.note: 5}
+MOST_DETAILS = {"error": 20, "warning": 5, "note": 5}
 
 
 def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
