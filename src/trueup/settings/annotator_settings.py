@@ -307,13 +307,13 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
     rest = dict(layer)
     reward = rest.pop("reward", None)
     if reward is not None:
+        if not isinstance(reward, str):
+            raise InputError(f"reward must be {REWARD_FORMS}; got {as_given(reward)}")
         beside = [name for name in rest if name.partition(".")[0] == "annotator"]
         if beside and (reward not in KINDS or "annotator" in rest):
             raise InputError(
                 f"reward and {beside[0]} are both given, and a reward is short for an annotator that scores; give one"
             )
-        if not isinstance(reward, str):
-            raise InputError(f"reward must be {REWARD_FORMS}; got {as_given(reward)}")
         _put(rest, "annotator", f"reward {as_given(reward)}", reward_layer(reward))
     _spell_out(rest, "annotator", annotator_layer)
     _spell_out(rest, "eval_by", annotator_layer)
