@@ -2,13 +2,13 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from trueup.settings import annotator_settings as judging
 from trueup.settings import data_settings, schema
-from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
+from trueup.settings.schema import RESUMES, SAME_RESULT, Amount, Count, Role, Settings, Text, Texts
 
 COMMON = Role(common=True)
 OUTPUT = Role(common=True, affects="nothing")
@@ -23,10 +23,8 @@ else:
     Engine = Literal[ENGINES]
 
 
-class SamplerSettings(BaseModel):
+class SamplerSettings(Settings):
     """Who writes the responses to a prompt, how many, and how they are drawn."""
-
-    model_config = STRICT
 
     responses: Annotated[Count, COMMON] = 2
     """Responses to each prompt."""
@@ -64,8 +62,7 @@ class SamplerSettings(BaseModel):
     resync: Count = 1
     """Optimizer steps after which the sampling policy becomes the one that is trained (OP-k of the RRHF paper)."""
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if self.served and self.base_url is None:
             raise ValueError("sampler.engine server needs sampler.base_url, as in http://localhost:8000/v1")
         for name in () if self.served else ("server_model", "base_url"):
@@ -81,7 +78,6 @@ class SamplerSettings(BaseModel):
                 f"sampler.decode greedy gives one response to a prompt, not {self.responses}; give --sampler.responses "
                 "1, or draw them"
             )
-        return self
 
     @property
     def served(self) -> bool:
@@ -114,10 +110,8 @@ COUNT = "Ask the first prompts only, this many."
 First = Annotated[Count | None, FIRST, Field(description=COUNT)]
 
 
-class SampleSettings(BaseModel):
+class SampleSettings(Settings):
     """What to sample, from whom, and what becomes of it."""
-
-    model_config = STRICT
 
     model: Annotated[Texts, Role("What to sample", common=True)] = ()
     """Folder of a model or PEFT adapter that writes responses; OWNER/NAME of the hub; or world, the built-in one."""
@@ -159,8 +153,7 @@ class SampleSettings(BaseModel):
     """Token that ends a response. Left out: the tokenizer's."""
     chat_template: Template = None
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if not self.data:
             raise ValueError("data is required: files with prompts or feedback, or world:prompts")
         if not self.model and not self.sampler.served:
@@ -180,13 +173,10 @@ class SampleSettings(BaseModel):
             )
         if len(set(self.model)) < len(self.model):
             raise ValueError("a model is given twice; give it once, and more responses")
-        return self
 
 
-class AnnotateSettings(BaseModel):
+class AnnotateSettings(Settings):
     """What to judge or to rewrite, and by whom."""
-
-    model_config = STRICT
 
     data: Annotated[Texts, Role("What to judge", common=True, affects="examples")] = ()
     """Files with feedback or samples, hub:OWNER/NAME, or world:pairs, ..."""
@@ -223,8 +213,7 @@ class AnnotateSettings(BaseModel):
             raise ValueError(f"annotator is required, to say who judges: give {judging.ANNOTATORS}")
         return values
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if not self.data:
             raise ValueError("data is required: files with responses to judge")
         if not self.rewrite:
@@ -241,7 +230,6 @@ class AnnotateSettings(BaseModel):
             if given[name] != getattr(kind, name, given[name]):
                 instead = "and with rewrite nothing is judged; give rewrite_template"
                 raise ValueError(f"annotator.{name} is what a judge is asked, {instead}")
-        return self
 
 
 OF_TRAINING = ("models", "resync")
@@ -250,10 +238,8 @@ NOT_HERE = tuple(f"sampler.{name}" for name in (*OF_TRAINING, *OF_SERVERS))
 """Settings of the sampler that are no options of the command."""
 
 
-class EvaluateSettings(BaseModel):
+class EvaluateSettings(Settings):
     """Which models to look at side by side, on what, and by whom."""
-
-    model_config = STRICT
 
     models: Annotated[Texts, Role("What to evaluate", common=True)] = ()
     """Runs, checkpoints, models or adapters, world, or files with responses."""
@@ -297,8 +283,7 @@ class EvaluateSettings(BaseModel):
     trust_remote_code: Trust = False
     chat_template: Template = None
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if not self.models:
             raise ValueError("models is required: runs, models or files with responses to look at")
         if twice := [name for name in self.models if self.models.count(name) > 1]:
@@ -307,13 +292,10 @@ class EvaluateSettings(BaseModel):
             raise ValueError(f"rate needs a judge who rates: give judge {judging.JUDGES}")
         if self.against is not None and self.against not in self.models:
             raise ValueError(f"against {self.against}: it is none of the models given; give it there, too")
-        return self
 
 
-class ChatSettings(BaseModel):
+class ChatSettings(Settings):
     """Which model to talk to, or which two, and what is kept."""
-
-    model_config = STRICT
 
     model: Annotated[Text, Role("Chat", common=True)]
     """A run, a checkpoint, a model or adapter, or world."""
@@ -339,8 +321,7 @@ class ChatSettings(BaseModel):
     trust_remote_code: Trust = False
     chat_template: Template = None
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if self.keep is not None and self.against is None:
             raise ValueError("keep is for preferences between two models; give --against, too")
         if self.keep is not None and not self.keep.endswith(".jsonl"):
@@ -348,4 +329,3 @@ class ChatSettings(BaseModel):
             raise ValueError(f"keep {self.keep}: {only}")
         if self.turn.count("{text}") != 1:
             raise ValueError("turn has to hold {text} once, which stands for the line you write")
-        return self

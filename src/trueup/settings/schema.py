@@ -13,11 +13,11 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -29,7 +29,19 @@ STRICT_DATACLASS = ConfigDict(
     protected_namespaces=(),
     hide_input_in_errors=True,
 )
-STRICT = ConfigDict(**STRICT_DATACLASS, frozen=True)
+
+
+class Settings(BaseModel):
+    """Typed settings; `check` raises ValueError where those that are right by themselves do not go together."""
+
+    model_config = ConfigDict(**STRICT_DATACLASS, frozen=True)
+
+    def check(self) -> None: ...
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        self.check()
+        return self
 
 
 def unfit(why: str) -> PydanticCustomError:
