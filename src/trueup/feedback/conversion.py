@@ -62,7 +62,6 @@ class Target:
 class Account:
     """What became of the parts of all examples that were converted so far."""
 
-    read: Counter[str] = field(default_factory=Counter)
     made: Counter[str] = field(default_factory=Counter)
     """Kind -> how many parts of the output the input does not state as such."""
     dropped: dict[str, dict[str, list[Origin | None]]] = field(default_factory=dict)
@@ -73,7 +72,6 @@ class Account:
 
     def add(self, example: Example, taken: Taken, target: Target) -> None:
         stated = parts(everything(example))
-        self.read.update(kind for kind, _ in stated)
         written = {} if isinstance(taken, Discarded) else parts(taken)
         self.made.update(kind for kind, at in written if stated.get((kind, at)) != written[kind, at])
         for (kind, at), value in stated.items():
