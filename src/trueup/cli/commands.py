@@ -13,7 +13,7 @@ from trueup.errors import InputError
 from trueup.feedback import canonical, columns, conversion
 from trueup.feedback import condition as conditions
 from trueup.feedback.records import Example, count
-from trueup.inspection import findings, inspection, screen
+from trueup.inspection import inspection, screen
 from trueup.model_folder import check_model
 from trueup.settings import command_settings, validation
 from trueup.settings import gathering_settings as gathering
@@ -122,7 +122,7 @@ def inspect(arguments: Sequence[str]) -> None:
         screen.print_inspection(found, ids=settings.ids)
     else:
         raise InputError("; ".join(found.training.unreadable))
-    errors, warnings = found.count(findings.Severity.error), found.count(findings.Severity.warning)
+    errors, warnings = found.count("error"), found.count("warning")
     if found.unreadable or (settings.strict and (errors or warnings)):
         told = f"{counted(errors, 'error')} and {counted(warnings, 'warning')}"
         raise InputError(f"{told}; all are listed above")

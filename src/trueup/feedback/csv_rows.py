@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import chain, islice, tee
 
 from trueup.errors import InputError
@@ -134,7 +133,7 @@ def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> js
     given = zip(names, kinds, fields, strict=True)
     value = {name: kind(field) for name, kind, field in given if field}
     empty = tuple(name for name in names if name not in value)
-    return replace(json_rows.checked(value, line, path), empty=empty)
+    return json_rows.checked(value, line, path, empty)
 
 
 def kinds_of(names: list[str], rows: Iterable[list[str] | str]) -> list[Kind]:

@@ -201,7 +201,7 @@ def with_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return made
 
 
-def checked(value: object, number: int, path: str) -> FileRow:
+def checked(value: object, number: int, path: str, empty: tuple[str, ...] = ()) -> FileRow:
     """The row, if it is an object whose keys are unique, whose numbers are finite and whose text is text."""
     if not isinstance(value, dict):
         problem: str | None = f"a row must be an object {{...}}; found {described(value)}"
@@ -211,8 +211,8 @@ def checked(value: object, number: int, path: str) -> FileRow:
         except RecursionError:
             problem = TOO_DEEP
         if problem is None:
-            return FileRow(number, value)
-    return FileRow(number, error=f"{path}:{number}: {problem}")
+            return FileRow(number, value, empty=empty)
+    return FileRow(number, error=f"{path}:{number}: {problem}", empty=empty)
 
 
 def first_fault(value: object, path: str) -> str | None:

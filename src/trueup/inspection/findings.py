@@ -6,7 +6,6 @@ Examples repeat or contradict themselves or each other, or say nothing.
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 from trueup.feedback import records, turns, views
@@ -18,26 +17,19 @@ from trueup.words import listed
 PARTS = ("training", "evaluation")
 
 
-class Severity(StrEnum):
-    error = "error"
-    """Training would refuse it."""
-    warning = "warning"
-    """Training would leave it out, or learn something odd."""
-    note = "note"
+SEVERITIES = ("error", "warning", "note")
+"""Training would refuse it; training would leave it out, or learn something odd; neither."""
 
 
 @dataclass(frozen=True, slots=True)
 class FindingKind:
-    severity: Severity
+    severity: str
     what: str
     """A clause; `{}` stands for what is said of the case at hand."""
     remedy: str
 
 
-_TOLD = table_beside(__file__, "findings.toml")
-KINDS: Mapping[str, FindingKind] = {
-    name: FindingKind(Severity(one["severity"]), one["what"], one["remedy"]) for name, one in _TOLD.items()
-}
+KINDS = {name: FindingKind(**told) for name, told in table_beside(__file__, "findings.toml").items()}
 """Name, stable for programs -> kind: all of them, gravest of each stage first."""
 
 
@@ -46,7 +38,7 @@ class Finding:
     """A kind of problem and where it is; docs/inspect.md tells what the fields are to a program."""
 
     kind: str
-    severity: Severity
+    severity: str
     part: str | None
     """`training` or `evaluation`; None where it concerns neither alone."""
     what: str

@@ -15,7 +15,7 @@ from trueup.errors import InputError
 from trueup.feedback import columns, containers, read, turns, views
 from trueup.feedback.records import Discarded, Example, Origin, count, scores_of
 from trueup.inspection import findings, statistics
-from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
+from trueup.inspection.findings import PARTS, Finding, Overlap, in_part, problem
 from trueup.settings.data_settings import part_of
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
 
@@ -80,8 +80,8 @@ class Inspection:
     coding: encoded.Coding | None = None
     turns: Sequence[str] = ()
 
-    def count(self, severity: Severity) -> int:
-        return sum(one.severity is severity for one in self.problems)
+    def count(self, severity: str) -> int:
+        return sum(one.severity == severity for one in self.problems)
 
     @property
     def unreadable(self) -> bool:
@@ -158,7 +158,7 @@ def inspect(
         scores=statistics.distribution(scores_of(examples)),
         overlap=overlap,
         tokens=tokens,
-        problems=tuple(sorted(problems, key=lambda one: list(Severity).index(one.severity))),
+        problems=tuple(sorted(problems, key=lambda one: findings.SEVERITIES.index(one.severity))),
         shown=shown,
         coding=coding,
         turns=of_turns,

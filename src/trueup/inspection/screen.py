@@ -175,9 +175,9 @@ class _Screen:
         rows = counted(problem.count, "row") if problem.rows else ""
         of = f"{problem.part} data" if both and problem.part else ""
         where = " of the ".join(one for one in (rows, of) if one)
-        head = f"{severity.value}: {problem.what}" + (f" ({where})" if where else "")
+        head = f"{severity}: {problem.what}" + (f" ({where})" if where else "")
         text = Text(folded(spelled(head), self.console.width, 2))
-        text.stylize(STYLES[severity], 2, 3 + len(severity.value))
+        text.stylize(STYLES[severity], 2, 3 + len(severity))
         self.console.print(text, soft_wrap=True)
         for said in (*row_lines(problem.rows, names), f"-> {problem.remedy}"):
             self.console.print(Text(folded(spelled(said), self.console.width, 4)), soft_wrap=True)

@@ -1,6 +1,5 @@
 """How responses are gathered, and what `trueup sample` and `annotate` are told: plain values, nothing loads a model."""
 
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +16,9 @@ FIRST = Role(common=True, affects="examples")
 JUDGED = Role("Judging them", common=True, forms=judging.ANNOTATORS)
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
 ENGINES = schema.modules_of("sampling", "engines")
+_FILES = {one: Path(__file__).parents[1] / f"sampling/engines/{one.replace('-', '_')}.py" for one in ENGINES}
+SERVED = [one for one, file in _FILES.items() if "\nSERVED = True\n" in file.read_text(encoding="utf-8")]
+"""Engines whose file says so; it is read and not imported, as it imports torch."""
 if TYPE_CHECKING:
     Engine = str
 else:
@@ -81,14 +83,7 @@ class SamplerSettings(Settings):
 
     @property
     def served(self) -> bool:
-        return _served(self.engine)
-
-
-@cache
-def _served(engine: str) -> bool:
-    """Whether the file of an engine says `SERVED = True`. It is read and not imported, as it imports torch."""
-    file = Path(__file__).parents[1] / "sampling/engines" / f"{engine.replace('-', '_')}.py"
-    return "\nSERVED = True\n" in file.read_text(encoding="utf-8")
+        return self.engine in SERVED
 
 
 def _one_response(value: Any) -> Any:

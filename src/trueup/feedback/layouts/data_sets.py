@@ -2,7 +2,6 @@
 
 import math
 import re
-from dataclasses import replace
 
 from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
@@ -133,7 +132,7 @@ def rated_summary(row: Field) -> Example | Discarded:
     score = one["axes"].object().optional("overall", Field.number)
     if score is None:
         return Discarded("the summary has no overall score")
-    return Example(Prompt(prompt), (replace(response, score=score),))
+    return Example(Prompt(prompt), (Response(response.content, score, source=response.source),))
 
 
 PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")

@@ -4,8 +4,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trueup.feedback import turns
-from trueup.feedback.canonical import prompt_from
+from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
 from trueup.feedback.records import Content, Discarded, Example, Message, Origin
 from trueup.files import table_beside
@@ -80,7 +79,7 @@ class Layout:
         if "system" in self.optional and "system" in row:
             responses = tuple(replace(one, content=turns.as_messages(one.content)) for one in responses)
             prompt = after_system((Message("user", prompt),) if isinstance(prompt, str) else prompt, row)
-        with_keys = prompt_from(prompt, self._with_tools(row), self.optional)
+        with_keys = canonical.prompt_from(prompt, self._with_tools(row), self.optional)
         if turns.ends_with_assistant(prompt) and not self.further:
             return Discarded(PROMPT_ANSWERED)
         return Example(with_keys, responses, draft.comparisons, draft.votes)
