@@ -1,14 +1,15 @@
 """Freeze what published losses compute: `python tests/parity/freeze_published.py PRO TRL` writes published.json.
 
 PRO is the authors' PRO/train/utils/process_manager.py (https://github.com/AlibabaResearch/DAMO-ConvAI at 483554e), TRL
-the folder `trl` of its release 0.29.0, the last with XPO and Nash-MD. Of each file one function alone is run, on
-log-probabilities that are made up, in float64.
+the folder `trl` of its release 0.29.0, the last with BCO, XPO and Nash-MD. Of each file some
+functions alone are run, on log-probabilities that are made up, in float64.
 """
 
 import ast
 import json
 import math
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -21,11 +22,12 @@ FROZEN = Path(__file__).with_name("published.json")
 Rows = list[list[float]]
 
 
-def function(path: Path, name: str, **given: Any) -> Any:
-    """A function of a file, which is not run otherwise."""
+def part(path: Path, name: str, **given: Any) -> Any:
+    """A function or class of a file, which is not run otherwise."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name)
-    scope = {"torch": torch, "F": F, "math": math, **given}
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    found = next(node for node in ast.walk(tree) if isinstance(node, kinds) and node.name == name)
+    scope = {"torch": torch, "F": F, "math": math, "dataclass": dataclass, "Accelerator": Any, **given}
     exec(compile(ast.Module([found], []), str(path), "exec"), scope)
     return scope[name]
 
@@ -92,6 +94,34 @@ def pro(compute_loss: Any, args: Any, chance: random.Random) -> dict[str, Any]:
     }
 
 
+def bco(bco_loss: Any, moments: Any, chance: random.Random) -> list[dict[str, Any]]:
+    """Three steps one after the other, of desirable responses first and then the others."""
+    running = moments(SimpleNamespace(use_distributed=False))
+    owner = SimpleNamespace(beta=0.1, running=running, match_underlying_distribution=False)
+    steps = []
+    for chosen in (3, 2, 4):
+        lengths = [chance.randint(1, 6) for _ in range(5)]
+        policy, reference = made_up(chance, lengths), made_up(chance, lengths)
+        tokens = leaves(policy)
+        own_N, base_N = (torch.stack([row.sum() for row in side]) for side in (tokens, leaves(reference)))
+        losses, _, _, delta = bco_loss(
+            owner, own_N[:chosen], own_N[chosen:], base_N[:chosen], base_N[chosen:], None, None
+        )
+        losses.mean().backward()
+        steps.append(
+            {
+                "settings": {"beta": 0.1},
+                "policy": policy,
+                "reference": reference,
+                "labels": [1.0] * chosen + [0.0] * (5 - chosen),
+                "delta": delta.item(),
+                "loss": losses.mean().item(),
+                "gradient": gradient(tokens),
+            }
+        )
+    return steps
+
+
 def opponents(chance: random.Random, longest: int) -> tuple[Rows, Rows, Rows, Rows]:
     """Under policy and reference: five responses of the policy, and five of the other."""
     own, other = ([chance.randint(1, longest) for _ in range(5)] for _ in range(2))
@@ -142,12 +172,14 @@ def freeze(pro_file: Path, trl: Path, path: Annotated[Path, typer.Argument()] = 
     """Write inputs and outputs to PATH, one case a line."""
     chance = random.Random(0)
     args = SimpleNamespace(sft_weight=0.0)
-    of_pro = function(pro_file, "compute_loss", args=args)
-    of_xpo = function(trl / "experimental/xpo/xpo_trainer.py", "_compute_losses")
-    of_nash = function(trl / "experimental/nash_md/nash_md_trainer.py", "_compute_losses")
+    of_pro = part(pro_file, "compute_loss", args=args)
+    of_xpo = part(trl / "experimental/xpo/xpo_trainer.py", "_compute_losses")
+    of_nash = part(trl / "experimental/nash_md/nash_md_trainer.py", "_compute_losses")
     made: dict[str, list[Any]] = {"PRO": []}
     for args.sft_weight in (0.0, 0.05, 1.0):
         made["PRO"].append(pro(of_pro, args, chance))
+    file = trl / "experimental/bco/bco_trainer.py"
+    made["BCO"] = bco(part(file, "bco_loss"), part(file, "RunningMoments"), chance)
     made["XPO"] = [xpo(of_xpo, chance, alpha) for alpha in (0.0, 1e-5, 0.1)]
     made["NashMD"] = [nash_md(of_nash, chance, *case) for case in ((0.0, 6), (0.1, 1), (0.1, 6))]
     parts = [

@@ -1,4 +1,4 @@
-"""PRO, XPO and Nash-MD against published code, frozen by freeze_published.py in float64."""
+"""PRO, BCO, XPO and Nash-MD against published code, frozen by freeze_published.py in float64."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 import torch
 from support.parity import log_probs, reduced
 
-from trueup.batch.rows import Pairs, Rankings
+from trueup.batch.rows import Pairs, Points, Rankings
+from trueup.objectives.bco import SEEN, bco
 from trueup.objectives.loss import Loss
 from trueup.objectives.opponents import nash_md, xpo
 from trueup.objectives.rrhf import pro
@@ -38,6 +39,22 @@ def test_pro_is_its_authors(case: dict[str, Any]) -> None:
     loss = pro(policy, None, rankings, **case["settings"])
     assert reduced(loss).item() == pytest.approx(case["loss"], **NEAR)
     assert gradient_of(loss, policy.token_S) == pytest.approx(flat(case["gradient"]), **NEAR)
+
+
+def test_bco_is_trl_s_from_step_to_step() -> None:
+    """TRL keeps its running mean in float32."""
+    seen_2 = None
+    assert SEEN.remembers is not None
+    for case in FROZEN["BCO"]:
+        policy, reference = log_probs(case["policy"]), log_probs(case["reference"])
+        policy.token_S.requires_grad_()
+        seen_2 = SEEN.remembers((policy.sum - reference.sum).detach()[:, None], seen_2)
+        label_N = torch.tensor(case["labels"], dtype=torch.float64)
+        points = Points(label_N, torch.zeros_like(label_N, dtype=torch.bool))
+        loss = bco(policy, reference, points, seen_2, **case["settings"])
+        assert loss.metrics["bco/delta"].item() == pytest.approx(case["delta"], rel=1e-6)
+        assert reduced(loss).item() == pytest.approx(case["loss"], rel=1e-7)
+        assert gradient_of(loss, policy.token_S) == pytest.approx(flat(case["gradient"]), rel=1e-6)
 
 
 def pairs_of(case: dict[str, Any]) -> Pairs:
