@@ -228,6 +228,17 @@ def test_a_run_takes_them(
     assert len(taken) == 1
 
 
+def test_what_torchrun_starts_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Resolved] = []
+    monkeypatch.setattr(api, "run", taken.append)
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text("{model: M, data: pairs.jsonl, output: runs/scale}")
+    shown = re.findall(r"-m trueup (train \S+(?: --\S+ \S+)*)", (DOCS / "scale.md").read_text())
+    for command in shown:
+        assert run([*command.split(), "--config", "run.yaml"]) == 0
+    assert len(taken) == len(shown) > 2
+
+
 def test_there_are_some_of_each() -> None:
     kinds = {words[1].partition(":")[0] for words in WHOLE if words[0] == "--annotator"}
     assert {"local", "openai", "reward", "likelihood", "world"} <= kinds
