@@ -246,7 +246,7 @@ def measure(output: Path) -> None:
     result = {
         "command": "python benchmarks/scale/run.py measure",
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "unit": "CPU seconds of a step, all processes together; the machine had other work",
+        "unit": "CPU seconds of a step, all processes together",
         "weights": {"small": SMALL.weights, "larger": LARGER.weights},
         "fitted": {"1 process, small": one, "operations a second": rate},
         "checks": {
@@ -280,7 +280,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("measure", "table", "worker", "assumed"))
     parser.add_argument("file", nargs="?")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("result.json"))
     given = parser.parse_args()
     if given.what == "worker":
         worker(given.file)

@@ -1,11 +1,13 @@
 """`trueup plan`: what is counted is exact, and what is seen of small passes holds for large ones."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from support.small_runs import settings, write_feedback
+from support.tiny_models import toy_network
 
 from trueup.batch.stream import collate_batch
 from trueup.cli.app import run
@@ -77,7 +79,7 @@ def test_a_large_pass_holds_what_small_ones_say(
 ) -> None:
     """Tensors alone, without what the C library keeps. Small passes keep logits that a large one does not."""
     monkeypatch.setattr(head, "KEPT", kept)
-    monkeypatch.setattr(memory, "_kept", lambda *_: 1.0)
+    monkeypatch.setattr(memory, "_tried", lambda *_: None)
     parts, source = set_up("dpo", tiny_model, tmp_path, micro_batch_tokens=2048, **more)
     groups = [group for batch in source.step(1).batches for group in batch.groups]
     seen = memory.memory_of(parts, groups)
@@ -88,6 +90,18 @@ def test_a_large_pass_holds_what_small_ones_say(
     assert seen.fixed + seen.a_token * tokens == pytest.approx(found, rel=0.15)
     most = seen.largest(free := 10**9)
     assert seen.total(most) <= free < seen.total(most + 1)
+
+
+@pytest.mark.parametrize(
+    "width, device, tokens",
+    [(32, "cpu", 8192), (512, "cpu", 1978), (1024, "cpu", 1024), (1024, "cuda", 8192)],
+)
+def test_a_cpu_takes_as_many_tokens_a_pass_as_half_a_gigabyte_holds(
+    width: int, device: str, tokens: int
+) -> None:
+    """Counted generously, 64 bytes for each input and output of a layer; 1,024 at least."""
+    network = toy_network(hidden_size=width, intermediate_size=2 * width)
+    assert memory.usual_tokens(SimpleNamespace(inner=network, device=torch.device(device))) == tokens
 
 
 def test_the_command_says_it_all_and_leaves_nothing(

@@ -157,7 +157,9 @@ def test_a_disk_that_fills_up_while_the_model_is_written(uninterrupted: Any, tmp
     assert small_runs.in_child(body, errors) == 4
     assert "the finished model could not be written: " in one_line(errors)
     names = {path.name for path in output.iterdir()}
-    assert "run.yaml" in names
+    assert names >= {"run.yaml", "report.html"}
+    status = json.loads((output / "status.json").read_text())
+    assert (status["state"], status["step"], status["steps"]) == ("stopped", 12, 12)
     assert not names & {"model", ".model.part"}
     goes_on(output, uninterrupted[1])
 

@@ -9,7 +9,12 @@ from typing import Any
 from trueup.feedback import views
 from trueup.feedback.records import Content, Example, View
 
-VIEWS: Sequence[View[Any]] = (views.pairs, views.rankings, views.points, views.demonstrations)
+VIEWS: Mapping[str, View[Any]] = {
+    "pairs": views.pairs,
+    "rankings": views.rankings,
+    "points": views.points,
+    "demonstrations": views.demonstrations,
+}
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 KINDS = ("prompts", "chosen", "rejected", "other_responses")
 
@@ -61,9 +66,10 @@ class Labels:
 
 def seen_by_views(examples: Sequence[Example]) -> dict[str, Seen]:
     found = {}
-    for made in (views.look(view, examples) for view in VIEWS):
+    for name, view in VIEWS.items():
+        made = views.look(view, examples)
         reasons = {reason: len(where) for reason, where in made.discarded.items()}
-        found[made.view] = Seen(sum(made.units.values()), len(made.groups), reasons)
+        found[name] = Seen(sum(made.units.values()), len(made.groups), reasons)
     return found
 
 

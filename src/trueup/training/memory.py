@@ -10,7 +10,6 @@ import ctypes
 import os
 import weakref
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 
 from trueup.batch.stream import Batch, collate_batch
 from trueup.batch.tokens import TokenGroup
-from trueup.models import head, lora
+from trueup.models import causal, head, lora
 from trueup.references import build, reference
 from trueup.sources.source import Source, Step
 from trueup.training import data
@@ -31,6 +30,10 @@ from trueup.words import logger
 SMALL, WIDE = 8, 30_000
 """Of the tokens of a micro-batch, the larger of two that are looked at is this part, the smaller half of it.
 An embedding has more than `WIDE` rows, none of which a pass holds."""
+PASSES = 2
+"""With gradients and moments there, after which the C library keeps little more."""
+MOST, LEAST, HELD = 8192, 1024, 2**29
+"""Tokens of a micro-batch where none are said: on a CPU as many as hold `HELD` bytes, counted generously."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,31 +119,28 @@ def measured_pass(parts: data.Parts, batch: Batch[Any]) -> int:
     """Bytes of tensors that the passes of a micro-batch hold at most, beside weights and gradients."""
     models = [parts.policy, *parts.reference.models()]
     seen = LiveBytes([one for model in models for one in (*model.parameters(), *model.buffers())])
-    return _passes(parts, batch, seen)
+    with seen:
+        _pass(parts, batch)
+    before = seen.peak = seen.live  # in the second the gradients are there, as in all but the first of a step
+    with seen:
+        _pass(parts, batch)
+    parts.policy.zero_grad()
+    return seen.peak - before
 
 
-def _passes(parts: data.Parts, batch: Batch[Any], seen: LiveBytes | None = None) -> int:
-    policy, method = parts.policy, parts.method
+def _pass(parts: data.Parts, batch: Batch[Any]) -> None:
+    policy, method, sums = parts.policy, parts.method, Sums()
     in_loss = parts.reference if method.reference_in_loss else reference.NullReference()
-    before = 0
-    for _ in range(2):  # in the second the gradients are there, as in all but the first of a step
-        if seen:
-            before = seen.peak = seen.live
-        with seen or nullcontext():
-            sums = Sums()
-            objective = objective_of(method, Rows(policy, in_loss, Step((batch,)), sums))
-            loss = forward(policy, in_loss, objective, batch, sums, method.parts)
-            loss.per_example.sum().backward()
-            del loss, sums, objective
-    for one in policy.trainable().values():
-        one.grad = None
-    return seen.peak - before if seen else 0
+    objective = objective_of(method, Rows(policy, in_loss, Step((batch,)), sums))
+    forward(policy, in_loss, objective, batch, sums, method.parts).per_example.sum().backward()
 
 
 def memory_of(parts: data.Parts, groups: Sequence[TokenGroup[Any]]) -> Memory:
     """What a run will hold, seen on some groups of it; takes gradients, and no step."""
     few = max(parts.settings.micro_batch_tokens // SMALL // 2, *(group.num_tokens for group in groups), 1)
     sizes, most_kept, budget = [], head.KEPT, parts.settings.micro_batch_tokens
+    full = _batch(parts, groups, budget)
+    tried = _tried(parts, full) if generous(parts, budget) < free_memory(parts.policy.device) / 2 else None
     for most in (few, 2 * few):
         batch = _batch(parts, groups, most)
         scored = len(batch.stream.target_S) / batch.stream.num_tokens
@@ -155,27 +155,31 @@ def memory_of(parts: data.Parts, groups: Sequence[TokenGroup[Any]]) -> Memory:
     (few, less), (many, more) = sizes
     slope = (more - less) / (many - few) if many > few else more / many
     memory = Memory(**parts_held(parts), fixed=max(0.0, more - slope * many), a_token=slope)
-    if parts.policy.device.type != "cpu" or 2 * memory.total(budget) > free_memory(parts.policy.device):
+    if tried is None:
         return memory
-    batch = _batch(parts, groups, budget)
-    kept = _kept(parts, batch, memory.fixed + slope * batch.stream.num_tokens)
+    kept = max(1.0, tried / (memory.fixed + slope * full.stream.num_tokens))
     return replace(memory, fixed=kept * memory.fixed, a_token=kept * slope)
 
 
-def _kept(parts: data.Parts, batch: Batch[Any], live: float) -> float:
-    """How many times as much as the tensors of a pass the process holds: the C library keeps what was given back.
-
-    1 where the system does not tell.
-    """
+def _tried(parts: data.Parts, batch: Batch[Any]) -> int | None:
+    """Bytes that the process holds more for the passes of a micro-batch: on a CPU more than their tensors, as the C
+    library keeps what was given back. None on GPUs, and where the system does not tell."""
+    if parts.policy.device.type != "cpu":
+        return None
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the most there was is what there is
         before = _resident("VmRSS")
-        _passes(parts, batch)
+        _pass(parts, batch)
+        # As in a run, they are made where the first pass left room.
+        moments = torch.ones(parts_held(parts)["optimizer"], dtype=torch.uint8)
+        for _ in range(PASSES):
+            _pass(parts, batch)
         most = _resident("VmHWM") - before
     except (OSError, AttributeError, LookupError):
-        return 1.0
-    return max(1.0, (most - sum(one.nbytes for one in parts.policy.trainable().values())) / live)
+        return None
+    parts.policy.zero_grad()
+    return most - moments.nbytes - sum(one.nbytes for one in parts.policy.trainable().values())
 
 
 def _resident(what: str) -> int:
@@ -203,21 +207,31 @@ def free_memory(device: torch.device) -> int:
     return found[0] if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def usual_tokens(policy: causal.StreamModel[Any]) -> int:
+    """Of a micro-batch where none are said. A CPU computes 1,024 as fast as more, which only take memory."""
+    if policy.device.type != "cpu":
+        return MOST
+    return min(MOST, max(LEAST, HELD // a_token(policy)))
+
+
+def a_token(policy: causal.StreamModel[Any]) -> int:
+    """Bytes that a pass holds of a token, generously: every layer's inputs and outputs four times over."""
+    matrices = (one.shape for one in policy.inner.base_model.parameters() if one.ndim == 2)
+    return 16 * sum(sum(shape) for shape in matrices if max(shape) < WIDE)
+
+
+def generous(parts: data.Parts, tokens: int) -> int:
+    """Bytes that a run holds beside its weights; it will hold fewer."""
+    held = parts_held(parts)
+    return held["gradients"] + held["optimizer"] + 16 * head.LOGITS_BUDGET + a_token(parts.policy) * tokens
+
+
 def fit(parts: data.Parts, source: Source) -> None:
     """Lower the token budget of a run that is about to begin to what there is memory for, and say so.
-    It is looked at closely only where a generous estimate, of every layer's inputs and outputs four times over, is
-    more than half of what is free."""
+    It is looked at closely only where a generous estimate is more than half of what is free."""
     batching, policy, groups = source.batching, parts.policy, source.first_groups()
-    held, free = parts_held(parts), free_memory(policy.device)
-    widths = (
-        sum(one.shape)
-        for one in policy.inner.base_model.parameters()
-        if one.ndim == 2 and max(one.shape) < WIDE
-    )
-    rough = (
-        held["gradients"] + held["optimizer"] + 16 * head.LOGITS_BUDGET + 16 * sum(widths) * batching.budget
-    )
-    if not groups or rough < free / 2:
+    free = free_memory(policy.device)
+    if not groups or generous(parts, batching.budget) < free / 2:
         return
     with torch.random.fork_rng():
         memory = memory_of(parts, groups)

@@ -60,6 +60,7 @@ def plan(resolved: resolve.Resolved, measure: int) -> Iterator[str]:
         parts, record, source = invariants.set_up(small, resume=False)
         setup.choose_attention(parts, source)
         parts.reference.start(source)
+        settings = settings.model_copy(update={"micro_batch_tokens": parts.settings.micro_batch_tokens})
         total, real = total_steps(settings, source), replace(parts, settings=settings)
         groups = [group for batch in source.step(1).batches for group in batch.groups]
         memory = memory_of(real, groups or source.first_groups())

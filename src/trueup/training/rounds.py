@@ -86,7 +86,7 @@ def online(settings: RunSettings, method: Method) -> data.Data:
         penalise = None
         if settings.reward_kl:
             penalise = KLPenalty(
-                settings.reward_kl, parts.policy, parts.reference, asking, settings.micro_batch_tokens
+                settings.reward_kl, parts.policy, parts.reference, asking, parts.settings.micro_batch_tokens
             )
         plan = plan_of(settings, len(prompts))
         log = RoundLog(parts.folder.path)
@@ -261,7 +261,7 @@ def _collector(
     return Collector(
         sampler, annotator, settings.sampler.responses, settings.seed,
         distinct=parts.method.rollout is None, penalise=penalise,
-        gap=LogProbGap(policy, encoder, settings.micro_batch_tokens) if settings.source == "online" else None,
+        gap=LogProbGap(policy, encoder, parts.settings.micro_batch_tokens) if settings.source == "online" else None,
         beside=parts.reference.models() if share else (),
     )  # fmt: skip
 

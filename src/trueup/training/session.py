@@ -58,7 +58,10 @@ class Session:
                     loop.train(run, advance=advance)
             finally:
                 run.metrics.close()
-            self._finish(run, told, list(summary.summary(run, time.monotonic() - started, resumed=resume)))
+            with self._stating(run, resume):
+                self._finish(
+                    run, told, list(summary.summary(run, time.monotonic() - started, resumed=resume))
+                )
             return run.step, run.latest
 
     @property

@@ -70,7 +70,8 @@ def load_parts(
             "(template_date)"
         )
     loaded = replace(loaded, template_date=day)
-    settings = settings.model_copy(update={"template_date": day})
+    tokens = settings.micro_batch_tokens or memory.usual_tokens(policy)
+    settings = settings.model_copy(update={"template_date": day, "micro_batch_tokens": tokens})
     if resume:
         loaded = replace(loaded, condition=seal.condition_as_begun(folder.path, loaded.condition))
     identities = {

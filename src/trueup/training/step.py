@@ -274,6 +274,7 @@ def _add_gradients(
         loss = forward(policy, reference, objective, batch, sums, parts)
         if loss.per_example.requires_grad:
             loss.per_example.sum().backward()
+        del loss  # and what it holds, before the next forward pass
 
 
 @torch.no_grad()
