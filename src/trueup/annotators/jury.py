@@ -58,7 +58,10 @@ class Jury:
 
     def annotate(self, examples: Sequence[records.Example]) -> Annotated:
         """A pair that is undecided is left out as `UNDECIDED`."""
-        every = [*examples, *self._gold_beside(examples)]
+        told = repr([(one.prompt.key, [said.content for said in one.responses]) for one in examples])
+        chance = random.Random(told.encode("utf-8", "surrogatepass"))
+        number = min(len(self.gold), math.ceil(self.gold_share * len(examples)))
+        every = [*examples, *chance.sample(self.gold, number)]
         pairs = [list(combinations(comparing.distinct(one), 2)) for one in every]
         heard = self._each(self.judges, lambda one: _verdicts(one.annotator, every, pairs))
         totals = self._totals(self.judges, [told for _, told in heard])
@@ -93,12 +96,6 @@ class Jury:
             for own in zip(*(rows for rows, _ in rated), strict=True)
         ]
         return means, self._totals(able, [totals for _, totals in rated])
-
-    def _gold_beside(self, examples: Sequence[records.Example]) -> list[records.Example]:
-        number = min(len(self.gold), math.ceil(self.gold_share * len(examples)))
-        told = repr([(one.prompt.key, [said.content for said in one.responses]) for one in examples])
-        chance = random.Random(told.encode("utf-8", "surrogatepass"))
-        return chance.sample(self.gold, number)
 
     def _each(self, judges: Sequence[Judge], ask: Callable[[Judge], Any]) -> list[Any]:
         """What is asked of each judge: of those that wait for servers at the same time, of the others one by one."""

@@ -243,19 +243,15 @@ class Clicks:
                 for one in clicks.get(pair.key, ()):
                     places = (pair.other, pair.one) if one.swapped else (pair.one, pair.other)
                     votes.append(Vote(*places, one.verdict, one.person))
-                comparisons += _comparison(pair, list(by_pair.get(pair.key, {}).values()))
+                said = list(by_pair.get(pair.key, {}).values())
+                share = sum({A: 1.0, B: 0.0}.get(one, 0.5) for one in said) / max(1, len(said))
+                if said and share != 0.5:
+                    ends = (pair.one, pair.other) if share > 0.5 else (pair.other, pair.one)
+                    comparisons.append(Comparison(*ends, max(share, 1 - share)))
             if votes or comparisons:
                 bare = tuple(replace(one, score=None, label=None) for one in example.responses)
                 made.append(Example(example.prompt, bare, tuple(comparisons), tuple(votes)))
         return made
-
-
-def _comparison(pair: Pair, said: Sequence[str]) -> list[Comparison]:
-    share = sum({A: 1.0, B: 0.0}.get(one, 0.5) for one in said) / max(1, len(said))
-    if not said or share == 0.5:
-        return []
-    ends = (pair.one, pair.other) if share > 0.5 else (pair.other, pair.one)
-    return [Comparison(*ends, max(share, 1 - share))]
 
 
 def _person(name: str, said: Sequence[Click], gold: Mapping[str, Pair]) -> dict[str, Any]:

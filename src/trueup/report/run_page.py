@@ -87,6 +87,9 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
         from trueup.report import voters  # which loads numpy
 
         people = list(voters.of_votes(run, votes))
+    others = [name for name in run.names if name not in used and any(value for _, value in run.points(name))]
+    bare = dict.fromkeys(name.removeprefix(HELD_OUT) for name in others)
+    rest = [(name, (name,), "") for name in list(bare)[:MOST_CHARTS]]
     every = run.samples()
     samples, left = _fitting(every)
     told = {place: page.shown(results) for place, results in run.evaluations.items()}
@@ -99,7 +102,7 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
         "state": STATES.get(str(run.status.get("state")), "has no status"),
         "warnings": [*map(str, run.status.get("warnings") or ()), *run.problems],
         "happened": list(_happened(run)), "about": list(_about(run)), "changes": _changes(run),
-        "sections": sections, "rest": _rest(run, used), "panels": list(_panels(run, every)),
+        "sections": sections, "rest": list(_charts(run, rest, set())), "panels": list(_panels(run, every)),
         "samples": samples, "samples_left": left, "people": people,
         "judge": page.Table("", (), [(name, [said]) for name, said in _judge(run)], words=True),
         "reliability": _reliability(run.calibration), "evaluations": evaluations,
@@ -157,12 +160,6 @@ def _charts(run: RunData, chosen: Sequence[Chart], used: set[str]) -> Iterator[M
         ]
         if chart := charts.plot(title, series, note=note):
             yield chart
-
-
-def _rest(run: RunData, used: set[str]) -> list[Markup]:
-    names = [name for name in run.names if name not in used and any(value for _, value in run.points(name))]
-    bare = dict.fromkeys(name.removeprefix(HELD_OUT) for name in names)
-    return list(_charts(run, [(name, (name,), "") for name in list(bare)[:MOST_CHARTS]], set()))
 
 
 def reward_and_kl(run: RunData) -> Iterator[tuple[str, list[charts.Point]]]:

@@ -153,18 +153,14 @@ def body(
 ) -> dict[str, Any]:  # fmt: skip
     """A whole request: all that decides how a response is drawn is said, as servers have defaults of their own."""
     random = settings.decode == "sample"
+    number = int.from_bytes(hashlib.sha256(f"{copy}:{request.spelled}".encode()).digest()[:8], "little")
     return {
         "model": server.model, **request.fields, "max_tokens": request.room, "n": 1,
         "temperature": settings.temperature if random else 0.0, "top_p": settings.top_p if random else 1.0,
-        "stop": list(settings.stop) or None, "seed": request_seed(seed, copy, request.spelled),
-        **server.kind.extra(settings, end_ids, request.room),
+        "stop": list(settings.stop) or None,
+        # 31 bits, which every server takes, that the prompt and the copy decide whatever stands beside them
+        "seed": another_seed(seed, number) % 2**31, **server.kind.extra(settings, end_ids, request.room),
     }  # fmt: skip
-
-
-def request_seed(seed: int, copy: int, spelled: str) -> int:
-    """31 bits, which every server takes, that the prompt and the copy decide whatever stands beside them."""
-    number = int.from_bytes(hashlib.sha256(f"{copy}:{spelled}".encode()).digest()[:8], "little")
-    return another_seed(seed, number) % 2**31
 
 
 PAUSED, PAUSE, RESUME, RPC = "/is_paused", "/pause?mode=wait", "/resume", "/collective_rpc"

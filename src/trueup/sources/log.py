@@ -102,7 +102,13 @@ class RoundLog:
                 )
             self.rounds[number] = GatheredRound(examples, metrics)
             done += count
-        self._check_rest(rows[done:], done)
+        # no more is cut off than the one round that can be under way when a process is killed
+        numbers = {which for row in rows[done:] if (which := _number_of(row)) is not None}
+        if len(numbers) > 1 or numbers & set(self.rounds):
+            raise CheckpointError(
+                f"{self.examples} holds examples from line {done + 1} on that {self.index.name} does not tell of. "
+                f"{RESTORE}"
+            )
         _keep(self._index, told)
         _keep(self._examples, rows[:done])
 
@@ -116,15 +122,6 @@ class RoundLog:
             raise ValueError("it tells of no round, or of one twice")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{self.index}:{place} is damaged: {_said(error)}. {RESTORE}") from error
-
-    def _check_rest(self, rows: Sequence[bytes], done: int) -> None:
-        """Refuse to cut off more than the one round that can be under way when a process is killed."""
-        numbers = {number for row in rows if (number := _number_of(row)) is not None}
-        if len(numbers) > 1 or numbers & set(self.rounds):
-            raise CheckpointError(
-                f"{self.examples} holds examples from line {done + 1} on that {self.index.name} does not tell of. "
-                f"{RESTORE}"
-            )
 
     def _read(self, rows: Sequence[bytes]) -> tuple[records.Example, ...]:
         made = []

@@ -63,7 +63,10 @@ class SeveralSamplers:
 
     def __init__(self, policy: Sampler, encoder: Encoder, others: Sequence[tuple[Sampler, Encoder]]) -> None:
         self.policy, self.weights, self.served = policy, policy.weights, policy.served
-        self.others = [(sampler, _same_tokens(other, encoder)) for sampler, other in others]
+        words, ends = encoder.tokenizer.get_vocab(), set(encoder.end_ids)
+        same = [one.tokenizer.get_vocab() == words and set(one.end_ids) <= ends for _, one in others]
+        self.others = [(sampler, own) for (sampler, _), own in zip(others, same, strict=True)]
+        """With whether ids of theirs say the same to the policy, and end a response there too."""
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         """As many responses of each model; token ids where the policy has the same, log-probabilities never."""
@@ -76,9 +79,3 @@ class SeveralSamplers:
                     replace(one, ids=one.ids if same else None, log_probs=None) for one in several
                 )
         return found
-
-
-def _same_tokens(one: Encoder, other: Encoder) -> bool:
-    """Whether ids of the one say the same with the other, and end a response there too."""
-    same = one.tokenizer.get_vocab() == other.tokenizer.get_vocab()
-    return same and set(one.end_ids) <= set(other.end_ids)

@@ -62,10 +62,13 @@ class ServerSampler:
         if self._given != self.weights.changes and self._model is not None:
             folder = owned(self._takes_weights)
             with self.weights.in_place():
-                if folder is None:
-                    self._transfer(self._model.network)
-                else:
+                if folder is not None:
                     server_api.write(self._model.network, folder)
+                else:  # every weight, from all processes together
+                    for url, workers in owned(lambda: self._served.paused() if self._served else {}).items():
+                        if url not in self._engines:
+                            self._engines[url] = weight_transfer.engine(self._model.network, url, workers)
+                        weight_transfer.send(self._engines[url], url)
             owned(lambda: self._put(folder))
             self._given = self.weights.changes
         return owned(lambda: self._sampled(prompts, responses, seed))
@@ -114,13 +117,6 @@ class ServerSampler:
                 vllm=server.kind is server_api.VLLM,
             )  # fmt: skip
         return None if self._served.transfers else self._served.folder / f"step-{self.weights.version:08d}"
-
-    def _transfer(self, network: Any) -> None:
-        """Send every weight to the servers, from all processes together."""
-        for url, workers in owned(lambda: self._served.paused() if self._served else {}).items():
-            if url not in self._engines:
-                self._engines[url] = weight_transfer.engine(network, url, workers)
-            weight_transfer.send(self._engines[url], url)
 
     def _put(self, folder: Any) -> None:
         assert self._served is not None and self._server is not None
