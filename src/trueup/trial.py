@@ -13,10 +13,8 @@ CALL = (
 def try_in_child(function: str, *arguments: object, seconds: float) -> None:
     """Call `MODULE:FUNCTION` with JSON-ready arguments in another process; TimeoutError or RuntimeError."""
     try:
-        command, given = [sys.executable, "-c", CALL, function], json.dumps(arguments)
-        done = subprocess.run(
-            command, input=given, capture_output=True, text=True, timeout=seconds, check=False
-        )
+        call, given = [sys.executable, "-c", CALL, function], json.dumps(arguments)
+        done = subprocess.run(call, input=given, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"{function} took more than {seconds:g} seconds") from None
     if done.returncode:

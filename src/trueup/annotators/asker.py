@@ -62,6 +62,7 @@ class NoAnswer(StrEnum):
     THINKING = "the model's thoughts were cut off, and no answer came"
 
 
+RecordCache = record_cache.RecordCache
 Reply = Answer | NoAnswer | client.Refused
 """What comes of a request; `Refused` where the endpoint does not take it."""
 
@@ -70,7 +71,7 @@ class Asker:
     """Sends requests to one model, several at a time, in the first of `FORMS` that it takes."""
 
     def __init__(
-        self, endpoint: client.Endpoint, name: str, budget: Budget, cache: record_cache.RecordCache | None, *,
+        self, endpoint: client.Endpoint, name: str, budget: Budget, cache: RecordCache | None, *,
         form: str = FORMS[0],
     ) -> None:  # fmt: skip
         self.endpoint, self.name, self.budget, self.cache = endpoint, name, budget, cache
@@ -317,7 +318,5 @@ def judgement_key(place: str, request: Mapping[str, Any], labels: tuple[str, str
     return hashlib.sha256(content.encode("ascii")).hexdigest()
 
 
-def judgement_cache(path: Path) -> record_cache.RecordCache:
-    return record_cache.RecordCache(
-        path, table=TABLE, noun="judgements", without="give annotator.cache false"
-    )
+def judgement_cache(path: Path) -> RecordCache:
+    return RecordCache(path, table=TABLE, noun="judgements", without="give annotator.cache false")

@@ -108,9 +108,7 @@ class WeightedScores:
             for name, row in zip(given, rows, strict=True):
                 given[name] += math.fsum(row)
         scores = {"scores": float(len(scores_of(one for one in made if isinstance(one, Example))))}
-        return annotator.Annotated(
-            tuple(made), annotator.summed(one.totals for one in heard) | given | scores
-        )
+        return annotator.Annotated(tuple(made), annotator.summed(of.totals for of in heard) | given | scores)
 
 
 def load_weighted(choice: annotator_settings.WeightedAnnotator, *, make: jury.Make) -> WeightedScores:

@@ -6,6 +6,7 @@ asks for +5 standard deviations without a trial.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,7 @@ class Sweep:
     @property
     def gain(self) -> estimates.Mean:
         """By how much the best is better than what is asked for now, prompt by prompt."""
-        return estimates.mean(
-            [new - now for new, now in zip(self.best.scores, self.trials[0].scores, strict=True)]
-        )
+        return estimates.mean(list(map(sub, self.best.scores, self.trials[0].scores)))
 
     @property
     def reliable(self) -> bool:

@@ -111,17 +111,15 @@ class Evaluation:
         """Divergence from the reference, and what the implicit reward against it says of held-out feedback."""
         sampler = self.settings.sampler
         own_samples = all(getattr(sampler, name) == value for name, value in OWN_SAMPLES.items())
-        for row, one, own, reference in zip(
-            self.models, self.everyone, self.answers, references, strict=True
-        ):
-            if reference is None:
+        for row, one, own, other in zip(self.models, self.everyone, self.answers, references, strict=True):
+            if other is None:
                 continue
             read = [*(own if own_samples else ()), *bare(held_out)]
             with_them = self.settings, self.work
-            ours, theirs = (likelihoods.log_probs_of(who, read, *with_them) for who in (one, reference))
+            ours, theirs = (likelihoods.log_probs_of(who, read, *with_them) for who in (one, other))
             size = len(read) - len(held_out)
             kl = likelihoods.sequence_kl(ours[:size], theirs[:size]) if own_samples else NOT_ITS_OWN
-            row |= {"reference": reference.name, "kl": {"refused": kl} if isinstance(kl, str) else kl}
+            row |= {"reference": other.name, "kl": {"refused": kl} if isinstance(kl, str) else kl}
             if held_out:
                 rewards = likelihoods.log_ratios(ours[size:], theirs[size:])
                 beta = getattr(one.run.method_settings, "beta", 1.0) if one.run else 1.0

@@ -85,9 +85,7 @@ def _bleu(
     for own, highest in zip(counts, most, strict=True):
         # Of the others: the second highest count where the highest is this one's own.
         of_others = [(number, *highest[gram]) for gram, number in own.items()]
-        matches = sum(
-            min(number, second if number == first else first) for number, first, second in of_others
-        )
+        matches = sum(min(own, second if own == first else first) for own, first, second in of_others)
         logs.append(math.log((matches or EPSILON) / max(1, own.total())))
     at = bisect_left(lengths, length)
     others = [*lengths[max(0, at - 1) : at], *lengths[at + 1 : at + 2]]

@@ -253,9 +253,7 @@ def make_writers(settings: SampleSettings, prompts: int, day: Callable[[], str])
     if settings.sampler.served:
         name = settings.sampler.server_model or (settings.model[0] if settings.model else "server")
         return [Writer(name, partial(_server, settings, name, day), "sample 0")]
-    loads = [
-        partial(in_process, settings, name, day, prompts, model_in(settings, name)) for name in settings.model
-    ]
+    loads = [partial(in_process, settings, of, day, prompts, model_in(settings, of)) for of in settings.model]
     return [Writer(settings.model[at], load, f"sample {at}") for at, load in enumerate(loads)]
 
 

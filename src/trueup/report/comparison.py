@@ -20,6 +20,7 @@ OVERLAID = (
 SAME = {"data_fingerprints": "trained on different feedback or prompts"}
 SAME["model_identity"] = "begun with different models"
 """What of a record may differ, so that runs are not of the same thing."""
+Evaluations = Mapping[str, Mapping[str, Any]]
 UNLIKE = ("output", "run_name")
 
 
@@ -64,9 +65,7 @@ def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tupl
             yield path_name, one
 
 
-def _notes(
-    runs: Sequence[RunData], names: Sequence[str], found: Mapping[str, Mapping[str, Any]]
-) -> Iterator[str]:
+def _notes(runs: Sequence[RunData], names: Sequence[str], found: Evaluations) -> Iterator[str]:
     """What keeps the runs from being compared."""
     for run, name in zip(runs, names, strict=True):
         if not run.done:

@@ -155,9 +155,7 @@ def _charts(run: RunData, chosen: Sequence[Chart], used: set[str]) -> Iterator[M
         every = [name for bare in names for name in (bare, f"{HELD_OUT}{bare}") if name in run.names]
         used |= set(every)
         points = [(name, run.points(name), name.startswith(HELD_OUT)) for name in every]
-        series = [
-            charts.Series(name, one, old and len(one) <= 40, start=not old) for name, one, old in points
-        ]
+        series = [charts.Series(name, at, old and len(at) <= 40, start=not old) for name, at, old in points]
         if chart := charts.plot(title, series, note=note):
             yield chart
 

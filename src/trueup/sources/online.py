@@ -206,9 +206,7 @@ class GatheredRounds:
 
     def state(self) -> State:
         tensors = self.collector.sampler.weights.state()
-        return State(
-            {f"sampler.{name}": tensor for name, tensor in tensors.items()}, {"written_by": self._version}
-        )
+        return State({f"sampler.{name}": one for name, one in tensors.items()}, {"written_by": self._version})
 
     def restore(self, state: State) -> None:
         self._version = int(state.metadata["written_by"])

@@ -74,8 +74,7 @@ class SeveralSamplers:
         for number, (sampler, same) in enumerate(self.others, start=1):
             ask = partial(sampler.sample, prompts, responses, seed=another_seed(seed, number))
             written = owned(ask) if self.served else ask()
-            for place, several in enumerate(written):
-                found[place] += tuple(
-                    replace(one, ids=one.ids if same else None, log_probs=None) for one in several
-                )
+            for at, several in enumerate(written):
+                own = ((one, one.ids if same else None) for one in several)
+                found[at] += tuple(replace(one, ids=ids, log_probs=None) for one, ids in own)
         return found

@@ -43,11 +43,9 @@ class InProcessSampler:
         limits = {"positions": positions, "max_new_tokens": longest}
         encoded = [sampler.encode_prompt(prompt, self.encoder, **limits) for prompt in prompts]
         written = iter(self.written([one for one in encoded if one is not None], responses, seed))
-        source, version = self.name, self.weights.version
+        source, now = self.name, self.weights.version
         found = [() if prompt is None else next(written) for prompt in encoded]
-        read = partial(
-            Completion.sampled, encoder=self.encoder, stops=self.stops, source=source, version=version
-        )
+        read = partial(Completion.sampled, encoder=self.encoder, stops=self.stops, source=source, version=now)
         return [tuple(map(read, several)) for several in found]
 
     def written(self, given: Sequence[EncodedPrompt], responses: int, seed: int) -> list[list[Completion]]:
@@ -192,9 +190,7 @@ def _step(
     score_PB = torch.tensor([[beam.score for beam in beams] for beams in beams_PB], device=device)
     own_PBV = less_PBV = log_prob_NV[row_PB]
     if number:
-        taken_P1V = torch.zeros_like(
-            own_PBV[:, :1]
-        )  # how many beams of earlier groups took each token at this step
+        taken_P1V = torch.zeros_like(own_PBV[:, :1])  # how many beams of earlier groups took each token now
         for place, several in enumerate(going):
             for token in (token for group in several[:number] for token in group.taken):
                 taken_P1V[place, 0, token] += 1
