@@ -113,10 +113,9 @@ def usual_rewards(condition: Condition) -> tuple[float, ...]:
 
 def conditions(condition: Condition, rewards: Sequence[float]) -> tuple[Condition, ...]:
     """What to try: the condition as it is, and then each reward, those that give the same words once."""
-    tried: dict[str, Condition] = {condition.words(): condition}
-    for other in map(condition.asking_for, rewards):
-        tried.setdefault(other.words(), other)
-    return tuple(tried.values())
+    every = [condition, *map(condition.asking_for, rewards)]
+    first = {one.words(): one for one in reversed(every)}
+    return tuple(one for one in every if first[one.words()] is one)
 
 
 def sweep_model(

@@ -133,8 +133,8 @@ def prompts_from_name(name: str) -> tuple[Prompt, ...]:
     known = {key: _SETTINGS[key] for key in ("count", "seed")}
     given = _given(name, name.partition("?")[2], known, f"; the keys are {', '.join(known)}")
     count, seed = int(given.get("count", 1000)), int(given.get("seed", 0))
-    if count < 1:
-        raise InputError(f"{name!r}: count must be at least 1; got {count}")
+    with naming(repr(name)):
+        _check_range("count", count, 1)
     numbered = enumerate(prompts(count, seed), start=1)
     return tuple(Prompt(text, origin=Origin(PROMPTS, row)) for row, text in numbered)
 
