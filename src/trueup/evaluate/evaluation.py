@@ -27,6 +27,8 @@ from trueup.settings import annotator_settings, gathering_settings
 from trueup.sources.by_name import examples_named
 from trueup.words import logger
 
+Examples = Sequence[records.Example]
+Answer = records.Example | records.Discarded
 Settings = gathering_settings.EvaluateSettings
 AnnotatorChoice = annotator_settings.AnnotatorChoice
 Array = side_by_side.Array
@@ -50,19 +52,17 @@ class Judged:
         own = {name: value for name, value in every.items() if name.startswith(f"{setting}.")}
         self._digest = resumable.digest([own, resumable.files_of(choice), settings.seed])
 
-    def annotate(
-        self, examples: Sequence[records.Example], label: str
-    ) -> tuple[records.Example | records.Discarded, ...]:
+    def annotate(self, examples: Examples, label: str) -> tuple[Answer, ...]:
         name = f"{self.setting} {self._digest} {resumable.digest_of_examples(examples)}"
         made = judging.judged_in_parts(examples, self.load, self.work, name, label)
         self.totals = annotator.summed((self.totals, made.totals))
         return made.examples
 
-    def rate(self, examples: Sequence[records.Example], criterion: str, label: str) -> Array:
+    def rate(self, examples: Examples, criterion: str, label: str) -> Array:
         """[P] how likely it finds that the responses to each prompt meet a criterion; NaN where that is not known."""
         text = annotator_settings.CRITERIA.get(criterion, criterion)
 
-        def rated(judge: annotator.Annotator, _: str, chunk: Sequence[records.Example]) -> dict[str, Any]:
+        def rated(judge: annotator.Annotator, _: str, chunk: Examples) -> dict[str, Any]:
             if not isinstance(judge, comparing.ComparingAnnotator | jury.Jury):
                 raise errors.InputError(f"rate: judge {judge.name} compares responses and rates none")
             rows, totals = judge.rate(chunk, [[text]] * len(chunk))
@@ -86,7 +86,7 @@ class Evaluation:
     settings: Settings
     work: resumable.Work
     everyone: Sequence[entrants.Entrant]
-    answers: Sequence[Sequence[records.Example]]
+    answers: Sequence[Examples]
     """[E][P]."""
     pairs: Sequence[Pair]
     score_EPR: Array | None = None
@@ -105,9 +105,7 @@ class Evaluation:
         self.results: Row = {"version": __version__, "prompts": len(self.answers[0])}
         self.results |= {"models": self.models, "cost": {}}
 
-    def add_likelihoods(
-        self, references: Sequence[entrants.Entrant | None], held_out: Sequence[records.Example]
-    ) -> None:
+    def add_likelihoods(self, references: Sequence[entrants.Entrant | None], held_out: Examples) -> None:
         """Divergence from the reference, and what the implicit reward against it says of held-out feedback."""
         sampler = self.settings.sampler
         own_samples = all(getattr(sampler, name) == value for name, value in OWN_SAMPLES.items())
@@ -131,7 +129,7 @@ class Evaluation:
             read = likelihoods.log_probs_of(model, bare(own), self.settings, self.work)
             row["perplexity"] = likelihoods.perplexity(read)
 
-    def add_rewards(self, reward: Judged, held_out: Sequence[records.Example]) -> None:
+    def add_rewards(self, reward: Judged, held_out: Examples) -> None:
         """Scores, the paired differences, and what the scorer says of held-out feedback."""
         none, scored = [np.nan] * self.settings.sampler.responses, []
         for name, own in zip(self.names, self.answers, strict=True):
@@ -202,13 +200,13 @@ class Evaluation:
             yield records.Example(example.prompt, tuple(responses), tuple(comparisons))
 
 
-def bare(examples: Sequence[records.Example]) -> list[records.Example]:
+def bare(examples: Examples) -> list[records.Example]:
     """Prompts and texts alone, so that nothing depends on who wrote them and what was said of them."""
     texts = (tuple(records.Response(said.content) for said in one.responses) for one in examples)
     return [replace(one, responses=own, comparisons=()) for one, own in zip(examples, texts, strict=True)]
 
 
-def _scores(judged: records.Example | records.Discarded) -> list[float] | None:
+def _scores(judged: Answer) -> list[float] | None:
     return None if isinstance(judged, records.Discarded) else records.scores_of([judged])
 
 
@@ -217,7 +215,7 @@ def _mean(value_P: Array) -> estimates.Mean | None:
     return estimates.mean(known) if known else None
 
 
-def _first(said: records.Example | records.Discarded) -> float | None:
+def _first(said: Answer) -> float | None:
     """How likely the first of two responses is the better one; a tie where they are the same to the letter."""
     if isinstance(said, records.Discarded):
         return 0.5 if said.reason in (comparing.TIE, comparing.IDENTICAL) else None

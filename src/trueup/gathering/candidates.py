@@ -24,7 +24,7 @@ from trueup.feedback import read, records, turns, views
 from trueup.feedback.records import Content, Example, Prompt, Response, content_key
 from trueup.feedback.transforms import merged
 from trueup.gathering import shards
-from trueup.gathering.judging import annotator_loader, judge
+from trueup.gathering.judging import Day, annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
 from trueup.model_folder import WORLD, check_model, context_length, folder_of, scores_text
 from trueup.models import causal, load, prepare, tokenizer
@@ -248,7 +248,7 @@ def _sampled(kept: dict[str, Any]) -> Sampled:
     return Sampled(**{**kept, "ids": None if kept["ids"] is None else tuple(kept["ids"]), "log_probs": None})
 
 
-def make_writers(settings: SampleSettings, prompts: int, day: Callable[[], str]) -> list[Writer]:
+def make_writers(settings: SampleSettings, prompts: int, day: Day) -> list[Writer]:
     """A writer for each model of the settings, or for their server; nothing is loaded yet."""
     if settings.sampler.served:
         name = settings.sampler.server_model or (settings.model[0] if settings.model else "server")
@@ -263,9 +263,7 @@ def model_in(settings: SampleSettings, name: str) -> Read:
 
 
 @contextmanager
-def in_process(
-    settings: SampleSettings, name: str, day: Callable[[], str], prompts: int, read: Read
-) -> Iterator[Sampler]:
+def in_process(settings: SampleSettings, name: str, day: Day, prompts: int, read: Read) -> Iterator[Sampler]:
     """A sampler with a model of this process, whose memory is free afterwards."""
     model, encoder = running(settings, day, prompts, read)
     try:
@@ -276,7 +274,7 @@ def in_process(
 
 
 def running(
-    settings: SampleSettings, day: Callable[[], str], prompts: int, read: Read
+    settings: SampleSettings, day: Day, prompts: int, read: Read
 ) -> tuple[causal.CausalModel, Encoder]:
     """A model in this process that is not trained, and how it is asked; see `in_process`."""
     device = prepare.pick_device(settings.device)
@@ -296,7 +294,7 @@ def free_memory() -> None:
 
 
 @contextmanager
-def _server(settings: SampleSettings, name: str, day: Callable[[], str]) -> Iterator[Sampler]:
+def _server(settings: SampleSettings, name: str, day: Day) -> Iterator[Sampler]:
     encoder = None
     if settings.model:
         found = _tokenizer(settings, settings.model[0])
@@ -312,7 +310,7 @@ def _reading(settings: SampleSettings) -> dict[str, Any]:
     return settings.model_dump(include={"trust_remote_code", "eos_token", "chat_template"})
 
 
-def _encoder(settings: SampleSettings, of: Any, positions: int | None, day: Callable[[], str]) -> Encoder:
+def _encoder(settings: SampleSettings, of: Any, positions: int | None, day: Day) -> Encoder:
     """As a model is asked; `of` is it or its tokenizer, as loaded."""
     limits = Limits(settings.max_length or positions or UNLIMITED, settings.max_prompt_length)
     dated = day() if writes_date(of.tokenizer) else None

@@ -128,9 +128,8 @@ class RoundLog:
         for row in rows:
             self._rows += 1
             try:
-                made.append(
-                    canonical.example_from_row(json.loads(row.decode()), records.Origin(EXAMPLES, self._rows))
-                )
+                origin = records.Origin(EXAMPLES, self._rows)
+                made.append(canonical.example_from_row(json.loads(row.decode()), origin))
             except (ValueError, TypeError, RecursionError, InputError) as error:
                 raise CheckpointError(
                     f"{self.examples}:{self._rows} is damaged: {_said(error)}. {RESTORE}"

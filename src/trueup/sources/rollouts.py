@@ -25,6 +25,8 @@ from trueup.references.reference import NullReference, Reference
 from trueup.sampling.sampler import Sampled, SamplingWeights
 from trueup.sources.source import passes
 
+Group = TokenGroup[Any]
+Learned = TokenGroup[RolloutRelation]
 Examples = Sequence[records.Example]
 
 GAP = 32
@@ -45,7 +47,7 @@ class Advantages:
 
     def __call__(
         self, groups: Sequence[TokenGroup[records.RankRelation]], memory: Mapping[str, float]
-    ) -> tuple[list[TokenGroup[RolloutRelation]], Mapping[str, float], Mapping[str, float]]:
+    ) -> tuple[list[Learned], Mapping[str, float], Mapping[str, float]]:
         """What a round's responses teach: the groups, metrics of the round, and the `memory` for the next one."""
         given = self._round(groups)
         made = self.rollout(given, memory)
@@ -75,15 +77,13 @@ class Advantages:
         )
 
 
-def to_tensors(groups: Sequence[TokenGroup[RolloutRelation]]) -> dict[str, Tensor]:
+def to_tensors(groups: Sequence[Learned]) -> dict[str, Tensor]:
     """What is learned of a round's tokens, as [S] tensors in the order of the groups: for a checkpoint."""
     rows = [row for group in groups for row in group.relation.rows]
     return {name: torch.from_numpy(np.concatenate([getattr(row, name) for row in rows])) for name in NAMES}
 
 
-def from_tensors(
-    groups: Sequence[TokenGroup[Any]], tensors: Mapping[str, Tensor]
-) -> list[TokenGroup[RolloutRelation]]:
+def from_tensors(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> list[Learned]:
     """The groups with what `to_tensors` kept of them; CheckpointError where the tensors are of other responses."""
     lengths = [int(row.scored.sum()) for group in groups for row in group.responses]
     sizes = {len(tensors[name]) for name in NAMES if name in tensors}
@@ -111,7 +111,7 @@ class KLPenalty:
 
     def __call__(self, examples: Examples) -> tuple[Examples, Mapping[str, float]]:
         """The examples with lower scores, and the metrics of that."""
-        groups: list[TokenGroup[Any]] = []
+        groups: list[Group] = []
         for place, example in enumerate(examples):
             if any(one.score is None for one in example.responses):
                 raise errors.InputError(
@@ -158,7 +158,7 @@ class LogProbGap:
         """Metrics of a round, in nats a token, over the first `GAP` responses; none where none are told.
         `gap` is the mean of |log p - log q|, q being the sampler's; `gap_max` the greatest; `gap_kl` an estimate of
         KL(q || p), the mean of r - 1 - log r with r = p / q (Schulman, 2020, http://joschu.net/blog/kl-approx.html)."""
-        groups: list[TokenGroup[Any]] = []
+        groups: list[Group] = []
         told: list[list[float]] = []
         for prompt, several in zip(prompts, sampled, strict=True):
             known = [(one.ids, one.log_probs) for one in several if one.ids and one.log_probs]
@@ -199,8 +199,8 @@ def plain_temperature(policy: StreamModel) -> Iterator[None]:
 
 @torch.no_grad()
 def measured(
-    groups: Sequence[TokenGroup[Any]], policy: StreamModel, reference: Reference, budget: int
-) -> Iterator[tuple[list[TokenGroup[Any]], LogProbs, LogProbs | None]]:
+    groups: Sequence[Group], policy: StreamModel, reference: Reference, budget: int
+) -> Iterator[tuple[list[Group], LogProbs, LogProbs | None]]:
     """Groups, a forward pass's worth at a time, under policy and reference, without dropout and all of it finite."""
     place = {id(group): number for number, group in enumerate(groups)}
     own: list[tuple[list[int], LogProbs, LogProbs | None]] = []
@@ -220,7 +220,7 @@ def measured(
 
 
 def _checked(
-    groups: Sequence[TokenGroup[Any]], places: list[int], ours: LogProbs, theirs: LogProbs | None
+    groups: Sequence[Group], places: list[int], ours: LogProbs, theirs: LogProbs | None
 ) -> tuple[list[int], LogProbs, LogProbs | None]:
     """What a forward pass gave, on the CPU, once it is seen to be finite."""
     part = [groups[number] for number in places]
@@ -246,7 +246,7 @@ def _joined(parts: Sequence[LogProbs], order: Sequence[int]) -> LogProbs:
     return LogProbs(tokens, lengths[list(order)], None, ordered(values) if values else None)
 
 
-def _check(values_S: Tensor, length_N: Tensor, groups: Sequence[TokenGroup[Any]], what: str) -> None:
+def _check(values_S: Tensor, length_N: Tensor, groups: Sequence[Group], what: str) -> None:
     """Refuse values of tokens that are not finite, naming the responses they belong to."""
     bad_S = ~values_S.isfinite()
     if not bad_S.any():

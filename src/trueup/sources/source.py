@@ -18,7 +18,8 @@ from trueup.feedback.condition import Condition
 from trueup.parallel.processes import rank, size
 from trueup.references.reference import BatchSource, State
 
-Pairing = Callable[[TokenGroup[Any], TokenGroup[Any]], TokenGroup[Any] | None]
+Group = TokenGroup[Any]
+Pairing = Callable[[Group, Group], Group | None]
 """(group, another) -> the first one's prompt with the other's responses; None where they do not go together."""
 
 
@@ -46,9 +47,7 @@ class Batching:
     """Fewer than the run was given where memory is short; from then on every step is cut so."""
     pairing: Pairing | None = None
 
-    def step(
-        self, groups: Sequence[TokenGroup[Any]], others: Iterable[Iterable[TokenGroup[Any]]] | None = None
-    ) -> Step:
+    def step(self, groups: Sequence[Group], others: Iterable[Iterable[Group]] | None = None) -> Step:
         """The micro-batches of some groups; `others` are what each may be paired with, else those that follow it."""
         pairing = self.pairing
         tokens = sum(group.num_tokens for group in groups)
@@ -64,12 +63,12 @@ class Batching:
         mismatched = self._cut(paired, rows.Demonstrations.collate)
         return Step(self._cut(groups, self.collate), mismatched, tokens)
 
-    def _cut(self, groups: Sequence[TokenGroup[Any]], collate: Callable[..., Any]) -> list[stream.Batch[Any]]:
+    def _cut(self, groups: Sequence[Group], collate: Callable[..., Any]) -> list[stream.Batch[Any]]:
         own = passes(groups, self.budget)
         return [replace(stream.collate_batch(part, collate), idle=idle) for part, idle in own]
 
 
-def passes(groups: Sequence[TokenGroup[Any]], budget: int) -> list[tuple[list[TokenGroup[Any]], bool]]:
+def passes(groups: Sequence[Group], budget: int) -> list[tuple[list[Group], bool]]:
     """The forward passes of this process over its share of some groups, and whether each is idle.
     All processes make as many: one that has fewer repeats another's smallest group, which counts for nothing."""
     shares = [list(stream.cut(share, budget)) for share in dealt(groups, size())]
@@ -78,11 +77,11 @@ def passes(groups: Sequence[TokenGroup[Any]], budget: int) -> list[tuple[list[To
     return made + [([min(groups, key=lambda group: group.num_tokens)], True)] * missing if missing else made
 
 
-def dealt(groups: Sequence[TokenGroup[Any]], count: int) -> list[list[TokenGroup[Any]]]:
+def dealt(groups: Sequence[Group], count: int) -> list[list[Group]]:
     """Groups dealt out so that every share has about as many tokens; the same wherever it is done."""
     if count == 1:
         return [list(groups)]
-    shares: list[list[TokenGroup[Any]]] = [[] for _ in range(count)]
+    shares: list[list[Group]] = [[] for _ in range(count)]
     loads = [0] * count
     for group in sorted(groups, key=lambda group: -group.num_tokens):
         least = loads.index(min(loads))
@@ -108,7 +107,7 @@ class Source(BatchSource, Protocol):
     def condition(self) -> Condition | None:
         """What the method wrote into the prompts that were learned from, to be kept with the model."""
 
-    def first_groups(self) -> Sequence[TokenGroup[Any]]:
+    def first_groups(self) -> Sequence[Group]:
         """Groups that stand for those of the first step where layout and threads are chosen; gathers nothing."""
 
     def identity(self) -> str:
@@ -141,12 +140,12 @@ class Groups(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> TokenGroup[Any] | None:
+    def __getitem__(self, index: int, /) -> Group | None:
         """A group; None where its place turns out to hold nothing of use."""
         ...
 
 
-def there(groups: Groups) -> Iterator[TokenGroup[Any]]:
+def there(groups: Groups) -> Iterator[Group]:
     return (group for index in range(len(groups)) if (group := groups[index]))
 
 
@@ -157,14 +156,14 @@ class OfflineSource(Source):
     `known` groups stand for all, where they are not all looked at before the first step."""
 
     groups: Groups
-    held_out_groups: Sequence[TokenGroup[Any]]
+    held_out_groups: Sequence[Group]
     batching: Batching
     batch_size: int
     seed: int
     total: int
     stratum: Callable[[Any], Hashable] | None = None
     condition: Condition | None = None
-    known: Sequence[TokenGroup[Any]] = ()
+    known: Sequence[Group] = ()
     _orders: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -178,10 +177,10 @@ class OfflineSource(Source):
     def epoch(self, step: int) -> float:
         return min(step * self.batch_size, self.total) / len(self.groups)
 
-    def step_groups(self, number: int) -> list[TokenGroup[Any]]:
+    def step_groups(self, number: int) -> list[Group]:
         return [group for place in self._places(number) if (group := self._group(place))]
 
-    def first_groups(self) -> Sequence[TokenGroup[Any]]:
+    def first_groups(self) -> Sequence[Group]:
         steps = map(self.step_groups, range(1, self.num_steps + 1))
         return next(filter(None, steps), self.known[: self.batch_size])
 
@@ -217,14 +216,14 @@ class OfflineSource(Source):
         first = (number - 1) * self.batch_size
         return range(first, min(first + self.batch_size, self.total))
 
-    def _following(self, place: int) -> Iterator[TokenGroup[Any]]:
+    def _following(self, place: int) -> Iterator[Group]:
         """The other groups of a place's pass, from the next one on, around its end."""
         size = len(self.groups)
         start = place - place % size
         others = (self._group(start + (place + more) % size) for more in range(1, size))
         return (group for group in others if group)
 
-    def _group(self, place: int) -> TokenGroup[Any] | None:
+    def _group(self, place: int) -> Group | None:
         epoch, within = divmod(place, len(self.groups))
         return self.groups[self._order(epoch)[within]]
 

@@ -19,6 +19,7 @@ from trueup.sampling.decoding import BATCH_SIZE, CachedBatch, Decoder, Watch, ge
 from trueup.sampling.sampler import Completion, EncodedPrompt, Sampled
 from trueup.settings.gathering_settings import SamplerSettings
 
+Written = list[list[Completion]]
 BATCH_TOKENS = 32_768
 """Tokens of prompts and responses that are held in memory together, at most."""
 
@@ -48,7 +49,7 @@ class InProcessSampler:
         read = partial(Completion.sampled, encoder=self.encoder, stops=self.stops, source=source, version=now)
         return [tuple(map(read, several)) for several in found]
 
-    def written(self, given: Sequence[EncodedPrompt], responses: int, seed: int) -> list[list[Completion]]:
+    def written(self, given: Sequence[EncodedPrompt], responses: int, seed: int) -> Written:
         """As `sample`, of and as token ids."""
         if not given:
             return []
@@ -65,7 +66,7 @@ class InProcessSampler:
 
     def _decoded(
         self, network: nn.Module, given: Sequence[EncodedPrompt], responses: int, seed: int
-    ) -> list[list[Completion]]:
+    ) -> Written:
         settings = self.settings
         ids, rooms = [one.ids for one in given], [one.room for one in given]
         batch_size = min(BATCH_SIZE, max(1, BATCH_TOKENS // max(len(one.ids) + one.room for one in given)))
@@ -132,12 +133,12 @@ class BeamGroup:
 def beam_search(
     decoder: Decoder, prompts: Sequence[Sequence[int]], *, beams: int, groups: int, penalty: float,
     rooms: Sequence[int],
-) -> list[list[Completion]]:  # fmt: skip
+) -> Written:  # fmt: skip
     """The `beams` best responses to each prompt, best first; of diverse beam search the best of each group.
     `penalty` nats are taken off a token for every beam of an earlier group that took it."""
     assert beams % groups == 0, f"{beams} beams in {groups} groups"
     width = beams // groups
-    found: list[list[Completion]] = [[] for _ in prompts]
+    found: Written = [[] for _ in prompts]
     for places, batch in decoder.batches(prompts, beams):
         rows = count()
         searched = [

@@ -15,6 +15,7 @@ from trueup.sampling import server_api, weight_transfer
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
 from trueup.settings.gathering_settings import SamplerSettings
 
+Endpoint = client.Endpoint
 Request = server_api.SamplingRequest
 
 SERVED = True
@@ -90,16 +91,16 @@ class ServerSampler:
 
     def _connect(
         self, base_url: str | Sequence[str], concurrency: int, *, deadline: float | None = None
-    ) -> client.Endpoint:
+    ) -> Endpoint:
         """A server that was given weights and ended would start again without them, so it is left out for good."""
         timeout = self.settings.timeout
-        return client.Endpoint(
+        return Endpoint(
             base_url, key=self._key, timeout=timeout,
             deadline=max(PATIENCE, 2 * timeout) if deadline is None else deadline, concurrency=concurrency,
             returns=self._model is None,
         )  # fmt: skip
 
-    def _both(self, base_url: str, deadline: float | None) -> tuple[client.Endpoint, client.Endpoint]:
+    def _both(self, base_url: str, deadline: float | None) -> tuple[Endpoint, Endpoint]:
         """A server as it is asked, and above `/v1`, where servers keep what is not OpenAI's."""
         root = self._connect(base_url.removesuffix("/v1"), 1, deadline=deadline)
         return self._connect(base_url, 1, deadline=deadline), root
