@@ -83,24 +83,15 @@ def collected(source: logging.Logger = data_logger) -> Iterator[list[str]]:
         yield lines
 
 
-class _File(logging.FileHandler):
-    """A file of messages. A disk that is full costs the line, and not the work."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Say nothing: the message has gone to the terminal too."""
-
-
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """Append what the block says to a file, with time and level, and the error that ended it; a stop is no error."""
-    handler = None
     try:
-        handler = _File(path if owns() else os.devnull, encoding="utf-8")
+        handler = logging.FileHandler(path if owns() else os.devnull, encoding="utf-8")
     except OSError as error:
         logger.warning(f"{path}: what is said is not written there: {reason(error)}")
-    if handler is None:
-        yield
-        return
+        handler = logging.FileHandler(os.devnull)
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk costs the line alone
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     try:
         with _handled_by(handler):
