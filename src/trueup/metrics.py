@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup import errors, files
+from trueup import errors, files, words
 from trueup.parallel.processes import owns
-from trueup.words import counted, logger, numbered, reason
 
 WANDB = "wandb.id"
 
@@ -125,7 +124,7 @@ def open_trackers(
         try:
             opened.append(TRACKERS[name](folder, run_name, settings, step))
         except Exception as error:  # a service that is down, an account that is missing
-            logger.warning(f"tracker {name} could not start and is left out: {error}")
+            words.logger.warning(f"tracker {name} could not start and is left out: {error}")
     return opened
 
 
@@ -144,7 +143,7 @@ class Metrics:
         self.lines = len(kept)
         """That the file has."""
         if self.lost:
-            self._warn(f"cannot be read, and are left out: {numbered(self.lost, 'line')}")
+            self._warn(f"cannot be read, and are left out: {words.numbered(self.lost, 'line')}")
         self.evaluated = {line["step"] for line in kept if _evaluates(line)}
         for line in kept:
             self.latest |= {key: value for key, value in line.items() if isinstance(value, float)}
@@ -155,10 +154,12 @@ class Metrics:
     def expect(self, lines: int) -> None:
         """Warn where lines are gone that a checkpoint knows of, and nothing was said of them."""
         if (gone := lines - self.lines - len(self.lost)) > 0:
-            self._warn(f"are gone: {counted(gone, 'line')}")
+            self._warn(f"are gone: {words.counted(gone, 'line')}")
 
     def _warn(self, what: str) -> None:
-        logger.warning(f"{self.path}: metrics of earlier steps {what}; the run goes on as it would have")
+        words.logger.warning(
+            f"{self.path}: metrics of earlier steps {what}; the run goes on as it would have"
+        )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line; a disk that is full costs the line, not the run."""
@@ -168,7 +169,9 @@ class Metrics:
                 self.lines += 1
         except OSError as error:
             if not self._failed:
-                logger.warning(f"{self.path}: metrics are not written: {reason(error)}; training goes on")
+                words.logger.warning(
+                    f"{self.path}: metrics are not written: {words.reason(error)}; training goes on"
+                )
             self._failed = True
         if _evaluates(values):
             self.evaluated.add(step)
@@ -177,14 +180,14 @@ class Metrics:
                 tracker.log(step, values)
             except Exception as error:  # whatever an outside service raises must not stop a run
                 self.trackers.remove(tracker)
-                logger.warning(f"tracker {tracker.name} failed and is left out from now on: {error}")
+                words.logger.warning(f"tracker {tracker.name} failed and is left out from now on: {error}")
 
     def close(self) -> None:
         for tracker in self.trackers:
             try:
                 tracker.close()
             except Exception as error:  # as above
-                logger.warning(f"tracker {tracker.name} failed while closing: {error}")
+                words.logger.warning(f"tracker {tracker.name} failed while closing: {error}")
 
 
 def _evaluates(values: Mapping[str, float]) -> bool:

@@ -9,10 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trueup import model_hub
+from trueup import model_hub, words
 from trueup.errors import InputError, naming
 from trueup.files import content_identity
-from trueup.words import as_given, printable
 
 WORLD = "world"
 """Stands for the built-in model where a folder is asked for."""
@@ -97,9 +96,7 @@ def at_chance(name: str, least: float) -> str:
         right, where = float(known["accuracy"]), known["measured_on"]
     except (OSError, ValueError, ArithmeticError, KeyError, TypeError, RecursionError):
         return ""
-    told = (
-        f"reward model {name} orders {right:.0%} of its {printable(str(where))} pairs rightly, chance is 50%"
-    )
+    told = f"reward model {name} orders {right:.0%} of its {words.printable(str(where))} pairs rightly, chance is 50%"
     return told if 0 <= right < least else ""
 
 
@@ -257,8 +254,8 @@ def _check_code(config: Path, trusted: bool) -> None:
     attention = str(values.get("_attn_implementation") or values.get("attn_implementation"))
     if "/" in attention and not trusted:
         raise InputError(
-            f"{config} names the attention {as_given(attention)}, which would be downloaded and run. Take it out of "
-            "the file"
+            f"{config} names the attention {words.as_given(attention)}, which would be downloaded and run. Take it out "
+            "of the file"
         )
     if "auto_map" not in values or _known_architecture(values.get("model_type")):
         return
@@ -288,5 +285,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not whole JSON ({error}); copy it again") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path} must hold a JSON object; found {as_given(values)}")
+        raise InputError(f"{path} must hold a JSON object; found {words.as_given(values)}")
     return values

@@ -11,15 +11,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trueup import files, record_cache, stop
+from trueup import errors, files, record_cache, stop, words
 from trueup.annotators.budget import Budget, Reservation, Usage
 from trueup.annotators.judge import SPACES
 from trueup.endpoints import addresses, client
 from trueup.endpoints.key import Key
 from trueup.endpoints.parameters import FORMS, UNFINISHED, Parameters
-from trueup.errors import AnnotatorError, InputError
 from trueup.settings.annotator_kinds import EndpointAnnotator
-from trueup.words import logger
 
 T = TypeVar("T")
 RequestFields = Mapping[str, Any]
@@ -88,10 +86,10 @@ class Asker:
         """Look for the server before it is needed; that it is gone is a warning where answers of it are kept."""
         try:
             addresses.refuse_dead("annotator.base_url", self.endpoint.base_urls)
-        except AnnotatorError as error:
+        except errors.AnnotatorError as error:
             if self._from_cache(self._mark, ("", "")) is None:
                 raise
-            logger.warning(f"{error}. What it answered before serves as long as nothing else is asked")
+            words.logger.warning(f"{error}. What it answered before serves as long as nothing else is asked")
 
     @property
     def parameters(self) -> Parameters:
@@ -169,7 +167,7 @@ class Asker:
 
     def _tell(self, before: Parameters) -> None:
         for line in self.parameters.since(before):
-            logger.warning(f"annotator {self.name}: {self.place} {line}")
+            words.logger.warning(f"annotator {self.name}: {self.place} {line}")
 
     def _about(self) -> dict[str, Any]:
         return {"parameters of": self.name, "form": self._form}
@@ -198,9 +196,9 @@ class Asker:
             for request in requests:
                 text = "\n".join(str(message["content"]) for message in request["messages"])
                 held.append(self.budget.reserve(text, request[way.limit]))
-        except AnnotatorError as error:
+        except errors.AnnotatorError as error:
             if not held:
-                raise AnnotatorError(f"annotator {self.name}: {error}{remedy}") from error
+                raise errors.AnnotatorError(f"annotator {self.name}: {error}{remedy}") from error
         return held
 
 
@@ -213,7 +211,7 @@ def make_asker(choice: EndpointAnnotator, *, cached: str, usage_file: Path | Non
     )  # fmt: skip
     key = Key.from_environment(choice.key_variable)
     if not key and (far := [one for one in choice.base_url if not addresses.on_this_machine(one)]):
-        raise InputError(
+        raise errors.InputError(
             f"annotator.base_url {far[0]}: the environment variable {choice.key_variable} is not set; export "
             "the endpoint's key under that name (any text where it wants none), or give annotator.key_variable"
         )

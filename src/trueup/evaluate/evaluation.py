@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from trueup import __version__, errors, estimates, files
+from trueup import __version__, errors, estimates, files, words
 from trueup.annotators import annotator, calibration, comparing, jury, template
 from trueup.config import run_checks
 from trueup.evaluate import entrants, likelihoods, measures, side_by_side
@@ -25,7 +25,6 @@ from trueup.feedback import canonical, records
 from trueup.gathering import judging, resumable
 from trueup.settings import annotator_settings, gathering_settings
 from trueup.sources.by_name import examples_named
-from trueup.words import logger
 
 Examples = Sequence[records.Example]
 Answer = records.Example | records.Discarded
@@ -273,8 +272,8 @@ def evaluate(settings: Settings, *, dry_run: bool = False) -> Row | None:
             file.write(json.dumps(results, indent=1).encode() + b"\n")
     for name, totals in results["cost"].items():
         for line in (*judging.verdict_lines(totals), *judging.usage_lines(totals)):
-            logger.info(f"{name}: {line}")
-    logger.info(f"written to {folder / RESULTS}, and the responses to {folder / RESPONSES}")
+            words.logger.info(f"{name}: {line}")
+    words.logger.info(f"written to {folder / RESULTS}, and the responses to {folder / RESPONSES}")
     return results
 
 
@@ -289,7 +288,7 @@ def _checked(name: str, everyone: Sequence[entrants.Entrant], settings: Settings
         for each in annotator_settings.annotators_in(choice).values():
             if _who(each) in theirs:
                 told = f"{one.name} was trained by the judgements of this very {name}, {_who(each)[1]}"
-                logger.warning(f"{told}: what it says of that run proves little; take another one")
+                words.logger.warning(f"{told}: what it says of that run proves little; take another one")
     with annotator_settings.called(name):
         return run_checks.check_annotator(choice, trust_remote_code=settings.trust_remote_code)
 

@@ -16,13 +16,11 @@ from typing import Any
 
 import torch
 
-from trueup.batch.chat_template import writes_date
-from trueup.batch.encode import Encoder, Limits
+from trueup.batch import chat_template, encode
 from trueup.config.run_checks import check_annotator, check_file
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback import read, records, turns, views
+from trueup.feedback import read, records, transforms, turns, views
 from trueup.feedback.records import Content, Example, Prompt, Response, content_key
-from trueup.feedback.transforms import merged
 from trueup.gathering import shards
 from trueup.gathering.judging import Day, annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
@@ -133,7 +131,7 @@ def put_together(
 ) -> tuple[Example, ...]:  # fmt: skip
     """One example of each prompt, in their order; of equal responses the first is kept, and no empty one.
     Responses of `also`, feedback on these prompts, come first, with all that is said of them."""
-    known = {example.prompt.key: example for example in merged(also)}
+    known = {example.prompt.key: example for example in transforms.merged(also)}
     examples: list[Example] = []
     empty = twice = kept_before = 0
     without: list[Prompt] = []
@@ -275,7 +273,7 @@ def in_process(settings: SampleSettings, name: str, day: Day, prompts: int, read
 
 def running(
     settings: SampleSettings, day: Day, prompts: int, read: Read
-) -> tuple[causal.CausalModel, Encoder]:
+) -> tuple[causal.CausalModel, encode.Encoder]:
     """A model in this process that is not trained, and how it is asked; see `in_process`."""
     device = prepare.pick_device(settings.device)
     loaded = read(device)
@@ -310,11 +308,11 @@ def _reading(settings: SampleSettings) -> dict[str, Any]:
     return settings.model_dump(include={"trust_remote_code", "eos_token", "chat_template"})
 
 
-def _encoder(settings: SampleSettings, of: Any, positions: int | None, day: Day) -> Encoder:
+def _encoder(settings: SampleSettings, of: Any, positions: int | None, day: Day) -> encode.Encoder:
     """As a model is asked; `of` is it or its tokenizer, as loaded."""
-    limits = Limits(settings.max_length or positions or UNLIMITED, settings.max_prompt_length)
-    dated = day() if writes_date(of.tokenizer) else None
-    return Encoder(of.tokenizer, end_ids=of.end_ids, limits=limits, condition=of.condition, date=dated)
+    limits = encode.Limits(settings.max_length or positions or UNLIMITED, settings.max_prompt_length)
+    dated = day() if chat_template.writes_date(of.tokenizer) else None
+    return encode.Encoder(of.tokenizer, end_ids=of.end_ids, limits=limits, condition=of.condition, date=dated)
 
 
 def _vocabulary(settings: SampleSettings, name: str) -> str:

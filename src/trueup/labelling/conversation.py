@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from trueup import errors, files
+from trueup import errors, files, words
 from trueup.batch.chat_template import today
 from trueup.evaluate import entrants
 from trueup.feedback import canonical, read, records, turns
@@ -22,7 +22,6 @@ from trueup.gathering import candidates
 from trueup.sampling import sampler
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.settings.gathering_settings import ChatSettings, EvaluateSettings
-from trueup.words import logger, reason, spelled
 
 HELP = "/new begins another conversation, /undo takes back the last turn, /quit ends; // begins a line with a slash"
 CHOICES = {"1": "first", "2": "second", **dict.fromkeys(("t", "tie", "0"), "tie")}
@@ -44,7 +43,7 @@ def chat(settings: ChatSettings) -> None:
         loaded, encoder = candidates.running(sampling, today, 1, model.read)
         models.append(InProcessSampler(settings.sampler, loaded, encoder, name=model.name))
     talk = Conversation(settings, models, kept)
-    logger.info(HELP)
+    words.logger.info(HELP)
     try:
         while talk.line(_typed("> ")):
             pass
@@ -76,7 +75,7 @@ def _kept(path: Path) -> files.Journal:
             )
         journal.append()
     except OSError as error:
-        raise errors.InputError(f"{path}: preferences cannot be kept there: {reason(error)}") from error
+        raise errors.InputError(f"{path}: preferences cannot be kept there: {words.reason(error)}") from error
     return journal
 
 
@@ -114,7 +113,7 @@ class Conversation:
             try:
                 self._answer(said.removeprefix("/") if command.startswith("//") else said)
             except errors.InputError as error:
-                self.console.print(Text(spelled(str(error)), style="red"))
+                self.console.print(Text(words.spelled(str(error)), style="red"))
         return True
 
     def _answer(self, said: str) -> None:
@@ -171,7 +170,7 @@ class Conversation:
                 live.stop()
             answers.append(found)
             if found:
-                show(spelled(found[0].text))
+                show(words.spelled(found[0].text))
             if not side_by_side:
                 self.console.print()
         if side_by_side:
@@ -186,7 +185,7 @@ class Conversation:
         def watch(ids: Sequence[int]) -> None:
             text = model.encoder.text(ids)
             if not text.endswith("\ufffd"):
-                show(spelled(text[: len(text) - longest]))
+                show(words.spelled(text[: len(text) - longest]))
 
         return watch
 
@@ -217,15 +216,15 @@ class Conversation:
             self.kept.append(canonical.json_line(row).rstrip(b"\n"))
         except OSError as error:
             raise errors.InputError(
-                f"{self.kept.path}: the preference cannot be kept: {reason(error)}"
+                f"{self.kept.path}: the preference cannot be kept: {words.reason(error)}"
             ) from error
 
     def tell(self) -> None:
         """Say at the end how often which model was preferred."""
         if self.tally:
-            logger.info("; ".join(f"{name}: {number}" for name, number in self.tally.most_common()))
+            words.logger.info("; ".join(f"{name}: {number}" for name, number in self.tally.most_common()))
         if self.kept is not None and self.kept.size:
-            logger.info(f"preferences are in {self.kept.path}")
+            words.logger.info(f"preferences are in {self.kept.path}")
 
 
 def _columns(texts: Sequence[str]) -> Any:

@@ -16,11 +16,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from trueup import errors, estimates
+from trueup import errors, estimates, words
 from trueup.feedback import canonical, records
 from trueup.feedback.records import VERDICTS, Comparison, Example, Vote
 from trueup.settings.command_settings import LabelSettings
-from trueup.words import counted, reason
 
 TABLE = """CREATE TABLE IF NOT EXISTS clicks (number INTEGER PRIMARY KEY, time TEXT DEFAULT CURRENT_TIMESTAMP,
     person TEXT NOT NULL, pair TEXT NOT NULL, swapped INTEGER NOT NULL, verdict TEXT NOT NULL)"""
@@ -126,15 +125,15 @@ class Clicks:
             self.rows.execute(TABLE)
             kept = self.rows.execute(f"SELECT {COLUMNS} FROM clicks ORDER BY number").fetchall()
         except sqlite3.Error as error:
-            raise errors.InputError(f"{path}: clicks cannot be kept there: {reason(error)}") from error
+            raise errors.InputError(f"{path}: clicks cannot be kept there: {words.reason(error)}") from error
         for person, pair, swapped, verdict in kept:
             self._take(Click(person, pair, bool(swapped), verdict))
         unknown = {one.pair for one in self._all()} - self.pairs.keys() - self.gold.keys()
         if unknown:
             self.close()
             raise errors.InputError(
-                f"{path} holds judgements of {counted(len(unknown), 'pair')} that these files do not hold; give the "
-                "files that it was begun with (more may be added), or another --output"
+                f"{path} holds judgements of {words.counted(len(unknown), 'pair')} that these files do not hold; give "
+                "the files that it was begun with (more may be added), or another --output"
             )
 
     def close(self) -> None:
@@ -153,7 +152,9 @@ class Clicks:
             row = (person, pair, swapped, verdict)
             self.rows.execute(f"INSERT INTO clicks ({COLUMNS}) VALUES (?, ?, ?, ?)", row)
         except sqlite3.Error as error:
-            raise errors.InputError(f"{self.path}: the click cannot be kept: {reason(error)}") from error
+            raise errors.InputError(
+                f"{self.path}: the click cannot be kept: {words.reason(error)}"
+            ) from error
         self._take(click)
         return True
 

@@ -6,11 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from trueup import methods, metrics
+from trueup import methods, metrics, words
 from trueup.display import duration, figure
 from trueup.report import charts, page
 from trueup.report.run_data import HELD_OUT, RunData, Sample, known
-from trueup.words import listed, logger, reason
 
 REPORT = "report.html"
 MEANINGS = {name: meaning for name, (_, _, meaning) in metrics.FIGURES.items() if meaning}
@@ -70,9 +69,10 @@ def write_report(
 def report_at_end(folder: Path, status: Mapping[str, Any]) -> None:
     """Write the page of a run that is done or broke off; that it could not be is said, and costs nothing else."""
     try:
-        logger.info(f"how it went: {write_report(folder, status)}")
+        words.logger.info(f"how it went: {write_report(folder, status)}")
     except Exception as error:  # whatever it is, the run and its own error count for more
-        logger.warning(f"the report was not written: {reason(error)}. Try again with: trueup report {folder}")
+        why = words.reason(error)
+        words.logger.warning(f"the report was not written: {why}. Try again with: trueup report {folder}")
 
 
 def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def plain(value: Any) -> str:
     """A setting on one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {plain(one)}" for key, one in known(value).items())
-    return listed(map(plain, value), 8) if isinstance(value, list) else str(value)
+    return words.listed(map(plain, value), 8) if isinstance(value, list) else str(value)
 
 
 def _changes(run: RunData) -> page.Table:

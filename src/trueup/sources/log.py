@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trueup import files, words
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback import canonical, records
-from trueup.files import Journal, of_run
 from trueup.parallel.processes import owned, owns
-from trueup.words import reason
 
 EXAMPLES = "examples.jsonl"
 ROUNDS = "rounds.jsonl"
@@ -42,7 +41,7 @@ class RoundLog:
 
     def __init__(self, folder: Path) -> None:
         self.examples, self.index = folder / EXAMPLES, folder / ROUNDS
-        self._examples, self._index = Journal(self.examples), Journal(self.index)
+        self._examples, self._index = files.Journal(self.examples), files.Journal(self.index)
         self.rounds: dict[int, GatheredRound] = {}
         self._rows = 0
         self._recover()
@@ -67,7 +66,7 @@ class RoundLog:
         return self.rounds[number]
 
     def _append(self, rows: Sequence[bytes], line: str) -> None:
-        with of_run(self.examples, "what was gathered"):
+        with files.of_run(self.examples, "what was gathered"):
             size = self._examples.size
             self._examples.append(*rows)
             try:
@@ -166,7 +165,7 @@ def read_log(path: str) -> ReplayedLog:
     rounds: dict[int, list[records.Example]] = {}
     prompts: dict[int, int] = {}
     count = 0
-    for number, line in enumerate(_lines(Journal(Path(path))), start=1):
+    for number, line in enumerate(_lines(files.Journal(Path(path))), start=1):
         if not line.strip():
             continue
         try:
@@ -189,18 +188,18 @@ def read_log(path: str) -> ReplayedLog:
 
 def metrics_of_rounds(folder: Path) -> list[dict[str, Any]]:
     """The metrics of every round that a run's rounds.jsonl tells of, in their order; nothing where there is none."""
-    return [json.loads(line)["facts"] for line in _lines(Journal(folder / ROUNDS))]
+    return [json.loads(line)["facts"] for line in _lines(files.Journal(folder / ROUNDS))]
 
 
-def _lines(journal: Journal) -> list[bytes]:
+def _lines(journal: files.Journal) -> list[bytes]:
     try:
         return journal.read()[0]
     except OSError as error:
-        raise CheckpointError(f"{journal.path}: cannot be read: {reason(error)}") from error
+        raise CheckpointError(f"{journal.path}: cannot be read: {words.reason(error)}") from error
 
 
-def _keep(journal: Journal, lines: Sequence[bytes]) -> None:
-    with of_run(journal.path):
+def _keep(journal: files.Journal, lines: Sequence[bytes]) -> None:
+    with files.of_run(journal.path):
         if owns():
             journal.keep(lines)
 

@@ -14,8 +14,7 @@ from trueup import stop
 from trueup.batch.encode import Encoder
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
-from trueup.sampling import sampler
-from trueup.sampling.decoding import BATCH_SIZE, CachedBatch, Decoder, Watch, generate
+from trueup.sampling import decoding, sampler
 from trueup.sampling.sampler import Completion, EncodedPrompt, Sampled
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -33,7 +32,7 @@ class InProcessSampler:
         self.model, self.encoder, self.settings, self.name = model, encoder, settings, name
         self.stops = sampler.StopTexts(settings.stop, encoder.text) if settings.stop else None
         self.served = False
-        self.watch: Watch | None = None
+        self.watch: decoding.Watch | None = None
         """See `trueup.sampling.decoding.generate`."""
         self.over: Callable[[Any], AbstractContextManager[Any]] = nullcontext
         """Makes of the network the one to decode with; see `trueup.sampling.decoding.Mixture`."""
@@ -69,15 +68,17 @@ class InProcessSampler:
     ) -> Written:
         settings = self.settings
         ids, rooms = [one.ids for one in given], [one.room for one in given]
-        batch_size = min(BATCH_SIZE, max(1, BATCH_TOKENS // max(len(one.ids) + one.room for one in given)))
-        decoder = Decoder(network, self.encoder.end_ids, len(self.encoder.tokenizer), batch_size)
+        batch_size = min(
+            decoding.BATCH_SIZE, max(1, BATCH_TOKENS // max(len(one.ids) + one.room for one in given))
+        )
+        decoder = decoding.Decoder(network, self.encoder.end_ids, len(self.encoder.tokenizer), batch_size)
         if settings.decode in ("beam", "diverse-beam") and responses > 1:
             groups = responses if settings.decode == "diverse-beam" else 1
             penalty = settings.diversity_penalty
             return beam_search(decoder, ids, beams=responses, groups=groups, penalty=penalty, rooms=rooms)
         copies = responses if settings.decode == "sample" else 1  # what is not drawn is the same each time
         keys = sampler.response_keys(seed, ids, copies)
-        written = generate(
+        written = decoding.generate(
             decoder, ids, copies, settings=settings, rooms=rooms, keys=keys, stops=self.stops,
             watch=self.watch,
         )  # fmt: skip
@@ -131,7 +132,7 @@ class BeamGroup:
 
 
 def beam_search(
-    decoder: Decoder, prompts: Sequence[Sequence[int]], *, beams: int, groups: int, penalty: float,
+    decoder: decoding.Decoder, prompts: Sequence[Sequence[int]], *, beams: int, groups: int, penalty: float,
     rooms: Sequence[int],
 ) -> Written:  # fmt: skip
     """The `beams` best responses to each prompt, best first; of diverse beam search the best of each group.
@@ -156,7 +157,10 @@ def beam_search(
 
 
 def _search(
-    decoder: Decoder, batch: CachedBatch, searched: Sequence[Sequence[BeamGroup]], penalty: float
+    decoder: decoding.Decoder,
+    batch: decoding.CachedBatch,
+    searched: Sequence[Sequence[BeamGroup]],
+    penalty: float,
 ) -> None:
     """Run the groups of all prompts to their end."""
     ends = frozenset(decoder.end_ids)
