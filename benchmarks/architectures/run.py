@@ -111,6 +111,8 @@ SIZES: dict[str, int] = {
 ROPE = {"rope_type": "default", "rope_theta": 1e4}
 FITTING: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 4, "head_dim": 16},
+    "bamba": {"attn_layer_indices": [1]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2},
     "falcon_h1": {"mamba_d_ssm": 64, "mamba_d_head": 16, "mamba_n_heads": 4},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "qwen4_exp_text": {"token_budget": 32, "compress_ratio": 8},

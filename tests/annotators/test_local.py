@@ -230,7 +230,9 @@ def test_an_annotator_from_a_folder(tiny_model: Path, template: str) -> None:
     assert not any(parameter.requires_grad for parameter in made.judge.model.network.parameters())  # type: ignore[attr-defined]
 
 
-def test_a_model_whose_state_is_sequential_is_judged_by_whole_rows(tmp_path: Path, template: str) -> None:
+def test_a_model_whose_state_is_sequential_is_judged_through_a_copied_cache(
+    tmp_path: Path, template: str
+) -> None:
     tokenizer = char_tokenizer()
     network = toy_network(HYBRID, vocab_size=len(tokenizer))
     network.save_pretrained(tmp_path / "hybrid")
@@ -238,7 +240,7 @@ def test_a_model_whose_state_is_sequential_is_judged_by_whole_rows(tmp_path: Pat
     made = load_local_annotator(LocalAnnotator(str(tmp_path / "hybrid"), template=template))
     local = made.judge
     assert isinstance(local, LocalJudge)
-    assert local.model.attention == "padded"
+    assert local.model.attention == "forked"
     labels = [[tokenizer.convert_tokens_to_ids(n)] for n in "12"]
     for question, verdict in zip(QUESTIONS, local.ask(QUESTIONS).verdicts, strict=True):
         assert isinstance(verdict, Verdict)

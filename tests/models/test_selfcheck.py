@@ -1,5 +1,6 @@
 """The check on the first batch: the fastest layout that is exact, or none."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +11,17 @@ import pytest
 import torch
 from support.tiny_models import HYBRID, SHARABLE, token_group, toy_network
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from trueup.batch.stream import GroupSpan, Stream
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import InputError
 from trueup.models import lora
-from trueup.models.attention import grouped, names
+from trueup.models.attention import forked, grouped, names
 from trueup.models.attention.grouped import Plan, plan_attention
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.models.selfcheck import ChosenAttention, check_attention, probe
+from trueup.models.tokenizer import quiet_library
 
 PAIRS = [token_group(9, [8, 5], 1), token_group(14, [3, 6], 2)]
 POINTS = [token_group(9, [8], 1), token_group(14, [3], 2)]
@@ -38,34 +39,77 @@ def test_shared_prompts_where_they_are_exact_and_nothing_to_say(name: str) -> No
 
 
 @every_batch
-def test_a_hybrid_gets_padded_rows_and_it_is_said(groups: list[TokenGroup[Any]]) -> None:
+def test_a_hybrid_gets_a_copied_cache_and_it_is_said(groups: list[TokenGroup[Any]]) -> None:
     check = check_attention(CausalModel(toy_network(HYBRID)), groups, None)
-    assert check.attention == "padded"
+    assert check.attention == "forked"
     assert "shared-prompt layout does not fit this model (log-probabilities are off by up to" in check.message
-    assert check.message.endswith("prompts are repeated for every response instead")
+    assert check.message.endswith("prompts are computed once into a cache, copied for every response")
 
 
-OTHERS: dict[str, tuple[dict[str, Any], str]] = {
-    "bloom": ({"hidden_size": 32, "n_layer": 2, "n_head": 4}, "off by up to"),  # distances by the index
-    "gpt_oss": (
-        {
-            "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1,
-        },
-        "the model's attention takes s_aux",
-    ),
-}  # fmt: skip
+REASONS = {"bloom": "off by up to", "gpt_oss": "the model's attention takes s_aux"}
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_attention_that_is_not_ours_to_compute_gets_padded_rows(name: str) -> None:
-    config, reason = OTHERS[name]
-    torch.manual_seed(0)
-    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, vocab_size=64, **config)).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    check = check_attention(CausalModel(network), PAIRS, None)
+@pytest.mark.parametrize("name", REASONS)
+def test_attention_that_is_not_ours_to_compute_gets_a_copied_cache(name: str) -> None:
+    check = check_attention(CausalModel(toy_network(name)), PAIRS, None)
+    assert check.attention == "forked"
+    assert REASONS[name] in check.message
+
+
+def extended(layer: Any, states: torch.Tensor, state_idx: int = 0, **_: Any) -> torch.Tensor:
+    """The state of a convolution before a response, without its gradient."""
+    return torch.cat([layer.conv_states[state_idx].detach(), states], -1)
+
+
+def forgotten(layer: Any, states: torch.Tensor, state_idx: int = 0, **_: Any) -> torch.Tensor:
+    return torch.cat([layer.conv_states[state_idx] * 0, states], -1)
+
+
+def unknown(*_: Any, **__: Any) -> torch.Tensor:
+    raise IndexError("no such state\nhere")
+
+
+@pytest.mark.parametrize(
+    ("planted", "reason"),
+    [
+        (extended, r"gradients are off by 0\.\d+ of their norm"),
+        (forgotten, r"log-probabilities are off by up to \d"),
+        (unknown, "no such state here"),
+    ],
+)
+def test_a_cache_that_is_not_exact_is_named_and_padded_rows_are_taken(
+    planted: Callable[..., Any], reason: str
+) -> None:
+    with mock.patch.object(forked, "_extended", planted):
+        check = check_attention(CausalModel(toy_network(HYBRID)), PAIRS, None)
+    assert check.attention == "padded"
+    assert re.search(
+        rf"; a copied cache does not fit this model \({reason}\); prompts are rep", check.message
+    )
+
+
+def recomputing(model: CausalModel) -> None:
+    with quiet_library():
+        model.inner.gradient_checkpointing_enable()
+
+
+def by_length(model: CausalModel) -> None:
+    model.apart = lambda length: length > 9
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (recomputing, "computes activations again"),
+        (by_length, "rotary frequencies hang"),
+    ],
+)
+def test_a_copied_cache_is_not_taken_where_it_would_be_lost_or_wrong(
+    change: Callable[[Any], Any], reason: str
+) -> None:
+    model = CausalModel(toy_network(HYBRID))
+    change(model)
+    check = check_attention(model, PAIRS, None)
     assert check.attention == "padded"
     assert reason in check.message
 
@@ -89,7 +133,7 @@ def test_a_leak_between_responses_is_found(
     """Also where every group has one response, so that nothing could leak in the batch itself."""
     with mock.patch.object(grouped, "plan_attention", side_effect=leak):
         check = check_attention(CausalModel(toy_network("llama")), groups, None)
-    assert check.attention == "padded"
+    assert check.attention == "forked"
     assert "off by up to" in check.message
 
 
@@ -155,7 +199,7 @@ def test_what_cannot_be_reproduced_is_refused(change: Callable[[Any], Any], mess
 def test_a_layout_that_is_insisted_on_is_checked_too(wanted: str) -> None:
     assert check_attention(CausalModel(toy_network("llama")), PAIRS, wanted).attention == wanted
     hybrid = CausalModel(toy_network(HYBRID))
-    if wanted == "padded":
+    if wanted in ("forked", "padded"):
         assert check_attention(hybrid, PAIRS, wanted).attention == wanted
     else:
         with pytest.raises(InputError, match="another --attention"):

@@ -52,13 +52,15 @@ STREAMS = {
 every_stream = pytest.mark.parametrize("groups", STREAMS.values(), ids=STREAMS)
 
 
-def assert_equal_to_naive(network: Any, layout: str, groups: list[TokenGroup[Any]]) -> None:
+def assert_equal_to_naive(
+    network: Any, layout: str, groups: list[TokenGroup[Any]], tolerance: float = 1e-5
+) -> None:
     expected_S = naive_log_probs(network, groups)
     pull_S = torch.linspace(-1, 1, len(expected_S))
     expected_grads = gradients(network, (pull_S * expected_S).sum())
     model = CausalModel(network, attention=layout)
     got_S = model.log_probs(build_stream(groups)).token_S
-    tolerance_S = 1e-5 * expected_S.abs().clamp(min=1)
+    tolerance_S = tolerance * expected_S.abs().clamp(min=1)
     assert ((got_S - expected_S).abs() <= tolerance_S).all()
 
     grads = gradients(network, (pull_S * got_S).sum())
@@ -67,7 +69,7 @@ def assert_equal_to_naive(network: Any, layout: str, groups: list[TokenGroup[Any
     for name, expected in expected_grads.items():
         # A key bias, for one, has no gradient but rounding: nothing under 1 % of the whole is told apart.
         floor = torch.maximum(expected.norm(), 0.01 * whole)
-        assert (grads[name] - expected).norm() <= 1e-5 * floor, name
+        assert (grads[name] - expected).norm() <= tolerance * floor, name
 
 
 @every_stream
@@ -80,8 +82,23 @@ def test_every_layout_equals_the_padded_forward(
 
 
 @every_stream
-def test_a_hybrid_is_right_only_padded(groups: list[TokenGroup[Any]]) -> None:
-    assert_equal_to_naive(toy_network(HYBRID), "padded", groups)
+@pytest.mark.parametrize("layout", ["padded", "forked"])
+def test_a_hybrid_is_right_padded_and_by_a_copied_cache(layout: str, groups: list[TokenGroup[Any]]) -> None:
+    """The delta rule cut at another token rounds otherwise: in float64 a copied cache is off by 1e-12."""
+    network, stream = toy_network(HYBRID), build_stream(groups)
+    assert_equal_to_naive(network, layout, groups, 1e-5 if layout == "padded" else 1e-3)
+    model = CausalModel(network, attention=layout)
+    with torch.no_grad():
+        reference_S = model.log_probs(stream).token_S
+    assert torch.equal(reference_S, model.log_probs(stream).token_S)  # margins of a first step are exactly 0
+
+
+@every_stream
+@pytest.mark.parametrize("name", ["bloom", "gpt_oss", "lfm3"])
+def test_a_copied_cache_is_right_where_attention_is_not_ours_to_compute(
+    name: str, groups: list[TokenGroup[Any]]
+) -> None:
+    assert_equal_to_naive(toy_network(name), "forked", groups)
 
 
 @pytest.mark.parametrize("layout", ["grouped", "dense"])

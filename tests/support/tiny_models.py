@@ -75,6 +75,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "opt": _OPT,
     "qwen3_next": _QWEN3_NEXT,
 }  # fmt: skip
+OTHERS: dict[str, dict[str, Any]] = {
+    "bloom": dict(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4),  # distances by the index
+    "gpt_oss": dict(_LLAMA, head_dim=8, num_local_experts=2, num_experts_per_tok=1, sliding_window=WINDOW),
+    "lfm3": _LLAMA,
+}  # fmt: skip
+"""Attention that is not ours to compute, or a state in every layer but some."""
 HYBRID = "qwen3_next"
 """Half of its layers carry a state from token to token: no layout but the padded one can be right."""
 SHARABLE = tuple(name for name in CONFIGS if name != HYBRID)
@@ -96,7 +102,7 @@ def far_from_uniform(network: Any) -> Any:
 def toy_network(name: str = "llama", seed: int = 0, **changes: Any) -> Any:
     """A random model of one architecture, far from uniform."""
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(name, **{**CONFIGS[name], **changes})
+    config = AutoConfig.for_model(name, **{**(CONFIGS | OTHERS)[name], **changes})
     return far_from_uniform(AutoModelForCausalLM.from_config(config))
 
 

@@ -146,8 +146,7 @@ class StreamModel(nn.Module, Generic[Read]):
             raise UnsupportedHead("the model's body cannot be told from its head")
         given = stream.planned(self.backend.name, self.backend.inputs)
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            hidden_BLH: Tensor = body(**given.keywords, use_cache=False).last_hidden_state
-            return hidden_BLH.flatten(0, 1).index_select(0, given.source_S)
+            return self.backend.run(body, given.keywords).index_select(0, given.source_S)
 
 
 class CausalModel(StreamModel[LogProbs]):

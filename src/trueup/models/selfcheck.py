@@ -65,9 +65,8 @@ def check_attention(
         for one in automatic(model.device) if wanted is None else [backend(wanted)]:
             reason = _difference(model, stream, one, (read, naive), expected, what)
             if reason is None:
-                other, why = refused[0] if refused else (one, "")
-                told = f"{other.title} does not fit this model ({why}); {one.instead}" if refused else ""
-                return ChosenAttention(one.name, told)
+                told = [f"{other.title} does not fit this model ({why})" for other, why in refused]
+                return ChosenAttention(one.name, "; ".join([*told, one.instead]) if refused else "")
             refused.append((one, reason))
     kind, reasons = type(model.inner).__name__, "; ".join(reason for _, reason in refused)
     raise InputError(
@@ -277,9 +276,10 @@ def _difference(
     before, autocast, (read, naive) = model.attention, model.autocast, both
     parameter, tolerance = next(model.network.parameters()), rounding(model)
     half = tried.half and tried.supports(model.device) and parameter.dtype == torch.float32
-    failures = (
-        (RuntimeError, ValueError, ImportError) if tried.half else ()
-    )  # a kernel that is not there, or not for it
+    apart = 0.0
+    unfit: tuple[type[Exception], ...] = (UnsupportedAttention, head.UnsupportedHead, *tried.failures)
+    if tried.through_cache and model.apart is not None:
+        return "its rotary frequencies hang on the length of a whole row"
     try:
         if half and autocast is not None:
             with torch.autocast(model.device.type, dtype=autocast):
@@ -288,10 +288,31 @@ def _difference(
         model.set_attention(tried.name)
         model.autocast = None if parameter.dtype == torch.float32 and not half else autocast
         got = read(stream)
-    except (UnsupportedAttention, head.UnsupportedHead, *failures) as error:
+        if tried.through_cache:
+            expected_H = _gradient(model, naive, stream)
+            norms = torch.stack([expected_H - _gradient(model, read, stream), expected_H]).norm(dim=1)
+            apart = float(norms[0] / norms[1])
+    except unfit as error:
         return one_line(error)
     finally:
         model.autocast = autocast
         model.set_attention(before)
     gap = float((got - expected).abs().max())
-    return None if every(gap <= tolerance) else f"{what} are off by up to {gap:.2g}"
+    if not every(gap <= tolerance):
+        return f"{what} are off by up to {gap:.2g}"
+    return None if apart <= min(tolerance, 0.1) else f"gradients are off by {apart:.1g} of their norm"
+
+
+def _gradient(model: StreamModel, read: Numbers, stream: Stream) -> torch.Tensor:
+    """[H] of what is read, along one direction, in something added to the embedding of every token: all that later
+    layers take of earlier tokens has its part in it."""
+    embedding = model.inner.get_input_embeddings()
+    added_H = torch.zeros(embedding.weight.shape[-1], device=model.device, requires_grad=True)
+    hook = embedding.register_forward_hook(lambda _, given, output: output + added_H.to(output.dtype))
+    try:
+        with torch.enable_grad():
+            values = read(stream)
+            direction = torch.randn(len(values), generator=torch.Generator().manual_seed(0)).to(values)
+            return torch.autograd.grad(values, added_H, direction)[0]
+    finally:
+        hook.remove()

@@ -30,6 +30,12 @@ class Inputs:
     """[S] int64, place in the body's flattened outputs from which each scored token is predicted."""
 
 
+def run_once(body: Any, keywords: Mapping[str, Any]) -> Tensor:
+    """The body's final hidden states, flattened."""
+    hidden: Tensor = body(**keywords, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1)
+
+
 @dataclass(frozen=True)
 class Backend:
     """One way to put a stream before a model."""
@@ -45,8 +51,14 @@ class Backend:
     order: int | None = None
     """When it is tried if the user asks for none, the lowest first; None is never tried unasked."""
     supports: Callable[[torch.device], bool] = lambda device: True
+    run: Callable[[Any, Mapping[str, Any]], Tensor] = run_once
+    """Final hidden states, flattened, of a body and the inputs' keywords."""
     half: bool = False
     """Whether it computes in half precision alone on a GPU."""
+    failures: tuple[type[Exception], ...] = ()
+    """What trying it may raise where it does not fit: a kernel is missing, the library does not extend its cache."""
+    through_cache: bool = False
+    """Whether gradients pass through the library's cache, so that they are checked as well."""
 
 
 class UnsupportedAttention(Exception):

@@ -36,5 +36,6 @@ def inputs(stream: Stream) -> Inputs:
     return Inputs(keywords, source_S)
 
 
-INSTEAD = "prompts are repeated for every response instead"
-BACKEND = Backend("padded", None, inputs, "the padded layout", INSTEAD, order=100)
+BACKEND = Backend(
+    "padded", None, inputs, "the padded layout", "prompts are repeated for every response instead", order=100
+)

@@ -178,4 +178,5 @@ BACKEND = Backend(
     order=5,
     supports=_has_kernel,
     half=True,
+    failures=(RuntimeError, ValueError, ImportError),
 )
