@@ -162,7 +162,7 @@ holds (`tests/training/test_plan.py`); that a step waits for its device once (`t
 
 A step on a CPU is mostly products of matrices (`aten::mm`, `bmm` and `addmm_` in torch's profiler); what is left
 to gain lies in them. Not there: products in bfloat16 on processors with AMX where a check allows it, `flex` attention
-for GPUs, shared prompts for models with a sequential state (they run as padded rows), decoding with a static cache and
+for GPUs, decoding with a static cache and
 CUDA graphs.
 """
 

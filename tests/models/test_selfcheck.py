@@ -9,7 +9,8 @@ from unittest import mock
 
 import pytest
 import torch
-from support.tiny_models import HYBRID, SHARABLE, token_group, toy_network
+from support import small_runs
+from support.tiny_models import HYBRID, SHARABLE, char_tokenizer, token_group, toy_network
 from torch import nn
 
 from trueup.batch.stream import GroupSpan, Stream
@@ -22,6 +23,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.models.selfcheck import ChosenAttention, check_attention, probe
 from trueup.models.tokenizer import quiet_library
+from trueup.training import api
 
 PAIRS = [token_group(9, [8, 5], 1), token_group(14, [3, 6], 2)]
 POINTS = [token_group(9, [8], 1), token_group(14, [3], 2)]
@@ -235,3 +237,18 @@ def test_an_adapted_model_passes() -> None:
 def test_published_models_share_prompts(name: str, shared: Callable[[str], Path]) -> None:
     network = load(str(shared(f"models/{name}")), device=torch.device("cpu")).network
     assert check_attention(CausalModel(network), PAIRS, None) == ChosenAttention("grouped", "")
+
+
+def test_a_run_of_a_hybrid_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    tokenizer = char_tokenizer()
+    toy_network(HYBRID, vocab_size=len(tokenizer)).save_pretrained(tmp_path / "hybrid")
+    tokenizer.save_pretrained(tmp_path / "hybrid")
+    data = small_runs.write_feedback(tmp_path)
+    more: dict[str, Any] = {"epochs": None, "steps": 3, "save_every": 1}
+    values = small_runs.settings("dpo", tmp_path / "hybrid", data, tmp_path / "whole", **more)
+    small_runs.run_here("dpo", values)
+    small_runs.break_off("dpo", {**values, "output": str(tmp_path / "killed")}, before_step=3)
+    api.resume(tmp_path / "killed", quiet=True)
+    assert small_runs.model_bytes(tmp_path / "killed") == small_runs.model_bytes(tmp_path / "whole") != {}
+    assert small_runs.metrics_of(tmp_path / "whole")[0]["rewards/margins"] == 0
+    assert "computed once into a cache" in (tmp_path / "whole" / "run.log").read_text()

@@ -73,7 +73,7 @@ def assert_equal_to_naive(
 
 
 @every_stream
-@pytest.mark.parametrize("layout", names())
+@pytest.mark.parametrize("layout", [name for name in names() if name != "forked"])
 @pytest.mark.parametrize("name", SHARABLE)
 def test_every_layout_equals_the_padded_forward(
     name: str, layout: str, groups: list[TokenGroup[Any]]
@@ -94,7 +94,7 @@ def test_a_hybrid_is_right_padded_and_by_a_copied_cache(layout: str, groups: lis
 
 
 @every_stream
-@pytest.mark.parametrize("name", ["bloom", "gpt_oss", "lfm3"])
+@pytest.mark.parametrize("name", ["bloom", "gpt_oss", "lfm3", "gemma2"])
 def test_a_copied_cache_is_right_where_attention_is_not_ours_to_compute(
     name: str, groups: list[TokenGroup[Any]]
 ) -> None:
