@@ -39,7 +39,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_oss": dict(COMMON, head_dim=64, num_local_experts=4, num_experts_per_tok=2),
     "bloom": dict(vocab_size=VOCABULARY, hidden_size=256, n_layer=4, n_head=4),
 }  # fmt: skip
-WAYS = ("forked", "padded")
+LAYOUTS = ("forked", "padded")
 
 
 def main(
@@ -57,10 +57,10 @@ def main(
             if kind not in ("long prompts, K=2", "rankings, K=8"):
                 continue
             batch = collate_batch(groups(kind, number), Pairs.collate)
-            seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+            seconds: dict[str, list[float]] = {way: [] for way in LAYOUTS}
             norms: dict[str, float] = {}
             for _ in range(rounds):
-                for way in WAYS:
+                for way in LAYOUTS:
                     model.set_attention(way)
                     network.zero_grad()
                     began = time.process_time()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -82,7 +83,7 @@ def unknown(*_: Any, **__: Any) -> torch.Tensor:
 def test_a_cache_that_is_not_exact_is_named_and_padded_rows_are_taken(
     planted: Callable[..., Any], reason: str
 ) -> None:
-    with mock.patch.object(forked, "_extended", planted):
+    with mock.patch.object(forked, "_extending", lambda layer: partial(planted, layer)):
         check = check_attention(CausalModel(toy_network(HYBRID)), PAIRS, None)
     assert check.attention == "padded"
     assert re.search(

@@ -146,7 +146,7 @@ class StreamModel(nn.Module, Generic[Read]):
             raise UnsupportedHead("the model's body cannot be told from its head")
         given = stream.planned(self.backend.name, self.backend.inputs)
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            return self.backend.run(body, given.keywords).index_select(0, given.source_S)
+            return self.backend.run(body, given).index_select(0, given.source_S)
 
 
 class CausalModel(StreamModel[LogProbs]):

@@ -30,9 +30,8 @@ class Inputs:
     """[S] int64, place in the body's flattened outputs from which each scored token is predicted."""
 
 
-def run_once(body: Any, keywords: Mapping[str, Any]) -> Tensor:
-    """The body's final hidden states, flattened."""
-    hidden: Tensor = body(**keywords, use_cache=False).last_hidden_state
+def run_once(body: Any, given: Inputs) -> Tensor:
+    hidden: Tensor = body(**given.keywords, use_cache=False).last_hidden_state
     return hidden.flatten(0, 1)
 
 
@@ -51,8 +50,8 @@ class Backend:
     order: int | None = None
     """When it is tried if the user asks for none, the lowest first; None is never tried unasked."""
     supports: Callable[[torch.device], bool] = lambda device: True
-    run: Callable[[Any, Mapping[str, Any]], Tensor] = run_once
-    """Final hidden states, flattened, of a body and the inputs' keywords."""
+    run: Callable[[Any, Inputs], Tensor] = run_once
+    """Final hidden states, [places, H], of a body."""
     half: bool = False
     """Whether it computes in half precision alone on a GPU."""
     failures: tuple[type[Exception], ...] = ()

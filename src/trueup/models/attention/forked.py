@@ -6,12 +6,9 @@ Copies are made by `index_select`, so that gradients flow through the cache and 
 Shape suffixes: G groups, P longest prompt, N rows, R longest response, T tokens of the stream.
 """
 
-from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trueup.batch.stream import Stream
 from trueup.models.attention import Backend, Inputs, UnsupportedAttention
@@ -24,8 +21,8 @@ def inputs(stream: Stream) -> Inputs:
     prompts = [torch.arange(*span.prompt) for span in stream.spans]
     own = [torch.arange(*response) for span in stream.spans for response in span.responses]
     own.append(torch.full((2,), -1))  # a width of one token would be decoding; the row is cut off again
-    pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True, padding_value=-1)
-    place_GP, place_NR = pad(prompts, padding_side="left"), pad(own)[:-1]
+    pad = torch.nn.utils.rnn.pad_sequence
+    place_GP, place_NR = pad(prompts, True, -1, padding_side="left"), pad(own, True, -1)[:-1]
     group_N = torch.repeat_interleave(torch.tensor([len(span.responses) for span in stream.spans]))
     length_G = torch.tensor([len(prompt) for prompt in prompts])
     position_NR = length_G[group_N][:, None] + torch.arange(place_NR.shape[1])
@@ -35,7 +32,7 @@ def inputs(stream: Stream) -> Inputs:
     output_T = torch.empty(stream.num_tokens, dtype=torch.int64)
     output_T[flat[flat >= 0]] = (flat >= 0).nonzero()[:, 0]
 
-    def passed(place: Tensor, position: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def passed(place: torch.Tensor, position: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         place, position, mask = (one.to(device, non_blocking=True) for one in (place, position, mask))
         tokens = torch.where(place >= 0, stream.token_T[place.clamp(min=0)], 0)
         return {"input_ids": tokens, "position_ids": position, "attention_mask": mask.long()}
@@ -48,28 +45,28 @@ def inputs(stream: Stream) -> Inputs:
     return Inputs(keywords, output_T.to(device, non_blocking=True)[stream.source_S])
 
 
-def run(body: Any, keywords: Mapping[str, Any]) -> Tensor:
+def run(body: Any, given: Inputs) -> torch.Tensor:
     """[G * P + N * R, H] final hidden states of prompts, then of responses."""
     if size() > 1:
         raise UnsupportedAttention("it is not tried where several processes share a model")
     if any(getattr(module, "gradient_checkpointing", False) for module in body.modules()):
         raise UnsupportedAttention("a model that computes activations again keeps no cache")
-    prompts = body(**keywords["prompts"], use_cache=True)
+    prompts = body(**given.keywords["prompts"], use_cache=True)
     name = next((key for key in ("past_key_values", "cache_params") if key in prompts), "")
     cache: Any = getattr(prompts, name, None)
     if not hasattr(cache, "reorder_cache"):
         raise UnsupportedAttention("the model keeps no cache that can be copied")
-    cache.reorder_cache(keywords["group_N"])
+    cache.reorder_cache(given.keywords["group_N"])
     for layer in cache.layers:  # states are written in place for decoding, which autograd does not allow
         if hasattr(layer, "conv_states"):
-            layer.update_conv_state = partial(_extended, layer)
+            layer.update_conv_state = _extending(layer)
             layer.update_recurrent_state = lambda states, *_, **__: states
-    responses = body(**keywords["responses"], **{name: cache}, use_cache=True)
+    responses = body(**given.keywords["responses"], **{name: cache}, use_cache=True)
     return torch.cat([one.last_hidden_state.flatten(0, 1) for one in (prompts, responses)])
 
 
-def _extended(layer: Any, states: Tensor, state_idx: int = 0, **_: Any) -> Tensor:
-    return torch.cat([layer.conv_states[state_idx], states], -1)
+def _extending(layer: Any) -> Any:
+    return lambda states, state_idx=0, **_: torch.cat([layer.conv_states[state_idx], states], -1)
 
 
 BACKEND = Backend(
