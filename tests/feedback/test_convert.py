@@ -204,7 +204,6 @@ def test_every_part_is_in_the_output_or_counted_as_dropped(tmp_path: Path, examp
         before, after, account = stated([example]), stated(again), conversion.account
         assert account.lost("example") == 0
         for kind in before:
-            assert account.read[kind] == before[kind]
             assert 0 <= account.lost(kind) <= before[kind]
             assert after[kind] == before[kind] - account.lost(kind) + account.made[kind], (target.name, kind)
         named = "\n".join(account.lines())
@@ -220,7 +219,6 @@ def test_examples_of_which_nothing_is_written_are_dropped_with_all_they_hold(lis
         account = conversion.account
         empty = [one for one in listed if isinstance(target.take(one), Discarded)]
         assert account.lost("example") == len(empty)
-        assert account.read["response"] == sum(len(one.responses) for one in listed)
         gone = account.dropped.get("response", {}).get("with their example", [])
         assert gone == [one.origin for one in empty for _ in one.responses]
         reasons = Counter(made.reason for one in listed if isinstance(made := target.take(one), Discarded))
@@ -251,7 +249,7 @@ def test_hh_survives_both_ways(target: Target, shared: Callable[[str], Path], tm
     paths = [shared(name) for name in HH]
     read = read_feedback(paths).examples
     conversion = convert(read, target)
-    assert conversion.account.read["comparison"] == sum(HH.values())
+    assert sum(len(one.comparisons) for one in read) == sum(HH.values())
     assert conversion.account.lost("comparison") == IDENTICAL
     again = read_again(tmp_path, conversion)
     assert len(again) == sum(HH.values()) - IDENTICAL
@@ -303,7 +301,6 @@ def test_every_real_file_that_can_be_read_survives(shared: Callable[[str], Path]
                 ("label", before.labelled, after.labelled),
                 ("demonstration mark", before.demonstrations, after.demonstrations),
             ):
-                assert account.read[kind] == were, (path, name)
                 assert are == were - account.lost(kind) + account.made[kind], (path, name, kind)
             survived[name] += 1
         if any(groups(views.pairs, read)):

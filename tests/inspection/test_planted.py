@@ -8,7 +8,6 @@ from support.faulty_feedback import canonical, inspected, pair, point, ranked, r
 from support.refusals import refused
 
 from trueup.display import collected
-from trueup.inspection.findings import Severity
 from trueup.inspection.inspection import inspect
 from trueup.sources.by_name import examples_named
 
@@ -180,7 +179,7 @@ def test_data_of_which_no_row_is_left(tmp_path: Path) -> None:
     inspection = inspected(tmp_path, pair(chosen=""), pair(rejected=""))
     assert rows_of_kinds(inspection) == {"no-examples": (), "unusable-row": (1, 2)}
     assert inspection.unreadable
-    assert inspection.problems[0].severity is Severity.error
+    assert inspection.problems[0].severity == "error"
 
 
 def test_prompts_in_both_parts(tmp_path: Path) -> None:
@@ -232,7 +231,7 @@ def test_unused_keys_are_found_by_kind_with_their_rows(tmp_path: Path) -> None:
         "unused-request-key": (4,), "unused-judgement-key": (5,), "unused-key": (1, 3, 4),
     }  # fmt: skip
     assert [one.what.rpartition(": ")[2] for one in inspection.problems] == ["images", "rating", "id, note"]
-    assert [one.severity for one in inspection.problems] == [*[Severity.warning] * 2, Severity.note]
+    assert [one.severity for one in inspection.problems] == ["warning", "warning", "note"]
 
 
 def test_single_responses_with_a_score_alone(tmp_path: Path) -> None:

@@ -78,15 +78,12 @@ def render(
     OpeningError: the conversation does not begin as the model is asked."""
     messages = template.ended_once([*prompt, *response])
     full = template.written(messages, tools, ask=False)
-    if not full.text.text.startswith(opening.text) and (
-        opened := _opened(messages[len(prompt)], opening.text)
-    ):
+    begins = full.text.text.startswith(opening.text)
+    if not begins and (opened := _opened(messages[len(prompt)], opening.text)):
         messages[len(prompt)] = opened
         full = template.written(messages, tools, ask=False)
     text = full.text.text
-    speaking = [
-        number for number in range(len(prompt), len(messages)) if messages[number].role == "assistant"
-    ]
+    speaking = [at for at in range(len(prompt), len(messages)) if messages[at].role == "assistant"]
     starts = []
     for number in speaking:
         before = opening.text if number == speaking[0] else template.write(messages[:number], tools, ask=True)
@@ -138,9 +135,7 @@ def _refuse_left_out(written: Written, messages: Sequence[Message]) -> None:
 
 def _said(full: Written, number: int, start: int, stop: int) -> int | None:
     """The last place between two where a message says something new; None where none is known."""
-    marks = [
-        places for part, some in full.marks.get(number, {}).items() if part != SPELLED for places in some
-    ]
+    marks = [one for part, some in full.marks.get(number, {}).items() if part != SPELLED for one in some]
     firsts = [[place for place in places if start <= place <= stop][:1] for places in marks]
     return max((place for places in firsts for place in places), default=None)
 

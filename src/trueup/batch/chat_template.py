@@ -53,9 +53,7 @@ class Text:
     """Where a message, not the template, spells a special token."""
 
     def part(self, start: int, stop: int) -> "Text":
-        inside = (
-            (one - start, other - start) for one, other in self.literal if start <= one and other <= stop
-        )
+        inside = ((at - start, end - start) for at, end in self.literal if start <= at and end <= stop)
         return Text(self.text[start:stop], tuple(inside))
 
     def between(self, start: int, stop: int) -> tuple[str, bool]:
@@ -106,9 +104,8 @@ class Template:
         user = Message("user", "x")
         try:
             asks = self.write([user], (), ask=False).rstrip()
-            answered, goes_on = (
-                self.write([user, Message(role, "x")], (), ask=False) for role in ("assistant", "user")
-            )
+            both = (Message("assistant", "x"), user)
+            answered, goes_on = (self.write([user, one], (), ask=False) for one in both)
         except InputError:
             return False
         return answered.startswith(asks) and not goes_on.startswith(asks)

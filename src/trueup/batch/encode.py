@@ -6,7 +6,6 @@ two are joined. Encoding the joined text instead would let the tokenizer merge a
 What conditional alignment writes into prompts is tried beforehand: whether the tokenizer can express it.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
@@ -198,9 +197,8 @@ class Encoder:
             return
         texts = (group.prompt.content, *group.responses)
         new = {one for text in texts for part in contents(text) for one in part} - self._spelled
-        if new and any(
-            lost_of(text, ids, self.tokenizer, self.end_ids) for text, ids in zip(texts, rows, strict=True)
-        ):
+        both = zip(texts, rows, strict=True)
+        if new and any(lost_of(text, ids, self.tokenizer, self.end_ids) for text, ids in both):
             notes.add(UNSPELLED[1])
         else:
             self._spelled |= new
@@ -298,9 +296,8 @@ def _check_in_place(condition: Condition, tokenizer: Any, prompt: Prompt) -> Non
     written = [prompt, *(condition.applied(prompt, reward) for reward in bounds)]
     before, low, high = (_ids("\n".join(contents(one.content)), tokenizer) for one in written)
     unknown = tokenizer.unk_token_id
-    lost = (
-        unknown is not None and max(Counter(ids)[unknown] for ids in (low, high)) > Counter(before)[unknown]
-    )
+    most = max(ids.count(unknown) for ids in (low, high))
+    lost = unknown is not None and most > before.count(unknown)
     same = low == high and condition.words(condition.lowest) != condition.words(condition.highest)
     if lost or same:
         what = "has only its unknown token for part of" if lost else "cannot tell rewards apart by"

@@ -103,17 +103,16 @@ class PieceEncoder:
             runs += [text.between(place, one.start()), (one[0], False)]
             place = one.end()
         runs.append(text.between(place, len(text.text)))
-        joined = (
-            (literal, "".join(run for run, _ in some)) for literal, some in groupby(runs, lambda run: run[1])
-        )
-        return [token for literal, run in joined for token in self.raw(run, literal=literal)]
+        ids: list[int] = []
+        for literal, some in groupby(runs, lambda run: run[1]):
+            ids += self.raw("".join(run for run, _ in some), literal=literal)
+        return ids
 
     def _own(self, text: Text) -> list[re.Match[str]]:
         """The template's own special tokens in a text."""
         spelled = {start for start, _ in text.literal}
-        return [
-            one for one in self.template.special_pattern.finditer(text.text) if one.start() not in spelled
-        ]
+        found = self.template.special_pattern.finditer(text.text)
+        return [one for one in found if one.start() not in spelled]
 
     def _shown(self, token: int) -> str:
         return str(self.tokenizer.decode([token]))
@@ -165,9 +164,7 @@ def dropped(text: str, kept: str) -> str:
         return ""
     before, after = _folded(text), _folded(kept)
     less = {one: before.count(one) - after.count(one) for one in dict.fromkeys(before)}
-    more = sum(
-        after.count(one) - before.count(one) for one in set(after) if after.count(one) > before.count(one)
-    )
+    more = sum(max(0, after.count(one) - before.count(one)) for one in set(after))
     gone = {one: number for one, number in less.items() if number > 0 and one.isprintable()}
     return "".join(gone) if sum(gone.values()) > more else ""
 

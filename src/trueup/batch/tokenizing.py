@@ -83,7 +83,6 @@ def record_of(made: EncodedGroup[Any] | Discarded) -> dict[str, Any]:
 
 
 def read_record(record: dict[str, Any], group: Group[R]) -> EncodedGroup[R] | Discarded:
-    """What the encoder made of a group."""
     if "discarded" in record:
         return Discarded(record["discarded"], group.origin)
     rows = tuple(
@@ -145,7 +144,6 @@ class Tokenized:
 
 
 def tokenize(groups: Iterable[Group[Any]], encoder: Encoder, cache: TokenCache | None = None) -> Tokenized:
-    """Encode groups, counting what is cut or left out."""
     made = Tokenized()
     for group in groups:
         stop.check()

@@ -13,7 +13,7 @@ from trueup.errors import InputError
 from trueup.feedback import canonical, columns, conversion
 from trueup.feedback import condition as conditions
 from trueup.feedback.records import Example, count
-from trueup.inspection import findings, inspection, screen
+from trueup.inspection import inspection, screen
 from trueup.model_folder import check_model
 from trueup.settings import command_settings, validation
 from trueup.settings import gathering_settings as gathering
@@ -31,15 +31,19 @@ MERGE = {"merge": ("", "Put the files that all shards wrote together: --merge PA
 def _typed(
     of: str, model: type[validation.Model], arguments: Sequence[str], short: str = "", **further: Any
 ) -> tuple[validation.Model, options.Arguments] | None:
-    """The settings of a command, and all that was given; None where help was asked for, which is printed."""
+    """The settings of a command, and all that was given; None where something else was asked for, which is done."""
     command = options.of_settings(f"trueup {of}", model, short=short, **further)
     given = _read(command, arguments)
-    return (command.typed(model, given, short=short), given) if given else None
+    if given and (name := given.more.get("show_template")):
+        print(template.template_source(name), end="")
+    elif given and not _merged(given, command.name):
+        return command.typed(model, given, short=short), given
+    return None
 
 
 def _merged(given: options.Arguments, of: str) -> bool:
     """Whether the files of shards were to be put together, which is then done."""
-    if not given.on("merge"):
+    if "merge" not in given.more or not given.on("merge"):  # which `export` has as a setting
         return False
     if more := given.settings.keys() - {"data", "output", "overwrite"}:
         raise InputError(
@@ -69,28 +73,20 @@ def _read(command: options.Command, arguments: Sequence[str]) -> options.Argumen
 
 def sample(arguments: Sequence[str]) -> None:
     without = ("sampler.models", "sampler.resync")
-    command = options.of_settings(
-        "trueup sample", gathering.SampleSettings, short="sampler", without=without, more=MERGE
-    )
-    if (given := _read(command, arguments)) and not _merged(given, command.name):
-        settings = command.typed(gathering.SampleSettings, given, short="sampler")
+    further: dict[str, Any] = {"short": "sampler", "without": without, "more": MERGE}
+    if found := _typed("sample", gathering.SampleSettings, arguments, **further):
         from trueup.gathering import candidates
 
         with shown():
-            candidates.sample(settings)
+            candidates.sample(found[0])
 
 
 def annotate(arguments: Sequence[str]) -> None:
-    command = options.of_settings("trueup annotate", gathering.AnnotateSettings, more=MERGE | SHOW_TEMPLATE)
-    given = _read(command, arguments)
-    if given and (name := given.more.get("show_template")):
-        print(template.template_source(name), end="")
-    elif given and not _merged(given, command.name):
-        settings = command.typed(gathering.AnnotateSettings, given)
+    if found := _typed("annotate", gathering.AnnotateSettings, arguments, more=MERGE | SHOW_TEMPLATE):
         from trueup.gathering import annotating
 
         with shown():
-            annotating.annotate(settings)
+            annotating.annotate(found[0])
 
 
 def demo(arguments: Sequence[str]) -> None:
@@ -126,7 +122,7 @@ def inspect(arguments: Sequence[str]) -> None:
         screen.print_inspection(found, ids=settings.ids)
     else:
         raise InputError("; ".join(found.training.unreadable))
-    errors, warnings = found.count(findings.Severity.error), found.count(findings.Severity.warning)
+    errors, warnings = found.count("error"), found.count("warning")
     if found.unreadable or (settings.strict and (errors or warnings)):
         told = f"{counted(errors, 'error')} and {counted(warnings, 'warning')}"
         raise InputError(f"{told}; all are listed above")

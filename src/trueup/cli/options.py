@@ -40,7 +40,6 @@ class Arguments:
     help: str = ""
 
     def on(self, name: str) -> bool:
-        """Whether a switch was given, and not as false."""
         return convert(bool, name, self.more.get(name, self.settings.get(name, ["false"])[-1]))
 
 
@@ -58,7 +57,6 @@ class Command:
     unknown: Callable[[str], str] | None = None
 
     def read(self, arguments: Sequence[str]) -> Arguments:
-        """Sort arguments by option."""
         given = Arguments()
         files: list[str] = []
         left = list(arguments)

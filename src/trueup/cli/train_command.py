@@ -115,7 +115,6 @@ def _request(verb: str, arguments: Sequence[str]) -> Request | None:
 
 
 def _method_in_file(arguments: Sequence[str]) -> str:
-    """The `method` of the file after `--config`; empty where there is none."""
     words = [word for one in arguments for word in one.split("=", 1)]
     files = [after for word, after in pairwise(words) if word == "--config"]
     method = layers.read_yaml(files[-1])[0].get("method") if files else ""

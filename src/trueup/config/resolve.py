@@ -159,19 +159,17 @@ def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict
     return values, {name: f"{path}:{line}" for name, line in lines.items()}
 
 
-Problems = list[SettingProblem]
-
-
-def _collect(model: type[Model], values: dict[str, Any], where: str, problems: Problems) -> Model | None:
+def _collect(
+    model: type[Model], values: dict[str, Any], where: str, found: list[SettingProblem]
+) -> Model | None:
     try:
         return validate(model, values, where=where)
-    except SettingsError as found:
-        problems += found.problems
+    except SettingsError as error:
+        found += error.problems
         return None
 
 
 def unknown(name: str, info: MethodInfo) -> str:
-    """Say that a dotted name is no setting, and which one was meant."""
     if name.partition(".")[0] == "reference" and "reference" not in info.settings.model_fields:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
     known = [setting.path for setting in (*schema.settings_in(info.settings), *run_settings())]
@@ -221,13 +219,9 @@ def told_settings(resolved: Resolved) -> dict[str, Any]:
         or (one.role.sources and settings.source not in one.role.sources)
         or (one.role.gathers and not settings.gathers)
     }
-    told = {
-        name: value for name, value in layers.flatten(plain["settings"]).items() if value not in (None, [])
-    }
-    return {
-        **plain,
-        "settings": layers.nest({name: value for name, value in told.items() if name not in vain}),
-    }
+    given = layers.flatten(plain["settings"]).items()
+    told = {name: value for name, value in given if value not in (None, []) and name not in vain}
+    return {**plain, "settings": layers.nest(told)}
 
 
 def of_this_process(resolved: Resolved) -> list[str]:
@@ -293,7 +287,6 @@ def read_record(run: str | Path) -> dict[str, Any]:
 
 
 def read_run(run: str | Path) -> dict[str, Any]:
-    """Return all that run.yaml holds; raises as `read_record`."""
     path = Path(run) / RUN_FILE
     if not path.is_file():
         give = "give the folder that was the output when it began"
@@ -332,7 +325,7 @@ def translate(values: Mapping[str, Any], method: MethodInfo) -> trl_rows.Transla
     given = {name: value for name, value in values.items() if value is not None}
     result = trl_rows.Translated()
     notes: list[str] = []
-    refusals: Problems = []
+    refusals: list[SettingProblem] = []
     for row in rows_for(method):
         chosen = {name: given[name] for name in row.names if name in given}
         if not chosen:

@@ -32,7 +32,6 @@ PROMPTS = "a file with prompts or feedback, hub:OWNER/NAME, or world:prompts"
 
 
 def refuse_source(info: MethodInfo, source: object) -> None:
-    """Refuse a source of examples that a method cannot learn from."""
     if not isinstance(source, str) or source not in INSTEAD or source in info.sources:
         return  # a word that is no source at all is refused where settings are typed
     learns = "feedback gathered beforehand" if "offline" in info.sources else "responses it samples itself"
@@ -300,7 +299,6 @@ def _check_folder(whose: str, folder: str, trust_remote_code: bool) -> str:
 
 
 def check_feedback(name: str, what: str = FEEDBACK) -> None:
-    """Check that a file of rows is there; the hub is asked only when it is read."""
     path = Path(name)
     if tables.is_hub(name) or tables.is_saved(path) or name.startswith(python_objects.PREFIX):
         containers.refuse_unreadable(name)

@@ -134,7 +134,6 @@ def _tokens(given: Field) -> tuple[int, ...]:
 
 
 def comparison_from(one: Field, count: int) -> Comparison:
-    """A comparison from its object; `count` is how many responses there are."""
     one.object(COMPARISON_KEYS)
     better, worse = one["better"].position(count), one["worse"].position(count)
     probability = one.optional("probability", Field.number)
@@ -179,7 +178,6 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
 
 
 def lines_of(path: str | Path, examples: Iterable[Example]) -> Iterator[bytes]:
-    """Examples as they are written; `path` is of the file, for messages."""
     for number, example in enumerate(examples, start=1):
         try:
             yield json_line(example_to_row(example))

@@ -50,7 +50,6 @@ class Table:
             return json_rows.FileRow(row.number, error=str(error))
 
     def check(self, row: json_rows.FileRow, path: str) -> None:
-        """Refuse a first row that lacks a column."""
         names = [*row.value, *row.empty]
         for ours, theirs in self.columns.items():
             if theirs not in names and within(row.value, theirs) is NOTHING:

@@ -113,7 +113,8 @@ def _without_bytes(name: str, found: Iterator[json_rows.FileRow]) -> Opened:
 
     def hashed() -> Iterator[json_rows.FileRow]:
         for row in found:
-            digest.update(tables.content_line(row))
+            content = str(row.number) if row.error else row.value
+            digest.update(json.dumps(content, sort_keys=True).encode() + b"\n")
             yield row
 
     return Opened(name, _some(hashed(), name), digest.hexdigest)
@@ -145,14 +146,13 @@ def load(path: str | Path) -> json_rows.LoadedFile:
     return file
 
 
-Rows = Iterator[json_rows.FileRow]
-
-
-def rows_of(file: json_rows.LoadedFile, table: columns.Table = columns.AS_IT_IS) -> Rows:
+def rows_of(
+    file: json_rows.LoadedFile, table: columns.Table = columns.AS_IT_IS
+) -> Iterator[json_rows.FileRow]:
     """The rows of a file, in order. Its content tells its format, and for CSV its name as well."""
     where = ""
     if file.rewound().read(len(tables.PARQUET)) == tables.PARQUET:
-        found = tables.parquet_rows(file)
+        found = tables.batch_rows(tables.parquet_batches(file), file.path)
     elif csv_rows.is_csv(file):
         found, where = csv_rows.csv_rows(file, table.called), " below its header"
     else:

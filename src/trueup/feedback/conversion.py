@@ -62,7 +62,6 @@ class Target:
 class Account:
     """What became of the parts of all examples that were converted so far."""
 
-    read: Counter[str] = field(default_factory=Counter)
     made: Counter[str] = field(default_factory=Counter)
     """Kind -> how many parts of the output the input does not state as such."""
     dropped: dict[str, dict[str, list[Origin | None]]] = field(default_factory=dict)
@@ -73,7 +72,6 @@ class Account:
 
     def add(self, example: Example, taken: Taken, target: Target) -> None:
         stated = parts(everything(example))
-        self.read.update(kind for kind, _ in stated)
         written = {} if isinstance(taken, Discarded) else parts(taken)
         self.made.update(kind for kind, at in written if stated.get((kind, at)) != written[kind, at])
         for (kind, at), value in stated.items():
@@ -103,14 +101,9 @@ def parts(pieces: RowContents) -> dict[tuple[str, Any], object]:
     seen: Counter[object] = Counter()
     for example, positions in pieces:
         for at, response in zip(positions, example.responses, strict=True):
-            said = {
-                "response": True,
-                **{kind: getattr(response, kind) for kind in ("score", "label", "source")},
-            }
-            said |= {
-                "demonstration mark": response.demonstration or None,
-                "list of token ids": response.tokens,
-            }
+            said = {kind: getattr(response, kind) for kind in ("score", "label", "source")}
+            said |= {"response": True, "demonstration mark": response.demonstration or None}
+            said |= {"list of token ids": response.tokens}
             stated |= {(kind, at): value for kind, value in said.items() if value is not None}
         for one in example.comparisons:
             ends = (positions[one.better], positions[one.worse])
@@ -306,11 +299,9 @@ def trl_demonstrations(example: Example, relation: records.DemonstrationRelation
 def pair_row(piece: Example) -> dict[str, object]:
     """`{"prompt": ..., "chosen": ..., "rejected": ..., "score_chosen": ..., "score_rejected": ...}`."""
     chosen, rejected = piece.responses
-    sides = {
-        "chosen": canonical.content_json(chosen.content),
-        "rejected": canonical.content_json(rejected.content),
-    }
-    return trl_row(piece, **sides, score_chosen=chosen.score, score_rejected=rejected.score)
+    better, worse = (canonical.content_json(one.content) for one in piece.responses)
+    scores = {"score_chosen": chosen.score, "score_rejected": rejected.score}
+    return trl_row(piece, chosen=better, rejected=worse, **scores)
 
 
 def completion_row(piece: Example) -> dict[str, object]:

@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import chain, islice, tee
 
 from trueup.errors import InputError
@@ -33,7 +32,6 @@ Kind = Callable[[str], object]
 
 
 def is_csv(file: json_rows.LoadedFile) -> bool:
-    """Whether a file is CSV: its name says so, and its content is not JSON."""
     named_so = file.path.lower().removesuffix(".gz").endswith(SUFFIXES)
     return named_so and not file.beginning().startswith((b"{", b"["))
 
@@ -135,7 +133,7 @@ def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> js
     given = zip(names, kinds, fields, strict=True)
     value = {name: kind(field) for name, kind, field in given if field}
     empty = tuple(name for name in names if name not in value)
-    return replace(json_rows.checked(value, line, path), empty=empty)
+    return json_rows.checked(value, line, path, empty)
 
 
 def kinds_of(names: list[str], rows: Iterable[list[str] | str]) -> list[Kind]:
@@ -157,7 +155,6 @@ def kinds_of(names: list[str], rows: Iterable[list[str] | str]) -> list[Kind]:
 
 
 def as_number(field: str) -> object:
-    """A field as a number, true or false; as it is where it is none."""
     word = field.strip()
     if word.lower() in WORDS:
         return WORDS[word.lower()]

@@ -201,7 +201,7 @@ def with_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return made
 
 
-def checked(value: object, number: int, path: str) -> FileRow:
+def checked(value: object, number: int, path: str, empty: tuple[str, ...] = ()) -> FileRow:
     """The row, if it is an object whose keys are unique, whose numbers are finite and whose text is text."""
     if not isinstance(value, dict):
         problem: str | None = f"a row must be an object {{...}}; found {described(value)}"
@@ -211,8 +211,8 @@ def checked(value: object, number: int, path: str) -> FileRow:
         except RecursionError:
             problem = TOO_DEEP
         if problem is None:
-            return FileRow(number, value)
-    return FileRow(number, error=f"{path}:{number}: {problem}")
+            return FileRow(number, value, empty=empty)
+    return FileRow(number, error=f"{path}:{number}: {problem}", empty=empty)
 
 
 def first_fault(value: object, path: str) -> str | None:
@@ -253,7 +253,6 @@ def what_is_wrong(error: json.JSONDecodeError, of: str) -> str:
 
 
 def syntax_error(path: str, error: json.JSONDecodeError, of: str, remedy: str, line: int = 0) -> str:
-    """A fault of syntax: file:line:column, what is wrong, an excerpt, the remedy."""
     text, at = error.doc.split("\n")[error.lineno - 1], error.colno - 1
     start = max(0, at - 20)
     excerpt = ("..." if start else "") + text[start : at + 20].rstrip()

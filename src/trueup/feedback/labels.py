@@ -105,7 +105,6 @@ class GradedLabels:
         return grade, [f"{said}{low:g} is 0 and {high:g} is 1"]
 
     def labelled(self, example: Example, grade: Callable[[float], float] | None) -> Example:
-        """The example with labels made of scores, and demonstrations marked."""
         try:
             made = example if grade is None else graded(example, grade)
         except ValueError as error:

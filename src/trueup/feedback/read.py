@@ -197,7 +197,6 @@ def each_once(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
 
 
 def _prompts_alone(source: containers.Opened) -> list[Prompt]:
-    """Of rows that hold `prompt` and no feedback."""
     made = []
     unused: dict[str, None] = {}
     for row in source.rows:

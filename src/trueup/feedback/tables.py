@@ -51,13 +51,8 @@ def need(package: str, name: str) -> None:
         raise InputError(f"{name}: {needs}; pip install 'trueup[data]'")
 
 
-def parquet_rows(file: json_rows.LoadedFile) -> Iterator[json_rows.FileRow]:
-    """The rows of a Parquet file, numbered from 1; nested lists and structs are JSON lists and objects."""
-    need("pyarrow", file.path)
-    yield from batch_rows(parquet_batches(file), file.path)
-
-
 def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]:
+    need("pyarrow", file.path)
     from pyarrow.parquet import ParquetFile
 
     source = file.data
@@ -70,7 +65,8 @@ def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]
         metadata = ParquetFile(source).metadata
         if declared_size(metadata) > left:
             raise json_rows.unpacks_to_too_much(file.path, file.size)
-        texts = [column for column in leaves(metadata) if column.logical_type.type == "STRING"]
+        columns = [metadata.schema.column(place) for place in range(metadata.num_columns)]
+        texts = [column for column in columns if column.logical_type.type == "STRING"]
         # Arrow cannot keep the dictionary of a text inside of lists; of these fewer are read at a time.
         flat = [column.path for column in texts if "." not in column.path]
         opened = ParquetFile(source, page_checksum_verification=True, read_dictionary=flat, pre_buffer=False)
@@ -86,10 +82,6 @@ def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]
         raise InputError(
             f"{file.path}: the Parquet file is damaged ({library_words(error)}); copy or download it again"
         ) from None
-
-
-def leaves(metadata: pyarrow.parquet.FileMetaData) -> list[pyarrow.parquet.ColumnSchema]:
-    return [metadata.schema.column(place) for place in range(metadata.num_columns)]
 
 
 def declared_size(metadata: pyarrow.parquet.FileMetaData) -> int:
@@ -210,11 +202,6 @@ def plain(value: Any, kind: pyarrow.DataType) -> object:
     if isinstance(value, decimal.Decimal):
         return float(value)
     return str(value) if isinstance(value, uuid.UUID) else value
-
-
-def content_line(row: json_rows.FileRow) -> bytes:
-    """What a row adds to the hash of its table: the same for the same content, however it is stored."""
-    return json.dumps(str(row.number) if row.error else row.value, sort_keys=True).encode() + b"\n"
 
 
 def library_words(error: Exception) -> str:

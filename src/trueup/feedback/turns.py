@@ -182,7 +182,6 @@ def check_weights(extra: Mapping[str, object], turn: Field) -> None:
 
 
 def switched_off(response: Content) -> bool:
-    """Whether every turn of the assistant in a response says that it is to be left out of the loss."""
     own = [] if isinstance(response, str) else [one for one in response if one.role == "assistant"]
     return bool(own) and all(map(not_learned, own))
 

@@ -5,8 +5,8 @@ out.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from trueup.errors import InputError
@@ -65,7 +65,6 @@ def judged_pairs(example: Example) -> list[tuple[int, int]]:
 
 
 def group_of_pairs(example: Example, found: Sequence[tuple[int, int, float]]) -> Group[records.PairRelation]:
-    """The group of the responses that stand in the pairs `ordered_pairs` found."""
     used = sorted({position for better, worse, _ in found for position in (better, worse)})
     renumbered = tuple((used.index(better), used.index(worse), sure) for better, worse, sure in found)
     return group(example, used, records.PairRelation(renumbered))
@@ -242,16 +241,16 @@ def units_of(group: Group[R]) -> dict[str, int]:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Viewed(Generic[R]):
     view: str
-    groups: tuple[Group[R], ...]
-    discarded: Mapping[str, tuple[Origin | None, ...]]
-    units: Mapping[str, int]
+    groups: list[Group[R]] = field(default_factory=list)
+    discarded: dict[str, list[Origin | None]] = field(default_factory=dict)
+    units: Counter[str] = field(default_factory=Counter)
     """What the groups amount to: `{"pairs": 4650}`."""
-    responses_left_out: int
+    responses_left_out: int = 0
     """How many responses the examples of these groups hold beside them."""
-    comparisons_left_out: int
+    comparisons_left_out: int = 0
     """How many comparisons of these examples a view of pairs does not use."""
 
     @property
@@ -277,52 +276,43 @@ class Viewed(Generic[R]):
 def apply(view: View[R], examples: Iterable[Example]) -> Viewed[R]:
     """Run a view over examples, in order; InputError where it finds nothing to use in any of them."""
     made = look(view, seen := list(examples))
-    if not made.groups:
-        raise nothing_left(made.view, seen, made.discarded)
-    return made
+    if made.groups:
+        return made
+    if not seen:
+        raise InputError(f"there are no examples to make {made.view} of; give at least one file with rows")
+    files = dict.fromkeys(example.origin.file for example in seen if example.origin is not None)
+    where = f" of {', '.join(files)}" if files else ""
+    why = ", ".join(f"{len(found)} for {reason}" for reason, found in made.discarded.items())
+    prompts = {example.prompt.key for example in seen}
+    merge = "put the responses to one prompt together with --merge-prompts true, where the method has it, "
+    instead = merge if SINGLE in made.discarded and len(prompts) < len(seen) else ""
+    raise InputError(
+        f"the {counted(len(seen), 'example')}{where} hold {count(seen).words()}, and no {made.view} can be made of "
+        f"that (discarded: {why}); {instead}give other feedback, or choose a method that uses this kind (`trueup "
+        "methods` lists what each needs)"
+    )
 
 
 def look(view: View[R], examples: Sequence[Example]) -> Viewed[R]:
     """As `apply`, where it may be that nothing is left."""
-    groups: list[Group[R]] = []
-    discarded: dict[str, list[Origin | None]] = {}
-    units: Counter[str] = Counter()
-    responses_left_out = comparisons_left_out = 0
+    function = getattr(view, "func", view)  # of a partial
+    name = str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
+    viewed: Viewed[R] = Viewed(name)
     for example in examples:
         made = view(example)
         if isinstance(made, Discarded):
-            discarded.setdefault(made.reason, []).append(made.origin)
+            viewed.discarded.setdefault(made.reason, []).append(made.origin)
             continue
-        groups.append(made)
+        viewed.groups.append(made)
         amount = units_of(made)
-        units.update(amount)
-        responses_left_out += len(example.responses) - len(made.responses)
+        viewed.units.update(amount)
+        viewed.responses_left_out += len(example.responses) - len(made.responses)
         if "pairs" in amount and example.comparisons:
-            comparisons_left_out += len(example.comparisons) - amount["pairs"]
-    origins = {reason: tuple(where) for reason, where in discarded.items()}
-    function = getattr(view, "func", view)  # of a partial
-    name = str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
-    return Viewed(name, tuple(groups), origins, units, responses_left_out, comparisons_left_out)
+            viewed.comparisons_left_out += len(example.comparisons) - amount["pairs"]
+    return viewed
 
 
 def places(where: Iterable[Origin | None], limit: int = 3) -> str:
     """The first few places in brackets; nothing where none is known."""
     known = [str(origin) for origin in where if origin is not None]
     return f" ({', '.join([*known[:limit], *(['...'] if len(known) > limit else [])])})" if known else ""
-
-
-def nothing_left(view: str, examples: list[Example], reasons: Mapping[str, Sequence[object]]) -> InputError:
-    """The error of a view that finds nothing: what was there, what was asked, what to do."""
-    if not examples:
-        return InputError(f"there are no examples to make {view} of; give at least one file with rows")
-    files = dict.fromkeys(example.origin.file for example in examples if example.origin is not None)
-    where = f" of {', '.join(files)}" if files else ""
-    why = ", ".join(f"{len(found)} for {reason}" for reason, found in reasons.items())
-    prompts = {example.prompt.key for example in examples}
-    merge = "put the responses to one prompt together with --merge-prompts true, where the method has it, "
-    instead = merge if SINGLE in reasons and len(prompts) < len(examples) else ""
-    return InputError(
-        f"the {counted(len(examples), 'example')}{where} hold {count(examples).words()}, and no "
-        f"{view} can be made of that (discarded: {why}); {instead}give other feedback, or choose a "
-        "method that uses this kind (`trueup methods` lists what each needs)"
-    )

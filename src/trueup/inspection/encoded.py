@@ -92,7 +92,7 @@ def _length(model: str, positions: int | None, given: int | None) -> int:
     return given
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenCounts:
     """What encoding does to the data; docs/inspect.md tells what the fields are to a program."""
 
@@ -102,12 +102,12 @@ class TokenCounts:
     turns: Turns
     template_date: str | None
     end_ids: Sequence[int]
-    examples: int
-    left_out: int
+    examples: int = 0
+    left_out: int = 0
     """Examples of which nothing is left within the limits, or that cannot be encoded."""
-    prompts_cut: int
-    responses: int
-    responses_cut: int
+    prompts_cut: int = 0
+    responses: int = 0
+    responses_cut: int = 0
 
 
 class EncodedFeedback:
@@ -119,8 +119,11 @@ class EncodedFeedback:
         self.keys = {part: findings.MessageKeys(coding.tokenizer) for part in findings.PARTS}
         self.lengths: list[statistics.Lengths | None] = []
         """Of each example, before anything is cut, with ends of responses; None where it cannot be encoded."""
-        self.responses = self.responses_cut = self.prompts_cut = self.too_long = 0
         self.template_seen = False
+        limits, dated = coding.encoder.limits, chat_template.writes_date(coding.tokenizer)
+        day = coding.encoder.template.date if dated else None
+        of_limits = (limits.max_length, limits.max_prompt_length)
+        self.counts = TokenCounts(coding.model, *of_limits, coding.turns, day, coding.loaded.end_ids)
         for example in examples:
             try:
                 lengths = self._example(example)
@@ -128,20 +131,8 @@ class EncodedFeedback:
                 self._add("cannot-encode", example, str(error))
                 lengths = None
             self.lengths.append(lengths)
-        limits, dated = coding.encoder.limits, chat_template.writes_date(coding.tokenizer)
-        self.counts = TokenCounts(
-            model=coding.model,
-            max_length=limits.max_length,
-            max_prompt_length=limits.max_prompt_length,
-            turns=coding.turns,
-            template_date=coding.encoder.template.date if dated else None,
-            end_ids=coding.loaded.end_ids,
-            examples=len(self.lengths),
-            left_out=self.too_long + self.lengths.count(None),
-            prompts_cut=self.prompts_cut,
-            responses=self.responses,
-            responses_cut=self.responses_cut,
-        )
+            self.counts.examples += 1
+            self.counts.left_out += lengths is None
         self.problems = [*self._of_tokenizer(), *self._problems()]
 
     @property
@@ -157,7 +148,7 @@ class EncodedFeedback:
         tokens = uncut.tokens
         self._look(example, uncut)
         lengths = statistics.Lengths(len(tokens.prompt), tuple(len(row.ids) for row in tokens.responses))
-        self.responses += len(tokens.responses)
+        self.counts.responses += len(tokens.responses)
         self._cut(example, lengths)
         return lengths
 
@@ -169,11 +160,11 @@ class EncodedFeedback:
             return
         cut = self.coding.encoder.encode(all_responses(example))
         if isinstance(cut, Discarded):
-            self.too_long += 1
+            self.counts.left_out += 1
             self._add("left-out", example, cut.reason)
             return
-        self.prompts_cut += cut.prompt_cut
-        self.responses_cut += cut.responses_cut
+        self.counts.prompts_cut += cut.prompt_cut
+        self.counts.responses_cut += cut.responses_cut
         if cut.prompt_cut:
             self._add("cut-prompt", example, str(limits.max_prompt_length))
         if cut.responses_cut:

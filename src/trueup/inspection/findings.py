@@ -6,7 +6,6 @@ Examples repeat or contradict themselves or each other, or say nothing.
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 from trueup.feedback import records, turns, views
@@ -18,26 +17,19 @@ from trueup.words import listed
 PARTS = ("training", "evaluation")
 
 
-class Severity(StrEnum):
-    error = "error"
-    """Training would refuse it."""
-    warning = "warning"
-    """Training would leave it out, or learn something odd."""
-    note = "note"
+SEVERITIES = ("error", "warning", "note")
+"""Training would refuse it; training would leave it out, or learn something odd; neither."""
 
 
 @dataclass(frozen=True, slots=True)
 class FindingKind:
-    severity: Severity
+    severity: str
     what: str
     """A clause; `{}` stands for what is said of the case at hand."""
     remedy: str
 
 
-_TOLD = table_beside(__file__, "findings.toml")
-KINDS: Mapping[str, FindingKind] = {
-    name: FindingKind(Severity(one["severity"]), one["what"], one["remedy"]) for name, one in _TOLD.items()
-}
+KINDS = {name: FindingKind(**told) for name, told in table_beside(__file__, "findings.toml").items()}
 """Name, stable for programs -> kind: all of them, gravest of each stage first."""
 
 
@@ -46,7 +38,7 @@ class Finding:
     """A kind of problem and where it is; docs/inspect.md tells what the fields are to a program."""
 
     kind: str
-    severity: Severity
+    severity: str
     part: str | None
     """`training` or `evaluation`; None where it concerns neither alone."""
     what: str
@@ -102,7 +94,6 @@ class Overlap:
 
 
 def problems_of_examples(examples: Sequence[Example], *, min_characters: int) -> Iterator[Finding]:
-    """Every fault of the examples that reading them did not show."""
     yield from _clashes("duplicate", duplicates(examples), "repeats")
     yield from found("identical-responses", [one for one in examples if identical(one)])
     # The shortest circle is A over B and B over A.
@@ -248,7 +239,6 @@ TRIES = 20
 
 
 def kind_of_key(key: str) -> str:
-    """The kind of problem that it is not to use a key."""
     words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", key).lower())
     last = words[-1] if words else ""
     if JUDGEMENT.fullmatch(last) or (last in SIDES and JUDGEMENT.fullmatch(words[0])):

@@ -15,7 +15,7 @@ from trueup.errors import InputError
 from trueup.feedback import columns, containers, read, turns, views
 from trueup.feedback.records import Discarded, Example, Origin, count, scores_of
 from trueup.inspection import findings, statistics
-from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
+from trueup.inspection.findings import PARTS, Finding, Overlap, in_part, problem
 from trueup.settings.data_settings import part_of
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from trueup.inspection import encoded
 
 FOR_PEOPLE = ("training", "evaluation", "coding", "turns")
-
-
 TokenRole = Literal["prompt", "scored", "masked"]
 
 
@@ -82,8 +80,8 @@ class Inspection:
     coding: encoded.Coding | None = None
     turns: Sequence[str] = ()
 
-    def count(self, severity: Severity) -> int:
-        return sum(one.severity is severity for one in self.problems)
+    def count(self, severity: str) -> int:
+        return sum(one.severity == severity for one in self.problems)
 
     @property
     def unreadable(self) -> bool:
@@ -140,7 +138,8 @@ def inspect(
         learned = turns.turns_in_loss(examples, coding.turns)
         of_turns = [turns.what_turns_did(examples, learned)] if coding.turns == "all" else []
         held_out = turns.turns_in_loss(evaluation.examples, coding.turns)
-        chosen = choose(replace(training, examples=learned), rows, show) if training.files else []
+        named = replace(training, examples=learned)
+        chosen = [_named(named, row) for row in rows if training.files] if rows else learned[:show]
         with quiet_library():  # the library warns of long texts, which are counted here
             everything = display.track([*learned, *held_out], "tokenizing")
             tokenized = EncodedFeedback(everything, coding, training=len(learned))
@@ -159,7 +158,7 @@ def inspect(
         scores=statistics.distribution(scores_of(examples)),
         overlap=overlap,
         tokens=tokens,
-        problems=tuple(sorted(problems, key=lambda one: list(Severity).index(one.severity))),
+        problems=tuple(sorted(problems, key=lambda one: findings.SEVERITIES.index(one.severity))),
         shown=shown,
         coding=coding,
         turns=of_turns,
@@ -220,11 +219,6 @@ def _of_keys(report: read.FileReport) -> list[Finding]:
     return problems
 
 
-def choose(part: Collected, rows: Sequence[str], count: int) -> list[Example]:
-    """The examples to show: the first `count`, or those of rows, named `3`, or `pairs.jsonl:3` of several files."""
-    return [_named(part, row) for row in rows] if rows else list(part.examples[:count])
-
-
 def show_example(example: Example, coding: encoded.Coding) -> Shown:
     from trueup.inspection.encoded import all_responses
 
@@ -249,13 +243,12 @@ def show_example(example: Example, coding: encoded.Coding) -> Shown:
 
 
 def _named(part: Collected, name: str) -> Example:
+    """The example of a row named `3`, or `pairs.jsonl:3` of several files."""
     file, _, row = name.rpartition(":")
     if not re.fullmatch("[0-9]+", row):
         raise InputError(f"--row {name}: give the number of a row, or FILE:NUMBER")
-    files = []
-    for one in part.files:
-        if file in ("", one.path, origin_of(one.path)) or one.path.endswith(f"/{file}"):
-            files.append(one)
+    known = {one.path: ("", one.path, origin_of(one.path)) for one in part.files}
+    files = [one for one in part.files if file in known[one.path] or one.path.endswith(f"/{file}")]
     if not files:
         raise InputError(f"--row {name}: no such file among {', '.join(one.path for one in part.files)}")
     if len(files) > 1:

@@ -15,17 +15,13 @@ from trueup.inspection import findings, statistics
 from trueup.inspection.inspection import Inspection, Shown, TokenRun
 from trueup.words import counted, spelled
 
-STYLES = {
-    findings.Severity.error: "bold red",
-    findings.Severity.warning: "yellow",
-    findings.Severity.note: "cyan",
-}
+STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 COLOURS = {"prompt": "blue", "scored": "bold green", "masked": "magenta"}
 PLAIN_WIDTH = 120
 BAR = 16
 BLANK = "\u00a0"
 ALL_OF_THEM = "(--json lists all)"
-MOST_DETAILS = {findings.Severity.error: 20, findings.Severity.warning: 5, findings.Severity.note: 5}
+MOST_DETAILS = {"error": 20, "warning": 5, "note": 5}
 
 
 def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
@@ -179,9 +175,9 @@ class _Screen:
         rows = counted(problem.count, "row") if problem.rows else ""
         of = f"{problem.part} data" if both and problem.part else ""
         where = " of the ".join(one for one in (rows, of) if one)
-        head = f"{severity.value}: {problem.what}" + (f" ({where})" if where else "")
+        head = f"{severity}: {problem.what}" + (f" ({where})" if where else "")
         text = Text(folded(spelled(head), self.console.width, 2))
-        text.stylize(STYLES[severity], 2, 3 + len(severity.value))
+        text.stylize(STYLES[severity], 2, 3 + len(severity))
         self.console.print(text, soft_wrap=True)
         for said in (*row_lines(problem.rows, names), f"-> {problem.remedy}"):
             self.console.print(Text(folded(spelled(said), self.console.width, 4)), soft_wrap=True)

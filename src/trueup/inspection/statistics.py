@@ -9,12 +9,7 @@ from typing import Any
 from trueup.feedback import views
 from trueup.feedback.records import Content, Example, View
 
-VIEWS: Mapping[str, View[Any]] = {
-    "pairs": views.pairs,
-    "rankings": views.rankings,
-    "points": views.points,
-    "demonstrations": views.demonstrations,
-}
+VIEWS: Sequence[View[Any]] = (views.pairs, views.rankings, views.points, views.demonstrations)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 KINDS = ("prompts", "chosen", "rejected", "other_responses")
 
@@ -66,10 +61,9 @@ class Labels:
 
 def seen_by_views(examples: Sequence[Example]) -> dict[str, Seen]:
     found = {}
-    for name, view in VIEWS.items():
-        made = views.look(view, examples)
+    for made in (views.look(view, examples) for view in VIEWS):
         reasons = {reason: len(where) for reason, where in made.discarded.items()}
-        found[name] = Seen(sum(made.units.values()), len(made.groups), reasons)
+        found[made.view] = Seen(sum(made.units.values()), len(made.groups), reasons)
     return found
 
 

@@ -1,11 +1,11 @@
 """Who judges, by name: one annotator, several that decide together, and what a name on the command line stands for."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from trueup import python_objects
@@ -44,14 +44,23 @@ def spelled(given: Any) -> Any:
     return made | {key: value for key, _, value in more}
 
 
+def _once_each(judges: tuple[Any, ...]) -> tuple[Any, ...]:
+    for place, one in enumerate(judges):
+        if one in judges[:place]:
+            twice = f"{as_given(str(vars(one)[one.about.main]))} twice with the same settings"
+            raise ValueError(f"of names {twice}, which counts it double; name each once")
+    return judges
+
+
 Member = Annotated[Comparing | Scoring, Field(discriminator="kind"), BeforeValidator(spelled)]
+Members = Annotated[tuple[Member, ...], BeforeValidator(schema.one_or_several), AfterValidator(_once_each)]
 
 
 @dataclass(frozen=True, config=schema.STRICT_DATACLASS)
 class JuryAnnotator:
     """Several annotators that judge every pair, each by itself, and decide together."""
 
-    of: Annotated[tuple[Member, ...], BeforeValidator(schema.one_or_several)]
+    of: Members
     """Who: names of annotators, with settings behind a question mark, as in
     openai?base_url=http://localhost:8000/v1&model=J; in a file also mappings of settings."""
     kind: Literal["jury"] = "jury"
@@ -77,7 +86,6 @@ class JuryAnnotator:
         told = [one for one in self.of if isinstance(one, annotator_kinds.Instructed)]
         if self.instruction is not None and not told:
             raise ValueError("instruction is given, and none of the judges takes one; leave it out")
-        _refuse_twice(self.of)
         return self
 
 
@@ -105,7 +113,7 @@ def criterion_of(given: str) -> tuple[str, float]:
 class RubricAnnotator:
     """A rubric: judges rate each response by one criterion after the other; one score a response."""
 
-    of: Annotated[tuple[Member, ...], BeforeValidator(schema.one_or_several), Field(min_length=1)]
+    of: Annotated[Members, Field(min_length=1)]
     """Who rates: names of local and openai judges, as for a jury; of several the mean."""
     kind: Literal["rubric"] = "rubric"
     gives: ClassVar[Gives] = "scores"
@@ -120,7 +128,6 @@ class RubricAnnotator:
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
-        _refuse_twice(self.of)
         for one in self.criteria:
             criterion_of(one)
         if odd := [one.kind for one in self.of if not isinstance(one, annotator_kinds.Rating)]:
@@ -133,7 +140,7 @@ class RubricAnnotator:
 class WeightedAnnotator:
     """Several annotators that score, added up by weights; one score a response."""
 
-    of: Annotated[tuple[Member, ...], BeforeValidator(schema.one_or_several), Field(min_length=1)]
+    of: Annotated[Members, Field(min_length=1)]
     """Who scores: names of annotators, as for a jury, such as reward:FOLDER and rewards.py:brevity."""
     kind: Literal["weighted"] = "weighted"
     gives: ClassVar[Gives] = "scores"
@@ -144,7 +151,6 @@ class WeightedAnnotator:
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
-        _refuse_twice(self.of)
         if odd := [one.kind for one in self.of if one.gives != "scores"]:
             raise ValueError(
                 f"of names {odd[0]}, which compares and gives no score; give annotators that score, or a jury"
@@ -160,13 +166,6 @@ class WeightedAnnotator:
 
 Several = JuryAnnotator | RubricAnnotator | WeightedAnnotator
 """Those that others judge for."""
-
-
-def _refuse_twice(judges: tuple[Any, ...]) -> None:
-    for place, one in enumerate(judges):
-        if one in judges[:place]:
-            twice = f"{as_given(str(vars(one)[one.about.main]))} twice with the same settings"
-            raise ValueError(f"of names {twice}, which counts it double; name each once")
 
 
 Judges = Comparing | JuryAnnotator
@@ -290,13 +289,17 @@ def called(setting: str) -> Iterator[None]:
 def expanded_apart(layer: dict[str, Any]) -> dict[str, Any]:
     """Return a layer with what its `judge: NAME` and its `reward: NAME` stand for, which are two annotators."""
     rest = dict(layer)
-    for setting, spelled in (("judge", judge_layer), ("reward", reward_layer)):
-        name = rest.get(setting)
-        if isinstance(name, str):
-            del rest[setting]
-            with called(setting):
-                _put(rest, setting, f"{setting} {as_given(name)}", spelled(name))
+    _spell_out(rest, "judge", judge_layer)
+    _spell_out(rest, "reward", reward_layer)
     return rest
+
+
+def _spell_out(layer: dict[str, Any], setting: str, spelled: Callable[[str], dict[str, Any]]) -> None:
+    """Put what `SETTING: NAME` stands for in its place."""
+    if isinstance(name := layer.get(setting), str):
+        del layer[setting]
+        with called(setting):
+            _put(layer, setting, f"{setting} {as_given(name)}", spelled(name))
 
 
 def expanded(layer: dict[str, Any]) -> dict[str, Any]:
@@ -304,19 +307,16 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
     rest = dict(layer)
     reward = rest.pop("reward", None)
     if reward is not None:
+        if not isinstance(reward, str):
+            raise InputError(f"reward must be {REWARD_FORMS}; got {as_given(reward)}")
         beside = [name for name in rest if name.partition(".")[0] == "annotator"]
         if beside and (reward not in KINDS or "annotator" in rest):
             raise InputError(
                 f"reward and {beside[0]} are both given, and a reward is short for an annotator that scores; give one"
             )
-        if not isinstance(reward, str):
-            raise InputError(f"reward must be {REWARD_FORMS}; got {as_given(reward)}")
         _put(rest, "annotator", f"reward {as_given(reward)}", reward_layer(reward))
-    for setting in ("annotator", "eval_by"):
-        if isinstance(name := rest.get(setting), str):
-            del rest[setting]
-            with called(setting):
-                _put(rest, setting, f"{setting} {as_given(name)}", annotator_layer(name))
+    _spell_out(rest, "annotator", annotator_layer)
+    _spell_out(rest, "eval_by", annotator_layer)
     return rest
 
 

@@ -1,12 +1,12 @@
 """What commands that need few settings are told: plain values, nothing reads a file."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from trueup.settings.data_settings import Columns, HeldOut, Values
-from trueup.settings.schema import STRICT, Amount, Count, Day, Role, Text, Texts
+from trueup.settings.schema import Amount, Count, Day, Role, Settings, Text, Texts
 
 AS_IN_TRAINING = Field(description="As of `trueup train`.")
 Form = Literal["canonical", "pairs", "rankings", "points", "trl"]
@@ -18,10 +18,8 @@ OF_TOKENS = (
 """Settings of `trueup inspect` that have an effect only where there is a model."""
 
 
-class InspectSettings(BaseModel):
+class InspectSettings(Settings):
     """Which feedback to look at, and how closely."""
-
-    model_config = STRICT
 
     data: Annotated[Texts, Role("Feedback")] = ()
     """Whatever `--data` of `trueup train` takes."""
@@ -56,18 +54,14 @@ class InspectSettings(BaseModel):
     ids: bool = False
     """Show the number of each token."""
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if self.model is None and (given := [name for name in OF_TOKENS if name in self.model_fields_set]):
             option = given[0].replace("_", "-")
             raise ValueError(f"--{option} is about tokens; give the folder of a model with --model")
-        return self
 
 
-class ConvertSettings(BaseModel):
+class ConvertSettings(Settings):
     """Which feedback to write, in which form."""
-
-    model_config = STRICT
 
     data: Annotated[Texts, Field(min_length=1), Role("Converting")]
     """Files of any layout, or world:pairs and the like."""
@@ -87,18 +81,15 @@ class ConvertSettings(BaseModel):
     force: bool = False
     """Replace the output file if it is there."""
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if self.kind is not None and self.to != "trl":
             raise ValueError(f"--kind says which of TRL's rows to write; leave it out with --to {self.to}")
         if self.threshold is not None and (self.to != "trl" or self.kind not in (None, "points")):
             points = "--to trl --kind points"
             raise ValueError(f"--threshold makes labels true or false for TRL; give it with {points}")
-        return self
 
 
 def _numbers(given: object) -> object:
-    """Numbers with commas between them."""
     found: list[float] = []
     for part in ",".join(given).split(",") if isinstance(given, list) else str(given).split(","):
         try:
@@ -112,10 +103,8 @@ def _numbers(given: object) -> object:
     return found
 
 
-class ConditionSettings(BaseModel):
+class ConditionSettings(Settings):
     """Which model to ask for which rewards, and what scores its answers."""
-
-    model_config = STRICT
 
     model: Annotated[Text, Role("Asking")]
     """Folder of a model trained by `trueup train ca`."""
@@ -138,10 +127,8 @@ class ConditionSettings(BaseModel):
     """Have the model ask for the best from now on."""
 
 
-class ExportSettings(BaseModel):
+class ExportSettings(Settings):
     """Which model to write for other programs, and how."""
-
-    model_config = STRICT
 
     source: Annotated[Text, Role("Exporting")]
     """Folder of a run, of one of its checkpoints, or of any model or adapter; or one of the hub."""
@@ -161,17 +148,13 @@ class ExportSettings(BaseModel):
     """With --push, for everybody to see."""
     trust_remote_code: Annotated[bool, AS_IN_TRAINING] = False
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if self.public and self.push is None:
             raise ValueError("--public is about the hub; give --push OWNER/NAME")
-        return self
 
 
-class LabelSettings(BaseModel):
+class LabelSettings(Settings):
     """Which responses people compare, and how."""
-
-    model_config = STRICT
 
     data: Annotated[Texts, Field(min_length=1), Role("Comparing")]
     """Files of feedback or samples with two responses to a prompt or more."""
@@ -203,10 +186,8 @@ class LabelSettings(BaseModel):
     values: Values = ()
 
 
-class ReportSettings(BaseModel):
+class ReportSettings(Settings):
     """Which run to write a page of."""
-
-    model_config = STRICT
 
     run: Annotated[Text, Role("Report")]
     """Folder of a run, finished or not."""
@@ -216,10 +197,8 @@ class ReportSettings(BaseModel):
     """Files in which people voted, as trueup label writes them: who, how far they agree, and against the judge."""
 
 
-class CompareSettings(BaseModel):
+class CompareSettings(Settings):
     """Which runs to write a page about."""
-
-    model_config = STRICT
 
     runs: Annotated[Texts, Field(min_length=1), Role("Comparing")]
     """Folders of runs, finished or not."""

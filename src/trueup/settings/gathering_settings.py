@@ -1,14 +1,13 @@
 """How responses are gathered, and what `trueup sample` and `annotate` are told: plain values, nothing loads a model."""
 
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from trueup.settings import annotator_settings as judging
 from trueup.settings import data_settings, schema
-from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
+from trueup.settings.schema import RESUMES, SAME_RESULT, Amount, Count, Role, Settings, Text, Texts
 
 COMMON = Role(common=True)
 OUTPUT = Role(common=True, affects="nothing")
@@ -17,16 +16,17 @@ FIRST = Role(common=True, affects="examples")
 JUDGED = Role("Judging them", common=True, forms=judging.ANNOTATORS)
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
 ENGINES = schema.modules_of("sampling", "engines")
+_FILES = {one: Path(__file__).parents[1] / f"sampling/engines/{one.replace('-', '_')}.py" for one in ENGINES}
+SERVED = [one for one, file in _FILES.items() if "\nSERVED = True\n" in file.read_text(encoding="utf-8")]
+"""Engines whose file says so; it is read and not imported, as it imports torch."""
 if TYPE_CHECKING:
     Engine = str
 else:
     Engine = Literal[ENGINES]
 
 
-class SamplerSettings(BaseModel):
+class SamplerSettings(Settings):
     """Who writes the responses to a prompt, how many, and how they are drawn."""
-
-    model_config = STRICT
 
     responses: Annotated[Count, COMMON] = 2
     """Responses to each prompt."""
@@ -64,8 +64,7 @@ class SamplerSettings(BaseModel):
     resync: Count = 1
     """Optimizer steps after which the sampling policy becomes the one that is trained (OP-k of the RRHF paper)."""
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if self.served and self.base_url is None:
             raise ValueError("sampler.engine server needs sampler.base_url, as in http://localhost:8000/v1")
         for name in () if self.served else ("server_model", "base_url"):
@@ -81,18 +80,10 @@ class SamplerSettings(BaseModel):
                 f"sampler.decode greedy gives one response to a prompt, not {self.responses}; give --sampler.responses "
                 "1, or draw them"
             )
-        return self
 
     @property
     def served(self) -> bool:
-        return _served(self.engine)
-
-
-@cache
-def _served(engine: str) -> bool:
-    """Whether the file of an engine says `SERVED = True`. It is read and not imported, as it imports torch."""
-    file = Path(__file__).parents[1] / "sampling/engines" / f"{engine.replace('-', '_')}.py"
-    return "\nSERVED = True\n" in file.read_text(encoding="utf-8")
+        return self.engine in SERVED
 
 
 def _one_response(value: Any) -> Any:
@@ -114,10 +105,8 @@ COUNT = "Ask the first prompts only, this many."
 First = Annotated[Count | None, FIRST, Field(description=COUNT)]
 
 
-class SampleSettings(BaseModel):
+class SampleSettings(Settings):
     """What to sample, from whom, and what becomes of it."""
-
-    model_config = STRICT
 
     model: Annotated[Texts, Role("What to sample", common=True)] = ()
     """Folder of a model or PEFT adapter that writes responses; OWNER/NAME of the hub; or world, the built-in one."""
@@ -143,9 +132,7 @@ class SampleSettings(BaseModel):
     sampler: Annotated[SamplerSettings, Role("How responses are drawn")] = SamplerSettings()
     """How responses are sampled."""
 
-    annotator: Annotated[
-        judging.AnnotatorChoice | None, Role("Judging them", common=True, forms=judging.ANNOTATORS)
-    ] = None
+    annotator: Annotated[judging.AnnotatorChoice | None, JUDGED] = None
     """Who judges the responses right away."""
     best: Annotated[bool, FIRST] = False
     """Keep only the response that is judged best of each prompt."""
@@ -161,8 +148,7 @@ class SampleSettings(BaseModel):
     """Token that ends a response. Left out: the tokenizer's."""
     chat_template: Template = None
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if not self.data:
             raise ValueError("data is required: files with prompts or feedback, or world:prompts")
         if not self.model and not self.sampler.served:
@@ -182,13 +168,10 @@ class SampleSettings(BaseModel):
             )
         if len(set(self.model)) < len(self.model):
             raise ValueError("a model is given twice; give it once, and more responses")
-        return self
 
 
-class AnnotateSettings(BaseModel):
+class AnnotateSettings(Settings):
     """What to judge or to rewrite, and by whom."""
-
-    model_config = STRICT
 
     data: Annotated[Texts, Role("What to judge", common=True, affects="examples")] = ()
     """Files with feedback or samples, hub:OWNER/NAME, or world:pairs, ..."""
@@ -225,8 +208,7 @@ class AnnotateSettings(BaseModel):
             raise ValueError(f"annotator is required, to say who judges: give {judging.ANNOTATORS}")
         return values
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if not self.data:
             raise ValueError("data is required: files with responses to judge")
         if not self.rewrite:
@@ -243,7 +225,6 @@ class AnnotateSettings(BaseModel):
             if given[name] != getattr(kind, name, given[name]):
                 instead = "and with rewrite nothing is judged; give rewrite_template"
                 raise ValueError(f"annotator.{name} is what a judge is asked, {instead}")
-        return self
 
 
 OF_TRAINING = ("models", "resync")
@@ -252,10 +233,8 @@ NOT_HERE = tuple(f"sampler.{name}" for name in (*OF_TRAINING, *OF_SERVERS))
 """Settings of the sampler that are no options of the command."""
 
 
-class EvaluateSettings(BaseModel):
+class EvaluateSettings(Settings):
     """Which models to look at side by side, on what, and by whom."""
-
-    model_config = STRICT
 
     models: Annotated[Texts, Role("What to evaluate", common=True)] = ()
     """Runs, checkpoints, models or adapters, world, or files with responses."""
@@ -299,8 +278,7 @@ class EvaluateSettings(BaseModel):
     trust_remote_code: Trust = False
     chat_template: Template = None
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if not self.models:
             raise ValueError("models is required: runs, models or files with responses to look at")
         if twice := [name for name in self.models if self.models.count(name) > 1]:
@@ -309,13 +287,10 @@ class EvaluateSettings(BaseModel):
             raise ValueError(f"rate needs a judge who rates: give judge {judging.JUDGES}")
         if self.against is not None and self.against not in self.models:
             raise ValueError(f"against {self.against}: it is none of the models given; give it there, too")
-        return self
 
 
-class ChatSettings(BaseModel):
+class ChatSettings(Settings):
     """Which model to talk to, or which two, and what is kept."""
-
-    model_config = STRICT
 
     model: Annotated[Text, Role("Chat", common=True)]
     """A run, a checkpoint, a model or adapter, or world."""
@@ -341,8 +316,7 @@ class ChatSettings(BaseModel):
     trust_remote_code: Trust = False
     chat_template: Template = None
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         if self.keep is not None and self.against is None:
             raise ValueError("keep is for preferences between two models; give --against, too")
         if self.keep is not None and not self.keep.endswith(".jsonl"):
@@ -350,4 +324,3 @@ class ChatSettings(BaseModel):
             raise ValueError(f"keep {self.keep}: {only}")
         if self.turn.count("{text}") != 1:
             raise ValueError("turn has to hold {text} once, which stands for the line you write")
-        return self

@@ -1,14 +1,14 @@
 """The settings of a training run that do not belong to its method."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from trueup.metrics import TRACKERS
 from trueup.settings import gathering_settings, schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.data_settings import Columns, HeldOut, Sources, Values, as_pairs
-from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
+from trueup.settings.schema import RESUMES, SAME_RESULT, Amount, Count, Role, Settings, Text, Texts
 
 
 def _mapping_or_switch(value: Any) -> Any:
@@ -52,10 +52,9 @@ def _pattern(pairs: tuple[str, ...]) -> tuple[str, ...]:
 Pattern = Annotated[tuple[str, ...], BeforeValidator(as_pairs), AfterValidator(_pattern), Role(pairs=True)]
 
 
-class LoraSettings(BaseModel):
+class LoraSettings(Settings):
     """A low-rank adapter. Hu et al., 2021, https://arxiv.org/abs/2106.09685."""
 
-    model_config = STRICT
     rank: Annotated[Count, COMMON] = 16
     """Rank of the adapter."""
     alpha: Positive | None = None
@@ -77,10 +76,9 @@ class LoraSettings(BaseModel):
     """The same for alpha; a layer with a rank of its own has the alpha of all others otherwise."""
 
 
-class ParallelSettings(BaseModel):
+class ParallelSettings(Settings):
     """How the weights lie over several processes, as `torchrun` starts them."""
 
-    model_config = STRICT
     shard: Annotated[Count | None, SAME_RESULT] = None
     """Processes that one copy of the weights is sharded over, such as those of a node. Left out: all there are, or as
     many as make parallel.replicate copies."""
@@ -93,10 +91,9 @@ Steps = Annotated[int, Field(ge=1, le=10**12)]
 """More would never end."""
 
 
-class WatchSettings(BaseModel):
+class WatchSettings(Settings):
     """From where on figures of a run mean trouble, which is warned of and told with the finished model."""
 
-    model_config = STRICT
     drift: Positive = 5.0
     """Mean log-ratio to the reference, in nats a token, either way. A model that knows nothing gives responses about 8
     nats a token less than a good one."""
@@ -119,10 +116,9 @@ class WatchSettings(BaseModel):
     """Share of pairs that a reward model has to order rightly. Chance is 0.5, and people agree in about 0.7."""
 
 
-class RunSettings(BaseModel):
+class RunSettings(Settings):
     """What to train, on what, how long, how fast, and what to write."""
 
-    model_config = STRICT
     model: Annotated[Text, Role("The run", common=True)]
     """Folder of a model or PEFT adapter in Hugging Face format; OWNER/NAME or OWNER/NAME@REVISION of the hub; or world,
     the built-in one."""
@@ -279,8 +275,7 @@ class RunSettings(BaseModel):
             return {**values, "epochs": 1.0}
         return values
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def check(self) -> None:
         for pair in EITHER:
             given = {name: getattr(self, name) for name in pair}
             if all(given.values()):
@@ -307,7 +302,6 @@ class RunSettings(BaseModel):
                 f"max_prompt_length {self.max_prompt_length} leaves no room for a response within "
                 f"max_length {self.max_length}; give a smaller one"
             )
-        return self
 
     @property
     def eval_choice(self) -> AnnotatorChoice | None:

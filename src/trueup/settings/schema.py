@@ -13,11 +13,11 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -29,7 +29,19 @@ STRICT_DATACLASS = ConfigDict(
     protected_namespaces=(),
     hide_input_in_errors=True,
 )
-STRICT = ConfigDict(**STRICT_DATACLASS, frozen=True)
+
+
+class Settings(BaseModel):
+    """Typed settings; `check` raises ValueError where those that are right by themselves do not go together."""
+
+    model_config = ConfigDict(**STRICT_DATACLASS, frozen=True)
+
+    def check(self) -> None: ...
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        self.check()
+        return self
 
 
 def unfit(why: str) -> PydanticCustomError:
@@ -261,7 +273,7 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
     if role.forms:
         about = f"{outer.description.removesuffix('.')}: {role.forms}."
         yield dataclasses.replace(outer, words="name", description=about)
-    kinds = {_kind(fields): fields for fields in nested.values()}
+    kinds = {str(get_args(fields["kind"].annotation)[0]): fields for fields in nested.values()}
     first_lines = ((inspect.getdoc(member) or "").partition("\n")[0] for member in nested)
     means = " ".join(f"{kind}: {line}" for kind, line in zip(kinds, first_lines, strict=True))
     yield dataclasses.replace(
@@ -309,7 +321,3 @@ def _members(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[tuple[Any,
     if get_origin(annotation) in (Union, types.UnionType):
         return [pair for member in get_args(annotation) for pair in _members(member, metadata)]
     return [] if annotation is types.NoneType else [(annotation, metadata)]
-
-
-def _kind(fields: Mapping[str, FieldInfo]) -> str:
-    return str(get_args(fields["kind"].annotation)[0])

@@ -4,8 +4,7 @@ Numbers and truth values may be text, as YAML ("5e-7") and the command line give
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -38,8 +37,7 @@ MUST_BE = {
 """pydantic's error types -> what the value must be."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingProblem:
+class SettingProblem(NamedTuple):
     """A setting at fault, and a phrase that says so: `SettingProblem("beta", "beta must be ...")`."""
 
     path: str

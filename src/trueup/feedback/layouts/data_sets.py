@@ -2,7 +2,6 @@
 
 import math
 import re
-from dataclasses import replace
 
 from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
@@ -91,7 +90,6 @@ def gsm8k(row: Field) -> Example:
 
 
 def systems(row: layout.RowValue) -> list[str]:
-    """The keys under which a system's solution, or part of one, stands."""
     marks = {"is_correct", "solution"}
     return [key for key, one in row.items() if isinstance(one, dict) and marks & one.keys()]
 
@@ -134,7 +132,7 @@ def rated_summary(row: Field) -> Example | Discarded:
     score = one["axes"].object().optional("overall", Field.number)
     if score is None:
         return Discarded("the summary has no overall score")
-    return Example(Prompt(prompt), (replace(response, score=score),))
+    return Example(Prompt(prompt), (Response(response.content, score, source=response.source),))
 
 
 PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
@@ -300,7 +298,6 @@ def label_studio(row: Field) -> Example | Discarded:
 
 
 def selected(result: Field, data: Field) -> tuple[str, str]:
-    """The keys of the response that was selected and of the other one."""
     side = result.at("value", result.value.get("value")).object()["selected"]
     shown = result.optional("to_name", Field.text) or SHOWN
     left, _, right = shown.partition(",")

@@ -29,7 +29,6 @@ SENTENCES = ("meaning", "not_kept", "inside")
 
 
 def value_of(name: str, given: Any) -> Any:
-    """A parameter's value, of what `known.toml` says."""
     if name in SENTENCES or isinstance(given, bool):
         return given
     if name not in CALLED:

@@ -4,8 +4,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trueup.feedback import turns
-from trueup.feedback.canonical import prompt_from
+from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
 from trueup.feedback.records import Content, Discarded, Example, Message, Origin
 from trueup.files import table_beside
@@ -69,7 +68,6 @@ class Layout:
         return keys_fit and bool(self.fits(row))
 
     def example(self, value: RowValue, origin: Origin) -> Example | Discarded:
-        """Convert a row, after making sure that its keys are those of this layout."""
         row = Field(value, origin)
         self._check_keys(row)
         draft = self.convert(row)
@@ -81,7 +79,7 @@ class Layout:
         if "system" in self.optional and "system" in row:
             responses = tuple(replace(one, content=turns.as_messages(one.content)) for one in responses)
             prompt = after_system((Message("user", prompt),) if isinstance(prompt, str) else prompt, row)
-        with_keys = prompt_from(prompt, self._with_tools(row), self.optional)
+        with_keys = canonical.prompt_from(prompt, self._with_tools(row), self.optional)
         if turns.ends_with_assistant(prompt) and not self.further:
             return Discarded(PROMPT_ANSWERED)
         return Example(with_keys, responses, draft.comparisons, draft.votes)
@@ -125,7 +123,6 @@ def remedy(key: str) -> str:
 
 
 def after_system(said: tuple[Message, ...], row: Field) -> tuple[Message, ...]:
-    """The turns after the system prompt that the row has under a key of its own, if it has one."""
     system = row.optional("system", Field.text)
     begun = bool(said) and said[0].role in ("system", "developer")
     if system and begun and said[0].content != system:

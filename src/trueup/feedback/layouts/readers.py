@@ -28,8 +28,6 @@ def canonical_example(row: Field) -> Example:
 
 
 def scored_responses(prompt_key: str) -> layout.Convert:
-    """Of a prompt with K responses and a score for each."""
-
     def convert(row: Field) -> Example | Discarded:
         prompt = turns.content(row[prompt_key])
         contents = [shapes.like_prompt(one, prompt) for one in row["responses"].items("responses")]

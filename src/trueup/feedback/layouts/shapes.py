@@ -88,7 +88,6 @@ TYPES: Mapping[str, type] = {"object": dict, "list": list, "text": str}
 
 
 def of_types(expected: Mapping[str, str]) -> Fits:
-    """Whether what stands under each of these keys is of its type."""
     return lambda row: all(isinstance(row[key], TYPES[kind]) for key, kind in expected.items())
 
 
