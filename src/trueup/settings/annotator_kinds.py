@@ -7,9 +7,9 @@ know of it. `trueup.sources.by_name.make_annotator` turns a choice into a runnin
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT_DATACLASS, Amount, Count, Text, Urls, Variable
@@ -141,14 +141,12 @@ class EndpointAnnotator:
     cache: Annotated[bool, RESUMES] = True
     """Keep judgements on disk, by content, so that none is paid for twice."""
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def __post_init__(self) -> None:
         if self.max_cost is not None and None in (self.input_price, self.output_price):
             raise ValueError(
                 f"annotator.max_cost {self.max_cost:g} needs annotator.input_price and annotator.output_price, what a "
                 "million tokens of questions and of answers cost"
             )
-        return self
 
 
 @dataclass(frozen=True, config=STRICT_DATACLASS)

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from trueup import python_objects
@@ -77,8 +77,7 @@ class JuryAnnotator:
     gold_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Gold pairs mixed in for each example that is judged."""
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def __post_init__(self) -> None:
         if len(self.of) < 2:
             raise ValueError(
                 "a jury has two judges or more, and of names one; give another one, or this one alone, without a jury"
@@ -86,7 +85,6 @@ class JuryAnnotator:
         told = [one for one in self.of if isinstance(one, annotator_kinds.Instructed)]
         if self.instruction is not None and not told:
             raise ValueError("instruction is given, and none of the judges takes one; leave it out")
-        return self
 
 
 def criterion_of(given: str) -> tuple[str, float]:
@@ -126,14 +124,12 @@ class RubricAnnotator:
     file: schema.Text | None = None
     """A file with further criteria, one on each line."""
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def __post_init__(self) -> None:
         for one in self.criteria:
             criterion_of(one)
         if odd := [one.kind for one in self.of if not isinstance(one, annotator_kinds.Rating)]:
             judges = "give judges that are local or openai"
             raise ValueError(f"of names {odd[0]}, which rates by no criterion; {judges}")
-        return self
 
 
 @dataclass(frozen=True, config=schema.STRICT_DATACLASS)
@@ -149,8 +145,7 @@ class WeightedAnnotator:
     """What each score is multiplied by, in the order of their names; below 0 for what is to be small.
     Left out: 1 each."""
 
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
+    def __post_init__(self) -> None:
         if odd := [one.kind for one in self.of if one.gives != "scores"]:
             raise ValueError(
                 f"of names {odd[0]}, which compares and gives no score; give annotators that score, or a jury"
@@ -161,7 +156,6 @@ class WeightedAnnotator:
             )
         if 0 in self.weights:
             raise ValueError("weights hold a 0, with which a score says nothing; leave that annotator out")
-        return self
 
 
 Several = JuryAnnotator | RubricAnnotator | WeightedAnnotator
