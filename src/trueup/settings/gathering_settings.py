@@ -7,9 +7,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from trueup.settings import annotator_settings as judging
 from trueup.settings import data_settings, schema
-from trueup.settings.schema import RESUMES, SAME_RESULT, Amount, Count, Role, Settings, Text, Texts
+from trueup.settings.schema import COMMON, RESUMES, SAME_RESULT, Amount, Count, Role, Settings, Text, Texts
 
-COMMON = Role(common=True)
 OUTPUT = Role(common=True, affects="nothing")
 EXAMPLES = Role(affects="examples")
 FIRST = Role(common=True, affects="examples")

@@ -8,7 +8,7 @@ from trueup.metrics import TRACKERS
 from trueup.settings import gathering_settings, schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.data_settings import Columns, HeldOut, Sources, Values, as_pairs
-from trueup.settings.schema import RESUMES, SAME_RESULT, Amount, Count, Role, Settings, Text, Texts
+from trueup.settings.schema import COMMON, RESUMES, SAME_RESULT, Amount, Count, Role, Settings, Text, Texts
 
 
 def _mapping_or_switch(value: Any) -> Any:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 else:
     Tracker = Literal[tuple(TRACKERS)]
     Attention = Literal[("auto", *schema.modules_of("models", "attention"))]
-COMMON = Role(common=True)
 KNOWN = Role(common=True, affects="examples", sources=("offline", "replay"))
 GATHERING = Role(common=True, affects="examples", gathers=True)
 OFFLINE = Role(common=True, affects="examples", sources=("offline",))
@@ -234,8 +233,7 @@ class RunSettings(Settings):
     """Compile what decoder layers compute beside attention with torch.compile, of runs in one process that sample
     nothing; the first step takes a minute longer."""
     parallel: ParallelSettings = ParallelSettings()
-    trust_remote_code: Annotated[bool, SAME_RESULT] = False
-    """Run Python code that lies in the model's folder."""
+    trust_remote_code: gathering_settings.Trust = False
     eos_token: str | None = None
     """Token that ends a response. Left out: the tokenizer's."""
     chat_template: gathering_settings.Template = None

@@ -109,6 +109,7 @@ class Role:
     """The names, in words, of a setting of several kinds that may be given as one name as well: `world:gold`."""
 
 
+COMMON = Role(common=True)
 SAME_RESULT = Role(affects="nothing")
 RESUMES = Role(affects="nothing", resume=True)
 
