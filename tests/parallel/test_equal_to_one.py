@@ -67,6 +67,8 @@ FURTHER: dict[str, tuple[str, Mapping[str, Any]]] = {
     "dpo, replayed": ("oaif", {"source": "replay", "data": "oaif"}),
 }
 """Every other method, and every reference and parametrization with one."""
+OF_EITHER_SIGN = ("ppo", "rloo", "reinforce", "grpo", "nash-md")
+"""Methods whose loss is a mean of numbers around 1 of either sign, and may be next to nothing."""
 OFTEN = {2: ("dpo, untied", "tr-dpo, soft", "tr-dpo, lora", "kto", "ppo"), 3: ("tr-dpo, soft",)}
 """Cases by the number of processes; the others are for `make test-many`."""
 SELDOM = [
@@ -126,8 +128,8 @@ def test_losses_norms_and_weights(count: int, names: Sequence[str], tmp_path: Pa
         assert [line.keys() for line in found] == [line.keys() for line in expected], name
         for one, other in zip(expected, found, strict=True):
             for key in {"loss", "grad_norm", "eval_loss", "tokens"} & one.keys():
-                # A loss of whitened advantages is a difference of numbers around 1.
-                assert other[key] == pytest.approx(one[key], rel=2e-6, abs=5e-7), (name, one["step"], key)
+                less = 5e-7 if key == "loss" and name.partition(",")[0] in OF_EITHER_SIGN else 0.0
+                assert other[key] == pytest.approx(one[key], rel=1e-6, abs=less), (name, one["step"], key)
         (file,) = (alone / "model").glob("*.safetensors")
         weights, made = load_file(file), load_file(several / "model" / file.name)
         assert weights.keys() == made.keys(), name

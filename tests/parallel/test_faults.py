@@ -23,6 +23,8 @@ from trueup.config.run_checks import check_inputs
 from trueup.errors import InputError
 from trueup.parallel.processes import inside
 
+IN_DPO, IN_KTO = (1, 4, 9), (15, 17)
+"""Where memory runs out: in a pass of the reference, of the policy, and in the one back; in what KTO measures."""
 ANSWERS = 20
 """Of a server before it is gone."""
 BY_LETTERS = "def letters(prompt, response):\n    return float(sum(map(ord, response)))\n"
@@ -107,11 +109,27 @@ def ended(folder: Path) -> dict[str, list[dict[str, Any]]]:
             ("oaif", of("online", "oaif", **drawn)),
             ("oaif", of("online nan", "oaif", **drawn), "not a number", 1),
             ("resume", of("online nan")),
-            ("dpo", of("memory"), "no memory", 1),
+            ("dpo", of("memory", micro_batch_tokens=1), "no memory 4", 1),
+            *(("dpo", of(f"dpo {place}"), f"no memory {place}", 1) for place in IN_DPO),
+            *(("kto", of(f"kto {place}", "kto"), f"no memory {place}", 0) for place in IN_KTO),
+            ("dpo", of("elsewhere"), "no memory for the optimizer", 1),
         ]
         _, told = run_all(folder, 2, runs, ends=False)
     names = (f"{Path(one['output']).name}{', resumed' * (how == 'resume')}" for how, one, *_ in runs)
     return dict(zip(names, told, strict=True))
+
+
+@pytest.mark.parametrize(("method", "places"), [("dpo", IN_DPO), ("kto", IN_KTO)])
+def test_where_memory_runs_out_the_step_is_made_again(
+    method: str, places: Sequence[int], ended: dict[str, list[dict[str, Any]]], folder: Path
+) -> None:
+    """Wherever in the step that is: all lower the budget, and the run is to the bit one with that budget."""
+    runs = [folder / f"{method} {place}" for place in places]
+    for run in runs:
+        assert all(one.keys() == {"seconds"} for one in ended[run.name]), ended[run.name]
+        log = (run / "run.log").read_text()
+        assert log.count(": memory ran out (process ") == 1 and "the step is made again" in log
+        assert weights(run) == weights(runs[0])
 
 
 def weights(run: Path, file: str = "model") -> bytes:
@@ -131,7 +149,8 @@ def state(run: Path) -> tuple[str, int]:
         ("first disk", "CheckpointError", "{}/checkpoints/step-00000004: the check", ("stopped", 4)),
         ("mean", "NumericsError", "the gradient of the model's head in shards is off by 50%", None),
         ("server", "AnnotatorError", "http://127.0.0.1", ("stopped", 1)),
-        ("memory", "InputError", "process 1: step 3: memory ran out", None),
+        ("memory", "InputError", "step 2: memory ran out (process 1: ", ("failed", 1)),
+        ("elsewhere", "TrueupError", "process 1: memory ran out: cannot allocate", None),
     ],
 )  # fmt: skip
 def test_what_one_meets_all_end_with(

@@ -112,9 +112,31 @@ def in_passes(action: Callable[[int], None]) -> Iterator[None]:
         yield
 
 
-def no_memory(passes: int) -> None:
-    if passes == 3:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+@contextmanager
+def no_memory(place: int) -> Iterator[None]:
+    """Where room is made for a collective, counted from the begin of the third forward pass."""
+    from trueup.parallel.collectives import Gather
+
+    left, plain = list[int](), Gather.allocate
+
+    def allocate(*arguments: Any, **more: Any) -> Any:
+        if left and not left[0]:
+            left.clear()
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        left[:] = [one - 1 for one in left]
+        return plain(*arguments, **more)
+
+    with (
+        in_passes(lambda number: left.extend([place] * (number == 3))),
+        mock.patch.object(Gather.__mro__[1], "allocate", allocate),
+    ):
+        yield
+
+
+def no_memory_for_the_optimizer() -> Any:
+    from trueup.training.optimizer import Optimizer
+
+    return mock.patch.object(Optimizer, "step", side_effect=MemoryError("cannot allocate memory"))
 
 
 def mean_of_gradients() -> Any:
@@ -177,7 +199,8 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "not a number": not_a_number,
     "full disk": full_disk,
     "slow": lambda: in_passes(lambda _: time.sleep(0.1)),
-    "no memory": lambda: in_passes(no_memory),
+    **{f"no memory {place}": partial(no_memory, place) for place in range(20)},
+    "no memory for the optimizer": no_memory_for_the_optimizer,
     "mean of gradients": mean_of_gradients,
     "impatient": impatient,
     **{

@@ -14,7 +14,8 @@ from datetime import timedelta
 from threading import Event, Thread
 from typing import Any, TypeVar
 
-from trueup.errors import InputError, LostProcess, Stopped, TrueupError
+from trueup.errors import InputError, LostProcess, Stopped, TrueupError, is_out_of_memory
+from trueup.words import one_line
 
 T = TypeVar("T")
 
@@ -87,7 +88,10 @@ def joined() -> Iterator[None]:
         dist.destroy_process_group()
     except (TrueupError, Stopped) as error:
         raise _ended(error) from error
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            less = "Give a smaller --micro_batch_tokens or --max_length"
+            raise _ended(TrueupError(f"memory ran out: {one_line(error)}. {less}")) from error
         if "peer" not in str(error) and "onnection" not in str(error):
             raise
         raise _ended(LostProcess("another process ended, so that none can go on")) from error

@@ -7,19 +7,23 @@ model (adapters, a value head) is not sharded; its gradients are summed by `Opti
 In one process nothing is sharded, and nothing of `torch.distributed` is imported.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from trueup.errors import is_out_of_memory
 from trueup.parallel import slices
 from trueup.parallel.processes import gather, owns, rank, size
+from trueup.words import one_line
+
+T = TypeVar("T")
 
 PART = 2**27
 """Bytes of a file that a process writes of its shards."""
@@ -63,7 +67,11 @@ def shard(model: Any, *, device: torch.device, inside: int, frozen: bool) -> Non
         slices.fill(module.parameters(), inside)
         fsdp.fully_shard(module, **options)
     fsdp.register_fsdp_forward_method(model, "by_library")
+    from trueup.parallel.collectives import Gather, Scatter
+
     for unit in _units(model):
+        unit.set_custom_all_gather(Gather())
+        unit.set_custom_reduce_scatter(Scatter())
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)
 
@@ -73,6 +81,33 @@ def _units(model: Any) -> list[Any]:
     from torch.distributed.fsdp import FSDPModule
 
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
+
+
+def kept_up(models: Sequence[Any], action: Callable[[bool], T]) -> tuple[T, str]:
+    """What `action` makes of a pass, and "" or the error where memory ran out: then it is that of `action(True)`.
+
+    With True it is to take as little as there is; what it makes then is worth nothing, but no other process waits for
+    this one. See `trueup.parallel.collectives`.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    from trueup.parallel.collectives import COUNT, made_up
+
+    roots: list[Any] = list({id(one): one for one in models if isinstance(one, FSDPModule)}.values())
+    units, before = [unit for one in roots for unit in _units(one)], COUNT.made
+    for unit in units:
+        unit.reshard()  # as what is gathered by now decides what the pass gathers
+    try:
+        return action(False), ""
+    except (MemoryError, RuntimeError) as error:
+        # Torch knows of it from 2.13 on; with one process a copy there is nothing to count.
+        counted = hasattr(FSDPModule, "reset_iter_state") and roots and copies(roots[0].parameters()) < size()
+        if not is_out_of_memory(error) or not counted:
+            raise
+        lacking = one_line(error)
+    # Out of reach of the error, whose frames hold what filled the memory.
+    with made_up(roots, units, COUNT.made - before):
+        return action(True), lacking
 
 
 @contextmanager

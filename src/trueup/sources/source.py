@@ -32,6 +32,8 @@ class Step:
     mismatched: Sequence[stream.Batch[Any]] = ()
     tokens: int = 0
     """Of the streams of what is learned from, over all processes."""
+    spare: Sequence[stream.Batch[Any]] = ()
+    """Of several processes, the least that there is of what is learned from and of what is mismatched, both idle."""
 
     def __iter__(self) -> Iterator[stream.Batch[Any]]:
         yield from self.batches
@@ -52,7 +54,8 @@ class Batching:
         pairing = self.pairing
         tokens = sum(group.num_tokens for group in groups)
         if pairing is None:
-            return Step(self._cut(groups, self.collate), tokens=tokens)
+            cut = self._cut(groups, self.collate)
+            return Step(cut, (), tokens, _least(cut, self.collate))
         if others is None:
             size = len(groups)
             others = ((groups[(place + more) % size] for more in range(1, size)) for place in range(size))
@@ -60,12 +63,20 @@ class Batching:
         for group, several in zip(groups, others, strict=True):
             if made := next((made for other in several if (made := pairing(group, other))), None):
                 paired.append(made)
-        mismatched = self._cut(paired, rows.Demonstrations.collate)
-        return Step(self._cut(groups, self.collate), mismatched, tokens)
+        cut, wrong = self._cut(groups, self.collate), self._cut(paired, rows.Demonstrations.collate)
+        spare = (*_least(cut, self.collate), *_least(wrong, rows.Demonstrations.collate))
+        return Step(cut, wrong, tokens, spare)
 
     def _cut(self, groups: Sequence[Group], collate: Callable[..., Any]) -> list[stream.Batch[Any]]:
         own = passes(groups, self.budget)
         return [replace(stream.collate_batch(part, collate), idle=idle) for part, idle in own]
+
+
+def _least(batches: Sequence[stream.Batch[Any]], collate: Callable[..., Any]) -> list[stream.Batch[Any]]:
+    if size() == 1 or not batches:
+        return []
+    least = min((group for batch in batches for group in batch.groups), key=lambda group: group.num_tokens)
+    return [replace(stream.collate_batch([least], collate), idle=True)]
 
 
 def passes(groups: Sequence[Group], budget: int) -> list[tuple[list[Group], bool]]:

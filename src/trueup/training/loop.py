@@ -228,17 +228,14 @@ def _learn(run: Run, number: int, step: Step, rate: float) -> dict[str, float]:
         else:
             run.memory = memory
             return values
-        tokens = max((one.stream.num_tokens for one in step if len(one.groups) > 1), default=0)
-        if not tokens or processes.size() > 1:
+        own = (one.stream.num_tokens for one in step if len(one.groups) > 1)
+        tokens = max(processes.gather(max(own, default=0)))
+        if not tokens:
             why = (
-                "of several processes none can take less by itself"
-                if tokens
-                else "one group a pass is the least"
+                f"step {number}: memory ran out ({lacking}), and one group a pass is the least. Give a smaller "
+                "--micro_batch_tokens or --max_length, --gradient_checkpointing true or --lora true"
             )
-            raise InputError(
-                f"step {number}: memory ran out ({lacking}), and {why}. Give a smaller --micro_batch_tokens or "
-                "--max_length, --gradient_checkpointing true or --lora true"
-            )
+            raise processes.shared(InputError(why))
         run.source.batching.budget = tokens // 2
         logger.warning(
             f"step {number}: memory ran out ({lacking}); the step is made again, and from here on a forward pass has "

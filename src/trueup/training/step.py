@@ -7,7 +7,7 @@ forward passes a step takes is known before it begins: one for each micro-batch,
 
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from trueup.training.optimizer import Optimizer
 from trueup.words import listed, one_line
 
 Objective = Callable[[Any, Any, Any], Loss]
+T = TypeVar("T")
 
 
 class TooLarge(Exception):
@@ -49,6 +50,8 @@ class Sums:
     counts: dict[str, Tensor] = field(default_factory=dict)
     expected: list[Expected] = field(default_factory=list)
     finite: list[Tensor] = field(default_factory=list)
+    lacking: str = ""
+    """What was said where memory ran out in this one of several processes; the sums are then worth nothing."""
 
     def add(self, name: str, total: Tensor, count: Tensor) -> None:
         """Count `count` values that sum to `total`."""
@@ -142,21 +145,32 @@ class Rows:
 
     def own(self) -> Iterator[tuple[LogProbs, LogProbs | None, Any]]:
         for batch in self.data.batches:
-            both = self._both(batch)
+            made = self.kept_up(batch, self._both)
             if not batch.idle:
-                yield (*both, on_device(batch.index, self.policy.device))
+                yield made
 
     def mismatched(self) -> Iterator[tuple[LogProbs, LogProbs | None]]:
         for batch in self.data.mismatched:
-            both = self._both(batch)
+            policy, reference, _ = self.kept_up(batch, self._both)
             if not batch.idle:
-                yield both
+                yield policy, reference
 
     def joined(self, lines: Sequence[Tensor]) -> Tensor:
         return sharding.concatenated(lines)
 
+    def kept_up(self, batch: Batch[Any], action: Callable[[Batch[Any]], T]) -> T:
+        """What a pass makes; where memory has run out in this one of several processes, of the least that there is."""
+        if processes.size() == 1 or not self.learns:
+            return action(batch)
+        spare = self.data.spare[0 if any(batch is one for one in self.data.batches) else -1]
+        if self.sums.lacking:
+            return action(spare)
+        models = (self.policy, *self.reference.models())
+        made, self.sums.lacking = sharding.kept_up(models, lambda least: action(spare if least else batch))
+        return made
+
     @torch.no_grad()
-    def _both(self, batch: Batch[Any]) -> tuple[LogProbs, LogProbs | None]:
+    def _both(self, batch: Batch[Any]) -> tuple[LogProbs, LogProbs | None, Any]:
         there = batch.to(self.policy.device)
         with self.policy.without_dropout():
             log_probs = self.policy.outputs(there.stream)
@@ -165,7 +179,7 @@ class Rows:
         self.sums.expect(log_probs.sum, None, batch, "log-probability")
         if reference is not None:
             self.sums.expect(reference.sum, None, batch, "log-probability under the reference")
-        return log_probs, reference
+        return log_probs, reference, there.index
 
 
 def objective_of(method: Method, rows: Rows) -> Objective:
@@ -228,18 +242,20 @@ def train_step(
         NumericsError: something is not finite, or there is nothing to learn; the parameters have not moved.
         TooLarge: memory ran out before they have.
     """
-    sums, lacking = Sums(), ""
+    sums = Sums()
     optimizer.zero_grad()
     try:
         rows = Rows(policy, reference, data, sums, {} if memory is None else memory)
-        _add_gradients(policy, reference, objective_of(method, rows), data, sums, method.parts)
+        _add_gradients(rows, objective_of(method, rows), method.parts)
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or processes.size() > 1:
             raise
-        lacking = one_line(error)
-    if lacking:  # out of reach of the error, whose frames hold what filled the memory
+        sums.lacking = one_line(error)
+    lacking = processes.gather(sums.lacking)
+    if any(lacking):  # out of reach of the error, whose frames hold what filled the memory
         optimizer.zero_grad()
-        raise TooLarge(lacking)
+        number, told = next((number, told) for number, told in enumerate(lacking) if told)
+        raise TooLarge(told if len(lacking) == 1 else f"process {number}: {told}")
     norm = optimizer.grad_norm()
     if norm is None:
         sums.fetch(step)
@@ -262,19 +278,15 @@ def train_step(
     return {**means, "grad_norm": grad_norm}
 
 
-def _add_gradients(
-    policy: StreamModel,
-    reference: Reference,
-    objective: Objective,
-    data: Step,
-    sums: Sums,
-    parts: Collection[Part],
-) -> None:
-    for batch in data.batches:
-        loss = forward(policy, reference, objective, batch, sums, parts)
+def _add_gradients(rows: Rows, objective: Objective, parts: Collection[Part]) -> None:
+    def add(batch: Batch[Any]) -> None:
+        loss = forward(rows.policy, rows.reference, objective, batch, rows.sums, parts)
         if loss.per_example.requires_grad:
             loss.per_example.sum().backward()
         del loss  # and what it holds, before the next forward pass
+
+    for batch in rows.data.batches:
+        rows.kept_up(batch, add)
 
 
 @torch.no_grad()
