@@ -1,7 +1,8 @@
 """How much memory each of two processes takes to read a model and to shard it, reading its slices or all of it.
 
 `trueup train dpo` with a frozen reference on a random Llama of 113 million weights, one step; the most so far,
-`VmHWM` of /proc/self/status, of the process that takes more.
+`VmHWM` of /proc/self/status, of the process that takes more. What a step takes in one, two and three of them stands
+beside what `run.py` forecasts.
 
     python benchmarks/scale/memory.py     # writes memory.json beside this file
 """
@@ -14,7 +15,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-PHASES = ("imported", "read", "sharded", "done")
+from run import Shape, held  # type: ignore[import-not-found]
+
+PHASES = ("imported", "read", "sharded", "stepped", "done")
+CASES = [(dtype, how, 2) for dtype in ("bfloat16", "float32") for how in ("slices", "whole")]
+SHAPE = Shape("", 14, 768, 2048, 12, 12, 16_384 // 2)  # its embeddings are its head too
+TOKENS = 1024
+"""More than a step has, which is next to nothing beside the weights."""
 
 
 def peak() -> float:
@@ -61,7 +68,8 @@ def child(folder: Path, how: str) -> None:
     if how == "whole":
         load.unread = lambda network, base: False
     place: Any
-    for place, name, phase in ((setup, "shard_model", "read"), (loop, "train_step", "sharded")):
+    marks = (setup, "shard_model", "read"), (loop, "train_step", "sharded"), (loop, "save_run", "stepped")
+    for place, name, phase in marks:
         setattr(place, name, marked(getattr(place, name), phase))
     values = {
         "model": str(folder / "model"), "data": "world:pairs?count=8", "output": str(folder / how), "steps": 1,
@@ -77,25 +85,21 @@ def main() -> None:
     if len(sys.argv) == 3:
         return child(Path(sys.argv[1]), sys.argv[2])
     found: dict[str, Any] = {}
-    for dtype in ("bfloat16", "float32"):
-        for how in ("slices", "whole"):
-            with tempfile.TemporaryDirectory() as name:
-                make(Path(name) / "model", dtype)
-                command = [
-                    sys.executable,
-                    "-m",
-                    "torch.distributed.run",
-                    "--standalone",
-                    "--nproc-per-node",
-                    "2",
-                ]
-                command += [__file__, name, how]
-                subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-                ranks = [json.loads((Path(name) / f"{how}-{rank}.json").read_text()) for rank in (0, 1)]
-                found[f"{dtype}, {how}"] = {
-                    phase: round(max(one[phase] for one in ranks)) for phase in PHASES
-                }
-                print(f"{dtype}, {how}: {found[f'{dtype}, {how}']}", flush=True)
+    for dtype, how, count in (*CASES, ("float32", "slices", 1), ("float32", "slices", 3)):
+        with tempfile.TemporaryDirectory() as name:
+            make(Path(name) / "model", dtype)
+            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+            command += [str(count), __file__, name, how]
+            subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            ranks = [json.loads((Path(name) / f"{how}-{rank}.json").read_text()) for rank in range(count)]
+        most = {phase: round(max(one.get(phase, 0) for one in ranks)) for phase in PHASES}
+        if how == "slices" and dtype == "float32":
+            most |= {
+                "step": most["stepped"] - most["imported"],
+                "forecast": round(held(SHAPE, count, TOKENS, wide=4) / 1e6),
+            }
+        found[f"{dtype}, {how}, {count}"] = most
+        print(f"{dtype}, {how}, {count}: {most}", flush=True)
     Path(__file__).with_name("memory.json").write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 GB = 1e9
+STATES = 4 + 8 + 4 + 4
+"""Bytes of a weight: master, moments, gradient, reference."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,17 @@ class Plan:
     micro_tokens: int = 8192
 
 
+def held(shape: Shape, shards: int, tokens: float, *, wide: int = 2) -> float:
+    """Bytes of a process at most: its shards, what is gathered of them, and what a micro-batch keeps of each layer.
+
+    Args:
+        wide: bytes of a number that is computed with.
+    """
+    gathered = 2 * wide * shape.layer + (wide + 4) * shape.root if shards > 1 else 0
+    of_tokens = wide * (shape.layers * shape.width + 8 * shape.width + 4 * shape.inner)
+    return STATES * shape.weights / shards + gathered + tokens * of_tokens
+
+
 def forecast(plan: Plan, gpu: Machine) -> dict[str, Any]:
     """Seconds of a step, bytes of a GPU, and what bounds it."""
     shape, of, shards = plan.shape, plan.of, plan.shard
@@ -131,16 +144,13 @@ def forecast(plan: Plan, gpu: Machine) -> dict[str, Any]:
         gathering += micro * 2 * (copies - 1) / copies * 4 * shape.weights / shards / (gpu.between / gpu.node)
     learning = max(compute, gathering)
     tokens = min(own * of.tokens, plan.micro_tokens)
-    held = shape.weights * (4 + 8 + 4 + 4) / shards  # masters, moments, gradients, reference
-    layers = 2 * 2 * shape.layer + (2 + 4) * shape.root
-    activations = tokens * (2 * shape.layers * shape.width + 2 * (8 * shape.width + 4 * shape.inner))
     sampling, copy = 0.0, 0.0
     if plan.online:  # each GPU decodes its prompts with a copy of its own, all responses at once
         copy = 2.0 * shape.weights
         each = max(copy / gpu.read, own * of.responses * copy / (gpu.peak * gpu.utilization))
         sampling = of.response * each + part * copy / link
     seconds = learning + sampling
-    most = max(held + layers + activations, held + copy)
+    most = max(held(shape, shards, tokens), STATES * shape.weights / shards + copy)
     bound = "sampling" if sampling > learning else "links" if gathering > compute else "arithmetic"
     return {
         "seconds": seconds,

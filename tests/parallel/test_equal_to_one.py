@@ -64,6 +64,7 @@ FURTHER: dict[str, tuple[str, Mapping[str, Any]]] = {
     "dpo, checkpointed": ("dpo", {"gradient_checkpointing": True}),
     "dpo, experts": ("dpo", {"model": "experts"}),
     "reward-model, lora": ("reward-model", LORA),
+    "tr-dpo, two copies": ("tr-dpo", {**SOFT, "parallel.replicate": 2}),
     "dpo, replayed": ("oaif", {"source": "replay", "data": "oaif"}),
 }
 """Every other method, and every reference and parametrization with one."""
@@ -74,6 +75,7 @@ OFTEN = {2: ("dpo, untied", "tr-dpo, soft", "tr-dpo, lora", "kto", "ppo"), 3: ("
 SELDOM = [
     (2, tuple(name for name in CASES if name not in OFTEN[2])),
     (3, ("dpo, untied", "kto", "oaif")),
+    (4, ("tr-dpo, two copies",)),
     *((2, ("dpo, lora", "oaif", *list(FURTHER)[at : at + 12])) for at in range(0, len(FURTHER), 12)),
 ]
 
@@ -90,6 +92,8 @@ def trained(folder: Path, count: int, names: Sequence[str]) -> None:
         values = settings(method, folder / "tied", data, folder / str(number) / name, batch_size=5, steps=5)
         del values["epochs"]
         values |= more
+        if number == 1:
+            values.pop("parallel.replicate", None)
         named = {name: str(folder / name) for name in ("untied", "experts")}
         named |= {
             "dpo, lora": str(folder / "1/dpo, lora/model"),
