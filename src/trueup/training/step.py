@@ -283,7 +283,6 @@ def _add_gradients(rows: Rows, objective: Objective, parts: Collection[Part]) ->
         loss = forward(rows.policy, rows.reference, objective, batch, rows.sums, parts)
         if loss.per_example.requires_grad:
             loss.per_example.sum().backward()
-        del loss  # and what it holds, before the next forward pass
 
     for batch in rows.data.batches:
         rows.kept_up(batch, add)
