@@ -10,7 +10,7 @@ from engine import MEASURES, Claim, Found
 from verdicts import Spread, spread
 
 HERE = Path(__file__).parent
-NAMES = ("offline", "rrhf", "oaif", "trust_region", "pointwise")
+NAMES = ("offline", "rrhf", "oaif", "trust_region", "real_text", "pointwise")
 HEADINGS = {"kl": "KL from the start", "accuracy": "accuracy on pairs", "seconds": "CPU seconds"}
 
 
@@ -110,10 +110,11 @@ def page(claim: Claim, found: Found) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     hardware, commits = found["hardware"], ", ".join(one[:12] for one in found["commits"])
     seeds, tuning = (", ".join(map(str, found[name])) for name in ("seeds", "tuning_seeds"))
+    searched = f", settings chosen on {tuning}" if any(row["tried"] for row in found["rows"].values()) else ""
     made = f"""---
 
 Made by `{found["command"]}` at commit {commits} ({versions})
-on one thread of {hardware["cores"]} {hardware["processor"]} cores; seeds {seeds}, settings chosen on {tuning}.
+on one thread of {hardware["cores"]} {hardware["processor"]} cores; seeds {seeds}{searched}.
 All figures are in
 [{claim.name}.json](../../benchmarks/claims/{claim.name}.json)."""
     parts = {

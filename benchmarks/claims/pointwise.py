@@ -22,7 +22,7 @@ GOOD = 0.7
 
 ROWS = {
     "SFT on thumbs up": Row({"method": "fa", **THUMBS}, START),
-    "unlikelihood": Row({"method": "unlikelihood", **THUMBS}, START),
+    "unlikelihood": Row({"method": "unlikelihood", **THUMBS}, {**START, "weight": 1.0}),
     "KTO": Row({"method": "kto", **THUMBS, "desirable_weight": 1.2}, SEARCH),
     "point-wise DPO": Row({"method": "pointwise-dpo", **THUMBS}, SEARCH),
     "ULMA": Row({"method": "ulma", **THUMBS, "demonstration_from": 1.0}, SEARCH),
@@ -31,7 +31,7 @@ ROWS = {
     ),
     "ULMA, grades": Row(
         {"method": "ulma", "continuous": True, **GRADES, "demonstration_from": GOOD},
-        like="point-wise DPO, grades",
+        {**START, "beta": 0.1},
     ),
     "DPO": Row({"method": "dpo", **NEAR}, SEARCH),
     "PPO": PPO,
