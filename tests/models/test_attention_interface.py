@@ -85,7 +85,7 @@ def test_the_fastest_comes_first_and_what_a_device_does_not_support_is_left_out(
     unsupported = replace(backend("dense"), order=1, supports=lambda device: device.type == "cuda")
     monkeypatch.setattr(dense, "BACKEND", unsupported)
     assert [one.name for one in automatic(cpu)] == ["grouped", "forked", "padded"]
-    for capability, kernel in (((9, 0), ["varlen"]), ((7, 5), [])):
+    for capability, kernel in (((9, 0), ["varlen", "flex"]), ((7, 5), [])):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         tried = [one.name for one in automatic(torch.device("cuda"))]
         assert tried == ["dense", *kernel, "grouped", "forked", "padded"]
@@ -102,7 +102,7 @@ def test_a_backend_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "BACKEND = Backend('halved', 'trueup_dense', dense.inputs, 'half of it')\n"
     )
     monkeypatch.setattr(attention, "__path__", [*attention.__path__, str(tmp_path)])
-    assert attention.names() == ("dense", "forked", "grouped", "halved", "padded", "varlen")
+    assert attention.names() == ("dense", "flex", "forked", "grouped", "halved", "padded", "varlen")
     with torch.no_grad():
         model = CausalModel(toy_network(), attention="halved")
         found, expected = (

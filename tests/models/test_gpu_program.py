@@ -31,7 +31,7 @@ def test_every_backend_is_found_right_and_every_table_is_made(
     assert [(one["backend"], one["precision"]) for one in checked] == [
         (name, precision)
         for precision in ("fp32", "bf16")
-        for name in ("dense", "forked", "grouped", "padded", "varlen")
+        for name in ("dense", "flex", "forked", "grouped", "padded", "varlen")
     ]
     assert all(one["right"] and one["same bits again"] for one in checked)
     library = {one["precision"]: one for one in record["checks"] if one.get("backend") == "library"}

@@ -14,6 +14,7 @@ import torch
 from support.tiny_models import (
     CONFIGS,
     HYBRID,
+    OTHERS,
     SHARABLE,
     WINDOW,
     gradients,
@@ -73,7 +74,7 @@ def assert_equal_to_naive(
 
 
 @every_stream
-@pytest.mark.parametrize("layout", [name for name in names() if name != "forked"])
+@pytest.mark.parametrize("layout", [name for name in names() if name not in ("flex", "forked")])
 @pytest.mark.parametrize("name", SHARABLE)
 def test_every_layout_equals_the_padded_forward(
     name: str, layout: str, groups: list[TokenGroup[Any]]
@@ -94,11 +95,12 @@ def test_a_hybrid_is_right_padded_and_by_a_copied_cache(layout: str, groups: lis
 
 
 @every_stream
-@pytest.mark.parametrize("name", ["bloom", "gpt_oss", "lfm3", "gemma2"])
-def test_a_copied_cache_is_right_where_attention_is_not_ours_to_compute(
-    name: str, groups: list[TokenGroup[Any]]
-) -> None:
-    assert_equal_to_naive(toy_network(name), "forked", groups)
+@pytest.mark.parametrize(
+    ("name", "layout"), [*((name, "forked") for name in (*OTHERS, "gemma2")), ("gemma2", "flex")]
+)
+def test_a_copied_cache_and_the_mask_of_blocks(name: str, layout: str, groups: list[TokenGroup[Any]]) -> None:
+    """Also where attention is not ours to compute."""
+    assert_equal_to_naive(toy_network(name), layout, groups)
 
 
 @pytest.mark.parametrize("layout", ["grouped", "dense"])

@@ -27,7 +27,7 @@ from trueup.model_folder import context_length
 from trueup.models import head, reward
 from trueup.models.attention import Backend, UnsupportedAttention, automatic, backend, padded
 from trueup.models.causal import CausalModel, StreamModel, evaluation_mode
-from trueup.parallel.processes import every
+from trueup.parallel.processes import every, size
 from trueup.words import one_line
 
 Numbers = Callable[[Stream], torch.Tensor]
@@ -272,26 +272,26 @@ def _difference(
     what: str,
 ) -> str | None:
     """Why a backend is not exact, or None. One that computes in half precision may be off by twice what the library
-    itself is in that precision, or by the rounding of one log-probability."""
+    itself is in that precision, or by the rounding of one log-probability, or a tenth of a gradient."""
     before, autocast, (read, naive) = model.attention, model.autocast, both
     parameter, tolerance = next(model.network.parameters()), rounding(model)
     half = tried.half and tried.supports(model.device) and parameter.dtype == torch.float32
-    apart = 0.0
+    own = apart = 0.0
     unfit: tuple[type[Exception], ...] = (UnsupportedAttention, head.UnsupportedHead, *tried.failures)
-    if tried.through_cache and model.apart is not None:
+    if tried.name == "forked" and model.apart is not None:
         return "its rotary frequencies hang on the length of a whole row"
     try:
+        told = tried.gradients and size() == 1
+        gradient_H = _gradient(model, naive, stream) if told else torch.ones(1)
         if half and autocast is not None:
             with torch.autocast(model.device.type, dtype=autocast):
-                own = float((naive(stream) - expected).abs().max())
-            tolerance = max(2 * own, 32 * torch.finfo(autocast).eps)
+                tolerance = 2 * float((naive(stream) - expected).abs().max())
+                tolerance = max(tolerance, 32 * torch.finfo(autocast).eps)
+                own = 2 * _apart(_gradient(model, naive, stream), gradient_H) if told else 0.0
         model.set_attention(tried.name)
         model.autocast = None if parameter.dtype == torch.float32 and not half else autocast
         got = read(stream)
-        if tried.through_cache:
-            expected_H = _gradient(model, naive, stream)
-            norms = torch.stack([expected_H - _gradient(model, read, stream), expected_H]).norm(dim=1)
-            apart = float(norms[0] / norms[1])
+        apart = _apart(_gradient(model, read, stream), gradient_H) if told else 0.0
     except unfit as error:
         return one_line(error)
     finally:
@@ -300,7 +300,13 @@ def _difference(
     gap = float((got - expected).abs().max())
     if not every(gap <= tolerance):
         return f"{what} are off by up to {gap:.2g}"
-    return None if apart <= min(tolerance, 0.1) else f"gradients are off by {apart:.1g} of their norm"
+    return (
+        None if apart <= max(own, min(tolerance, 0.1)) else f"gradients are off by {apart:.1g} of their norm"
+    )
+
+
+def _apart(found_H: torch.Tensor, expected_H: torch.Tensor) -> float:
+    return float((found_H - expected_H).norm() / expected_H.norm())
 
 
 def _gradient(model: StreamModel, read: Numbers, stream: Stream) -> torch.Tensor:

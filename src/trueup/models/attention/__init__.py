@@ -53,11 +53,11 @@ class Backend:
     run: Callable[[Any, Inputs], Tensor] = run_once
     """Final hidden states, [places, H], of a body."""
     half: bool = False
-    """Whether it computes in half precision alone on a GPU."""
+    """Whether it is checked in the precision of the run on a GPU, as a kernel that may have no other."""
     failures: tuple[type[Exception], ...] = ()
     """What trying it may raise where it does not fit: a kernel is missing, the library does not extend its cache."""
-    through_cache: bool = False
-    """Whether gradients pass through the library's cache, so that they are checked as well."""
+    gradients: bool = False
+    """Whether its gradients are checked as well: a kernel's own, or those that pass through the library's cache."""
 
 
 class UnsupportedAttention(Exception):

@@ -165,7 +165,7 @@ def inputs(stream: Stream) -> Inputs:
     return as_one_row(stream, plan_varlen(stream))
 
 
-def _has_kernel(device: torch.device) -> bool:
+def has_kernel(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
@@ -176,7 +176,8 @@ BACKEND = Backend(
     inputs,
     "FlashAttention over segments",
     order=5,
-    supports=_has_kernel,
+    supports=has_kernel,
     half=True,
     failures=(RuntimeError, ValueError, ImportError),
+    gradients=True,
 )
