@@ -65,6 +65,35 @@ def shared_prompts() -> str:
     return f"{of('shared_prompt/result.json', found)}.\n\n{table(heads, rows)}"
 
 
+def copied_cache() -> str:
+    found = result("shared_prompt/copied_cache.json")
+    rows = [
+        [family, kind, f"{one['forked']:.2f}", f"{one['padded']:.2f}", f"{one['padded'] / one['forked']:.2f} x"]
+        for family, kinds in found["median_cpu_seconds"].items()
+        for kind, one in kinds.items()
+    ]  # fmt: skip
+    heads = ["family", "data", "copied cache, CPU s", "padded rows, CPU s", "times"]
+    return (
+        "Models whose state is sequential, or whose attention is not ours to compute, of four layers: "
+        f"{of('shared_prompt/copied_cache.json', found)}.\n\n{table(heads, rows)}"
+    )
+
+
+def left_out() -> str:
+    found = result("left_out.json")
+    before, refilled = found["preparing"], found["refilling"]
+    saved = [f"{share:.0%} with {size} sequences together" for size, share in refilled["saved"].items()]
+    return (
+        f"What would not pay ({of('left_out.json', found)}):\n\n"
+        f"- Preparing the next step's batch while the last one runs. Laying out 64 pairs of {before['tokens']:,} tokens "
+        f"takes {before['layout, ms']:.1f} ms,\n  planning their segments {before['segments, ms']:.1f} ms.\n"
+        f"- Letting rows into a batch of sequences as others are done. It saves steps, of {refilled['ms a step']:.1f} ms "
+        f"each beside\n  {refilled['ms a token']:.2f} ms a token: {' and '.join(saved)}, less what joining caches takes. "
+        "Larger batches save more.\n"
+        "- A frozen reference in the CPU's memory: `--reference.kind cached` holds none at all, and computes as much."
+    )
+
+
 def sampling() -> str:
     found = result("sampling/result.json")
     rows = [
@@ -121,7 +150,7 @@ def gpu() -> str:
 NO_GPU = """**Nothing of this has ever run on a GPU**: there was none. `python -m benchmarks.gpu` checks every backend
 there and makes the tables, from a bare checkout and without network; on a CPU the same program is a test
 (`tests/models/test_gpu_program.py`). What a CPU can check of a GPU's path is: the segments of `varlen` and their
-gradients against the dense mask, which backend is taken on which device, and what happens when a kernel is missing or
+gradients against the dense mask, `flex` in plain operations, which backend is taken on which device, and what happens when a kernel is missing or
 wrong ([decision 18](decisions/0018-segments-on-gpus.md)). Goals for one H200 in bfloat16, none of them shown: 2.5 times
 TRL's pairs a second on HH-like lengths, 3 on TL;DR-like, 1.5 on UltraFeedback-like, in half the memory; 16 pairs a
 second and 50 % of the peak for 8B on UltraFeedback-like lengths, 260 and 40 % for 1B on HH-like."""
@@ -139,6 +168,8 @@ on CPUs, nothing of it on a GPU. Written by
 ## Prompts shared, and not
 
 {shared_prompts}
+
+{copied_cache}
 
 ## Sampling in process
 
@@ -161,11 +192,12 @@ holds (`tests/training/test_plan.py`); that a step waits for its device once (`t
 ## Where the time goes
 
 A step on a CPU is mostly products of matrices (`aten::mm`, `bmm` and `addmm_` in torch's profiler); what is left
-to gain lies in them. Not there: products in bfloat16 on processors with AMX where a check allows it, `flex` attention
-for GPUs, decoding with a static cache and
-CUDA graphs.
+to gain lies in them. Not there: products in bfloat16 on processors with AMX where a check allows it, and
+decoding with a static cache and CUDA graphs.
+
+{left_out}
 """
 
 if __name__ == "__main__":
-    parts = [against_trl, shared_prompts, sampling, startup, gpu]
+    parts = [against_trl, shared_prompts, copied_cache, sampling, startup, gpu, left_out]
     print(TEXT.format(**{one.__name__: one() for one in parts}), end="")
