@@ -1,8 +1,8 @@
 """What two ways to save time could gain at most on this machine, which is why they are not there.
 
 Preparing the next step's batch while the last one runs: how long it takes to lay out and plan 64 pairs. Letting new
-rows into a batch of sequences as others are done: CPU seconds, steps and tokens at several sizes of a batch, and what the
-steps that it saves would take.
+rows into a batch of sequences as others are done: CPU seconds, steps and tokens at several sizes of a batch, and
+what the steps that it saves would take.
 
     python benchmarks/left_out.py MODEL --output benchmarks/left_out.json
 """

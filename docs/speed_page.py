@@ -85,11 +85,11 @@ def left_out() -> str:
     saved = [f"{share:.0%} with {size} sequences together" for size, share in refilled["saved"].items()]
     return (
         f"What would not pay ({of('left_out.json', found)}):\n\n"
-        f"- Preparing the next step's batch while the last one runs. Laying out 64 pairs of {before['tokens']:,} tokens "
-        f"takes {before['layout, ms']:.1f} ms,\n  planning their segments {before['segments, ms']:.1f} ms.\n"
-        f"- Letting rows into a batch of sequences as others are done. It saves steps, of {refilled['ms a step']:.1f} ms "
-        f"each beside\n  {refilled['ms a token']:.2f} ms a token: {' and '.join(saved)}, less what joining caches takes. "
-        "Larger batches save more.\n"
+        f"- Preparing the next step's batch while the last one runs. Laying out 64 pairs of {before['tokens']:,} "
+        f"tokens takes {before['layout, ms']:.1f} ms,\n  planning their segments {before['segments, ms']:.1f} ms.\n"
+        f"- Letting rows into a batch of sequences as others are done. It saves steps, of "
+        f"{refilled['ms a step']:.1f} ms each beside\n  {refilled['ms a token']:.2f} ms a token: "
+        f"{' and '.join(saved)}, less what joining caches takes. Larger batches save more.\n"
         "- A frozen reference in the CPU's memory: `--reference.kind cached` holds none at all, and computes as much."
     )
 
@@ -150,9 +150,10 @@ def gpu() -> str:
 NO_GPU = """**Nothing of this has ever run on a GPU**: there was none. `python -m benchmarks.gpu` checks every backend
 there and makes the tables, from a bare checkout and without network; on a CPU the same program is a test
 (`tests/models/test_gpu_program.py`). What a CPU can check of a GPU's path is: the segments of `varlen` and their
-gradients against the dense mask, `flex` in plain operations, which backend is taken on which device, and what happens when a kernel is missing or
-wrong ([decision 18](decisions/0018-segments-on-gpus.md)). Goals for one H200 in bfloat16, none of them shown: 2.5 times
-TRL's pairs a second on HH-like lengths, 3 on TL;DR-like, 1.5 on UltraFeedback-like, in half the memory; 16 pairs a
+gradients against the dense mask, `flex` in plain operations, which backend is taken on which device, and what happens
+when a kernel is missing or wrong ([decision 18](decisions/0018-segments-on-gpus.md)). Goals for one H200 in bfloat16,
+none of them shown: 2.5 times TRL's pairs a second on HH-like lengths, 3 on TL;DR-like, 1.5 on UltraFeedback-like, in
+half the memory; 16 pairs a
 second and 50 % of the peak for 8B on UltraFeedback-like lengths, 260 and 40 % for 1B on HH-like."""
 
 TEXT = """# Speed

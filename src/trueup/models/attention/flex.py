@@ -113,9 +113,9 @@ def by_kernel(
     tokens = query.shape[2]
     missing = (0, 0, 0, len(plan.segment_T) - tokens)
     # rotary embeddings leave queries and keys in float32 where autocast is on
-    whole = [nn.functional.pad(one.to(value.dtype), missing) for one in (query, key, value)]
+    blocks = [nn.functional.pad(one.to(value.dtype), missing) for one in (query, key, value)]
     options = {"scale": scale, "enable_gqa": query.shape[1] != key.shape[1]}
-    output: Tensor = kernel()(*whole, score_mod=_capped(softcap), block_mask=plan.mask(window), **options)
+    output: Tensor = kernel()(*blocks, score_mod=_capped(softcap), block_mask=plan.mask(window), **options)
     return output[:, :, :tokens].transpose(1, 2)
 
 
