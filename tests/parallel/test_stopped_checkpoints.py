@@ -1,4 +1,5 @@
-"""A process of two is killed, or asked to stop, in the middle of a checkpoint: the run goes on to the same bits."""
+"""A process of two is killed, or asked to stop, in the middle of a checkpoint: the run goes on to the same bits, and in
+another number of processes to the same numbers."""
 
 import json
 from pathlib import Path
@@ -6,9 +7,12 @@ from typing import Any
 
 import pytest
 import support
+from safetensors.torch import load_file
 from support.several_processes import MOMENTS, SECONDS, launch, run_all
-from support.small_runs import settings, write_feedback
+from support.small_runs import break_off, run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
+
+from trueup.training import api
 
 KILLED = [
     ("shards are planned", 0, 1),
@@ -54,6 +58,41 @@ def test_killed(tmp_path: Path) -> None:
     run_all(tmp_path, 2, [("tr-dpo", of(tmp_path, "plain")), *(("go on", one) for one in runs)])
     for one, killed in zip(runs, KILLED, strict=True):
         assert weights(Path(one["output"])) == weights(tmp_path / "plain"), killed
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(2, 1), pytest.param(1, 2, marks=pytest.mark.many), pytest.param(2, 3, marks=pytest.mark.many)],
+)
+def test_it_goes_on_in_another_number(first: int, then: int, tmp_path: Path) -> None:
+    """With every weight and an adapter, beside a run of one process that was not stopped."""
+    save_tiny_model(tmp_path / "tiny", tie_word_embeddings=True)
+    for name, more in {"all": {}, "lora": {"lora.rank": 4}}.items():
+        run_here("tr-dpo", of(tmp_path, f"plain {name}") | more)
+    runs = [of(tmp_path, "all"), of(tmp_path, "lora") | {"lora.rank": 4}]
+    if first == 1:
+        for one in runs:
+            break_off("tr-dpo", one, before_step=7)
+    else:
+        run_all(tmp_path, first, [("tr-dpo", one, "SIGTERM to 0 when it was renamed", 0) for one in runs])
+    assert [len(lines(Path(one["output"]))) for one in runs] == [6, 6]
+    if then == 1:
+        for one in runs:
+            api.resume(one["output"], quiet=True)
+    else:
+        run_all(tmp_path, then, [("go on", one) for one in runs])
+    for name, file in {"all": "model", "lora": "adapter_model"}.items():
+        alone, several = tmp_path / f"plain {name}", tmp_path / name
+        for one, other in zip(lines(alone), lines(several), strict=True):
+            for key in ("loss", "grad_norm"):
+                assert other[key] == pytest.approx(one[key], rel=1e-6), (name, one["step"], key)
+        whole, made = (load_file(run / f"model/{file}.safetensors") for run in (alone, several))
+        for key, value in whole.items():
+            assert (value - made[key]).norm() <= 1e-5 * value.norm(), (name, key)
 
 
 @pytest.mark.many

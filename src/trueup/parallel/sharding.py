@@ -7,6 +7,7 @@ model (adapters, a value head) is not sharded; its gradients are summed by `Opti
 In one process nothing is sharded, and nothing of `torch.distributed` is imported.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -252,10 +253,12 @@ class Shards(Mapping[str, Tensor]):
     def fill(self, targets: Mapping[str, Tensor], *, alone: bool) -> None:
         """Read tensors, or of a sharded one this process's part; `alone`: not in all processes at once."""
         checkpoint = _checkpointing()
-        try:
-            checkpoint.load(dict(targets), storage_reader=self.reader, no_dist=alone)
-        except checkpoint.CheckpointException as error:  # no `Exception`
-            raise next(iter(error.failures.values()))[0] from None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # which is meant
+            try:
+                checkpoint.load(dict(targets), storage_reader=self.reader, no_dist=alone)
+            except checkpoint.CheckpointException as error:  # no `Exception`
+                raise next(iter(error.failures.values()))[0] from None
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor]) -> list[Path]:
@@ -269,9 +272,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor]) -> list[Path]:
     writer = checkpoint.HuggingFaceStorageWriter(str(folder), number, save_distributed=True)
     try:
         checkpoint.save(dict(tensors), storage_writer=writer)
-    except (
-        checkpoint.CheckpointException
-    ) as error:  # no `Exception`, and raised in all processes where one fails
+    except checkpoint.CheckpointException as error:  # raised in all processes where one fails
         if rank() in error.failures:
             raise error.failures[rank()][0] from None
     return sorted(folder.glob(f"shard-{rank() + 1:05d}-*"))
