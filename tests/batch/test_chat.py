@@ -5,13 +5,7 @@ import datetime
 import pytest
 from support.tiny_models import CHATML, char_tokenizer
 
-from trueup.batch.chat import (
-    OpeningError,
-    Rendered,
-    conversation_prompt,
-    render,
-    render_prompt,
-)
+from trueup.batch.chat import OpeningError, Rendered, conversation_prompt, render, render_prompt
 from trueup.batch.chat_template import Template, writes_date
 from trueup.batch.pieces import PieceEncoder, special_texts
 from trueup.errors import InputError
@@ -108,10 +102,7 @@ LATE = "{% for m in messages %}{% if loop.last %}[{{ messages[0].content }}]{% e
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        (
-            CHATML.replace("for m in messages", "for m in messages[1:]"),
-            "leaves out what message 1 .system. says",
-        ),
+        (CHATML.replace("for m in messages", "for m in messages[1:]"), "leaves out what message 1 .system. says"),
         (CHATML.replace("for m in messages", "for m in messages | reverse"), "asks for an answer with"),
         (CHATML.replace("{% for m in messages %}", LATE), "asks for an answer with"),
         (
@@ -131,7 +122,7 @@ LATE = "{% for m in messages %}{% if loop.last %}[{{ messages[0].content }}]{% e
         ),
     ],
     ids=["leaves out", "reorders", "moves", "leaves out an answer", "repeats others", "fails"],
-)
+)  # fmt: skip
 def test_a_template_by_which_an_answer_cannot_be_learned_is_refused(template: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason + r".*--chat-template FILE"):
         rendered(template, (SYSTEM, ASK), (ANSWER,))

@@ -61,10 +61,7 @@ def test_every_turn_of_the_assistant_is_scored_with_its_end_and_nothing_else() -
 def test_with_the_last_turns_alone_the_earlier_ones_are_in_the_prompt() -> None:
     e = encoder(CHATML)
     tokens = encode_group(e, viewed(pair(*TALK))).tokens
-    assert [decode(e, row.ids) for row in tokens.responses] == [
-        "No!<|im_end|>",
-        "Yes.<|im_end|>",
-    ]
+    assert [decode(e, row.ids) for row in tokens.responses] == ["No!<|im_end|>", "Yes.<|im_end|>"]
     assert "So.<|im_end|>" in decode(e, tokens.prompt)
 
 

@@ -217,30 +217,14 @@ def constrained(body: dict[str, Any], verdict: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("judging", "more", "sure", "told", "last"),
     [
-        (
-            newer,
-            (),
-            0.9,
-            "takes max_completion_tokens in place of max_tokens",
-            {"top_logprobs": 5, "temperature": None},
-        ),
+        (newer, (), 0.9, "takes max_completion_tokens in place of max_tokens",
+         {"top_logprobs": 5, "temperature": None}),
         (thinking, (), 1.0, "is given 4096 tokens for an answer", {"max_tokens": 4096}),
-        (
-            thinking,
-            ("--annotator.max_answer_tokens", 300),
-            1.0,
-            "verdicts are read from its answers",
-            {"max_tokens": 300},
-        ),
-        (
-            constrained,
-            (),
-            1.0,
-            "constrained by structured_outputs",
-            {"structured_outputs": {"choice": ["1", "2"]}},
-        ),
+        (thinking, ("--annotator.max_answer_tokens", 300), 1.0, "verdicts are read from its answers",
+         {"max_tokens": 300}),
+        (constrained, (), 1.0, "constrained by structured_outputs", {"structured_outputs": {"choice": ["1", "2"]}}),
     ],
-)
+)  # fmt: skip
 def test_a_judge_is_asked_with_what_it_takes(
     judging: Any,
     more: tuple[Any, ...],

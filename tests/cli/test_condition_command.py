@@ -197,12 +197,7 @@ def test_an_adapter_that_is_asked_in_conversations(tiny_model: Path, folder: Pat
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )  # fmt: skip
 def test_what_is_refused(
-    arguments: dict[str, Any],
-    message: str,
-    folder: Path,
-    trained: Path,
-    tiny_model: Path,
-    capsys: Captured,
+    arguments: dict[str, Any], message: str, folder: Path, trained: Path, tiny_model: Path, capsys: Captured
 ) -> None:
     before = (folder / "model" / FILE).read_bytes()
     more = arguments.pop("more", ())

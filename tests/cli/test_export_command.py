@@ -254,16 +254,11 @@ class Uploads:
     [
         ("full", [], 200, ""),
         ("lora", ["--base", "ann/base"], 200, ""),
-        (
-            "lora",
-            [],
-            200,
-            "which nobody finds from the hub. Give its base model there, as in --base OWNER/NAME, or",
-        ),
+        ("lora", [], 200, "which nobody finds from the hub. Give its base model there, as in --base OWNER/NAME, or"),
         ("full", [], 401, "--push ann/model: the hub refuses it: "),
         ("full", [], 0, "--push ann/model: the hub cannot be reached: "),
     ],
-)
+)  # fmt: skip
 def test_a_folder_is_put_on_the_hub(
     name: str,
     more: list[str],

@@ -268,14 +268,11 @@ class TestResume:
             ({"reference.alpha": 1, "seed": 3}, r"^reference.alpha, seed cannot change"),
             ({"threads": 2}, r"^threads cannot change"),
             ({"num_train_epochs": 2}, r"^epochs, steps cannot change"),
-            (
-                {"output": "elsewhere"},
-                r"^output cannot change .* \(what can change: accept_changed, eval_every,",
-            ),
+            ({"output": "elsewhere"}, r"^output cannot change .* \(what can change: accept_changed, eval_every,"),
             ({"log_every": 0}, r"^log_every must be at least 1; got 0$"),
             ({"sed": 0}, r"did you mean seed\?$"),
         ],
-    )
+    )  # fmt: skip
     def test_what_could_change_the_result_is_refused(
         self, run: Path, overrides: dict[str, Any], message: str
     ) -> None:

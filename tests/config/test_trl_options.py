@@ -197,21 +197,15 @@ def test_refused(method: str, values: dict[str, Any], message: str) -> None:
     ("values", "note"),
     [
         ({"padding_free": True}, "padding_free has no effect: no batch has padding"),
-        (
-            {"log_completions": True},
-            "log_completions has no effect: every response is written to examples.jsonl",
-        ),
+        ({"log_completions": True}, "log_completions has no effect: every response is written to examples.jsonl"),
         ({"lora_r": 8}, "lora_r has no effect without use_peft: true"),
         ({"ref_model_mixup_alpha": 0.5}, "ref_model_mixup_alpha has no effect without sync_ref_model: true"),
-        (
-            {"metric_for_best_model": "loss"},
-            "metric_for_best_model has no effect without load_best_model_at_",
-        ),
+        ({"metric_for_best_model": "loss"}, "metric_for_best_model has no effect without load_best_model_at_"),
         ({"max_steps": 5, "num_train_epochs": 1}, "num_train_epochs has no effect: max_steps goes before it"),
         ({"eval_strategy": "epoch"}, "eval_strategy epoch has no effect: give eval_every, a number of steps"),
         ({"gradient_accumulation_steps": 2}, "batch_size is 16: per_device_train_batch_size 8 times"),
     ],
-)
+)  # fmt: skip
 def test_the_warning(values: dict[str, Any], note: str) -> None:
     (said,) = translated(**values).notes
     assert said.startswith(note)

@@ -71,35 +71,21 @@ class TestValues:
         ({"lora": {"dropout": False}}, "lora.dropout must be a number; got false"),
         ({"lora": 3}, "lora must be a mapping of settings; got 3"),
         ({"trust_remote_code": "perhaps"}, "trust_remote_code must be true or false; got 'perhaps'"),
-        (
-            {"schedule": "cosin"},
-            "schedule must be one of linear, cosine, constant; got 'cosin'; did you mean cosine?",
-        ),
+        ({"schedule": "cosin"},
+         "schedule must be one of linear, cosine, constant; got 'cosin'; did you mean cosine?"),
         ({"trackers": ["mlflow"]}, "trackers must be one of tensorboard, wandb, trackio; got 'mlflow'"),
         ({"epochs": 2, "steps": 3}, "epochs 2 and steps 3 are both given; give one"),
-        (
-            {"warmup_steps": 2, "warmup_ratio": 0.1},
-            "warmup_steps 2 and warmup_ratio 0.1 are both given; give one",
-        ),
-        (
-            {"warmup_steps": 9, "steps": 3},
-            "warmup_steps 9 is longer than the run's 3 steps; give fewer, or a warmup_ratio",
-        ),
+        ({"warmup_steps": 2, "warmup_ratio": 0.1}, "warmup_steps 2 and warmup_ratio 0.1 are both given; give one"),
+        ({"warmup_steps": 9, "steps": 3},
+         "warmup_steps 9 is longer than the run's 3 steps; give fewer, or a warmup_ratio"),
         ({"eval_every": 9}, "eval_every 9 needs held-out feedback; give eval_data or eval_fraction"),
-        (
-            {"eval_data": "e", "eval_fraction": 0.1},
-            "eval_data and eval_fraction 0.1 are both given; give one",
-        ),
-        (
-            {"max_length": 64, "max_prompt_length": 64},
-            "max_prompt_length 64 leaves no room for a response within max_length 64; give a smaller one",
-        ),
-        (
-            {"seed": "x", "sed": 1},
-            "sed is not a setting of a run; did you mean seed?; seed must be a whole number; got 'x'",
-        ),
+        ({"eval_data": "e", "eval_fraction": 0.1}, "eval_data and eval_fraction 0.1 are both given; give one"),
+        ({"max_length": 64, "max_prompt_length": 64},
+         "max_prompt_length 64 leaves no room for a response within max_length 64; give a smaller one"),
+        ({"seed": "x", "sed": 1},
+         "sed is not a setting of a run; did you mean seed?; seed must be a whole number; got 'x'"),
     ],
-)
+)  # fmt: skip
 def test_a_run_refuses(values: dict[str, object], message: str) -> None:
     with pytest.raises(InputError) as refusal:
         run(**values)
@@ -131,23 +117,17 @@ def test_a_run_refuses(values: dict[str, object], message: str) -> None:
             "reference must be a mapping of settings with reference.kind, one of frozen, adapter-off, "
             "cached, trust-region; got 'frozen'",
         ),
-        (
-            "dpo",
-            {"reference": {"kind": "cached", "every": 3}},
-            "reference.every is a setting of reference.kind trust-region, not of cached",
-        ),
-        (
-            "tr-dpo",
-            {"reference": {"alhpa": 0.5}},
-            "reference.alhpa is not a setting of method tr-dpo; did you mean reference.alpha?",
-        ),
+        ("dpo", {"reference": {"kind": "cached", "every": 3}},
+         "reference.every is a setting of reference.kind trust-region, not of cached"),
+        ("tr-dpo", {"reference": {"alhpa": 0.5}},
+         "reference.alhpa is not a setting of method tr-dpo; did you mean reference.alpha?"),
         ("tr-dpo", {"reference": {"alpha": 0}}, "reference.alpha must be greater than 0; got 0"),
         ("tr-dpo", {"reference": {"kind": "frozen"}}, "reference.kind must be trust-region; got 'frozen'"),
         ("tr-dpo", {"reference": 1}, "reference must be a mapping of settings; got 1"),
         ("rrhf", {"rank_weight": float("inf")}, "rank_weight must be a finite number; got inf"),
         ("sft", {"reference": {"kind": "frozen"}}, "reference is not a setting of method sft"),
     ],
-)
+)  # fmt: skip
 def test_a_method_refuses(method: str, values: dict[str, object], message: str) -> None:
     with pytest.raises(InputError) as refusal:
         METHODS[method].build(**values)

@@ -43,14 +43,14 @@ IDEAL: Changes = {
 }
 CLIPPED: Changes = {
     "methods/dpo.py": [
-        ("    least_responses=2,", '    least_responses=2,\n    figures=("loss", "clipped"),'),
+        ("    least_responses=2,", '    least_responses=2,\n    figures=("loss", "clipped"),')
     ],
     "training/step.py": [
         (
             '    return {**means, "grad_norm": grad_norm}',
             "    limit = optimizer.max_grad_norm\n"
             '    return {**means, "grad_norm": grad_norm, "clipped": float(bool(limit) and grad_norm > limit)}',
-        ),
+        )
     ],
 }
 ASK = """

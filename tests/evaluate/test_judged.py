@@ -275,15 +275,9 @@ REFUSED = {
     "twice": (("dpo", "dpo"), "dpo is given twice"),
     "nowhere": (("nothing", "--prompts", "prompts.jsonl"), "nothing: no such file"),
     "a judge that scores": (("dpo", "--judge", "world:gold"), "judge 'world:gold' is refused, as it scores"),
-    "a reward that compares": (
-        ("dpo", "--reward", "local:other"),
-        "reward 'local:other' is refused, as it compares",
-    ),
+    "a reward that compares": (("dpo", "--reward", "local:other"), "reward 'local:other' is refused, as it compares"),
     "a judge that is none": (("dpo", "--judge", "nobody"), "judge 'nobody' is not known"),
-    "a judge that is not there": (
-        ("dpo", "--judge", "local:gone"),
-        "judge.kind local: model gone is not a folder",
-    ),
+    "a judge that is not there": (("dpo", "--judge", "local:gone"), "judge.kind local: model gone is not a folder"),
     "a jury of one": (
         ("dpo", "--judge", "jury", "--judge.of", "rewards.py:brevity"),
         "a jury has two judges or more, and of names one",
@@ -343,15 +337,9 @@ REFUSED = {
         "far.jsonl has 1 response to none of the 120 prompts that are asked or that the others have",
     ),
     "a file as output": (("good.jsonl", "--output", "far.jsonl"), "output far.jsonl: File exists"),
-    "no checkpoint": (
-        ("unfinished", "--prompts", "prompts.jsonl"),
-        "unfinished: the run has no checkpoint yet",
-    ),
-    "no room": (
-        ("dpo", "--prompts", "prompts.jsonl", "--max-length", 3),
-        "no prompt leaves room for a response",
-    ),
-}
+    "no checkpoint": (("unfinished", "--prompts", "prompts.jsonl"), "unfinished: the run has no checkpoint yet"),
+    "no room": (("dpo", "--prompts", "prompts.jsonl", "--max-length", 3), "no prompt leaves room for a response"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "words"), REFUSED.values(), ids=REFUSED)

@@ -68,9 +68,7 @@ def examples(draw: st.DrawFn, content: st.SearchStrategy[Content] = contents) ->
     asked = draw(content)
     tools = () if isinstance(asked, str) else draw(st.sampled_from([(), ({"type": "function", "n": [1]},)]))
     return Example(
-        Prompt(asked, tools, Origin("x", 1)),
-        tuple(listed),
-        tuple(Comparison(*one) for one in comparisons),
+        Prompt(asked, tools, Origin("x", 1)), tuple(listed), tuple(Comparison(*one) for one in comparisons)
     )
 
 

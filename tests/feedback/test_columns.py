@@ -51,18 +51,10 @@ def test_a_table_is_read_by_its_columns_and_values(write: Write, capsys: pytest.
     [
         (("prompt=q", "chosen=w", "rejected=l", "system=s"), {"q": "a", "w": "b", "l": "c", "s": "d"}, 2),
         (("prompt=q", "response=r", "score=stars"), {"q": "a", "r": "b", "stars": 4}, 1),
-        (
-            ("messages=chat",),
-            {"chat": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
-            1,
-        ),
-        (
-            ("conversations=chat",),
-            {"chat": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
-            1,
-        ),
+        (("messages=chat",), {"chat": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, 1),
+        (("conversations=chat",), {"chat": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, 1),
     ],
-)
+)  # fmt: skip
 def test_every_part_can_be_a_column(
     columns: Sequence[str], row: object, parts: int, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,23 +117,19 @@ def test_a_csv_column_is_of_the_kind_that_it_is_called(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (
-            ("--columns", "prompt=user_mesage"),
-            "data.jsonl:1: columns: prompt is to be read from user_mesage, but the ",
-        ),
+        (("--columns", "prompt=user_mesage"),
+         "data.jsonl:1: columns: prompt is to be read from user_mesage, but the "),
         (("--columns", "promt=user_message"), "'promt' is none of prompt, response, "),
         (("--columns", "prompt=a", "prompt=b"), "'prompt' is given twice"),
         (("--columns", "prompt=a", "response=a"), "'a' is given twice"),
         (("--columns", "prompt"), "must say what a column is, as in prompt=user_message; got 'prompt'"),
         (("--values", "yes=good"), "must say which value is good, as in thumbs_up=true thumbs_down=false"),
         (("--values", "yes=true", "YES=false"), "'YES' is given twice, with two meanings"),
-        (
-            ("--columns", *COLUMNS, "--values", "thumbs_up=true"),
-            "data.jsonl:2: label: found text 'thumbs_down', of which values says nothing (it has thumbs_up)",
-        ),
+        (("--columns", *COLUMNS, "--values", "thumbs_up=true"),
+         "data.jsonl:2: label: found text 'thumbs_down', of which values says nothing (it has thumbs_up)"),
         (("--columns", *COLUMNS), "as in --values thumbs_up=true thumbs_down=false"),
     ],
-)
+)  # fmt: skip
 def test_what_a_table_does_not_have_is_refused(
     arguments: Sequence[str], says: str, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,25 +140,17 @@ def test_what_a_table_does_not_have_is_refused(
 @pytest.mark.parametrize(
     ("row", "options"),
     [
-        (
-            {"non_preferred_reply": "a", "preferred_reply": "b"},
-            "chosen=preferred_reply rejected=non_preferred_reply",
-        ),
+        ({"non_preferred_reply": "a", "preferred_reply": "b"}, "chosen=preferred_reply rejected=non_preferred_reply"),
         ({"worse_answer": "a", "better_answer": "b"}, "chosen=better_answer rejected=worse_answer"),
-        (
-            {"bot_reply": "a", "thumbs_down": True},
-            "response=bot_reply label=thumbs_down --values true=false false=true",
-        ),
+        ({"bot_reply": "a", "thumbs_down": True},
+         "response=bot_reply label=thumbs_down --values true=false false=true"),
         ({"bot_reply": "a", "not_liked": 0}, "response=bot_reply label=not_liked --values 1=false 0=true"),
-        (
-            {"bot_reply": "a", "disliked": "no"},
-            "response=bot_reply label=disliked --values yes=false no=true",
-        ),
+        ({"bot_reply": "a", "disliked": "no"}, "response=bot_reply label=disliked --values yes=false no=true"),
         ({"negative_prompt": "a", "bot_reply": "b"}, "response=bot_reply"),
         ({"bad_answer": "a"}, ""),
     ],
     ids=lambda given: " ".join(given),
-)
+)  # fmt: skip
 def test_a_name_that_says_the_opposite_is_not_offered_for_it(row: dict[str, object], options: str) -> None:
     found = guessed({"negative_note": "a", **row, "query": "q"})
     assert found == (f"--columns prompt=query {options}" if options else "")

@@ -106,9 +106,7 @@ def test_a_pair_that_reading_would_change_is_not_written() -> None:
     with pytest.raises(InputError, match="1 for both responses begin with the prompt"):
         convert([example], targets.TRL_PAIRS)
     third = replace(
-        example,
-        responses=(*sides, Response("c")),
-        comparisons=(Comparison(0, 1), Comparison(1, 2)),
+        example, responses=(*sides, Response("c")), comparisons=(Comparison(0, 1), Comparison(1, 2))
     )
     conversion = convert([third], targets.TRL_PAIRS)
     assert len(conversion.rows) == 1

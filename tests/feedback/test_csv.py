@@ -53,24 +53,19 @@ ROWS: dict[str, tuple[bytes, list[tuple[int, object]]]] = {
         b'prompt,chosen\n"a, ""b""\r\nc\n\nd",x\n\nlast,y\n',
         [(2, {"prompt": 'a, "b"\r\nc\n\nd', "chosen": "x"}), (7, {"prompt": "last", "chosen": "y"})],
     ),
-    "blank lines before the header": (
-        b"\n\r\nprompt;chosen\np;a,b\n",
-        [(4, {"prompt": "p", "chosen": "a,b"})],
-    ),
+    "blank lines before the header": (b"\n\r\nprompt;chosen\np;a,b\n", [(4, {"prompt": "p", "chosen": "a,b"})]),
     "spaces of a text are kept": (b"prompt,chosen\n p , a\n", [(2, {"prompt": " p ", "chosen": " a"})]),
     "an empty field is a key that is not there": (
-        b'prompt,chosen,label\np,,""\n,a,1\n',
-        [(2, {"prompt": "p"}), (3, {"chosen": "a", "label": 1})],
+        b'prompt,chosen,label\np,,""\n,a,1\n', [(2, {"prompt": "p"}), (3, {"chosen": "a", "label": 1})]
     ),
     "a row of empty fields is no blank line": (
-        b"prompt,completion\n,\n\np,a\n",
-        [(2, {}), (4, {"prompt": "p", "completion": "a"})],
+        b"prompt,completion\n,\n\np,a\n", [(2, {}), (4, {"prompt": "p", "completion": "a"})]
     ),
     "a column without a name is named by its place": (
         b",prompt,\n0,p,\n1,q,x\n",
         [(2, {"column 1": 0, "prompt": "p"}), (3, {"column 1": 1, "prompt": "q", "column 3": "x"})],
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", ROWS)

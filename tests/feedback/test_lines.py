@@ -161,10 +161,7 @@ def test_any_rows_whole_or_torn(found: list[object], as_array: bool, data: st.Da
 
 WRAPPED = {"version": 1, "data": [json.loads(GOOD)]}
 SEVERAL = {
-    "rows in a list": (
-        json.dumps(WRAPPED, indent=1),
-        r"rows\.json: the rows are wrapped in 'data': write that list",
-    ),
+    "rows in a list": (json.dumps(WRAPPED, indent=1), r"rows\.json: the rows are wrapped in 'data': write that list"),
     "after blank lines": ("\n\n" + json.dumps(WRAPPED, indent=1), "the rows are wrapped in 'data'"),
     **{
         f"one row, {number}": (json.dumps(whole, indent=1), "put one whole JSON object on each line")
@@ -176,7 +173,7 @@ SEVERAL = {
             ]
         )
     },
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("written", "message"), SEVERAL.values(), ids=SEVERAL)

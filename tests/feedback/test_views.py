@@ -126,10 +126,7 @@ CASES: dict[View[Any], list[tuple[Example, object]]] = {
         (scored(1), "a single response cannot be ranked"),
         (compared(), "nothing ranks two responses"),
         (TWINS, "identical pair"),
-        (
-            SCORED_TWINS,
-            "all responses identical",
-        ),
+        (SCORED_TWINS, "all responses identical"),
     ],
     views.points: [
         (labelled(1, None, 0.3), ("AC", [1, 0.3], [False, False])),

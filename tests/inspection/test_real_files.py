@@ -129,13 +129,10 @@ def test_hh_as_tokens(shared: Shared, tmp_path: Path, caplog: pytest.LogCaptureF
         ("topical_chat/topical_chat.json", 360, {"demonstrated-by-score", "single-response"}),
         ("gsm8k_solutions/solutions_first400.jsonl", 400, {"identical-responses"}),
         ("formats/llamafactory/kto_en_demo.json", 300, {"near-empty-response"}),
-        (
-            "truthfulqa/TruthfulQA.csv",
-            817,
-            {"identical-responses", "contradicting-labels", "near-empty-response", "unused-key"},
-        ),
+        ("truthfulqa/TruthfulQA.csv", 817,
+         {"identical-responses", "contradicting-labels", "near-empty-response", "unused-key"}),
     ],
-)
+)  # fmt: skip
 def test_other_data_sets(shared: Shared, name: str, rows: int, kinds: set[str]) -> None:
     inspection = inspect([str(shared(f"data/{name}"))])
     (report,) = inspection.training.files

@@ -171,16 +171,9 @@ def test_real_text(shared: Callable[[str], Path], tmp_path: Path) -> None:
 
 KEYS = {
     "unused-request-key": ("system_prompt", "history", "Question", "userInput", "images"),
-    "unused-judgement-key": (
-        "score_chosen",
-        "chosen_score",
-        "Rating",
-        "meanRewards",
-        "rank_1",
-        "score_ratio",
-    ),
+    "unused-judgement-key": ("score_chosen", "chosen_score", "Rating", "meanRewards", "rank_1", "score_ratio"),
     "unused-key": ("prompt_id", "score_source", "input_length", "model", "id", "", "7", "chosen_model", "b"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -226,10 +219,7 @@ def test_keys_that_a_template_leaves_out(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_used_late_is_used(tmp_path: Path) -> None:
-    late = PLAIN.replace(
-        "{{ m.content }}",
-        "{{ m.content }}{{ m.mood if m.mood == 'odd' }}",
-    )
+    late = PLAIN.replace("{{ m.content }}", "{{ m.content }}{{ m.mood if m.mood == 'odd' }}")
     assert late != PLAIN
     rows = [talk({"mood": "calm"}, {})] * (TRIES - 1) + [talk({"mood": "odd"}, {})]
     assert unused(tmp_path, late, rows) == {}

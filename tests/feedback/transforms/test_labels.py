@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 from support.refusals import refused
 
-from trueup.feedback.labels import (
-    HIGH,
-    LOW,
-    GradedLabels,
-    Thumbs,
-    check_class_balance,
-    check_classes,
-)
+from trueup.feedback.labels import HIGH, LOW, GradedLabels, Thumbs, check_class_balance, check_classes
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 
 
