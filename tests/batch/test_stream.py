@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny_models import token_group
 
-from trueup.batch.rows import Pairs
+from trueup.batch.rows import Demonstrations, Pairs
 from trueup.batch.stream import GroupSpan, build_stream, collate_batch, cut
 from trueup.batch.tokens import TokenGroup, TokenRow, mismatched
 from trueup.feedback.records import Origin, PairRelation
@@ -167,3 +167,25 @@ def test_a_response_without_a_scored_token_within_reach_is_left_out() -> None:
     assert made is not None
     assert [row.scored.tolist() for row in made.responses] == [[True, True]]
     assert mismatched(one, TokenGroup(other.prompt, (late,), None), max_length=5) is None
+
+
+def test_ids_go_to_a_gpu_from_pinned_memory_and_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could be paged out would be taken only after all that the device was given before. A faked device."""
+    calls: list[str] = []
+
+    def pinned(value: torch.Tensor) -> torch.Tensor:
+        calls.append("pinned")
+        return value
+
+    def sent(value: torch.Tensor, device: torch.device, non_blocking: bool) -> torch.Tensor:
+        calls.append(f"to {device}, {non_blocking}")
+        return value
+
+    batch = collate_batch([token_group(3, [2, 2])], Demonstrations.collate)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pinned)
+    monkeypatch.setattr(torch.Tensor, "to", sent)
+    batch.to(torch.device("cuda"))
+    assert calls == ["pinned", "to cuda, True"] * 6
+    calls.clear()
+    batch.to(torch.device("cpu"))
+    assert calls == ["to cpu, True"] * 6

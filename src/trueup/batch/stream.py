@@ -107,10 +107,12 @@ class Stream:
 
 
 def on_device(value: Moved, device: torch.device) -> Moved:
-    """A value with its tensors, and those of the dataclasses in it, on a device, without waiting for it."""
+    """A value with its tensors, and those of the dataclasses in it, on a device, without waiting for it: from pinned
+    memory, since a GPU takes what could be paged out only when it has done all that it was given before."""
     moved: Any = value
     if isinstance(moved, Tensor):
-        moved = moved.to(device, non_blocking=True)
+        pinned = moved.pin_memory() if device.type == "cuda" and moved.device.type == "cpu" else moved
+        moved = pinned.to(device, non_blocking=True)
     elif is_dataclass(moved) and not isinstance(moved, type):
         parts = {one.name: getattr(moved, one.name) for one in fields(moved) if one.init}
         moved = replace(moved, **{name: on_device(part, device) for name, part in parts.items()})

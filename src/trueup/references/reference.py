@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trueup import record_cache, stop
 from trueup.batch.rows import LogProbs
-from trueup.batch.stream import Batch
+from trueup.batch.stream import Batch, on_device
 from trueup.models.causal import CausalModel, model_identity, moved_identity
 from trueup.parallel.processes import every, gather
 from trueup.references.choices import TrustRegion
@@ -123,9 +123,7 @@ class Table:
         """Look a batch up."""
         token_S = torch.cat([self.entries[group.key] for group in batch.groups])
         stream = batch.stream
-        return LogProbs(
-            token_S.to(stream.token_T.device, non_blocking=True), stream.length_N, stream.prompt_N
-        )
+        return LogProbs(on_device(token_S, stream.token_T.device), stream.length_N, stream.prompt_N)
 
     def tensors(self) -> dict[str, Tensor]:
         """All entries as three tensors: keys as bytes, lengths, and values."""

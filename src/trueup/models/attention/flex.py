@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import flex_attention as flex
 from transformers import AttentionInterface
 
-from trueup.batch.stream import Stream
+from trueup.batch.stream import Stream, on_device
 from trueup.models.attention import Backend, Inputs, as_one_row, checked
 from trueup.models.attention.dense import DensePlan, dense_attention
 from trueup.models.attention.varlen import has_kernel
@@ -63,7 +63,7 @@ def plan_flex(stream: Stream) -> FlexPlan:
         for start, stop in (span.prompt, *span.responses):
             segment_T[start:stop], prompt_T[start:stop] = number, first
             number += 1
-    segment_T, prompt_T = (one.to(device, non_blocking=True) for one in (segment_T, prompt_T))
+    segment_T, prompt_T = (on_device(one, device) for one in (segment_T, prompt_T))
     return FlexPlan(segment_T, prompt_T, nn.functional.pad(stream.position_T, (0, size - stream.num_tokens)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trueup.batch.stream import Stream
+from trueup.batch.stream import Stream, on_device
 from trueup.models.attention import Backend, Inputs, UnsupportedAttention
 from trueup.parallel.processes import size
 
@@ -33,16 +33,16 @@ def inputs(stream: Stream) -> Inputs:
     output_T[flat[flat >= 0]] = (flat >= 0).nonzero()[:, 0]
 
     def passed(place: torch.Tensor, position: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        place, position, mask = (one.to(device, non_blocking=True) for one in (place, position, mask))
+        place, position, mask = (on_device(one, device) for one in (place, position, mask))
         tokens = torch.where(place >= 0, stream.token_T[place.clamp(min=0)], 0)
         return {"input_ids": tokens, "position_ids": position, "attention_mask": mask.long()}
 
     keywords = {
         "prompts": passed(place_GP, position_GP, place_GP >= 0),
         "responses": passed(place_NR, position_NR, mask_NL),
-        "group_N": group_N.to(device, non_blocking=True),
+        "group_N": on_device(group_N, device),
     }
-    return Inputs(keywords, output_T.to(device, non_blocking=True)[stream.source_S])
+    return Inputs(keywords, on_device(output_T, device)[stream.source_S])
 
 
 def run(body: Any, given: Inputs) -> torch.Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from trueup.batch.stream import GroupSpan, Stream
+from trueup.batch.stream import GroupSpan, Stream, on_device
 from trueup.models.attention import Backend, Inputs, as_one_row, checked
 
 Span = tuple[int, int]
@@ -110,7 +110,7 @@ def plan_attention(stream: Stream) -> Plan:
         place_T[query_BQ[real_BQ]] = offset + real_BQ.flatten().nonzero()[:, 0]
         offset += query_BQ.numel()
         blocks.append(_block(query_BQ, key_BK, real_BK, stream))
-    return Plan(tuple(blocks), place_T.to(stream.token_T.device, non_blocking=True))
+    return Plan(tuple(blocks), on_device(place_T, stream.token_T.device))
 
 
 def _pieces(spans: Sequence[GroupSpan]) -> Iterator[AttentionPiece]:
@@ -157,7 +157,7 @@ def _places(runs: Sequence[tuple[Span, Span]]) -> tuple[Tensor, Tensor]:
 
 def _block(query_BQ: Tensor, key_BK: Tensor, real_BK: Tensor, stream: Stream) -> Block:
     device, position_T = stream.token_T.device, stream.position_T
-    query_BQ, key_BK, real_BK = (one.to(device, non_blocking=True) for one in (query_BQ, key_BK, real_BK))
+    query_BQ, key_BK, real_BK = (on_device(one, device) for one in (query_BQ, key_BK, real_BK))
     return Block(
         query_BQ=query_BQ,
         key_BK=key_BK,

@@ -7,7 +7,7 @@ Shape suffixes: N rows, L longest row, S scored tokens.
 
 import torch
 
-from trueup.batch.stream import Stream
+from trueup.batch.stream import Stream, on_device
 from trueup.models.attention import Backend, Inputs
 
 
@@ -19,7 +19,7 @@ def row_places(stream: Stream) -> torch.Tensor:
         for response in span.responses
     ]
     place_NL = torch.nn.utils.rnn.pad_sequence(places, batch_first=True, padding_value=-1)
-    return place_NL.to(stream.token_T.device, non_blocking=True)
+    return on_device(place_NL, stream.token_T.device)
 
 
 def inputs(stream: Stream) -> Inputs:

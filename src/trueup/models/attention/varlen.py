@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import varlen
 from transformers import AttentionInterface
 
-from trueup.batch.stream import Stream
+from trueup.batch.stream import Stream, on_device
 from trueup.models.attention import Backend, Inputs, UnsupportedAttention, as_one_row, checked
 
 
@@ -54,16 +54,16 @@ def plan_varlen(stream: Stream) -> VarlenPlan:
     key_K = np.concatenate(keys)
     device = stream.token_T.device
 
-    def on_device(values: Any, dtype: torch.dtype = torch.int64) -> Tensor:
-        return torch.as_tensor(values, dtype=dtype).to(device, non_blocking=True)
+    def there(values: Any, dtype: torch.dtype = torch.int64) -> Tensor:
+        return on_device(torch.as_tensor(values, dtype=dtype), device)
 
     rounds = [[np.concatenate(part) for part in zip(*again[number], strict=True)] for number in sorted(again)]
     return VarlenPlan(
-        on_device(key_K),
-        on_device(np.unique(key_K, return_index=True)[1]),
-        tuple((on_device(tokens), on_device(places)) for tokens, places in rounds),
-        on_device(np.cumsum([0, *queries]), torch.int32),
-        on_device(np.cumsum([0, *map(len, keys)]), torch.int32),
+        there(key_K),
+        there(np.unique(key_K, return_index=True)[1]),
+        tuple((there(tokens), there(places)) for tokens, places in rounds),
+        there(np.cumsum([0, *queries]), torch.int32),
+        there(np.cumsum([0, *map(len, keys)]), torch.int32),
         max(queries),
         max(map(len, keys)),
     )
