@@ -291,11 +291,8 @@ def repeating(key: str) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Answer] = {
-    "sound": repeating(KEY),
-    "401": Reply(401, ECHO),
-    "answer": said(KEY),
-    "refusal": said(None, refusal=KEY),
-}
+    "sound": repeating(KEY), "401": Reply(401, ECHO), "answer": said(KEY), "refusal": said(None, refusal=KEY),
+}  # fmt: skip
 
 
 def choice(url: str, **given: object) -> EndpointAnnotator:

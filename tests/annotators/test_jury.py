@@ -277,13 +277,9 @@ class Raters:
 def test_a_rubric_adds_up_by_its_weights() -> None:
     """By hand: (2 * 0.5 + 1 * 1 - 1 * 0.25) / 4, and without the prompt's own criterion (2 * 0.5 + 1) / 3."""
     known = {
-        ("A", "x"): 0.5,
-        ("B", "x"): 1.0,
-        ("bad", "x"): 0.25,
-        ("A", "y"): 0.0,
-        ("B", "y"): 0.5,
+        ("A", "x"): 0.5, ("B", "x"): 1.0, ("bad", "x"): 0.25, ("A", "y"): 0.0, ("B", "y"): 0.5,
         ("bad", "y"): 1.0,
-    }
+    }  # fmt: skip
     scorer = RubricScores(Raters(known), (("A", 2.0), ("B", 1.0)))  # type: ignore[arg-type]
     both = (Response("x"), Response("y", label=1.0))
     made = scorer.annotate([Example(Prompt("p", rubric=(("bad", -1.0),)), both), Example(Prompt("q"), both)])

@@ -135,11 +135,8 @@ def test_what_looks_like_a_secret_is_hidden(text: str, left: str) -> None:
 def test_the_key_is_hidden_however_it_is_written() -> None:
     key = Key(CANARY)
     spelled = (
-        "canary%2F7Qx%2B%22%3C%264711",
-        'canary/7Qx+\\"<&4711',
-        "canary/7Qx+&quot;&lt;&amp;4711",
-        CANARY,
-    )
+        "canary%2F7Qx%2B%22%3C%264711", 'canary/7Qx+\\"<&4711', "canary/7Qx+&quot;&lt;&amp;4711", CANARY,
+    )  # fmt: skip
     assert key.redact(" | ".join(spelled)) == "*** | *** | *** | ***"
 
 

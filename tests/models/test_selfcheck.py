@@ -102,11 +102,8 @@ def by_length(model: CausalModel) -> None:
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [
-        (recomputing, "computes activations again"),
-        (by_length, "rotary frequencies hang"),
-    ],
-)
+    [(recomputing, "computes activations again"), (by_length, "rotary frequencies hang")],
+)  # fmt: skip
 def test_a_copied_cache_is_not_taken_where_it_would_be_lost_or_wrong(
     change: Callable[[Any], Any], reason: str
 ) -> None:

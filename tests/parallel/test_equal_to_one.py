@@ -119,11 +119,8 @@ def relative(one: torch.Tensor, other: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("count", "names"),
-    [
-        *OFTEN.items(),
-        *(pytest.param(count, names, marks=pytest.mark.many) for count, names in SELDOM),
-    ],
-)
+    [*OFTEN.items(), *(pytest.param(count, names, marks=pytest.mark.many) for count, names in SELDOM)],
+)  # fmt: skip
 def test_losses_norms_and_weights(count: int, names: Sequence[str], tmp_path: Path) -> None:
     trained(tmp_path, count, names)
     for name in names:

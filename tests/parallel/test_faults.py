@@ -44,17 +44,8 @@ with processes.joined():
 )
 """Programs of which the first gives up early what gives no sign of life, and the second only waits for one of them."""
 COMMAND = (
-    "--batch_size",
-    "4",
-    "--steps",
-    "60",
-    "--save_every",
-    "5",
-    "--learning_rate",
-    "1e-3",
-    "--seed",
-    "3",
-)
+    "--batch_size", "4", "--steps", "60", "--save_every", "5", "--learning_rate", "1e-3", "--seed", "3",
+)  # fmt: skip
 
 
 def served(server: FaultyServer, folder: Path, **more: Any) -> dict[str, Any]:

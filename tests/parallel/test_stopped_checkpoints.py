@@ -15,17 +15,10 @@ from support.tiny_models import save_tiny_model
 from trueup.training import api
 
 KILLED = [
-    ("shards are planned", 0, 1),
-    ("shards are written", 1, 1),
-    ("shards are written", 1, 0),
-    ("hashes are taken", 1, 1),
-    ("there is no manifest", 0, 1),
-    ("there is a manifest", 0, 0),
-    ("it is renamed", 0, 0),
-    ("it is renamed", 0, 1),
-    ("it was renamed", 0, 0),
-    ("others are removed", 0, 1),
-]
+    ("shards are planned", 0, 1), ("shards are written", 1, 1), ("shards are written", 1, 0),
+    ("hashes are taken", 1, 1), ("there is no manifest", 0, 1), ("there is a manifest", 0, 0),
+    ("it is renamed", 0, 0), ("it is renamed", 0, 1), ("it was renamed", 0, 0), ("others are removed", 0, 1),
+]  # fmt: skip
 """When, which process comes to it, and which is killed."""
 
 

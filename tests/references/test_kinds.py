@@ -151,14 +151,10 @@ def parameters_alive() -> int:
 @pytest.mark.parametrize(
     "choice, weights, holds",
     [
-        (Frozen(), "full", "model"),
-        (SOFT, "full", "model"),
-        (HARD, "full", None),
-        (Cached(), "full", None),
-        (Frozen(), "lora", None),
-        (Frozen(), "started", "adapter"),
+        (Frozen(), "full", "model"), (SOFT, "full", "model"), (HARD, "full", None), (Cached(), "full", None),
+        (Frozen(), "lora", None), (Frozen(), "started", "adapter"),
     ],
-)
+)  # fmt: skip
 def test_a_second_model_is_held_only_in_parameter_space(choice: Any, weights: str, holds: str | None) -> None:
     policy = make_policy(weights)
     held = {

@@ -104,12 +104,9 @@ def test_a_server_writes_with_what_was_sent(vllm: None, tiny_model: Path) -> Non
             )
             assert found == wanted
     sent = [
-        "/pause?mode=wait",
-        "/get_world_size",
-        "/start_weight_update",
-        "/update_weights",
+        "/pause?mode=wait", "/get_world_size", "/start_weight_update", "/update_weights",
         "/finish_weight_update",
-    ]
+    ]  # fmt: skip
     once = [*sent[:2], "/init_weight_transfer_engine", *sent[2:], "/resume"]
     assert fake.calls[-len(once) - len(sent) - 1 :] == [*once, *sent, "/resume"]
     assert not WIRE and not fake.loaded

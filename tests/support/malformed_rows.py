@@ -46,19 +46,9 @@ JUNK: list[object] = [
 ]  # fmt: skip
 """Values of every kind, few of which are right anywhere."""
 KEYS = (
-    "",
-    "x",
-    "choosen",
-    "scores",
-    "label",
-    "prompt",
-    "a\nb",
-    "\u202e",
-    "tools",
-    "source",
-    "messages",
+    "", "x", "choosen", "scores", "label", "prompt", "a\nb", "\u202e", "tools", "source", "messages",
     "k" * 200,
-)
+)  # fmt: skip
 EVEN = st.sampled_from(JUNK)
 DEEP = st.recursive(
     EVEN,

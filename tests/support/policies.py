@@ -86,14 +86,9 @@ class Training:
         self.step += 1
         data = self.source.step(self.step)
         train_step(
-            self.policy,
-            self.reference,
-            methods.dpo(),
-            data,
-            self.optimizer,
-            step=self.step,
+            self.policy, self.reference, methods.dpo(), data, self.optimizer, step=self.step,
             learning_rate=1e-2,
-        )
+        )  # fmt: skip
         return self.reference.update(self.step, self.source)
 
 

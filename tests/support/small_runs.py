@@ -73,14 +73,8 @@ def first_of_each_kind() -> list[str]:
         made = METHODS[name].build()
         measured = made.objective.measurement if isinstance(made.objective, StepObjective) else None
         read = (
-            made.view,
-            made.collate,
-            made.reference,
-            made.transforms,
-            made.stratum,
-            made.output,
-            made.parts,
-        )
+            made.view, made.collate, made.reference, made.transforms, made.stratum, made.output, made.parts,
+        )  # fmt: skip
         found.setdefault(str((*read, len(made.checks), made.rollout, measured)), name)
     return list(found.values())
 

@@ -23,11 +23,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "and ended": ("dpo", HELD_OUT | {"epochs": None, "steps": 40, "early_stopping": 2}),
     "ended alone": ("dpo", HELD_OUT | {"epochs": None, "steps": 40, "early_stopping": 2, "keep_best": None}),
     "greater": ("reward-model", HELD_OUT | {"keep_best": "eval_rewards/accuracies", "early_stopping": 2}),
-    "samples": (
-        "rloo",
-        {"keep_best": "online/score", "early_stopping": 2, "round_passes": 2, "epochs": 4},
-    ),
-}
+    "samples": ("rloo", {"keep_best": "online/score", "early_stopping": 2, "round_passes": 2, "epochs": 4}),
+}  # fmt: skip
 
 
 def values_of(name: str, model: Path, folder: Path, output: Path) -> tuple[str, dict[str, Any]]:

@@ -70,12 +70,9 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "longer": lambda file: file.write_bytes(file.read_bytes() + b" "),
 }
 FILES = (
-    "policy.safetensors",
-    "optimizer.safetensors",
-    "reference.safetensors",
-    "random.safetensors",
+    "policy.safetensors", "optimizer.safetensors", "reference.safetensors", "random.safetensors",
     "facts.json",
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -32,15 +32,11 @@ class Off:
 @pytest.mark.parametrize(
     "by, exact, autocast, agrees",
     [
-        (0.0, True, None, True),
-        (1e-5, True, None, False),
-        (1e-5, False, None, True),
-        (2 * ROUNDING, False, None, False),
-        (0.05, False, torch.bfloat16, True),
-        (0.2, False, torch.bfloat16, False),
-        (0.05, True, torch.bfloat16, False),
+        (0.0, True, None, True), (1e-5, True, None, False), (1e-5, False, None, True),
+        (2 * ROUNDING, False, None, False), (0.05, False, torch.bfloat16, True),
+        (0.2, False, torch.bfloat16, False), (0.05, True, torch.bfloat16, False),
     ],
-)
+)  # fmt: skip
 def test_how_far_they_may_differ(
     by: float, exact: bool, autocast: Any, agrees: bool, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -234,16 +234,12 @@ LEARNS: dict[str, dict[str, Any]] = {
     "rrhf": {"sampler.responses": 4},
     "kto": {"desirable_from": 0.2, "beta": 0.5},
     "ppo": {
-        "sampler.responses": 2,
-        "kl_coef": 0.01,
-        "kl_target": None,
-        "round_passes": 2,
-        "round_prompts": 12,
+        "sampler.responses": 2, "kl_coef": 0.01, "kl_target": None, "round_passes": 2, "round_prompts": 12,
     },
     "reinforce": {"sampler.responses": 4, "kl_coef": 0.01},
     "rloo": {"sampler.responses": 4, "kl_coef": 0.01},
     "nash-md": {"sampler.responses": 1, "beta": 0.01},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("method", LEARNS)

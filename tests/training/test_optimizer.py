@@ -62,13 +62,10 @@ def test_two_steps_by_hand() -> None:
 @pytest.mark.parametrize(
     "limit, divide_by, norm, clipped",
     [
-        (1.0, 1.0, 5.0, [0.6, 0.8]),
-        (1.0, 2.0, 2.5, [0.6, 0.8]),
-        (1.0, 10.0, 0.5, [0.3, 0.4]),
-        (2.5, 1.0, 5.0, [1.5, 2.0]),
-        (0.0, 1.0, 5.0, [3.0, 4.0]),
+        (1.0, 1.0, 5.0, [0.6, 0.8]), (1.0, 2.0, 2.5, [0.6, 0.8]), (1.0, 10.0, 0.5, [0.3, 0.4]),
+        (2.5, 1.0, 5.0, [1.5, 2.0]), (0.0, 1.0, 5.0, [3.0, 4.0]),
     ],
-)
+)  # fmt: skip
 def test_the_whole_gradient_is_clipped_after_it_was_averaged(
     limit: float, divide_by: float, norm: float, clipped: list[float]
 ) -> None:

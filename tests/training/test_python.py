@@ -50,14 +50,9 @@ def test_rows_in_memory_train_as_their_file_does(method: str, tiny_model: Path, 
 def test_what_is_held_out(tiny_model: Path, tmp_path: Path) -> None:
     rows = rows_of(write_feedback(tmp_path)["pairs"])
     result = trueup.train(
-        "dpo",
-        model=tiny_model,
-        data=rows[:16],
-        eval_data=rows[16:],
-        output=tmp_path / "run",
-        epochs=1,
+        "dpo", model=tiny_model, data=rows[:16], eval_data=rows[16:], output=tmp_path / "run", epochs=1,
         **SHORT,
-    )
+    )  # fmt: skip
     assert result.evaluation["eval_loss"] == result.history[-1]["eval_loss"]
     assert all(name.startswith("eval_") for name in result.evaluation)
 
@@ -273,25 +268,12 @@ def test_what_a_package_adds(package: Path, tiny_model: Path, tmp_path: Path) ->
     run = ["train", "mine", "--model", tiny_model, "--data", data, "--output", tmp_path / "run", "--steps", 4]
     run += ["--batch-size", 4, "--save-every", 1]
     online = [
-        "train",
-        "rloo",
-        "--model",
-        tiny_model,
-        "--prompts",
-        write_prompts(tmp_path),
-        "--reward",
+        "train", "rloo", "--model", tiny_model, "--prompts", write_prompts(tmp_path), "--reward",
         "python:brevity",
-    ]
+    ]  # fmt: skip
     online += [
-        "--output",
-        tmp_path / "online",
-        "--steps",
-        1,
-        "--batch-size",
-        2,
-        "--sampler.max-new-tokens",
-        3,
-    ]
+        "--output", tmp_path / "online", "--steps", 1, "--batch-size", 2, "--sampler.max-new-tokens", 3,
+    ]  # fmt: skip
     listed, trained, judged, wrong = commands(
         package,
         ["methods"],

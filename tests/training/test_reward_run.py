@@ -122,11 +122,8 @@ def test_the_head_is_the_seed_s(trained: Path, tiny_model: Path, tmp_path: Path)
 def test_settings_arrive_in_the_loss(tiny_model: Path, tmp_path: Path) -> None:
     """Of the first step, before anything moved: centring adds in proportion, a wide margin all it lacks."""
     chosen = {
-        "plain": {"centring": 0.0},
-        "a": {"centring": 0.1},
-        "b": {"centring": 0.5},
-        "wide": {"margin": 6.0},
-    }
+        "plain": {"centring": 0.0}, "a": {"centring": 0.1}, "b": {"centring": 0.5}, "wide": {"margin": 6.0},
+    }  # fmt: skip
     more = {"seed": 5, "eval_fraction": 0.0, "epochs": 0.2, "centring": 0.0}
     outputs = {name: run(tiny_model, tmp_path, name, **{**more, **one}) for name, one in chosen.items()}
     loss = {name: metrics_of(output)[0]["loss"] for name, output in outputs.items()}

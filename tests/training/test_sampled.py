@@ -141,14 +141,11 @@ REFUSED = {
     "no prompts": ({"eval_prompts": []}, "eval_by judges what is written to eval_prompts"),
     "empty": ({"eval_prompts": ["empty.jsonl"]}, "empty.jsonl"),
     "not there": ({"eval_prompts": ["gone.jsonl"]}, "gone.jsonl: no such file"),
-    "a function that is not there": (
-        {"eval_by": "reward.py:gone"},
-        "has no function gone",
-    ),
+    "a function that is not there": ({"eval_by": "reward.py:gone"}, "has no function gone"),
     "twice": ({"eval_by": "jury", "eval_by.of": ["world:gold"] * 2}, "of names 'gold' twice"),
     "an unknown name": ({"eval_by": "goold"}, "eval_by 'goold' is not known"),
     "no such metric": ({"keep_best": "eval_scores"}, "give one of eval_wins, eval_score, eval_loss"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("more", "words"), REFUSED.values(), ids=REFUSED)
