@@ -124,14 +124,10 @@ def test_all_pairs_of_different_responses_are_compared_once() -> None:
     """The third says what the first says, and is left alone; earlier judgements go, the rest stays."""
     old = Example(
         Prompt("Which?", origin=Origin("a.jsonl", 7)),
-        (
-            Response("aaa", score=3.0, source="p", tokens=(4, 5)),
-            Response("a", label=1.0),
-            Response("aaa"),
-            Response("aa", demonstration=True),
-        ),
+        (Response("aaa", score=3.0, source="p", tokens=(4, 5)), Response("a", label=1.0), Response("aaa"),
+         Response("aa", demonstration=True)),
         (Comparison(1, 0),),
-    )
+    )  # fmt: skip
     judge = Scripted(lambda first, second: 1.0 if len(first) > len(second) else 0.0)
     new = annotator(judge).annotate([old]).examples[0]
     assert isinstance(new, Example)

@@ -126,19 +126,15 @@ def test_what_is_cut_only_when_it_is_long_is_refused_when_it_is(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "helpfullness",
-            "template helpfullness: no such file; did you mean 'helpfulness'?; give helpfulness, harm",
-        ),
-        (
-            "none/x.jinja",
-            "template none/x.jinja: no such file; give helpfulness, harmlessness, summary, or a file",
-        ),
+        ("helpfullness",
+         "template helpfullness: no such file; did you mean 'helpfulness'?; give helpfulness, harm"),
+        ("none/x.jinja",
+         "template none/x.jinja: no such file; give helpfulness, harmlessness, summary, or a file"),
         (".", "template '.': the file cannot be read: Is a directory"),
         ("latin", "template 'latin': the file cannot be read: not text in UTF-8"),
         ("a\0b", "template 'a\\x00b': the file cannot be read"),
     ],
-)
+)  # fmt: skip
 def test_a_template_that_is_not_there(
     name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,14 +173,9 @@ def test_a_request_that_thoughts_filled_is_given_room() -> None:
 
 @pytest.mark.parametrize(
     ("content", "answer"),
-    [
-        ("<think>2</think>1", "1"),
-        ("two </think> thoughts</think>\n1", "1"),
-        ("[THINK]2[/THINK] 1", "1"),
-        ("<think></think>", ""),
-        ("1", "1"),
-    ],
-)
+    [("<think>2</think>1", "1"), ("two </think> thoughts</think>\n1", "1"), ("[THINK]2[/THINK] 1", "1"),
+     ("<think></think>", ""), ("1", "1")],
+)  # fmt: skip
 def test_an_answer_is_read_behind_the_thoughts(content: str, answer: str) -> None:
     assert read_reply(said(content)) == Answer(answer)
 

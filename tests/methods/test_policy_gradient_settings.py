@@ -24,34 +24,22 @@ EVERY_PPO: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("name", "settings", "expected"),
     [
-        (
-            "ppo",
-            {},
-            GeneralisedAdvantages(KLControl(0.05, 6.0, 10_000.0), 1.0, 0.95, True, 10.0, 0.0, False, True),
-        ),
-        (
-            "ppo",
-            EVERY_PPO,
-            GeneralisedAdvantages(KLControl(0.3, 2.0, 50.0), 0.9, 0.8, False, 3.0, 0.7, True, False),
-        ),
+        ("ppo", {},
+         GeneralisedAdvantages(KLControl(0.05, 6.0, 10_000.0), 1.0, 0.95, True, 10.0, 0.0, False, True)),
+        ("ppo", EVERY_PPO,
+         GeneralisedAdvantages(KLControl(0.3, 2.0, 50.0), 0.9, 0.8, False, 3.0, 0.7, True, False)),
         ("ppo", {"kl_target": 0, "clip_reward": 0}, GeneralisedAdvantages(KLControl(0.05), clip_reward=None)),
-        (
-            "ppo",
-            {"kl_target": None, "clip_reward": None},
-            GeneralisedAdvantages(KLControl(0.05), clip_reward=None),
-        ),
+        ("ppo", {"kl_target": None, "clip_reward": None},
+         GeneralisedAdvantages(KLControl(0.05), clip_reward=None)),
         ("reinforce", {}, ValueBaseline(0.05, 1.0, 0.0)),
-        (
-            "reinforce",
-            {"kl_coef": 0.3, "gamma": 0.9, "missing_end_penalty": 0.7},
-            ValueBaseline(0.3, 0.9, 0.7),
-        ),
+        ("reinforce", {"kl_coef": 0.3, "gamma": 0.9, "missing_end_penalty": 0.7},
+         ValueBaseline(0.3, 0.9, 0.7)),
         ("rloo", {}, LeaveOneOut(0.03, 0.0)),
         ("grpo", {}, GroupAdvantages("group", 0.0)),
         ("grpo", {"advantage_scale": "none", "missing_end_penalty": 0.7}, GroupAdvantages("none", 0.7)),
         ("rloo", {"kl_coef": 0.3, "missing_end_penalty": 0.7}, LeaveOneOut(0.3, 0.7)),
     ],
-)
+)  # fmt: skip
 def test_a_setting_of_the_rewards_arrives(name: str, settings: dict[str, Any], expected: Any) -> None:
     assert METHODS[name].build(**settings).rollout == expected
 

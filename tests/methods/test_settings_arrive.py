@@ -42,12 +42,8 @@ CASES: list[tuple[str, dict[str, Any], Objective, type]] = [
     ("dpo", {}, partial(dpo, beta=0.1), Pairs),
     ("dpo", {"beta": 0.3, "label_smoothing": 0.2}, partial(dpo, beta=0.3, label_smoothing=0.2), Pairs),
     ("robust-dpo", {}, partial(robust_dpo, beta=0.1, label_smoothing=0.1), Pairs),
-    (
-        "robust-dpo",
-        {"beta": 0.3, "label_smoothing": 0.2},
-        partial(robust_dpo, beta=0.3, label_smoothing=0.2),
-        Pairs,
-    ),
+    ("robust-dpo", {"beta": 0.3, "label_smoothing": 0.2}, partial(robust_dpo, beta=0.3, label_smoothing=0.2),
+     Pairs),
     ("ipo", {}, partial(ipo, beta=0.1, per_token=False), Pairs),
     ("ipo", {"beta": 0.3, "per_token": True}, partial(ipo, beta=0.3, per_token=True), Pairs),
     ("tr-ipo", {}, partial(ipo, beta=0.05, per_token=False), Pairs),
@@ -55,22 +51,14 @@ CASES: list[tuple[str, dict[str, Any], Objective, type]] = [
     ("slic", {}, partial(slic, beta=0.05), Pairs),
     ("slic", {"beta": 0.3}, partial(slic, beta=0.3), Pairs),
     ("slic-hf", {}, partial(slic_hf, margin=1.0, regularization=0.1), PairsWithTarget),
-    (
-        "slic-hf",
-        {"margin": 2.0, "regularization": 0.5},
-        partial(slic_hf, margin=2.0, regularization=0.5),
-        PairsWithTarget,
-    ),
+    ("slic-hf", {"margin": 2.0, "regularization": 0.5}, partial(slic_hf, margin=2.0, regularization=0.5),
+     PairsWithTarget),
     ("unlikelihood", {}, partial(unlikelihood, weight=1.0), Points),
     ("unlikelihood", {"weight": 2.0}, partial(unlikelihood, weight=2.0), Points),
     ("unlikelihood", {"weight": 2.0, "ascent": True}, partial(unlikelihood_ascent, weight=2.0), Points),
     ("rrhf", {}, partial(rrhf, rank_weight=1.0, sft_weight=1.0), Rankings),
-    (
-        "rrhf",
-        {"rank_weight": 2.0, "sft_weight": 0.5, "normalize": "padded"},
-        partial(rrhf_padded, rank_weight=2.0, sft_weight=0.5),
-        Rankings,
-    ),
+    ("rrhf", {"rank_weight": 2.0, "sft_weight": 0.5, "normalize": "padded"},
+     partial(rrhf_padded, rank_weight=2.0, sft_weight=0.5), Rankings),
     ("ppo", {}, partial(ppo, clip=0.2, value_clip=0.2, value_weight=1.0), Rollouts),
     ("ppo", {"clip": 0.25}, partial(ppo, clip=0.25), Rollouts),
     ("ppo", {"value_clip": 0.35}, partial(ppo, value_clip=0.35), Rollouts),
@@ -78,7 +66,7 @@ CASES: list[tuple[str, dict[str, Any], Objective, type]] = [
     ("ppo", {"entropy_coef": 0.2}, partial(ppo, entropy_coef=0.2), Rollouts),
     ("reinforce", {}, partial(reinforce, value_weight=0.1), Rollouts),
     ("reinforce", {"value_weight": 0.6}, partial(reinforce, value_weight=0.6), Rollouts),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

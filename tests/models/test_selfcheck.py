@@ -74,12 +74,9 @@ def unknown(*_: Any, **__: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("planted", "reason"),
-    [
-        (extended, r"gradients are off by 0\.\d+ of their norm"),
-        (forgotten, r"log-probabilities are off by up to \d"),
-        (unknown, "no such state here"),
-    ],
-)
+    [(extended, r"gradients are off by 0\.\d+ of their norm"),
+     (forgotten, r"log-probabilities are off by up to \d"), (unknown, "no such state here")],
+)  # fmt: skip
 def test_a_cache_that_is_not_exact_is_named_and_padded_rows_are_taken(
     planted: Callable[..., Any], reason: str
 ) -> None:

@@ -38,18 +38,12 @@ def partly_scored(group: TokenGroup[Any]) -> TokenGroup[Any]:
 
 
 STREAMS = {
-    "several groups": [
-        token_group(5, [3, 7], 1),
-        token_group(90, [1, 4, 9], 2),
-        token_group(1, [12], 3),
-        token_group(70, [20, 90], 4),
-    ],
+    "several groups": [token_group(5, [3, 7], 1), token_group(90, [1, 4, 9], 2), token_group(1, [12], 3),
+        token_group(70, [20, 90], 4)],
     "single responses": [token_group(17, [6], 5), token_group(2, [90], 6), token_group(30, [1], 7)],
-    "one-token prompts, partly scored": [
-        partly_scored(token_group(1, [9, 9, 2], 8)),
-        partly_scored(token_group(1, [25], 9)),
-    ],
-}
+    "one-token prompts, partly scored": [partly_scored(token_group(1, [9, 9, 2], 8)),
+        partly_scored(token_group(1, [25], 9))],
+}  # fmt: skip
 every_stream = pytest.mark.parametrize("groups", STREAMS.values(), ids=STREAMS)
 
 

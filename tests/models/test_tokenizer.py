@@ -43,20 +43,16 @@ GENERATION = {
     "another end first": (lambda folder: edit(folder / "generation_config.json", eos_token_id=5), (2, 5)),
     "no file": (lambda folder: (folder / "generation_config.json").unlink(), (2,)),
     "no file, several ends of the model": (
-        lambda folder: (
-            (folder / "generation_config.json").unlink(),
-            edit(folder / "config.json", eos_token_id=[5, 2, 4]),
-        ),
+        lambda folder: ((folder / "generation_config.json").unlink(),
+            edit(folder / "config.json", eos_token_id=[5, 2, 4])),
         (2, 5, 4),
     ),
     "a file without an end": (
-        lambda folder: (
-            (folder / "generation_config.json").write_text("{}"),
-            edit(folder / "config.json", eos_token_id=5),
-        ),
+        lambda folder: ((folder / "generation_config.json").write_text("{}"),
+            edit(folder / "config.json", eos_token_id=5)),
         (2,),
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "ends"), GENERATION.values(), ids=GENERATION)

@@ -82,14 +82,9 @@ def test_whitening_values_that_are_all_the_same_gives_0() -> None:
 
 @pytest.mark.parametrize(
     ("kl", "expected"),
-    [
-        (6.0, 0.05),
-        (6.6, 0.05 * (1 + 0.1 * 64 / 10_000)),
-        (5.4, 0.05 * (1 - 0.1 * 64 / 10_000)),
-        (600.0, 0.05 * (1 + 0.2 * 64 / 10_000)),
-        (-1.0, 0.05 * (1 - 0.2 * 64 / 10_000)),
-    ],
-)
+    [(6.0, 0.05), (6.6, 0.05 * (1 + 0.1 * 64 / 10_000)), (5.4, 0.05 * (1 - 0.1 * 64 / 10_000)),
+     (600.0, 0.05 * (1 + 0.2 * 64 / 10_000)), (-1.0, 0.05 * (1 - 0.2 * 64 / 10_000))],
+)  # fmt: skip
 def test_the_kl_controller_is_its_formula(kl: float, expected: float) -> None:
     assert rollout.KLControl(0.05, 6.0, 10_000).after(0.05, kl, 64) == pytest.approx(expected, rel=1e-12)
 

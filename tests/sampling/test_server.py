@@ -364,16 +364,12 @@ def test_a_refused_prompt_is_left_out_without_asking_again(sampler: Made, told: 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (
-            {"choices": []},
-            "none of 4 responses could be read (4 no choices); look at the server's log, and at sam",
-        ),
-        (
-            completion(" \n"),
-            "a sampler that returns only empty responses (4 of 4); look at the model, at how ",
-        ),
+        ({"choices": []},
+         "none of 4 responses could be read (4 no choices); look at the server's log, and at sam"),
+        (completion(" \n"),
+         "a sampler that returns only empty responses (4 of 4); look at the model, at how "),
     ],
-)
+)  # fmt: skip
 def test_a_sampler_that_writes_nothing_stops(sampler: Made, answer: Answer, message: str) -> None:
     made, server = sampler(answer)
     with pytest.raises(AnnotatorError) as raised:

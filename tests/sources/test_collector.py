@@ -104,13 +104,10 @@ def test_every_round_has_a_seed_of_its_own() -> None:
 def test_what_a_data_set_has_is_judged_with_what_is_sampled() -> None:
     """Old judgements go; the same response stays the one that was sampled."""
     also = [
-        Example(
-            Prompt("a"),
-            (Response("yyyy", score=-1.0, demonstration=True), Response("xx", label=0.0)),
-            (Comparison(0, 1),),
-        ),
+        Example(Prompt("a"), (Response("yyyy", score=-1.0, demonstration=True), Response("xx", label=0.0)),
+            (Comparison(0, 1),)),
         Example(Prompt("c"), (Response("not asked", score=5.0),)),
-    ]
+    ]  # fmt: skip
     (made,) = Collector(Says(TEXTS), Lengths(), 2, seed=3).collect(1, PROMPTS[:1], also).examples
     assert [(one.content, one.score, one.demonstration, one.source) for one in made.responses] == [
         ("xx", 2.0, False, "policy@7"), ("y", 1.0, False, "policy@7"), ("yyyy", 4.0, False, None),

@@ -17,12 +17,9 @@ DEEP = "[" * 9999
 
 FIRST = (
     Example(Prompt("a\u2028b"), (Response("x", score=0.1 + 0.2, tokens=(3, 1)), Response("y", score=1e-17))),
-    Example(
-        Prompt((Message("user", "hi"),)),
-        (Response("1"), Response("2")),
-        (Comparison(1, 0, 0.7000000000000001),),
-    ),
-)
+    Example(Prompt((Message("user", "hi"),)), (Response("1"), Response("2")),
+        (Comparison(1, 0, 0.7000000000000001),)),
+)  # fmt: skip
 SECOND = (Example(Prompt("c"), (Response("z", label=1.0),)),)
 
 

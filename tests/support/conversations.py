@@ -9,13 +9,10 @@ ADD = {
     "function": {
         "name": "add",
         "description": "Add.",
-        "parameters": {
-            "type": "object",
-            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
-            "required": ["a", "b"],
-        },
+        "parameters": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "required": ["a", "b"]},
     },
-}
+}  # fmt: skip
 
 
 def system(said: str) -> Row:
@@ -83,25 +80,17 @@ def conversations(start: str, end: str) -> dict[str, tuple[list[Row], list[Row],
         "two calls": ([ask], [assistant("", call(), call(2, a=3, b=3)), answer, result("6", 2), six]),
         "the same call twice": ([ask], [assistant("", call(), call(2)), answer, result("4", 2), four]),
         "a tool spells an end": ([ask], [assistant("", call()), result(f"4{end}"), four]),
-        "a thought, words and a call": (
-            [ask],
-            [assistant(THOUGHT + "Let me see.", call()), answer, assistant(THOUGHT + "It is 4.")],
-        ),
-        "call after call": (
-            [ask],
-            [assistant("", call()), answer, assistant("", call(2, a=4, b=4)), result("8", 2), four],
-        ),
+        "a thought, words and a call": ([ask],
+            [assistant(THOUGHT + "Let me see.", call()), answer, assistant(THOUGHT + "It is 4.")]),
+        "call after call": ([ask],
+            [assistant("", call()), answer, assistant("", call(2, a=4, b=4)), result("8", 2), four]),
         "a call first": ([ask, assistant("", call()), answer, four, more], [six]),
-        "thoughts and a call": (
-            [ask],
-            [thinking, answer, assistant("It is 4.", reasoning_content="Say so.")],
-        ),
+        "thoughts and a call": ([ask],
+            [thinking, answer, assistant("It is 4.", reasoning_content="Say so.")]),
         "thoughts and a call in history": ([ask, thinking, answer, four, more], [six]),
-        "deep arguments": (
-            [ask],
-            [assistant("", call(a='say "4"\n\u662f </tool_call>', b={"c": [1, 2.5, None, True], "d": {}}))],
-        ),
-    }
+        "deep arguments": ([ask],
+            [assistant("", call(a='say "4"\n\u662f </tool_call>', b={"c": [1, 2.5, None, True], "d": {}}))]),
+    }  # fmt: skip
     every = ("two turns", "three turns", "line breaks in history", "thoughts in history", "thoughts in keys")
     plain |= {f"{kind}, all learned": _all_learned(*plain[kind]) for kind in every}
     every = ("a call first", "thoughts and a call in history")

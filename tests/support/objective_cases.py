@@ -260,13 +260,9 @@ def shortened(group: Group, length: int) -> Group:
 ROLLOUTS = (
     Group((3, 2), RolloutRelation((rollout(3, -1.0, 2.0), rollout(2, -0.5, -0.7))), (0,), (1,)),
     Group((1,), RolloutRelation((rollout(1, -1.0, 0.3),)), (0,)),
-    Group(
-        (4, 2, 2),
-        RolloutRelation((rollout(4, -0.5, -1.0), rollout(2, -1.0, 0.9), rollout(2, -0.5, -3.0))),
-        (1,),
-        (0, 2),
-    ),
-)
+    Group((4, 2, 2), RolloutRelation((rollout(4, -0.5, -1.0), rollout(2, -1.0, 0.9), rollout(2, -0.5, -3.0))),
+        (1,), (0, 2)),
+)  # fmt: skip
 LABELS = torch.tensor([[1.0, 0], [0, 0], [1, 1], [1, 0], [0, 0], [0, 0], [0, 0]], dtype=torch.float64)
 """What was measured over the step: here always the same, so that an objective is held to the laws of the others."""
 FAR = torch.tensor([[0.3], [1.1], [-0.2]], dtype=torch.float64)
@@ -300,13 +296,8 @@ CASES = [
     Case("slic", slic, Pairs.collate, PAIRS),
     Case("slic unsure", partial(slic, beta=0.01), Pairs.collate, UNSURE),
     Case("slic-hf", slic_hf, PairsWithTarget.collate_chosen, PAIRS, needs_reference=False),
-    Case(
-        "slic-hf demonstrated",
-        partial(slic_hf, margin=3.0, regularization=0.5),
-        PairsWithTarget.collate,
-        DEMONSTRATED,
-        needs_reference=False,
-    ),
+    Case("slic-hf demonstrated", partial(slic_hf, margin=3.0, regularization=0.5), PairsWithTarget.collate,
+        DEMONSTRATED, needs_reference=False),
     Case("rrhf", rrhf, Rankings.collate, RANKINGS, needs_reference=False),
     Case("rrhf padded", rrhf_padded, Rankings.collate, RANKINGS, needs_reference=False),
     Case("rrhf weighted", partial(rrhf, rank_weight=2.0, sft_weight=0.1), Rankings.collate, RANKINGS, False),
@@ -317,17 +308,12 @@ CASES = [
     Case("ulma continuous", partial(ulma, beta=0.2, continuous=True), Points.collate, GRADED),
     Case("ulma per token", partial(ulma, per_token=True, log_z=0.3), Points.collate, BINARY),
     Case("ulma group means", partial(ulma_group_means, labels_M=LABELS), Points.collate, BINARY),
-    Case(
-        "ulma group means continuous",
-        partial(ulma_group_means, labels_M=LABELS, continuous=True, per_token=False),
-        Points.collate,
-        GRADED,
-    ),
+    Case("ulma group means continuous",
+        partial(ulma_group_means, labels_M=LABELS, continuous=True, per_token=False), Points.collate, GRADED),
     Case("pointwise dpo", partial(pointwise_dpo, beta=0.5), Points.collate, BINARY),
     Case("pointwise dpo continuous", partial(pointwise_dpo, continuous=True), Points.collate, GRADED),
-    Case(
-        "pointwise dpo per token", partial(pointwise_dpo, per_token=True, log_z=-0.2), Points.collate, BINARY
-    ),
+    Case("pointwise dpo per token", partial(pointwise_dpo, per_token=True, log_z=-0.2), Points.collate,
+        BINARY),
     Case("bco", partial(bco, seen_2=FAR[:2, 0]), Points.collate, BINARY),
     Case("bco without a shift", partial(bco, beta=0.5), Points.collate, BINARY),
     Case("kto", partial(kto, mismatched_M=FAR), Points.collate, BINARY),
@@ -339,14 +325,8 @@ CASES = [
     ),
     Case("ppo", ppo, Rollouts.collate, ROLLOUTS, False, as_valued),
     Case("ppo that explores", partial(ppo, entropy_coef=0.1), Rollouts.collate, ROLLOUTS, False, as_explored),
-    Case(
-        "ppo that trusts less",
-        partial(ppo, clip=0.15, value_clip=0.1, value_weight=0.1),
-        Rollouts.collate,
-        ROLLOUTS,
-        False,
-        as_valued,
-    ),
+    Case("ppo that trusts less", partial(ppo, clip=0.15, value_clip=0.1, value_weight=0.1), Rollouts.collate,
+        ROLLOUTS, False, as_valued),
     Case("grpo", grpo, Rollouts.collate, ROLLOUTS),
     Case(
         "grpo of sequences",
@@ -371,12 +351,7 @@ CASES = [
         reads=as_scores,
     ),
     Case("weighted sft", partial(weighted_sft, weights_M=FAR), Weighted.collate, WEIGHTED, False),
-    Case(
-        "weighted sft per response",
-        partial(weighted_sft, weights_M=FAR, per_token=False),
-        Weighted.collate,
-        WEIGHTED,
-        False,
-    ),
-]
+    Case("weighted sft per response", partial(weighted_sft, weights_M=FAR, per_token=False), Weighted.collate,
+        WEIGHTED, False),
+]  # fmt: skip
 every_objective = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

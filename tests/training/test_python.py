@@ -163,41 +163,27 @@ def test_no_change_of_a_function_goes_unseen(what: str) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a model object": (
-        {"model": object()},
-        "model: a object in memory is not taken, as a run that can be resumed reads its files. Save",
-    ),
-    "a method uncalled": (
-        {"method": trueup.methods.dpo},
-        "give trueup.methods.dpo(beta=0.1), for example, or its name",
-    ),
+    "a model object": ({"model": object()},
+        "model: a object in memory is not taken, as a run that can be resumed reads its files. Save"),
+    "a method uncalled": ({"method": trueup.methods.dpo},
+        "give trueup.methods.dpo(beta=0.1), for example, or its name"),
     "another method": ({"method": "dop"}, "dop is not a method; did you mean dpo?"),
     "a number": ({"data": 3}, "data: a int is not taken. Give files, a list of dicts or a datasets.Dataset"),
-    "several splits": (
-        {"data": datasets.DatasetDict()},
-        "data: a DatasetDict is not taken. Give files, a list of dicts",
-    ),
+    "several splits": ({"data": datasets.DatasetDict()},
+        "data: a DatasetDict is not taken. Give files, a list of dicts"),
     "an iterator": ({"data": iter([])}, "data: a list_iterator is not taken. Give files"),
     "no rows": ({"data": datasets.Dataset.from_list([])}, "data: there are no rows; give at least one"),
-    "bytes": (
-        {"data": [{"prompt": b"a"}]},
-        "data: row 1 is no dict of texts, numbers, lists and dicts (Object of type",
-    ),
+    "bytes": ({"data": [{"prompt": b"a"}]},
+        "data: row 1 is no dict of texts, numbers, lists and dicts (Object of type"),
     "another layout": ({"data": [{"a": 1}]}, ":1: no known layout has the keys of this row (a)"),
-    "a wrong function": (
-        {"reward": lambda prompt: 1},
-        "reward: lambda cannot be called with a prompt and a response",
-    ),
-    "a function of four": (
-        {"annotator": lambda a, b, c, d: 1},
-        "to return a score (missing a required argument: 'c'); nor with two, to compare them",
-    ),
-    "a reward that compares": (
-        {"reward": shorter},
-        "reward: shorter cannot be called with a prompt and a response",
-    ),
+    "a wrong function": ({"reward": lambda prompt: 1},
+        "reward: lambda cannot be called with a prompt and a response"),
+    "a function of four": ({"annotator": lambda a, b, c, d: 1},
+        "to return a score (missing a required argument: 'c'); nor with two, to compare them"),
+    "a reward that compares": ({"reward": shorter},
+        "reward: shorter cannot be called with a prompt and a response"),
     "an unknown setting": ({"bta": 1}, "bta is not a setting of method dpo or of a run; did you mean beta?"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)

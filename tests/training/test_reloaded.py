@@ -59,14 +59,11 @@ TAMPERED: list[tuple[Callable[[Path], None], dict[str, Any], str]] = [
     (one_bit, {}, "differ. Do not use it"),
     (one_bit, LORA, "differ. Do not use it"),
     (rewritten("config.json", rms_norm_eps=1e-2), {}, "what it says of a row is off by"),
-    (
-        rewritten("config.json", rms_norm_eps=1e-2),
-        {"save_dtype": "bfloat16"},
-        "what it says of a row is off by",
-    ),
+    (rewritten("config.json", rms_norm_eps=1e-2), {"save_dtype": "bfloat16"},
+     "what it says of a row is off by"),
     (rewritten("adapter_config.json", lora_alpha=400), LORA, "what it says of a row is off by"),
     (lost, {}, "it cannot be read"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("tamper, more, words", TAMPERED)

@@ -179,13 +179,9 @@ def test_an_online_run_tells_how_far_its_sampler_is_from_its_trainer(
     write_reward(tmp_path)
     small_runs.run_here(
         "oaif",
-        online(
-            tiny_model,
-            tmp_path,
-            tmp_path / "run",
-            **{"annotator.function": f"{tmp_path / 'reward.py'}:variety", "sampler.temperature": 0.7},
-        ),
-    )
+        online(tiny_model, tmp_path, tmp_path / "run",
+            **{"annotator.function": f"{tmp_path / 'reward.py'}:variety", "sampler.temperature": 0.7}),
+    )  # fmt: skip
     rounds = [json.loads(line)["facts"] for line in (tmp_path / "run/rounds.jsonl").read_text().splitlines()]
     assert len(rounds) == 6
     for one in rounds:

@@ -44,14 +44,9 @@ def test_lines_are_written_as_often_as_asked_and_at_the_end(tiny_model: Path, tm
 
 @pytest.mark.parametrize(
     "more, steps, epoch",
-    [
-        ({"epochs": None, "steps": 5}, 5, 20 / 24),
-        ({"epochs": 0.5}, 3, 0.5),
-        ({"epochs": 1.5}, 9, 1.5),
-        ({"batch_size": 100, "epochs": 1}, 1, 1.0),
-        ({"batch_size": 7, "epochs": 1}, 4, 1.0),
-    ],
-)
+    [({"epochs": None, "steps": 5}, 5, 20 / 24), ({"epochs": 0.5}, 3, 0.5), ({"epochs": 1.5}, 9, 1.5),
+     ({"batch_size": 100, "epochs": 1}, 1, 1.0), ({"batch_size": 7, "epochs": 1}, 4, 1.0)],
+)  # fmt: skip
 def test_how_long_a_run_is(
     more: dict[str, Any], steps: int, epoch: float, tiny_model: Path, tmp_path: Path
 ) -> None:
