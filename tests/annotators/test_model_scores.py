@@ -170,14 +170,6 @@ def test_a_score_that_is_no_number_names_its_example(folder: Path) -> None:
         annotator.annotate(EXAMPLES)
 
 
-def test_a_language_model_is_no_reward_model_and_the_other_way_round(folder: Path, tmp_path: Path) -> None:
-    causal = save_causal(tmp_path / "m")
-    with pytest.raises(InputError, match=f"likelihood:{causal}"):
-        reward(causal)
-    with pytest.raises(InputError, match="such as a reward model"):
-        likelihood(folder)
-
-
 def test_a_conditioned_policy_is_asked_with_its_condition(tmp_path: Path) -> None:
     """As whenever the model is asked; a reward model made of it is not."""
     folder = save_causal(tmp_path / "m")

@@ -14,26 +14,15 @@ from support.objective_cases import counted, vector
 
 from trueup.batch import rows
 from trueup.feedback.records import GradedPairRelation, PairRelation
-from trueup.objectives.bco import bco
 from trueup.objectives.bradley_terry import bradley_terry
-from trueup.objectives.dpo import dpo
 from trueup.objectives.dpo_variants import (
-    apo_down,
-    apo_zero,
-    dpo_positive,
-    exo,
-    f_dpo,
-    ld_dpo,
-    nca,
-    sppo,
     wpo,
 )
 from trueup.objectives.ipo import ipo
 from trueup.objectives.loss import Loss
 from trueup.objectives.opponents import nash_md, xpo
-from trueup.objectives.reference_free import cpo, orpo, simpo
-from trueup.objectives.rrhf import pro, rrhf, rrhf_padded
-from trueup.objectives.sft import beside_sft, sft
+from trueup.objectives.rrhf import rrhf, rrhf_padded
+from trueup.objectives.sft import sft
 from trueup.objectives.slic_hf import slic_hf
 from trueup.objectives.ulma import ulma
 from trueup.objectives.unlikelihood import NEAREST, log1mexp, unlikelihood, unlikelihood_ascent
@@ -142,52 +131,17 @@ def soft(margin: float) -> float:
     return math.log1p(math.exp(-margin))
 
 
-def sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value))
-
-
 TURNED = rows.Pairs(torch.tensor([1]), torch.tensor([0]), vector(1.0))
-LONGER = log_probs([-1, -1], [-5]), log_probs([-2, -4], [-4])
-"""Log-ratios 1 and 3 of the tokens of the one, -1 of the other."""
-WEIGHED = replace(POLICY, collision_S=vector(-1, -1, -4.75, 0))
-"""Means of log p less these: -1/2 of the chosen response, -1/4 of the rejected one."""
-Q, ODDS = sigmoid(0.2), [-1.5 - math.log(1 - math.exp(-1.5)), -5 - math.log(1 - math.exp(-5))]
-BY_HAND: dict[str, tuple[Loss, float | list[float]]] = {
-    # log-ratios 1 and -1, beta 0.1 where nothing else is said
-    "dpo per token": (dpo(POLICY, REFERENCE, pair(), beta=0.1, per_token=True), soft(0.1 * (0.5 + 1))),
-    "rpo": (beside_sft(dpo, 0.5, POLICY, REFERENCE, pair()), soft(0.2) + 0.5 * 1.5),
-    "simpo": (simpo(POLICY, None, pair(), beta=2.0, margin=1.0), soft(2 * (-1.5 + 5) - 1)),
-    "cpo": (cpo(POLICY, None, pair(), beta=0.1), soft(0.1 * 2)),
-    "orpo": (orpo(POLICY, None, pair(), beta=0.1), 0.1 * soft(ODDS[0] - ODDS[1])),
-    "dpo-positive": (dpo_positive(POLICY, REFERENCE, TURNED, beta=0.1), soft(0.1 * (-2 - 50 * 1))),
-    "ld-dpo": (ld_dpo(*LONGER, pair(), beta=0.1, alpha=0.5), soft(0.1 * (1 + 0.5 * 3 + 1))),
-    "f-dpo": (f_dpo(POLICY, REFERENCE, pair(), beta=0.1), soft(0.1 * 1)),  # log sigmoid(1) - log sigmoid(-1) = 1
-    "wpo": (wpo(WEIGHED, REFERENCE, pair(), beta=0.1), math.exp(-0.75) * soft(0.2)),
-    "exo": (exo(POLICY, REFERENCE, pair(), beta=0.1, label_smoothing=0.01),
-        Q * math.log(Q / 0.99) + (1 - Q) * math.log((1 - Q) / 0.01)),
-    "apo-zero": (apo_zero(POLICY, REFERENCE, pair(), beta=0.1), 2 * sigmoid(-0.1)),
-    "apo-down": (apo_down(POLICY, REFERENCE, pair(), beta=0.1), sigmoid(0.1) + sigmoid(-0.2)),
-    "nca": (nca(POLICY, REFERENCE, pair(), beta=0.1), 1.5 * soft(0.1) + 0.5 * soft(-0.1)),
-    "bco": (
-        # a mean reward of 0.1 * 6 / 3; the label of the third is that of a desirable response by a quarter
-        bco(POLICY, REFERENCE, points([1.0, 0.0, 0.25]), vector(6, 3), beta=0.1),
-        [soft(0.1 - 0.2), soft(0.2 + 0.1), 0.25 * soft(0.05 - 0.2) + 0.75 * soft(0.2 - 0.05)],
-    ),
-    "pro": (
-        # scores 1, 0 and 1: each of the two better ones against the worse, and the first imitated
-        pro(POLICY, None, RANKED, sft_weight=0.05),
-        soft(-1.5 + 5) + soft(-0.5 + 5) + 0.05 * 2**2 * 3,
-    ),
+BY_HAND: dict[str, tuple[Loss, float]] = {
+    # log-ratios 1 and -1: what tests/parity has no formula of
     "xpo": (xpo(POLICY, REFERENCE, pair(), beta=0.1, alpha=0.01), soft(0.2) - 0.01 * 5),
     "nash-md": (nash_md(POLICY, REFERENCE, TURNED, beta=0.1), 0.5 * -3 + 0.05 * 1**2),
-    "sppo": (sppo(POLICY, REFERENCE, pair(), beta=0.1), (1 - 5) ** 2 + (-1 + 5) ** 2),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("loss", "expected"), BY_HAND.values(), ids=BY_HAND)
-def test_worked_by_hand(loss: Loss, expected: float | list[float]) -> None:
-    every = expected if isinstance(expected, list) else [expected]
-    assert loss.per_example.tolist() == pytest.approx(every, rel=1e-9)
+def test_worked_by_hand(loss: Loss, expected: float) -> None:
+    assert loss.per_example.tolist() == pytest.approx([expected], rel=1e-9)
 
 
 def test_a_weight_of_more_than_one_counts_as_one() -> None:

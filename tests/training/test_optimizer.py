@@ -77,14 +77,6 @@ def test_the_whole_gradient_is_clipped_after_it_was_averaged(
     assert toy.gradients() == pytest.approx(clipped, rel=1e-6)
 
 
-def test_the_learning_rate_is_that_of_the_step() -> None:
-    for rate in (0.1, 0.001):
-        toy = Toy()
-        toy.give(1.0, 1.0)
-        step(Optimizer(toy, max_grad_norm=0.0), learning_rate=rate)
-        assert 1 - toy.vector.item() == pytest.approx(rate, rel=1e-7)
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_gradient_that_is_not_finite_moves_nothing(bad: float) -> None:
     """Neither the weights nor what the optimizer remembers."""

@@ -271,12 +271,6 @@ def test_a_run_that_is_done_does_not_go_on(uninterrupted: Any) -> None:
         run_here("dpo", values)
 
 
-def test_where_there_is_no_run_none_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"absent is not a run, as it has no run\.yaml"):
-        api.resume(tmp_path / "absent", quiet=True)
-    assert not (tmp_path / "absent").exists()
-
-
 def test_a_run_broken_off_before_its_first_checkpoint_begins_again(
     uninterrupted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
