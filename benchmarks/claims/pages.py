@@ -1,4 +1,4 @@
-"""Pages of the claims, made of their results: one a claim, and an index that says which hold."""
+"""Pages of the claims, made of their results: one a claim, an index of what holds, and the table in docs/start.md."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ from verdicts import Spread, spread
 HERE = Path(__file__).parent
 NAMES = ("offline", "rrhf", "oaif", "trust_region", "real_text", "pointwise")
 HEADINGS = {"kl": "KL from the start", "accuracy": "accuracy on pairs", "seconds": "CPU seconds"}
+
+BY_FEEDBACK = {
+    "pairs": [("oaif", "DPO, offline"), ("trust_region", "DPO, soft 0.6 every 16"), ("oaif", "IPO, offline")],
+    "thumbs": [("pointwise", name) for name in ("KTO", "ULMA", "point-wise DPO", "unlikelihood")],
+    "grades": [("pointwise", name) for name in ("point-wise DPO, grades", "ULMA, grades")],
+    "four ranked answers": [("rrhf", "samples"), ("rrhf", "SFT on the best of 4")],
+    "scores": [("offline", name) for name in ("FA", "RWR", "CA")],
+    "a judge to ask": [("oaif", "DPO, online"), ("oaif", "RLHF")],
+    "a reward to compute": [("offline", "PPO")],
+}
+"""What one has -> claims, and rows of theirs."""
+SHOWN = {"samples": "RRHF"}
+MARK = "<!-- made by benchmarks/claims -->\n"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -151,6 +164,28 @@ def index(results: Mapping[str, Found]) -> str:
     return text_of("index").replace("{verdicts}", shown.rstrip())
 
 
+def by_feedback(results: Mapping[str, Found]) -> str:
+    """The rows of all claims by the feedback that they learn from."""
+    rows = []
+    for have, named in BY_FEEDBACK.items():
+        for row, claim, name in ((results[claim]["rows"].get(name), claim, name) for claim, name in named):
+            if row is None:
+                continue
+            gold = of_row(row, "gold")
+            mean, kl = sum(gold) / len(gold), of_row(row, "kl")
+            shown = f"[{SHOWN.get(name, name)}](claims/{claim}.md)"
+            rows.append(
+                [have, shown, number(mean), between(min(gold), max(gold)), number(sum(kl) / len(kl), 1)]
+            )
+    return table(["feedback", "row", "gold", "of five seeds", "KL"], rows)
+
+
+def with_table(text: str, results: Mapping[str, Found]) -> str:
+    """A page whose table between the marks is that of the results."""
+    before, _, after = text.split(MARK)
+    return MARK.join([before, f"\n{by_feedback(results)}\n", after])
+
+
 def write(claim: Claim, found: Found, results: Path, folder: Path) -> None:
     """The page, and the index of all claims whose results are there."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,3 +193,6 @@ def write(claim: Claim, found: Found, results: Path, folder: Path) -> None:
     paths = {name: results / f"{name}.json" for name in NAMES}
     known = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
     (folder / "index.md").write_text(index(known))
+    start = folder.parent / "start.md"
+    if start.exists() and set(known) == set(NAMES):
+        start.write_text(with_table(start.read_text(), known))

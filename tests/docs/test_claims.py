@@ -145,3 +145,6 @@ def test_the_page_is_current(claims: dict[str, Any], name: str) -> None:
 def test_the_index_is_current(claims: dict[str, Any]) -> None:
     results = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in NAMES}
     assert claims["pages"].index(results) == (ROOT / "docs/claims/index.md").read_text()
+    start = (ROOT / "docs/start.md").read_text()
+    assert claims["pages"].with_table(start, results) == start
+    assert claims["pages"].by_feedback(results).count("\n") > 15
