@@ -297,7 +297,8 @@ def test_what_was_stopped_is_given_up_and_what_is_slow_is_not(tmp_path: Path) ->
 @pytest.mark.many
 @pytest.mark.parametrize(
     ("more", "said_once"),
-    [(("--beta", "x"), "beta"), (("--learning_rate", "1e38", "--max_grad_norm", "0"), "is not finite"),
+    [(("--beta", "x"), "beta"), (("--bet", "1"), "bet is not a setting"),
+     (("--learning_rate", "1e38", "--max_grad_norm", "0"), "is not finite"),
      (("--model", "nowhere"), "nowhere")],
 )  # fmt: skip
 def test_a_fault_that_all_meet_is_said_once(

@@ -33,13 +33,12 @@ OF_METHODS = {"json": ("", "Print JSON instead of text.")}
 
 def train(arguments: Sequence[str]) -> None:
     """Train by the method that is named first; `--help` lists its settings."""
-    if not (request := _request("train", arguments)):
-        return
-    given, read = request
-    run = given.more.get("resume")
-    with joined(), shown():
-        resolved = alike(read)
-        (api.run if run is None else api.go_on)(resolved)
+    with joined():
+        if request := alike(lambda: _request("train", arguments)):
+            given, read = request
+            with shown():
+                resolved = alike(read)
+                (api.run if given.more.get("resume") is None else api.go_on)(resolved)
 
 
 def selfcheck(arguments: Sequence[str]) -> None:
