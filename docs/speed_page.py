@@ -70,7 +70,7 @@ def step() -> str:
     share = 100 * ways["fp32"]["shares"]["products"]
     return (
         f"The step of the table above, by itself: {ways['fp32']['flops'] / 1e9:,.0f} G operations in products of "
-        f"matrices. They take {share:.0f} % of its time in float32 (goal {beside(share, 60)}). With bfloat16 products, on "
+        f"matrices. They take {share:.0f} % of its time in float32 (goal {beside(share, 60)}). With bfloat16, on "
         f"a processor that has AMX, it is {ahead:.2f} times as fast (goal {beside(ahead, 1.6)}): products are several "
         f"times as fast, what lies between them is not. {of('step_flops.json', found)}.\n\n{table(heads, rows)}"
     )
