@@ -84,13 +84,13 @@ def main(
         against_trl.make_model(place / "model")
         given = against_trl.rows(data or [], against_trl.PAIRS, 0)
         (place / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in given))
-        ways = ("fp32", "bf16")
+        precisions = ("fp32", "bf16")
         both = [
             subprocess.Popen(
                 [sys.executable, __file__, "--child", way, "--folder", place],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             )
-            for way in ways
+            for way in precisions
         ]  # fmt: skip
         steps: list[list[dict[str, float]]] = [[], []]
         for _ in range(STEPS - 2):
@@ -104,13 +104,13 @@ def main(
         record: dict[str, Any] = {
             "command": "python benchmarks/step_flops.py " + " ".join(f"--data {path.name}" for path in data or []),
             "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-            "processor": against_trl.processor(), "date": time.strftime("%Y-%m-%d"), "ways": {},
+            "processor": against_trl.processor(), "date": time.strftime("%Y-%m-%d"), "precisions": {},
         }  # fmt: skip
-        for way, told in zip(ways, steps, strict=True):
+        for way, told in zip(precisions, steps, strict=True):
             kernels: dict[str, float] = json.loads((place / f"{way}.json").read_text())
             total = sum(kernels.values())
             shares = {kind: sum(kernels.get(key, 0) for key in keys) / total for kind, keys in KINDS.items()}
-            record["ways"][way] = {
+            record["precisions"][way] = {
                 "cpu": [one["cpu"] for one in told], "median": statistics.median(one["cpu"] for one in told[1:]),
                 "peak": told[-1]["peak"], "flops": int((place / f"{way}.flops").read_text()),
                 "shares": shares | {"the rest": 1 - sum(shares.values())},

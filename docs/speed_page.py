@@ -56,7 +56,7 @@ def against_trl() -> str:
 
 def step() -> str:
     found = result("step_flops.json")
-    ways, heads = found["ways"], ["", "CPU s", "products", "copies", "the rest", "peak, MiB"]
+    several, heads = found["precisions"], ["", "CPU s", "products", "copies", "the rest", "peak, MiB"]
     rows = [
         [
             way,
@@ -64,12 +64,12 @@ def step() -> str:
             *(f"{share:.0%}" for share in one["shares"].values()),
             f"{one['peak'] / 2**20:,.0f}",
         ]
-        for way, one in ways.items()
+        for way, one in several.items()
     ]
-    ahead = ways["fp32"]["median"] / ways["bf16"]["median"]
-    share = 100 * ways["fp32"]["shares"]["products"]
+    ahead = several["fp32"]["median"] / several["bf16"]["median"]
+    share = 100 * several["fp32"]["shares"]["products"]
     return (
-        f"The step of the table above, by itself: {ways['fp32']['flops'] / 1e9:,.0f} G operations in products of "
+        f"The step of the table above, by itself: {several['fp32']['flops'] / 1e9:,.0f} G operations in products of "
         f"matrices. They take {share:.0f} % of its time in float32 (goal {beside(share, 60)}). With bfloat16, on "
         f"a processor that has AMX, it is {ahead:.2f} times as fast (goal {beside(ahead, 1.6)}): products are several "
         f"times as fast, what lies between them is not. {of('step_flops.json', found)}.\n\n{table(heads, rows)}"
