@@ -277,11 +277,10 @@ def _difference(
     parameter, tolerance = next(model.network.parameters()), rounding(model)
     half = tried.half and tried.supports(model.device) and parameter.dtype == torch.float32
     own = apart = 0.0
-    unfit: tuple[type[Exception], ...] = (UnsupportedAttention, head.UnsupportedHead, *tried.failures)
     if tried.name == "forked" and model.apart is not None:
         return "its rotary frequencies hang on the length of a whole row"
     try:
-        told = tried.gradients and size() == 1
+        told = tried.foreign and size() == 1
         gradient_H = _gradient(model, naive, stream) if told else torch.ones(1)
         if half and autocast is not None:
             with torch.autocast(model.device.type, dtype=autocast):
@@ -292,7 +291,9 @@ def _difference(
         model.autocast = None if parameter.dtype == torch.float32 and not half else autocast
         got = read(stream)
         apart = _apart(_gradient(model, read, stream), gradient_H) if told else 0.0
-    except unfit as error:
+    except Exception as error:
+        if not tried.foreign and not isinstance(error, UnsupportedAttention | head.UnsupportedHead):
+            raise
         return one_line(error)
     finally:
         model.autocast = autocast

@@ -54,10 +54,9 @@ class Backend:
     """Final hidden states, [places, H], of a body."""
     half: bool = False
     """Whether it is checked in the precision of the run on a GPU, as a kernel that may have no other."""
-    failures: tuple[type[Exception], ...] = ()
-    """What trying it may raise where it does not fit: a kernel is missing, the library does not extend its cache."""
-    gradients: bool = False
-    """Whether its gradients are checked as well: a kernel's own, or those that pass through the library's cache."""
+    foreign: bool = False
+    """Whether a kernel or the library's cache computes its gradients: they are checked as well, and whatever is raised
+    when it is tried says that it does not fit."""
 
 
 class UnsupportedAttention(Exception):

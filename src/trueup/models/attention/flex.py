@@ -125,6 +125,5 @@ def inputs(stream: Stream) -> Inputs:
 
 AttentionInterface.register("trueup_flex", flexible_attention)
 BACKEND = Backend(
-    "flex", "trueup_flex", inputs, "FlexAttention", order=7, supports=has_kernel, half=True, failures=(Exception,),
-    gradients=True,
+    "flex", "trueup_flex", inputs, "FlexAttention", order=7, supports=has_kernel, half=True, foreign=True
 )  # fmt: skip

@@ -71,5 +71,5 @@ def _extending(layer: Any) -> Any:
 
 BACKEND = Backend(
     "forked", None, inputs, "a copied cache", "prompts are computed once into a cache, copied for every response",
-    order=50, run=run, failures=(Exception,), gradients=True,
+    order=50, run=run, foreign=True,
 )  # fmt: skip

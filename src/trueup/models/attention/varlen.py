@@ -178,6 +178,5 @@ BACKEND = Backend(
     order=5,
     supports=has_kernel,
     half=True,
-    failures=(RuntimeError, ValueError, ImportError),
-    gradients=True,
+    foreign=True,
 )
