@@ -59,7 +59,7 @@ def main(extra: str) -> None:
             said += line
             if extra == "labelling" and re.search(r"http://127\.0\.0\.1:\d+/", line):
                 process.send_signal(signal.SIGINT)
-        if process.wait() or re.search("is left out|not written", said):
+        if process.wait() or re.search("is left out|was not written", said):
             raise SystemExit(f"{extra}: exit code {process.returncode}\n{said}")
         print(f"{extra}: {' '.join(command[1:])}")
 

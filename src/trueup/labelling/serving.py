@@ -1,5 +1,6 @@
 """`trueup label`: a page on this machine where people compare pairs, and the file of feedback that comes of it."""
 
+import asyncio
 import json
 import secrets
 import socket
@@ -174,7 +175,14 @@ def _serve(clicks: votes.Clicks, settings: command_settings.LabelSettings) -> No
         )  # fmt: skip
         done = sum(map(len, clicks.valid.values()))
         logger.info(f"{counted(len(clicks.pairs), 'pair')} to compare, {counted(done, 'judgement')} so far")
-        with stop.on_signals():
-            address = f"http://{HOST}:{port}/{token}/"
+        server, address = uvicorn.Server(config), f"http://{HOST}:{port}/{token}/"
+
+        async def serve() -> None:
+            running = asyncio.create_task(server.serve(sockets=[listening]))
+            while not server.started and not running.done():  # until then nobody would heed a Ctrl-C
+                await asyncio.sleep(0.01)
             logger.info(f"open {address} in a browser; Ctrl-C ends and writes {settings.output}")
-            uvicorn.Server(config).run(sockets=[listening])
+            await running
+
+        with stop.on_signals():
+            asyncio.run(serve())
