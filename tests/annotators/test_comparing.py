@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.refusals import refused
 
 from trueup.annotators import comparing
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, PairVerdict, Question, Unreadable, Verdict
 from trueup.annotators.template import load_question
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import AnnotatorError
 from trueup.feedback.records import Comparison, Discarded, Example, Message, Origin, Prompt, Response
 
 BROKEN = Unreadable("the answer is neither label")
@@ -246,9 +247,7 @@ def test_the_instruction_reaches_the_judge(tmp_path: Path) -> None:
     bare.write_text("{{ first }}\n{{ second }}\nAnswer=")
     template = load_question(str(bare))
     ComparingAnnotator(judge, template)
-    with pytest.raises(
-        InputError, match=r"bare\.jinja: the template has no place for the instruction; write"
-    ):
+    with refused(r"bare\.jinja: the template has no place for the instruction; write"):
         ComparingAnnotator(judge, template, instruction="Prefer the green one.")
 
 
@@ -256,7 +255,5 @@ def test_a_template_that_fails_on_an_example_names_it(tmp_path: Path) -> None:
     cuts = tmp_path / "cuts.jinja"
     cuts.write_text("{{ first[:2000] }}\n{{ second[:2000] }}\nAnswer=")
     made = ComparingAnnotator(Scripted(soft), load_question(str(cuts)))
-    with pytest.raises(
-        InputError, match=r"^a\.jsonl:5: .*cuts\.jinja: the template does not show first whole"
-    ):
+    with refused(r"^a\.jsonl:5: .*cuts\.jinja: the template does not show first whole"):
         made.annotate([example("a" * 3000, "b", row=5)])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.refusals import refused
 from support.tiny_models import CHATML, EOS, HYBRID, SPECIAL, char_tokenizer, save_tiny_model, toy_network
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -18,7 +19,7 @@ from trueup.annotators.local import NOT_FINITE, LocalJudge, answer_tokens, load_
 from trueup.annotators.template import pose
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import AnnotatorError
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.models.causal import CausalModel
 from trueup.settings.annotator_kinds import LocalAnnotator
@@ -130,7 +131,7 @@ def test_the_tokens_of_labels_in_real_tokenizers(name: str, shared: Callable[[st
     ],
 )
 def test_labels_that_are_no_tokens_are_refused(tokenizer: Any, labels: tuple[str, str]) -> None:
-    with pytest.raises(InputError, match=f"does not write '{labels[0]}' and '{labels[1]}' as one token each"):
+    with refused(f"does not write '{labels[0]}' and '{labels[1]}' as one token each"):
         tokens_of(tokenizer, labels)
 
 
@@ -260,12 +261,10 @@ def test_a_template_too_long_for_the_model_stops_the_run(tiny_model: Path) -> No
 
 
 def test_what_cannot_judge_is_refused_with_its_name(tmp_path: Path, tiny_model: Path) -> None:
-    with pytest.raises(InputError, match=r"template nothing: no such file"):
+    with refused(r"template nothing: no such file"):
         load_local_annotator(LocalAnnotator(str(tiny_model), template="nothing"))
-    with pytest.raises(InputError, match=r"none: no model's configuration that can be loaded"):
+    with refused(r"none: no model's configuration that can be loaded"):
         load_local_annotator(LocalAnnotator(str(tmp_path / "none")))
     folder = save_tiny_model(tmp_path / "wordless", tokenizer=spaced_tokenizer(plain="x="))
-    with pytest.raises(
-        InputError, match=r"wordless: the tokenizer does not write '1' and '2' as one token each"
-    ):
+    with refused(r"wordless: the tokenizer does not write '1' and '2' as one token each"):
         load_local_annotator(LocalAnnotator(str(folder)))

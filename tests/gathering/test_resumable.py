@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.gathering_work import stop_at_check, work_at
+from support.refusals import refused
 
 from trueup.config.layers import nest
 from trueup.errors import InputError, Stopped
@@ -102,9 +103,7 @@ OTHERS = (
 @pytest.mark.parametrize("content", OTHERS)
 def test_a_file_of_other_work_is_left_alone(output: Path, content: bytes) -> None:
     beside(output).write_bytes(content)
-    with pytest.raises(
-        InputError, match=r"is not what trueup x keeps its work in\. Delete it, or give another output"
-    ):
+    with refused(r"is not what trueup x keeps its work in\. Delete it, or give another output"):
         work_at(output)
     assert beside(output).read_bytes() == content
     assert [path.name for path in output.parent.iterdir()] == ["out.jsonl.part"]
@@ -113,17 +112,13 @@ def test_a_file_of_other_work_is_left_alone(output: Path, content: bytes) -> Non
 def test_a_damaged_line_is_named(output: Path) -> None:
     lines = begun(output).splitlines(keepends=True)
     beside(output).write_bytes(lines[0] + b"x" + lines[1][1:] + lines[2])
-    with pytest.raises(
-        InputError, match=r"out\.jsonl\.part:2: what was done so far is damaged there\. Delete"
-    ):
+    with refused(r"out\.jsonl\.part:2: what was done so far is damaged there\. Delete"):
         work_at(output)
 
 
 def test_one_process_at_a_time(output: Path) -> None:
     with work_at(output) as work:
-        with pytest.raises(
-            InputError, match=r"out\.jsonl: another process is at work on it\. Wait for it, or"
-        ):
+        with refused(r"out\.jsonl: another process is at work on it\. Wait for it, or"):
             work_at(output)
         work.keep("a", 1)
     with work_at(output) as again:
@@ -132,9 +127,7 @@ def test_one_process_at_a_time(output: Path) -> None:
 
 def test_a_place_that_cannot_be_written(output: Path) -> None:
     beside(output).mkdir()
-    with pytest.raises(
-        InputError, match=r"work done so far cannot be kept there: Is a directory\. Make room"
-    ):
+    with refused(r"work done so far cannot be kept there: Is a directory\. Make room"):
         work_at(output)
 
 

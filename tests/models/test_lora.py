@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from support.refusals import refused
 from support.tiny_models import token_group, toy_network
 from torch import Tensor
 
 from trueup.batch.stream import build_stream
-from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 
@@ -73,21 +73,20 @@ def test_the_transposed_layers_of_gpt2_learn() -> None:
 
 
 def test_unknown_targets_are_refused_with_those_there_are() -> None:
-    with pytest.raises(
-        InputError,
-        match=r"lora.targets \('query',\).*linear layers are: down_proj, gate_proj, k_proj, lm_head, o_proj",
+    with refused(
+        r"lora.targets \('query',\).*linear layers are: down_proj, gate_proj, k_proj, lm_head, o_proj"
     ):
         adapted(targets=("query",))
 
 
 def test_an_adapter_on_the_head_is_refused() -> None:
-    with pytest.raises(InputError, match=r"lora.targets \('q_proj', 'lm_head'\).*output head.*Leave"):
+    with refused(r"lora.targets \('q_proj', 'lm_head'\).*output head.*Leave"):
         adapted(targets=("q_proj", "lm_head"))
 
 
 def test_an_adapter_on_the_embeddings_is_refused() -> None:
     """It has factors of another kind, which neither a copy nor a mixture of products would take along."""
-    with pytest.raises(InputError, match=r"trains .*lora_embedding_A.*Give an adapter of linear layers"):
+    with refused(r"trains .*lora_embedding_A.*Give an adapter of linear layers"):
         adapted(targets=("q_proj", "embed_tokens"))
 
 

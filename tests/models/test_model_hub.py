@@ -10,12 +10,12 @@ import pytest
 from huggingface_hub import constants
 from support.hub_server import Files, Hub
 from support.online_runs import online
+from support.refusals import refused
 from support.small_runs import break_off, command, model_bytes, options, run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
 from support.tiny_reward_models import save_reward
 
 from trueup import model_hub
-from trueup.errors import InputError
 from trueup.model_folder import base_folder, check_model
 from trueup.training import api
 
@@ -94,7 +94,7 @@ def test_what_is_taken_and_that_the_cache_will_do(hub: Hub, monkeypatch: pytest.
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert model_hub.fetched("ann/tiny") == model_hub.fetched(expected[0]) == expected
-    with pytest.raises(InputError, match=r"^ann/reward: no such folder, and the hub is switched off"):
+    with refused(r"^ann/reward: no such folder, and the hub is switched off"):
         model_hub.fetched("ann/reward")
 
 
@@ -103,9 +103,7 @@ def test_what_is_here_goes_before_the_hub(hub: Hub, tiny_model: Path) -> None:
     assert not model_hub.is_hub_model("ann/tiny")
     assert check_model("ann/tiny", trust_remote_code=False) == "ann/tiny"
     assert not hub.sent
-    with pytest.raises(
-        InputError, match=r"ann/reward is not a folder, and ann is one here; of the hub it is hub:ann"
-    ):
+    with refused(r"ann/reward is not a folder, and ann is one here; of the hub it is hub:ann"):
         check_model("ann/reward", trust_remote_code=False)
     assert model_hub.is_hub_model("hub:ann/tiny")
     assert model_hub.is_hub_model(f"ann/tiny@{'0' * 40}")
@@ -156,12 +154,12 @@ def test_a_run_keeps_the_commit_that_it_began_with(hub: Hub, tmp_path: Path) -> 
 def test_a_commit_that_cannot_be_had_is_said(hub: Hub, tmp_path: Path) -> None:
     began = hub.commit("models/ann/tiny")
     break_off("dpo", small("ann/tiny", tmp_path), before_step=5)
-    with pytest.raises(InputError, match="model cannot change when a run is resumed"):
+    with refused("model cannot change when a run is resumed"):
         api.resume(tmp_path / "run", {"model": "ann/tiny@v2"}, quiet=True)
     del hub.repositories["models/ann/tiny"]
     hub.repositories["models/ann/tiny"] = hub.repositories["models/ann/tiny@v2"]
     shutil.rmtree(constants.HF_HUB_CACHE)
-    with pytest.raises(InputError, match=f"ann/tiny@{began}: the model has no revision '{began}'"):
+    with refused(f"ann/tiny@{began}: the model has no revision '{began}'"):
         api.resume(tmp_path / "run", quiet=True)
 
 

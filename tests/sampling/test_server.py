@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from support.faulty_server import Answer, FaultyServer, ReceivedRequest, Reply, chat, completion
+from support.refusals import refused
 from support.scripted_model import read_model
 from support.tiny_models import CHATML, char_tokenizer
 
 from trueup.batch.encode import Encoder, Limits
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import AnnotatorError
 from trueup.feedback.records import Message, Origin, Prompt
 from trueup.sampling.engines.server import ServerSampler
 from trueup.sampling.sampler import Sampled
@@ -275,16 +276,14 @@ def test_what_a_server_does_not_take_is_learned_from_few_refusals(sampler: Made,
 )
 def test_what_would_draw_otherwise_is_not_left_out(given: dict[str, Any], sampler: Made) -> None:
     made, server = sampler(refuses(temperature=1.0, top_p=1.0), **given)
-    with pytest.raises(
-        InputError, match=r"takes no (temperature|top_p) .*400.*--sampler\.(temperature|top_p) 1, or"
-    ):
+    with refused(r"takes no (temperature|top_p) .*400.*--sampler\.(temperature|top_p) 1, or"):
         made.sample([Prompt(f"{number} =") for number in range(6)], 2, seed=1)
     assert len(sent(server)) == 1
 
 
 def test_top_k_is_refused_where_no_server_is_known_to_take_it(sampler: Made) -> None:
     made, server = sampler(completion("x"), top_k=5)
-    with pytest.raises(InputError, match=r"sampler.top_k 5: .* is no server that is known to take it"):
+    with refused(r"sampler.top_k 5: .* is no server that is known to take it"):
         made.sample([Prompt("a")], 1, seed=0)
     assert sent(server) == []
 
@@ -299,7 +298,7 @@ def test_which_model_is_asked(sampler: Made) -> None:
     ):
         made, server = sampler(completion("x"))
         server.answers = [reply]
-        with pytest.raises(InputError, match=f"{said}; give sampler.server_model"):
+        with refused(f"{said}; give sampler.server_model"):
             made.sample([Prompt("a")], 1, seed=0)
 
 
@@ -316,7 +315,7 @@ def test_the_key_is_sent_and_named(sampler: Made, monkeypatch: pytest.MonkeyPatc
 def test_a_prompt_that_cannot_be_expressed_is_named(sampler: Made) -> None:
     encoder = Encoder(char_tokenizer(), end_ids=(EOS,), limits=Limits(64))
     made, _ = sampler(completion("x"), encoder)
-    with pytest.raises(InputError, match=r"asked.jsonl:3: .* no chat template"):
+    with refused(r"asked.jsonl:3: .* no chat template"):
         made.sample([Prompt(TALK.content, origin=Origin("asked.jsonl", 3))], 1, seed=0)
 
 

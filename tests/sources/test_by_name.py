@@ -7,10 +7,10 @@ from pathlib import Path
 
 import datasets
 import pytest
+from support.refusals import refused
 from support.small_runs import metrics_of, run_here, settings, write_feedback
 
 from trueup.display import collected
-from trueup.errors import InputError
 from trueup.feedback.records import Example, Origin, Prompt, Response
 from trueup.sources.by_name import check_overlap, examples_named, split
 
@@ -81,7 +81,7 @@ def test_bad_rows_are_allowed_over_all_files_together(tmp_path: Path) -> None:
     for name in names:
         Path(name).write_text(Path(name).read_text() + "{torn\n")
     assert len(examples_named(names, skip_bad=2).examples) == 12
-    with pytest.raises(InputError, match=r"rankings.jsonl:7"):
+    with refused(r"rankings.jsonl:7"):
         examples_named(names, skip_bad=1)
 
 
@@ -112,22 +112,20 @@ def test_all_examples_of_a_prompt_are_on_one_side() -> None:
         assert len(held_out) == 10
         assert not {one.prompt.content for one in train} & {one.prompt.content for one in held_out}
         check_overlap((one.prompt for one in train), held_out, allowed=False)
-    with pytest.raises(InputError, match=r"of 5 examples leaves one part empty"):
+    with refused(r"of 5 examples leaves one part empty"):
         split([EXAMPLES[0]] * 5, 0.25, 0)
 
 
 def test_overlap_names_what_is_evaluated_on_a_prompt_of_training() -> None:
     tools = replace(EXAMPLES[0], prompt=replace(EXAMPLES[0].prompt, tools=({"name": "add"},)))
     shared = replace(EXAMPLES[2], prompt=replace(EXAMPLES[2].prompt, origin=Origin("a", 7)))
-    with pytest.raises(InputError, match=r"^1 of 3 .* also trained on \(a:7\)"):
+    with refused(r"^1 of 3 .* also trained on \(a:7\)"):
         check_overlap((one.prompt for one in EXAMPLES[:3]), [shared, EXAMPLES[3], tools], allowed=False)
 
 
 @pytest.mark.parametrize("count, fraction", [(20, 0.01), (20, 0.99), (1, 0.5), (0, 0.5)])
 def test_an_empty_part_is_refused(count: int, fraction: float) -> None:
-    with pytest.raises(
-        InputError, match=f"eval_fraction {fraction} of {count} examples leaves one part empty"
-    ):
+    with refused(f"eval_fraction {fraction} of {count} examples leaves one part empty"):
         split(EXAMPLES[:count], fraction, seed=0)
 
 

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from support.refusals import refused
 from support.small_runs import break_off, metrics_of, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import char_tokenizer, save_tiny_model
 
 from trueup.batch import tokenizing
 from trueup.display import collected
-from trueup.errors import InputError
 from trueup.feedback import containers
 from trueup.feedback.columns import AS_IT_IS
 from trueup.feedback.containers import line_file
@@ -114,7 +114,7 @@ def test_a_column_that_later_rows_lack_is_none_of_theirs(tmp_path: Path) -> None
     given = {"columns": ["system=sys"], "chat": True, "lazy": True}
     assert read(data, **given) is not None
     data.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
-    with pytest.raises(InputError, match="system is to be read from sys"):
+    with refused("system is to be read from sys"):
         read(data, **given)
 
 
@@ -160,7 +160,7 @@ def test_a_run_goes_on_only_with_the_tokens_it_began_with(changed: str, tmp_path
         data.write_text(data.read_text().replace("red", "rad"))
     else:
         char_tokenizer(bos=False).save_pretrained(model)
-    with pytest.raises(InputError, match=changed):
+    with refused(changed):
         api.resume(tmp_path / "run", quiet=True)
 
 
@@ -186,7 +186,7 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
 
 def test_a_bad_row_among_the_first_ends_the_run_before_a_model_is_loaded(tmp_path: Path) -> None:
     data = pairs_file(tmp_path, lambda rows: rows[9].pop("chosen"))
-    with pytest.raises(InputError, match=r"pairs.jsonl:10: .*chosen"):
+    with refused(r"pairs.jsonl:10: .*chosen"):
         read(data, lazy=True)
 
 
@@ -195,7 +195,7 @@ def test_a_bad_row_behind_them_ends_the_run_when_it_is_read(
 ) -> None:
     monkeypatch.setattr(lazy, "LOOKED_AT", 3)
     data = pairs_file(tmp_path, lambda rows: rows[9].pop("chosen"))
-    with pytest.raises(InputError, match=r"pairs.jsonl:10: .*chosen"):
+    with refused(r"pairs.jsonl:10: .*chosen"):
         run("dpo", tiny_model, tmp_path / "run", data, lazy=True)
 
 
@@ -204,7 +204,7 @@ def test_a_file_that_changes_under_a_run_ends_it(tmp_path: Path) -> None:
     lines = line_file(str(data), AS_IT_IS)
     assert not lines.row(3).error
     data.write_text(data.read_text() + "\n")
-    with pytest.raises(InputError, match="the file has changed while rows of it were read"):
+    with refused("the file has changed while rows of it were read"):
         lines.row(3)
 
 
@@ -221,15 +221,15 @@ def test_what_has_to_see_all_rows_is_told(
     why: str, method: str, more: dict[str, Any], tmp_path: Path
 ) -> None:
     data = pairs_file(tmp_path)
-    with pytest.raises(InputError, match=f"lazy is true, but {why}. Leave lazy out"):
+    with refused(f"lazy is true, but {why}. Leave lazy out"):
         read(data, method, lazy=True, **more)
     assert read(data, method, **more) is None
 
 
 def test_what_is_no_file_is_read_first(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="lazy is true, but world:pairs is no file that can be read twice"):
+    with refused("lazy is true, but world:pairs is no file that can be read twice"):
         read(Path("world:pairs"), lazy=True)
-    with pytest.raises(InputError, match="absent: no such file"):
+    with refused("absent: no such file"):
         read(tmp_path / "absent", lazy=True)
 
 
@@ -249,7 +249,7 @@ def test_prompts_that_are_held_out_are_not_trained_on(
     data = pairs_file(tmp_path)
     held_out = tmp_path / "held_out.jsonl"
     held_out.write_text("".join(f"{line}\n" for line in data.read_text().splitlines()[4:9]))
-    with pytest.raises(InputError, match="have a prompt that is also trained on"):
+    with refused("have a prompt that is also trained on"):
         read(data, lazy=True, eval_data=[str(held_out)])
     assert read(data, lazy=True, eval_data=[str(held_out)], allow_overlap=True) is not None
     assert len([one for one in caplog.messages if "also trained on" in one]) == 1
@@ -319,7 +319,5 @@ def test_memory_does_not_grow_with_what_is_unpacked(
 def test_where_nothing_can_be_unpacked_to_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "IN_MEMORY", 1)
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "rows.jsonl.gz"))
-    with pytest.raises(
-        InputError, match=r"rows.jsonl.gz: what it unpacks to cannot be kept in .*TRUEUP_CACHE"
-    ):
+    with refused(r"rows.jsonl.gz: what it unpacks to cannot be kept in .*TRUEUP_CACHE"):
         line_file(str(written([PAIR], tmp_path, "jsonl.gz")), AS_IT_IS)

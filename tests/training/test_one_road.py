@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from support.online_runs import online, replay, write_reward
+from support.refusals import refused
 from support.small_runs import metrics_of, run_here, settings, write_feedback
 from support.tiny_models import char_tokenizer
 from training.test_online import LORA
 
-from trueup.errors import InputError
 from trueup.feedback.condition import read_condition
 from trueup.sources.by_name import examples_named, split
 from trueup.training import loop
@@ -100,9 +100,7 @@ def test_a_condition_that_would_be_cut_off_is_refused(source: str, tiny_model: P
     values = online(model, tmp_path, tmp_path / "run", **more)
     if source == "offline":
         values = settings("rrhf", model, {"rankings": data["points"]}, tmp_path / "run", **more)
-    with pytest.raises(
-        InputError, match=r"max_prompt_length 20 cuts the beginning .* the condition ' score 1\.5'"
-    ):
+    with refused(r"max_prompt_length 20 cuts the beginning .* the condition ' score 1\.5'"):
         run_here("rrhf", values)
     assert not (tmp_path / "run").exists()
 
@@ -126,9 +124,7 @@ def test_held_out_feedback_is_not_what_an_online_run_is_fitted_to(tiny_model: Pa
     asked = json.loads((tmp_path / "prompts.jsonl").read_text().splitlines()[3])["prompt"]
     shared = write_rows(tmp_path / "shared.jsonl", [*THUMBS, {**THUMBS[0], "prompt": asked}])
     for begun in (values, replay(tiny_model, tmp_path / "run", tmp_path / "other", values)):
-        with pytest.raises(
-            InputError, match=r"1 of 3 evaluation examples have a prompt that is also trained on"
-        ):
+        with refused(r"1 of 3 evaluation examples have a prompt that is also trained on"):
             run_here("kto", {**begun, "eval_data": shared, "output": str(tmp_path / "other")})
 
 
