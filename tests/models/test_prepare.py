@@ -60,7 +60,9 @@ def test_an_adapted_policy_trains_its_adapter_only_and_keeps_its_dropout(tiny_mo
 
 
 @pytest.mark.parametrize("adapter", [None, ADAPTER], ids=["full", "LoRA"])
-@pytest.mark.parametrize("layout", names())
+@pytest.mark.parametrize(
+    "layout", [one for one in names() if one != "forked"]
+)  # which refuses: test_selfcheck
 def test_activations_made_again_in_the_backward_pass_change_nothing(
     layout: str, adapter: LoraSettings | None, tiny_model: Path
 ) -> None:

@@ -4,7 +4,7 @@ The derivative of a formula's step loss in every token's log-probability is take
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -28,20 +28,10 @@ from trueup.batch.rows import (
 )
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.feedback.transforms import ExponentialWeights
+from trueup.objectives import dpo_variants
 from trueup.objectives.bco import SEEN, bco
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo, robust_dpo
-from trueup.objectives.dpo_variants import (
-    apo_down,
-    apo_zero,
-    dpo_positive,
-    exo,
-    f_dpo,
-    ld_dpo,
-    nca,
-    sppo,
-    wpo,
-)
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto, log_ratios
 from trueup.objectives.loss import Loss
@@ -65,40 +55,43 @@ BOTH: tuple[dict[str, Any], ...] = (
     {"beta": 0.1, "continuous": True, "per_token": True, "log_z": 0.0},
     {"beta": 0.5, "continuous": True, "per_token": False, "log_z": -0.2},
 )
+OF_BETA = (
+    *(pair_formulas.normalised_dpo, pair_formulas.wpo, pair_formulas.apo_zero, pair_formulas.apo_down),
+    *(pair_formulas.nca, pair_formulas.sppo),
+)
+
+
+def of(formula: Callable[..., Answer], names: Sequence[str], *several: Sequence[Any]) -> list[Case]:
+    """A case for each of several values of its settings."""
+    return [(formula, dict(zip(names, values, strict=True))) for values in several]
+
+
 FORMULAS: dict[str, tuple[Callable[[random.Random], Batch], tuple[Case, ...]]] = {
     "pairs": (
         pairs,
         (
-            (pair_formulas.dpo, {"beta": 0.1, "label_smoothing": 0.0}),
-            (pair_formulas.dpo, {"beta": 1.0, "label_smoothing": 0.2}),
-            (pair_formulas.robust_dpo, {"beta": 0.1, "label_smoothing": 0.1}),
-            (pair_formulas.robust_dpo, {"beta": 1.0, "label_smoothing": 0.3}),
-            (pair_formulas.ipo, {"beta": 0.1, "per_token": False}),
-            (pair_formulas.ipo, {"beta": 0.5, "per_token": True}),
-            (pair_formulas.slic, {"beta": 0.05}),
-            (pair_formulas.slic, {"beta": 0.5}),
-            (pair_formulas.slic_hf, {"margin": 1.0, "regularization": 0.1}),
-            (pair_formulas.slic_hf, {"margin": 3.0, "regularization": 0.5}),
-            (pair_formulas.bradley_terry, {"margin": 0.0, "centring": 0.0}),
-            (pair_formulas.bradley_terry, {"margin": 1.0, "centring": 0.01}),
-            (pair_formulas.paired_kto, {"beta": 0.1}),
-            (pair_formulas.paired_kto, {"beta": 1.0}),
+            *of(pair_formulas.dpo, ("beta", "label_smoothing"), (0.1, 0.0), (1.0, 0.2)),
+            *of(pair_formulas.robust_dpo, ("beta", "label_smoothing"), (0.1, 0.1), (1.0, 0.3)),
+            *of(pair_formulas.ipo, ("beta", "per_token"), (0.1, False), (0.5, True)),
+            *of(pair_formulas.slic, ("beta",), (0.05,), (0.5,)),
+            *of(pair_formulas.slic_hf, ("margin", "regularization"), (1.0, 0.1), (3.0, 0.5)),
+            *of(pair_formulas.bradley_terry, ("margin", "centring"), (0.0, 0.0), (1.0, 0.01)),
+            *of(pair_formulas.paired_kto, ("beta",), (0.1,), (1.0,)),
+            *of(
+                pair_formulas.f_dpo,
+                ("beta", "divergence", "alpha"),
+                (0.5, "forward-kl", 0.5),
+                (0.5, "js", 0.5),
+            ),
+            *of(pair_formulas.f_dpo, ("beta", "divergence", "alpha"), (0.5, "alpha", 0.3)),
             (pair_formulas.rpo, {"beta": 0.5, "sft_weight": 0.7}),
             (pair_formulas.simpo, {"beta": 2.0, "margin": 1.0}),
             (pair_formulas.cpo, {"beta": 0.5, "sft_weight": 1.0}),
             (pair_formulas.orpo, {"beta": 0.3, "sft_weight": 1.0}),
-            (pair_formulas.normalised_dpo, {"beta": 0.5}),
-            (pair_formulas.f_dpo, {"beta": 0.5, "divergence": "forward-kl", "alpha": 0.5}),
-            (pair_formulas.f_dpo, {"beta": 0.5, "divergence": "js", "alpha": 0.5}),
-            (pair_formulas.f_dpo, {"beta": 0.5, "divergence": "alpha", "alpha": 0.3}),
             (pair_formulas.ld_dpo, {"beta": 0.5, "alpha": 0.4}),
             (pair_formulas.dpo_positive, {"beta": 0.3, "penalty": 5.0}),
-            (pair_formulas.wpo, {"beta": 0.5}),
             (pair_formulas.exo, {"beta": 0.5, "label_smoothing": 0.01}),
-            (pair_formulas.apo_zero, {"beta": 0.5}),
-            (pair_formulas.apo_down, {"beta": 0.5}),
-            (pair_formulas.nca, {"beta": 0.5}),
-            (pair_formulas.sppo, {"beta": 0.5}),
+            *((formula, {"beta": 0.5}) for formula in OF_BETA),
         ),
     ),
     "points": (
@@ -111,10 +104,8 @@ FORMULAS: dict[str, tuple[Callable[[random.Random], Batch], tuple[Case, ...]]] =
             (formulas.bco, {"beta": 0.5}),
             (formulas.kto, {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0}),
             (formulas.kto, {"beta": 1.0, "desirable_weight": 1.33, "undesirable_weight": 0.5}),
-            (formulas.unlikelihood, {"weight": 1.0}),
-            (formulas.unlikelihood, {"weight": 0.3}),
-            (formulas.unlikelihood_ascent, {"weight": 1.0}),
-            (formulas.unlikelihood_ascent, {"weight": 0.3}),
+            *of(formulas.unlikelihood, ("weight",), (1.0,), (0.3,)),
+            *of(formulas.unlikelihood_ascent, ("weight",), (1.0,), (0.3,)),
             (formulas.unlikelihood_of_authors, {}),
         ),
     ),
@@ -256,7 +247,7 @@ def weighed(policy: LogProbs, reference: LogProbs, batch: Batch, *, beta: float)
     """With distributions that give each response its weight."""
     weight_S = double(batch["weights"]).repeat_interleave(policy.length_N)
     collision_S = policy.token_S.detach() - weight_S.log()
-    return wpo(replace(policy, collision_S=collision_S), reference, pairs_of(batch), beta=beta)
+    return dpo_variants.wpo(replace(policy, collision_S=collision_S), reference, pairs_of(batch), beta=beta)
 
 
 def of_scores(policy: LogProbs, reference: LogProbs, batch: Batch, **settings: float) -> Loss:
@@ -266,38 +257,24 @@ def of_scores(policy: LogProbs, reference: LogProbs, batch: Batch, **settings: f
     return bradley_terry(Scores(policy.sum), None, graded, **settings)
 
 
+OF_PAIRS: tuple[Any, ...] = (dpo, robust_dpo, ipo, slic, simpo)
+OF_PAIRS += (dpo_variants.f_dpo, dpo_variants.ld_dpo, dpo_variants.dpo_positive, dpo_variants.exo)
+OF_PAIRS += (dpo_variants.apo_zero, dpo_variants.apo_down, dpo_variants.nca, dpo_variants.sppo)
+OF_POINTS: tuple[Any, ...] = (pointwise_dpo, ulma, unlikelihood, unlikelihood_ascent)
 OURS: dict[str, Ours] = {
+    **{one.__name__: plain(one, pairs_of) for one in OF_PAIRS},
+    **{one.__name__: plain(one, points_of) for one in OF_POINTS},
+    **{"rpo": imitating(dpo), "cpo": imitating(cpo), "orpo": imitating(orpo)},
+    **{"rrhf": plain(rrhf, rankings_of), "pro": plain(pro, rankings_of)},
     "bradley_terry": of_scores,
-    "dpo": plain(dpo, pairs_of),
-    "robust_dpo": plain(robust_dpo, pairs_of),
-    "ipo": plain(ipo, pairs_of),
-    "rpo": imitating(dpo),
-    "simpo": plain(simpo, pairs_of),
-    "cpo": imitating(cpo),
-    "orpo": imitating(orpo),
     "normalised_dpo": plain(partial(dpo, per_token=True), pairs_of),
-    "f_dpo": plain(f_dpo, pairs_of),
-    "ld_dpo": plain(ld_dpo, pairs_of),
-    "dpo_positive": plain(dpo_positive, pairs_of),
     "wpo": weighed,
-    "exo": plain(exo, pairs_of),
-    "apo_zero": plain(apo_zero, pairs_of),
-    "apo_down": plain(apo_down, pairs_of),
-    "nca": plain(nca, pairs_of),
-    "sppo": plain(sppo, pairs_of),
-    "slic": plain(slic, pairs_of),
     "slic_hf": plain(slic_hf, targets_of),
     "paired_kto": paired,
-    "pointwise_dpo": plain(pointwise_dpo, points_of),
-    "ulma": plain(ulma, points_of),
     "ulma_of_authors": group_means,
     "kto": pointwise_kto,
     "bco": shifted_bco,
-    "unlikelihood": plain(unlikelihood, points_of),
-    "unlikelihood_ascent": plain(unlikelihood_ascent, points_of),
     "unlikelihood_of_authors": class_means,
-    "rrhf": plain(rrhf, rankings_of),
-    "pro": plain(pro, rankings_of),
     "rrhf_of_authors": plain(rrhf_padded, rankings_of),
     "sft": plain(sft, lambda batch: Demonstrations()),
     "rwr": reward_weighted,

@@ -36,20 +36,10 @@ from trueup.feedback.records import (
     RankRelation,
     WeightRelation,
 )
+from trueup.objectives import dpo_variants
 from trueup.objectives.bco import bco
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo, robust_dpo
-from trueup.objectives.dpo_variants import (
-    apo_down,
-    apo_zero,
-    dpo_positive,
-    exo,
-    f_dpo,
-    ld_dpo,
-    nca,
-    sppo,
-    wpo,
-)
 from trueup.objectives.grpo import grpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto
@@ -266,34 +256,31 @@ ROLLOUTS = (
 LABELS = torch.tensor([[1.0, 0], [0, 0], [1, 1], [1, 0], [0, 0], [0, 0], [0, 0]], dtype=torch.float64)
 """What was measured over the step: here always the same, so that an objective is held to the laws of the others."""
 FAR = torch.tensor([[0.3], [1.1], [-0.2]], dtype=torch.float64)
+OF_UNSURE: tuple[Any, ...] = (
+    dpo_variants.f_dpo,
+    dpo_variants.ld_dpo,
+    dpo_variants.exo,
+    dpo_variants.apo_zero,
+)
+OF_UNSURE += (dpo_variants.nca, dpo_variants.sppo, xpo)
 CASES = [
     Case("sft per token", sft, Demonstrations.collate, IMITATE, needs_reference=False),
     Case("sft per response", partial(sft, per_token=False), Demonstrations.collate, IMITATE, False),
-    Case("dpo", dpo, Pairs.collate, PAIRS),
+    *(Case(one.__name__, one, Pairs.collate, PAIRS) for one in (dpo, ipo, slic)),
+    *(Case(one.__name__, one, Pairs.collate, UNSURE) for one in OF_UNSURE),
+    *(Case(one.__name__, one, Pairs.collate, UNSURE, needs_reference=False) for one in (simpo, cpo, orpo)),
     Case("dpo unsure", partial(dpo, beta=0.5), Pairs.collate, UNSURE),
     Case("dpo smoothed", partial(dpo, label_smoothing=0.2), Pairs.collate, PAIRS),
     Case("robust dpo", partial(robust_dpo, label_smoothing=0.2), Pairs.collate, UNSURE),
     Case("dpo per token", partial(dpo, per_token=True), Pairs.collate, PAIRS),
     Case("dpo beside sft", partial(beside_sft, dpo, 0.5), Pairs.collate, UNSURE),
-    Case("simpo", simpo, Pairs.collate, UNSURE, needs_reference=False),
-    Case("cpo", cpo, Pairs.collate, UNSURE, needs_reference=False),
-    Case("orpo", orpo, Pairs.collate, UNSURE, needs_reference=False),
-    Case("f-dpo", f_dpo, Pairs.collate, UNSURE),
-    Case("f-dpo forward", partial(f_dpo, divergence="forward-kl"), Pairs.collate, PAIRS),
-    Case("f-dpo alpha", partial(f_dpo, divergence="alpha", alpha=0.3), Pairs.collate, PAIRS),
-    Case("ld-dpo", ld_dpo, Pairs.collate, UNSURE),
-    Case("dpo-positive", dpo_positive, Pairs.collate, PAIRS),
-    Case("wpo", wpo, Pairs.collate, UNSURE, reads=as_concentrated),
-    Case("exo", exo, Pairs.collate, UNSURE),
-    Case("apo-zero", apo_zero, Pairs.collate, UNSURE),
-    Case("apo-down", apo_down, Pairs.collate, LOWERED),
-    Case("nca", nca, Pairs.collate, UNSURE),
-    Case("sppo", sppo, Pairs.collate, UNSURE),
-    Case("xpo", xpo, Pairs.collate, UNSURE),
+    Case("f-dpo forward", partial(dpo_variants.f_dpo, divergence="forward-kl"), Pairs.collate, PAIRS),
+    Case("f-dpo alpha", partial(dpo_variants.f_dpo, divergence="alpha", alpha=0.3), Pairs.collate, PAIRS),
+    Case("dpo-positive", dpo_variants.dpo_positive, Pairs.collate, PAIRS),
+    Case("wpo", dpo_variants.wpo, Pairs.collate, UNSURE, reads=as_concentrated),
+    Case("apo-down", dpo_variants.apo_down, Pairs.collate, LOWERED),
     Case("nash-md", nash_md, Pairs.collate, OPPOSED),
-    Case("ipo", ipo, Pairs.collate, PAIRS),
     Case("ipo per token unsure", partial(ipo, beta=0.5, per_token=True), Pairs.collate, UNSURE),
-    Case("slic", slic, Pairs.collate, PAIRS),
     Case("slic unsure", partial(slic, beta=0.01), Pairs.collate, UNSURE),
     Case("slic-hf", slic_hf, PairsWithTarget.collate_chosen, PAIRS, needs_reference=False),
     Case("slic-hf demonstrated", partial(slic_hf, margin=3.0, regularization=0.5), PairsWithTarget.collate,
