@@ -3,6 +3,7 @@
 import datetime
 
 import pytest
+from support.refusals import refused
 from support.tiny_models import CHATML, char_tokenizer
 
 from trueup.batch.chat import OpeningError, Rendered, conversation_prompt, render, render_prompt
@@ -50,11 +51,8 @@ def test_several_turns_know_who_speaks() -> None:
     turns = (ANSWER, Message("user", "And?"), Message("assistant", "No.", {"weight": 0}))
     found = rendered(CHATML, (ASK,), turns)
     assert parts(found)[1:] == [
-        "So.<|im_end|>\n",
-        "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n",
-        "No.<|im_end|>\n",
-        "",
-    ]
+        "So.<|im_end|>\n", "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n", "No.<|im_end|>\n", "",
+    ]  # fmt: skip
     assert [turn.learned for turn in found.turns] == [True, False]
 
 
@@ -151,11 +149,9 @@ def test_an_answer_that_is_asked_for_otherwise_is_refused_or_learned_as_the_conv
     assert opening.text.endswith("<|im_start|>assistant\n<think></think>")
     found = render(given, (ASK,), turns, opening, as_written=True)
     assert parts(found)[1:] == [
-        "So.<|im_end|>\n",
-        "<|im_start|>tool\n4<|im_end|>\n<|im_start|>assistant\n<think></think>",
-        "So.<|im_end|>\n",
-        "",
-    ]
+        "So.<|im_end|>\n", "<|im_start|>tool\n4<|im_end|>\n<|im_start|>assistant\n<think></think>",
+        "So.<|im_end|>\n", "",
+    ]  # fmt: skip
     with pytest.raises(OpeningError, match="asks for an answer with"):
         render(given, (ASK,), turns, opening)
 
@@ -241,9 +237,7 @@ def test_a_template_that_parses_what_an_answer_spells_has_that_for_its_own() -> 
     (turn,) = rendered(splits, (ASK,), (said,)).turns
     assert turn.text.text == "a<bos>!b<eos>c<|im_end|>\n"
     assert [turn.text.text[start:stop] for start, stop in turn.text.literal] == ["<eos>"]
-    with pytest.raises(
-        InputError, match="spells the special token <bos>, and the chat template looks for it"
-    ):
+    with refused("spells the special token <bos>, and the chat template looks for it"):
         rendered(splits, (Message("user", "a<bos>b"),), (ANSWER,))
 
 

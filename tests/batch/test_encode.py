@@ -84,13 +84,6 @@ def test_a_beginning_of_sequence_is_not_doubled() -> None:
     assert decode(encoder(), encoded.tokens.prompt) == "<bos>ab"
 
 
-def test_an_end_that_the_tokenizer_adds_does_not_end_the_prompt() -> None:
-    e = encoder(adds_eos=True)
-    tokens = encode(e, "ab", "cd").tokens
-    assert decode(e, tokens.prompt) == "<bos>ab"
-    assert decode(e, tokens.responses[0].ids) == "cd<eos>"
-
-
 def test_raw_text_says_what_it_says() -> None:
     e = encoder()
     encoded = encode(e, "ab", "say <eos> now", "<bos>")
@@ -300,7 +293,7 @@ def test_an_answer_ends_once_and_its_end_is_learned(template: str, adds_eos: boo
 def test_an_answer_of_raw_text_ends_once(adds_eos: bool) -> None:
     for said in ("So.", "So.<eos>"):
         prompt, response, scored = encoded("Why?", said, adds_eos=adds_eos)
-        assert prompt.count(BOS) == 1
+        assert prompt.count(BOS) == 1 and EOS not in prompt
         assert response.count(EOS) == 1
         assert response[-1] == EOS
         assert all(scored)
@@ -366,13 +359,6 @@ def test_the_joined_ids_say_the_joined_text(published: Encoder, prompt: str, res
     assert second[-1] == tokenizer.eos_token_id
     joined = tokenizer.decode([*first, *second[:-1]], skip_special_tokens=True)
     assert joined.removeprefix(" ") == prompt + response
-
-
-def test_encoding_the_joined_text_would_be_another_sequence(published: Encoder) -> None:
-    first, second = pieces(published, "Once upon a ti", "me there was a cat.")
-    joined = published.tokenizer("Once upon a time there was a cat.").input_ids
-    assert first != joined[: len(first)]
-    assert [*first, *second[:-1]] != joined
 
 
 def test_a_response_does_not_get_the_space_of_a_beginning(published: Encoder) -> None:

@@ -57,12 +57,6 @@ def test_pairs_with_a_target_imitate_what_their_collate_says() -> None:
     assert PairsWithTarget.collate([], []).target_P.dtype == torch.int64
 
 
-def test_the_example_of_the_docstring() -> None:
-    log_probs = LogProbs(torch.tensor([-1.0, -2.0, -0.5]), torch.tensor([2, 1]))
-    assert log_probs.sum.tolist() == [-3.0, -0.5]
-    assert log_probs.mean.tolist() == [-1.5, -0.5]
-
-
 def test_rows_without_tokens_are_zero_wherever_they_stand() -> None:
     token_S = torch.tensor([-1.0, -2.0, -0.5], requires_grad=True)
     log_probs = LogProbs(token_S, torch.tensor([0, 2, 0, 1, 0]))
@@ -76,13 +70,6 @@ def test_rows_without_tokens_are_zero_wherever_they_stand() -> None:
 def test_a_log_probability_of_zero_counts_as_a_token() -> None:
     log_probs = LogProbs(torch.tensor([0.0, -3.0, 0.0]), torch.tensor([3]))
     assert log_probs.mean.tolist() == [-1.0]
-
-
-def test_each_token_pulls_on_its_own_row_only() -> None:
-    token_S = torch.randn(5, dtype=torch.float64, requires_grad=True)
-    log_probs = LogProbs(token_S, torch.tensor([2, 3]))
-    (grad_S,) = torch.autograd.grad(log_probs.sum @ torch.tensor([1.0, 10.0], dtype=torch.float64), token_S)
-    assert grad_S.tolist() == [1.0, 1.0, 10.0, 10.0, 10.0]
 
 
 def test_bfloat16_tokens_are_added_in_float32() -> None:

@@ -58,13 +58,6 @@ def test_every_turn_of_the_assistant_is_scored_with_its_end_and_nothing_else() -
         assert (row.ids[row.scored] == IM_END).sum() == 3
 
 
-def test_with_the_last_turns_alone_the_earlier_ones_are_in_the_prompt() -> None:
-    e = encoder(CHATML)
-    tokens = encode_group(e, viewed(pair(*TALK))).tokens
-    assert [decode(e, row.ids) for row in tokens.responses] == ["No!<|im_end|>", "Yes.<|im_end|>"]
-    assert "So.<|im_end|>" in decode(e, tokens.prompt)
-
-
 @pytest.mark.parametrize(
     "key", [{"loss": False}, {"disable_loss": True}, {"train": False}, {"training": False}, {"weight": False}]
 )

@@ -19,16 +19,6 @@ def row(ids: list[int], scored: list[bool]) -> TokenRow:
     return TokenRow(np.array(ids, np.int32), np.array(scored, np.bool_))
 
 
-def test_one_group_is_laid_out_as_the_docstring_says() -> None:
-    stream = build_stream([token_group([5, 6], [[7, 2], [8, 2]])])
-    assert stream.token_T.tolist() == [5, 6, 7, 2, 8, 2]
-    assert stream.position_T.tolist() == [0, 1, 2, 3, 2, 3]
-    assert stream.source_S.tolist() == [1, 2, 1, 4]
-    assert stream.target_S.tolist() == [7, 2, 8, 2]
-    assert stream.length_N.tolist() == [2, 2]
-    assert stream.spans == (GroupSpan((0, 2), ((2, 4), (4, 6))),)
-
-
 def test_groups_follow_one_another_and_positions_start_again() -> None:
     stream = build_stream([token_group([5, 6], [[7], [8, 9, 2]]), token_group([10], [[11, 12]])])
     assert stream.token_T.tolist() == [5, 6, 7, 8, 9, 2, 10, 11, 12]
@@ -81,12 +71,10 @@ def test_the_key_of_a_group_is_what_a_model_sees_of_it() -> None:
     assert group.num_tokens == 6
     assert group.key == token_group([5, 6], [[7, 2], [8, 2]], relation="two").key
     others = [
-        token_group([5], [[6, 7, 2], [8, 2]]),
-        token_group([5, 6], [[7, 2, 8, 2]]),
-        token_group([5, 6], [[8, 2], [7, 2]]),
-        token_group([5, 6], [[7, 2], [8, 3]]),
+        token_group([5], [[6, 7, 2], [8, 2]]), token_group([5, 6], [[7, 2, 8, 2]]),
+        token_group([5, 6], [[8, 2], [7, 2]]), token_group([5, 6], [[7, 2], [8, 3]]),
         TokenGroup(group.prompt, (row([7, 2], [True, False]), group.responses[1]), None),
-    ]
+    ]  # fmt: skip
     assert len({group.key, *(other.key for other in others)}) == 6
 
 

@@ -31,19 +31,13 @@ def encoder(template: str | None = DATED, **more: Any) -> Encoder:
 def same(one: Any, other: Any) -> bool:
     assert isinstance(one, EncodedGroup)
     assert isinstance(other, EncodedGroup)
-    about = [
-        (
-            made.tokens.key,
-            made.tokens.relation,
-            made.tokens.origin,
-            made.prompt_cut,
-            made.responses_cut,
-            made.notes,
-        )
-        for made in (one, other)
-    ]
-    dtypes = [{row.ids.dtype for row in made.tokens.responses} for made in (one, other)]
-    return about[0] == about[1] and dtypes[0] == dtypes[1]
+
+    def about(made: EncodedGroup) -> list[Any]:
+        tokens, dtypes = made.tokens, {row.ids.dtype for row in made.tokens.responses}
+        said = [made.prompt_cut, made.responses_cut, made.notes]
+        return [tokens.key, tokens.relation, tokens.origin, dtypes, *said]
+
+    return about(one) == about(other)
 
 
 class Broken(Encoder):

@@ -64,31 +64,15 @@ class TestCommands:
         assert set(listed) == set(METHODS)
         assert [*listed][:2] == ["sft", "apo-down"]  # by the feedback one has
         assert listed["dpo"]["settings"] == {
-            "beta": 0.1,
-            "label_smoothing": 0.0,
-            "per_token": False,
-            "sft_weight": 0.0,
-            "reference.kind": "frozen",
-        }
+            "beta": 0.1, "label_smoothing": 0.0, "per_token": False, "sft_weight": 0.0, "reference.kind": "frozen",
+        }  # fmt: skip
         assert listed["dpo"]["defaults"] == {"learning_rate": 1e-6}
         kinds = {name: entry["reference"] for name, entry in listed.items()}
         assert kinds["tr-dpo"] == ["trust-region"] and kinds["sft"] == ["none"]
         assert {name for name, offered in kinds.items() if {"frozen", "trust-region"} <= set(offered)} == {
             *("dpo", "robust-dpo", "ipo", "slic", "kto", "paired-kto", "pointwise-dpo", "ulma"),
-            *(
-                "dpo-positive",
-                "ld-dpo",
-                "f-dpo",
-                "wpo",
-                "exo",
-                "apo-zero",
-                "apo-down",
-                "nca",
-                "sppo",
-                "bco",
-                "rso",
-            ),
-            *("oaif", "ppo", "reinforce", "rloo", "grpo", "nash-md", "xpo"),
+            *("dpo-positive", "ld-dpo", "f-dpo", "wpo", "exo", "apo-zero", "apo-down", "nca", "sppo", "bco"),
+            *("rso", "oaif", "ppo", "reinforce", "rloo", "grpo", "nash-md", "xpo"),
         }
         assert listed["dpo"]["sources"] == ["offline", "online", "replay"]
         assert listed["oaif"]["sources"] == ["online", "replay"] and "cached" not in kinds["oaif"]
@@ -150,14 +134,8 @@ class TestProcess:
         """One process runs every light command, and whatever is refused, and tells what it has imported."""
         data = write(tmp_path / "data.jsonl", [pair("say:", " a", " b")])
         lines = (
-            "--help",
-            "--version",
-            "methods",
-            "train --help",
-            "train dpo --help",
-            "inspect --help",
-            f"inspect {data}",
-            f"inspect {data} --json",
+            *("--help", "--version", "methods", "train --help", "train dpo --help", "inspect --help"),
+            *(f"inspect {data}", f"inspect {data} --json"),
             f"convert {data} --to pairs --output {tmp_path / 'pairs.jsonl'}",
             "train dpo --beta -1",
             f"train dpo --resume {tmp_path}",

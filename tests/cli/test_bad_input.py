@@ -3,7 +3,6 @@ behind. What data can get wrong is in test_refused_data.py."""
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -63,17 +62,6 @@ def test_a_device_has_no_end(option: str, trueup: Trueup, tiny_model: Path, tmp_
     given = {"--model": tiny_model, "--data": write_feedback(tmp_path)["pairs"], "--output": tmp_path / "run"}
     code, said = trueup("train", "dpo", *chain(*{**given, option: "/dev/zero"}.items()))
     assert code == 2 and "/dev/zero" in said and "this is a device; name a file" in said
-
-
-def test_a_half_written_model(trueup: Trueup, tiny_model: Path, tmp_path: Path) -> None:
-    """What else a model's folder can lack is tested where the folder is read."""
-    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
-    weights = model / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
-    data = write_feedback(tmp_path)["pairs"]
-    code, said = trueup("train", "dpo", "--model", model, "--data", data, "--output", tmp_path / "run")
-    assert code == 2 and "model.safetensors is cut short" in said
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_tokenizer_without_end_of_sequence(trueup: Trueup, tmp_path: Path) -> None:

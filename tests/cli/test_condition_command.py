@@ -58,11 +58,9 @@ def favoured(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
     from trueup.evaluate import condition_sweep
 
     table = {
-        " <rm_score>: 1.2 ": [0.0, 1.0, 2.0, 3.0, 4.0],
-        " <rm_score>: 0.5 ": [1.0, 2.0, 4.0, 4.0, 5.0],
-        " <rm_score>: 0.7 ": [1.0, 1.0, 4.0, 3.0, 4.0],
-        " <rm_score>: -3.0 ": [0.0, 0.0, 0.0, 0.0, 1.0],
-    }
+        " <rm_score>: 1.2 ": [0.0, 1.0, 2.0, 3.0, 4.0], " <rm_score>: 0.5 ": [1.0, 2.0, 4.0, 4.0, 5.0],
+        " <rm_score>: 0.7 ": [1.0, 1.0, 4.0, 3.0, 4.0], " <rm_score>: -3.0 ": [0.0, 0.0, 0.0, 0.0, 1.0],
+    }  # fmt: skip
     original = condition_sweep.Trial
 
     def trial(condition: Condition, scores: Any, lengths: Any, ended: float) -> Any:

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from trueup.models.reward import load_reward
 from trueup.models.tokenizer import quiet_library
 
+Captured = pytest.CaptureFixture[str]
 IDS = torch.tensor([[4, 9, 11, 6]])
 LORA = {"lora.rank": 4}
 
@@ -40,7 +41,7 @@ def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return made
 
 
-def export(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+def export(capsys: Captured, *arguments: object) -> tuple[int, str]:
     """The exit code, and what was said."""
     code = command("export", *arguments)
     said = capsys.readouterr()
@@ -64,7 +65,7 @@ def logits(network: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["full", "lora", "reward-model", "ca"])
 def test_the_model_of_a_finished_run(
-    name: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, runs: dict[str, Path], tmp_path: Path, capsys: Captured
 ) -> None:
     """Weights, card, condition and scores as they are."""
     code, said = export(capsys, runs[name], "--output", tmp_path / "model")
@@ -80,7 +81,7 @@ def test_the_model_of_a_finished_run(
 
 @pytest.mark.parametrize(("source", "step"), [("full", "9"), ("broken", "6"), ("broken", None)])
 def test_a_checkpoint_of_a_run(
-    source: str, step: str | None, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    source: str, step: str | None, runs: dict[str, Path], tmp_path: Path, capsys: Captured
 ) -> None:
     """By its step, by its folder, and the newest of a run that is not done."""
     saved = runs[source] / "checkpoints" / f"step-{int(step or 6):08d}"
@@ -96,7 +97,7 @@ def test_a_checkpoint_of_a_run(
 
 
 def test_a_merged_adapter_is_pefts_merge(
-    runs: dict[str, Path], tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: dict[str, Path], tiny_model: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     with quiet_library():
         base = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -110,7 +111,7 @@ def test_a_merged_adapter_is_pefts_merge(
 
 
 def test_a_merged_reward_model_scores_as_its_adapter(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: dict[str, Path], tmp_path: Path, capsys: Captured
 ) -> None:
     assert export(capsys, runs["reward-model"], "--merge", "--output", tmp_path / "merged")[0] == 0
     cpu = torch.device("cpu")
@@ -119,7 +120,7 @@ def test_a_merged_reward_model_scores_as_its_adapter(
     torch.testing.assert_close(logits(after), logits(before), atol=1e-5, rtol=1e-5)
 
 
-def test_weights_are_cast(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_are_cast(runs: dict[str, Path], tmp_path: Path, capsys: Captured) -> None:
     assert export(capsys, runs["full"], "--dtype", "bfloat16", "--output", tmp_path / "half")[0] == 0
     expected = {name: value.bfloat16() for name, value in weights(runs["full"] / "model").items()}
     assert same(weights(tmp_path / "half"), expected)
@@ -129,7 +130,7 @@ def test_weights_are_cast(runs: dict[str, Path], tmp_path: Path, capsys: pytest.
 
 
 def test_what_an_adapter_stands_on(
-    runs: dict[str, Path], tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: dict[str, Path], tiny_model: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     for base, expected in ((None, str(tiny_model.resolve())), ("ann/base", "ann/base")):
         output = tmp_path / str(base).replace("/", "-")
@@ -155,7 +156,7 @@ def test_what_an_adapter_stands_on(
 )
 def test_what_cannot_be_is_refused(
     name: str, arguments: list[str], said: str, runs: dict[str, Path], tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Captured,
 ) -> None:  # fmt: skip
     code, line = export(capsys, runs["full"].parent / name, *arguments, "--output", tmp_path / "model")
     assert (code, line.count("\n")) == (2, 1)
@@ -163,16 +164,12 @@ def test_what_cannot_be_is_refused(
     assert not (tmp_path / "model").exists()
 
 
-def test_nothing_is_overwritten(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_is_overwritten(runs: dict[str, Path], tmp_path: Path, capsys: Captured) -> None:
     code, said = export(capsys, runs["full"], "--output", tmp_path)
     assert (code, "the folder is there already" in said) == (2, True)
 
 
-def test_a_damaged_checkpoint_is_refused(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_checkpoint_is_refused(tiny_model: Path, tmp_path: Path, capsys: Captured) -> None:
     values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run")
     with at_step(99, print):
         run_here("dpo", values)
@@ -266,7 +263,7 @@ def test_a_folder_is_put_on_the_hub(
     said: str,
     runs: dict[str, Path],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Captured,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Privately, with the user's token, which is said nowhere; a hub that does not take it is one line."""

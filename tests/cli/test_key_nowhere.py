@@ -18,10 +18,8 @@ ERRORS = (401, 403, 400, 404, 422)
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, which caches lie in too."""
-    write(
-        tmp_path / "pairs.jsonl",
-        [pair(f"say {at}:", f" good {at}", f" bad {at}") for at in range(len(SPELLED))],
-    )
+    rows = (pair(f"say {at}:", f" good {at}", f" bad {at}") for at in range(len(SPELLED)))
+    write(tmp_path / "pairs.jsonl", rows)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
     for name in ("OPENAI_API_KEY", "TRUEUP_API_KEY"):
@@ -71,31 +69,17 @@ def nothing_shown(place: Path, said: str) -> None:
 def test_the_key_is_in_nothing_written(
     work: str, kind: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    judge = (
-        "--annotator",
-        "openai",
-        "--annotator.model",
-        "J",
-        "--annotator.max-unreadable",
-        1,
-        "--annotator.base_url",
-    )
     with FaultyServer() as server:
-        arguments: tuple[object, ...] = (
-            "annotate",
-            "pairs.jsonl",
-            "--output",
-            "out.jsonl",
-            *judge,
-            server.url,
+        arguments = (
+            f"annotate pairs.jsonl --annotator openai --annotator.model J --annotator.base_url {server.url}"
         )
-        arguments += ("--rewrite",) * (work == "rewrite")
+        arguments += " --annotator.max-unreadable 1" + " --rewrite" * (work == "rewrite")
         if work == "sample":
-            arguments = ("sample", "--data", "pairs.jsonl", "--output", "out.jsonl", "--engine", "server")
-            arguments += ("--base-url", server.url, "--server-model", "J", "--responses", 2)
+            arguments = f"sample --data pairs.jsonl --engine server --base-url {server.url} --server-model J"
+            arguments += " --responses 2"
         for status in ERRORS if kind in ("error", "page") else (200,):
             server.answers = Repeats(kind, status)
-            code = command(*arguments, "--overwrite")
+            code = command(*arguments.split(), "--output", "out.jsonl", "--overwrite")
             nothing_shown(place, "".join(capsys.readouterr()))
             if kind == "answer" and work != "annotate":
                 assert code == 0 and Path("out.jsonl").read_text().count("***") >= len(SPELLED)

@@ -18,6 +18,7 @@ from support.small_runs import metrics_of, model_bytes
 from trueup import stop
 from trueup.training import setup
 
+Captured = pytest.CaptureFixture[str]
 Errors = Callable[[], str]
 
 
@@ -34,7 +35,7 @@ def server() -> Iterator[FaultyServer]:
 
 
 @pytest.fixture
-def errors(capsys: pytest.CaptureFixture[str]) -> Errors:
+def errors(capsys: Captured) -> Errors:
     return lambda: one_line(capsys.readouterr().err)
 
 
@@ -43,13 +44,8 @@ def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """A run that nothing happens to, and beside it what its judge was asked."""
     folder = tmp_path_factory.mktemp("whole")
     with FaultyServer(variety) as running:
-        assert (
-            train(
-                "oaif",
-                judged(tiny_model, folder, folder / "run", running.url, **{"annotator.cache": "false"}),
-            )
-            == 0
-        )
+        values = judged(tiny_model, folder, folder / "run", running.url, **{"annotator.cache": "false"})
+        assert train("oaif", values) == 0
         (folder / "asked.json").write_text(json.dumps([text_of(one) for one in running.asked]))
     return folder / "run"
 
@@ -137,7 +133,7 @@ def test_what_cannot_judge_or_sample_is_found_before_a_model_is_loaded(
 
 
 def test_a_judge_that_is_gone_is_not_missed_where_its_verdicts_are_kept(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     with FaultyServer(variety) as running:
         values = judged(tiny_model, tmp_path, tmp_path / "run", running.url)
@@ -155,12 +151,7 @@ def test_a_judge_that_is_gone_is_not_missed_where_its_verdicts_are_kept(
 
 @pytest.mark.parametrize("fault", LASTING)
 def test_a_judge_that_fails_in_the_middle(
-    fault: str,
-    uninterrupted: Path,
-    tiny_model: Path,
-    tmp_path: Path,
-    server: FaultyServer,
-    capsys: pytest.CaptureFixture[str],
+    fault: str, uninterrupted: Path, tiny_model: Path, tmp_path: Path, server: FaultyServer, capsys: Captured
 ) -> None:
     """Resumed, the run asks for what was not judged, for nothing else, and ends with the weights of a whole one."""
     run = tmp_path / "run"
@@ -323,9 +314,7 @@ def test_a_function_that_fails_at_once_leaves_no_run_behind(
 ) -> None:
     (tmp_path / "reward.py").write_text("def reward(prompt, response):\n    return 1 / 0\n")
     for method in ("oaif", "ca", "ppo"):
-        assert (
-            train(method, own(tiny_model, tmp_path, tmp_path / "run", f"{tmp_path / 'reward.py'}:reward"))
-            == 2
-        )
+        values = own(tiny_model, tmp_path, tmp_path / "run", f"{tmp_path / 'reward.py'}:reward")
+        assert train(method, values) == 2
         assert "ZeroDivisionError: division by zero (line 2)" in errors()
         assert not (tmp_path / "run").exists()

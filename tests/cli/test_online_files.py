@@ -18,6 +18,7 @@ from support.small_runs import metrics_of, model_bytes
 from trueup.files import append
 from trueup.training import rounds
 
+Captured = pytest.CaptureFixture[str]
 Errors = Callable[[], str]
 
 
@@ -27,7 +28,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_time: Non
 
 
 @pytest.fixture
-def errors(capsys: pytest.CaptureFixture[str]) -> Errors:
+def errors(capsys: Captured) -> Errors:
     return lambda: one_line(capsys.readouterr().err)
 
 
@@ -181,9 +182,7 @@ def test_prompts_that_have_changed(uninterrupted: dict[str, Any], tmp_path: Path
     assert model_bytes(run) == model_bytes(uninterrupted["output"])
 
 
-def test_prompts_twice_and_none_at_all(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prompts_twice_and_none_at_all(tiny_model: Path, tmp_path: Path, capsys: Captured) -> None:
     prompts = write_prompts(tmp_path, 4)
     prompts.write_text(prompts.read_text() * 3)
     function = write_reward(tmp_path)
@@ -223,16 +222,14 @@ def test_a_replay_of_what_is_no_log(uninterrupted: dict[str, Any], tmp_path: Pat
 
 
 def test_a_replay_with_other_settings_is_told_of(
-    uninterrupted: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    uninterrupted: dict[str, Any], tmp_path: Path, capsys: Captured
 ) -> None:
     file = uninterrupted["output"] / "examples.jsonl"
     cases: list[tuple[dict[str, Any], str]] = [
-        ({}, ""),
-        ({"save_every": 1, "run_name": "x"}, ""),
-        ({"batch_size": 2}, "batch_size (was 4, is 2)"),
+        ({}, ""), ({"save_every": 1, "run_name": "x"}, ""), ({"batch_size": 2}, "batch_size (was 4, is 2)"),
         ({"round_passes": 2, "beta": 0.5}, "round_passes (was 1, is 2), beta (was nothing, is 0.5)"),
         ({"objective": "ipo"}, "objective (was 'dpo', is 'ipo')"),
-    ]
+    ]  # fmt: skip
     for number, (more, words) in enumerate(cases):
         assert replay(uninterrupted, file, tmp_path / str(number), **more) == 0
         told = [line for line in capsys.readouterr().err.splitlines() if "ends with other weights" in line]
@@ -242,7 +239,7 @@ def test_a_replay_with_other_settings_is_told_of(
 
 
 def test_a_replay_of_a_run_that_was_not_finished(
-    uninterrupted: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    uninterrupted: dict[str, Any], tmp_path: Path, capsys: Captured
 ) -> None:
     """It takes the steps that are told of, and does not take those that are missing for a policy that collapsed."""
     values = uninterrupted | {"epochs": 6}
@@ -258,7 +255,7 @@ def test_a_replay_of_a_run_that_was_not_finished(
 
 
 def test_everything_at_once_fails_in_the_middle(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a data set's responses among those judged: what was judged is not asked for again, nor paid for twice."""
     monkeypatch.setattr(rounds, "CHUNK", 4)
@@ -302,9 +299,7 @@ def test_everything_at_once_fails_in_the_middle(
     assert model_bytes(run) == model_bytes(tmp_path / "whole") != {}
 
 
-def test_scores_that_are_all_the_same(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_scores_that_are_all_the_same(tiny_model: Path, tmp_path: Path, capsys: Captured) -> None:
     """Which is known only when all has been gathered; that was paid for, and can be used in another way."""
     (tmp_path / "reward.py").write_text("def reward(prompt, response):\n    return 1.0\n")
     values = own(tiny_model, tmp_path, tmp_path / "run", f"{tmp_path / 'reward.py'}:reward")

@@ -51,12 +51,8 @@ def test_a_trl_file_with_overrides(shared: Shared, tmp_path: Path) -> None:
                 "model_name_or_path": str(shared("models/tinystories-656k-bf16")),
                 "dataset_name": str(shared("data/hh_rlhf/helpful-base-test.jsonl.gz")),
                 "output_dir": str(tmp_path / "run"),
-                "per_device_train_batch_size": 2,
-                "gradient_accumulation_steps": 2,
-                "max_steps": 4,
-                "max_length": 256,
-                "learning_rate": "1e-3",
-                "ref_model_sync_steps": 512,
+                **{"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 4},
+                **{"max_length": 256, "learning_rate": "1e-3", "ref_model_sync_steps": 512},
             }
         )
     )
@@ -67,9 +63,7 @@ def test_a_trl_file_with_overrides(shared: Shared, tmp_path: Path) -> None:
     content = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
     assert content["settings"]["batch_size"] == 4
     assert content["method_settings"] == {
-        "sft_weight": 0.0,
-        "beta": 0.05,
-        "reference": {"kind": "trust-region", "alpha": 0.6, "every": 2},
-    }
+        "sft_weight": 0.0, "beta": 0.05, "reference": {"kind": "trust-region", "alpha": 0.6, "every": 2},
+    }  # fmt: skip
     adapter = json.loads((tmp_path / "run" / "model" / "adapter_config.json").read_text())
     assert adapter["r"] == 8

@@ -16,6 +16,7 @@ from trueup.settings.annotator_kinds import FunctionAnnotator, LocalAnnotator, R
 from trueup.settings.run_settings import NO_DATA, LoraSettings
 from trueup.training import api
 
+Captured = pytest.CaptureFixture[str]
 URL = "http://localhost:8000/v1"
 GIVEN = ["--model", "m", "--data", "a.jsonl", "--output", "o"]
 GATHERING = ["--model", "m", "--prompts", "prompts.jsonl", "--output", "o"]
@@ -171,7 +172,7 @@ class TestRefused:
         ],
     )  # fmt: skip
     def test_one_line_and_exit_code_2(
-        self, begun: Begun, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+        self, begun: Begun, arguments: list[str], message: str, capsys: Captured
     ) -> None:
         assert train(*arguments) == 2
         assert capsys.readouterr() == ("", f"trueup: {message}\n")
@@ -192,11 +193,7 @@ class TestRefused:
     ],
 )
 def test_how_a_run_ends(
-    ending: BaseException,
-    code: int,
-    line: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    ending: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     def end(resolved: Resolved) -> None:
         raise ending

@@ -40,10 +40,8 @@ def test_a_name_stands_for_settings(name: str, layer: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "opneai",
-            r"^annotator 'opneai' is not known; give openai, jury, rubric, weighted, local:FOLDER, .*; did you mean",
-        ),
+        ("opneai",
+         r"^annotator 'opneai' is not known; give openai, jury, rubric, weighted, local:FOLDER, .*; did you mean"),
         ("rewrad:runs/rm", r"did you mean reward\?$"),
         ("runs/rm/model", r"FILE\.py:FUNCTION; did you mean reward:runs/rm/model\?$"),
         ("world:silver", r"^annotator 'world:silver' is not known; the world has gold and proxy$"),
@@ -57,7 +55,7 @@ def test_a_name_stands_for_settings(name: str, layer: dict[str, str]) -> None:
         ("", r"^annotator '' is not known; give openai, "),
         ("http://user:secret@host/v1", r"^annotator must be a name, not a URL; give openai with"),
     ],
-)
+)  # fmt: skip
 def test_another_name_is_refused(name: str, message: str) -> None:
     with refused(message):
         annotator_layer(name)
@@ -124,13 +122,11 @@ class TestExpanded:
             ({"annotator": "world:gold", "annotator.kind": "function"}, r"^annotator 'world:gold' and"),
             ({"reward": "rm", "annotator": "openai"}, r"^reward and annotator are both given, and a reward"),
             ({"reward": "world:gold", "annotator.noise": 0.1}, r"^reward and annotator\.noise are both"),
-            (
-                {"reward": ["a", "b"]},
-                r"^reward must be rubric, weighted, a reward model's FOLDER, .*; got \['a', 'b'\]$",
-            ),
+            ({"reward": ["a", "b"]},
+             r"^reward must be rubric, weighted, a reward model's FOLDER, .*; got \['a', 'b'\]$"),
             ({"reward": 3}, r"^reward must be rubric, weighted, a reward model's FOLDER, .*; got 3$"),
         ],
-    )
+    )  # fmt: skip
     def test_two_that_differ(self, given: dict[str, Any], message: str) -> None:
         with refused(message):
             expanded(given)

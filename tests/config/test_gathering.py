@@ -79,10 +79,8 @@ class TestShortNames:
             ("seed: 1\nreward: world\n", r"^\S+run\.yaml:2: reward 'world' is not known"),
             ("seed: 1\nannotator: openai\nannotator.model: J\n", r"^\S+run\.yaml:2: annotator\.base_url is"),
             ("annotator: {kind: world, noise: 3}\n", r"run\.yaml:1: annotator\.noise must be at most 1;"),
-            (
-                "annotator: {kind: function, function: 'a.py:f', model: m}\n",
-                r"annotator\.model is a setting of annotator\.kind local, openai, reward, likelihood, not of function$",
-            ),
+            ("annotator: {kind: function, function: 'a.py:f', model: m}\n",
+             r"annotator\.model is a setting of annotator\.kind local, openai, reward, likelihood, not of function$"),
             ("annotator: {kind: wrold}\n", r"annotator\.kind must be one of local, openai, .*; did you"),
             ("annotator: {model: m}\n", r"annotator\.kind is missing: it must be one of .*"),
             ("annotator: {kind: world, nois: 0.1}\n", r"annotator\.nois is not a setting .* mean"),
@@ -90,7 +88,7 @@ class TestShortNames:
             ("sampler: {respnses: 3}\n", r"sampler\.respnses is not a setting .*; did you mean"),
             ("rewrad: world:gold\n", r"did you mean reward\?$"),
         ],
-    )
+    )  # fmt: skip
     def test_refused(self, settle: Settle, text: str, message: str) -> None:
         above = {"annotator": None} if text.startswith(("annotator", "seed")) else {}
         with refused(message):
@@ -138,10 +136,8 @@ class TestSources:
     def test_feedback_gathered_before_training(self, settle: Settle) -> None:
         settings = settle("ca", data=None, reward="runs/rm/model", prompts="p.jsonl").settings
         assert (settings.source, settings.data, settings.annotator) == (
-            "offline",
-            (),
-            RewardAnnotator("runs/rm/model"),
-        )
+            "offline", (), RewardAnnotator("runs/rm/model"),
+        )  # fmt: skip
         both = settle("rrhf", reward="world:gold", prompts="p.jsonl", sampler__models=["a", "b"]).settings
         assert (both.data, both.sampler.models) == (("pairs.jsonl",), ("a", "b"))
 
@@ -223,11 +219,8 @@ class TestSecrets:
 
     def test_a_bound_on_the_cost_needs_prices(self, settle: Settle) -> None:
         given = {
-            "annotator": "openai",
-            "annotator.model": "J",
-            "annotator.base_url": URL,
-            "annotator.max_cost": 5,
-        }
+            "annotator": "openai", "annotator.model": "J", "annotator.base_url": URL, "annotator.max_cost": 5,
+        }  # fmt: skip
         with refused(r"^annotator\.max_cost 5 needs annotator\.input_price and annotator\.out"):
             settle("oaif", **given, **{"annotator.input_price": 1})
 

@@ -77,13 +77,6 @@ def refuses(given: dict[str, Any], message: str, **changed: Any) -> None:
 
 
 class TestModel:
-    def test_a_whole_folder(self, model: Path) -> None:
-        check_folder(model)
-
-    def test_real_ones(self, shared: Any) -> None:
-        check_folder(shared("models/stories260K"))
-        check_folder(shared("models/tinystories-656k-bf16"))
-
     @pytest.mark.parametrize(
         ("name", "message"),
         [
@@ -94,12 +87,10 @@ class TestModel:
             ),
             *[(name, "is not a folder; give a folder in Hugging Face format, or world$") for name in NOWHERE],
             (__file__, r"test_run_checks.py is a file; give the folder it lies in$"),
-            (
-                str(Path(__file__).parent),
-                "has neither config.json nor adapter_config.json, so it is no model's folder$",
-            ),
+            (str(Path(__file__).parent),
+             "has neither config.json nor adapter_config.json, so it is no model's folder$"),
         ],
-    )
+    )  # fmt: skip
     def test_what_is_no_model_s_folder(self, name: str, message: str) -> None:
         model_refused(message, name)
 
@@ -270,13 +261,8 @@ class TestOffline:
 @pytest.fixture
 def online(tmp_path: Path) -> dict[str, Any]:
     """An online run whose inputs are there."""
-    return {
-        "model": "world",
-        "output": str(tmp_path / "run"),
-        "source": "online",
-        "prompts": ["world:prompts?count=8"],
-        "annotator": WorldAnnotator(),
-    }
+    given = {"model": "world", "prompts": ["world:prompts?count=8"], "annotator": WorldAnnotator()}
+    return {**given, "output": str(tmp_path / "run"), "source": "online"}
 
 
 @pytest.fixture
@@ -291,20 +277,13 @@ def test_whole_ones(online: dict[str, Any], model: Path, tmp_path: Path) -> None
     (tmp_path / "rewards.py").write_text("")
     (tmp_path / "p.jsonl").write_text("{}\n")
     known: list[AnnotatorChoice] = [
-        LocalAnnotator(str(model)),
-        LocalAnnotator("world", template=str(tmp_path / "mine.jinja")),
-        EndpointAnnotator("http://localhost/v1", "J", template="summary"),
-        LikelihoodAnnotator(str(model)),
-        FunctionAnnotator(f"{tmp_path / 'rewards.py'}:brevity"),
-        WorldAnnotator("proxy"),
-    ]
+        LocalAnnotator(str(model)), LocalAnnotator("world", template=str(tmp_path / "mine.jinja")),
+        EndpointAnnotator("http://localhost/v1", "J", template="summary"), LikelihoodAnnotator(str(model)),
+        FunctionAnnotator(f"{tmp_path / 'rewards.py'}:brevity"), WorldAnnotator("proxy"),
+    ]  # fmt: skip
     for annotator in known:
-        check(
-            online,
-            annotator=annotator,
-            prompts=[str(tmp_path / "p.jsonl")],
-            sampler={"models": [str(model), "world"]},
-        )
+        more = {"prompts": [str(tmp_path / "p.jsonl")], "sampler": {"models": [str(model), "world"]}}
+        check(online, annotator=annotator, **more)
 
 
 class TestAnnotator:
@@ -324,7 +303,7 @@ class TestAnnotator:
             {"architectures": ["LlamaForCausalLM"]},
             {"architectures": 3},
         ):
-            (model / "config.json").write_text(json.dumps(config))
+            write_json(model / "config.json", config)
             refuses(online, message, annotator=RewardAnnotator(str(model)))
 
     def test_an_adapter_says_what_it_is(

@@ -64,42 +64,19 @@ def test_a_recipe_by_value(settle: Settle, yaml: Callable[[str], Path]) -> None:
         resolved = resolve("dpo", config_file=yaml(RECIPE))
     settings = resolved.settings.model_dump(exclude_unset=True, exclude_none=True)
     assert settings == {
-        "model": "models/sft",
-        "data": ("data/pairs.jsonl",),
-        "output": "runs/zephyr",
-        "precision": "bf16",
-        "learning_rate": 5e-7,
-        "schedule": "cosine",
-        "warmup_ratio": 0.1,
-        "epochs": 2.0,
-        "batch_size": 64,
-        "gradient_checkpointing": True,
-        "max_length": 1536,
-        "max_prompt_length": 1024,
+        "model": "models/sft", "data": ("data/pairs.jsonl",), "output": "runs/zephyr", "precision": "bf16",
+        "learning_rate": 5e-7, "schedule": "cosine", "warmup_ratio": 0.1, "epochs": 2.0, "batch_size": 64,
+        "gradient_checkpointing": True, "max_length": 1536, "max_prompt_length": 1024,
         "lora": {"rank": 128, "alpha": 128.0, "dropout": 0.05, "targets": ("q_proj", "k_proj")},
-        "log_every": 10,
-        "save_every": 100,
-        "keep_checkpoints": 1,
-        "trackers": ("tensorboard", "wandb"),
-        "seed": 42,
-    }
+        "log_every": 10, "save_every": 100, "keep_checkpoints": 1, "trackers": ("tensorboard", "wandb"), "seed": 42,
+    }  # fmt: skip
     assert dict(resolved.method_settings) == {
-        "beta": 0.01,
-        "label_smoothing": 0.0,
-        "per_token": False,
-        "sft_weight": 0.0,
+        "beta": 0.01, "label_smoothing": 0.0, "per_token": False, "sft_weight": 0.0,
         "reference": TrustRegion(alpha=0.9, every=64),
-    }
-    assert sorted(note.partition(" ")[0].rstrip(":") for note in said) == [
-        "attn_implementation",
-        "batch_size",
-        "dataset_train_split",
-        "gradient_checkpointing_kwargs",
-        "optim",
-        "per_device_eval_batch_size",
-        "remove_unused_columns",
-        "torch_dtype",
-    ]
+    }  # fmt: skip
+    named = "attn_implementation batch_size dataset_train_split gradient_checkpointing_kwargs optim "
+    named += "per_device_eval_batch_size remove_unused_columns torch_dtype"
+    assert sorted(note.partition(" ")[0].rstrip(":") for note in said) == named.split()
 
 
 HUB = "dataset_name: trl-lib/ultrafeedback_binarized"

@@ -12,7 +12,7 @@ from trueup.methods import METHODS
 from trueup.references.choices import Frozen, TrustRegion
 from trueup.settings.run_settings import NO_DATA, LoraSettings, RunSettings
 from trueup.settings.schema import settings_in
-from trueup.settings.validation import convert, validate
+from trueup.settings.validation import validate
 from trueup.words import nearest
 
 GIVEN = {"model": "m", "data": "d", "output": "o"}
@@ -39,15 +39,6 @@ class TestValues:
 
     def test_a_number_as_text_becomes_text(self) -> None:
         assert run(run_name=2026).run_name == "2026"
-
-    def test_convert(self) -> None:
-        assert (convert(int, "x", "3"), convert(bool, "x", "false"), convert(float, "x", 1)) == (
-            3,
-            False,
-            1.0,
-        )
-        with pytest.raises(InputError, match=r"^max_steps must be a whole number; got 'ten'$"):
-            convert(int, "max_steps", "ten")
 
 
 @pytest.mark.parametrize(
@@ -149,16 +140,9 @@ class TestMethods:
         built = trueup.methods.tr_dpo(beta=0.2, reference=TrustRegion(alpha=1.0, every=4))
         assert built.name == "tr-dpo"
         assert built.settings == {
-            "beta": 0.2,
-            "sft_weight": 0.0,
-            "reference": {"kind": "trust-region", "alpha": 1.0, "every": 4},
-        }
+            "beta": 0.2, "sft_weight": 0.0, "reference": {"kind": "trust-region", "alpha": 1.0, "every": 4},
+        }  # fmt: skip
         assert trueup.methods.dpo().reference == Frozen()
-
-    def test_the_paper_s_trust_region_is_the_default(self) -> None:
-        settings = trueup.methods.tr_dpo().settings
-        region = {"kind": "trust-region", "alpha": 0.6, "every": 512}
-        assert settings == {"beta": 0.05, "sft_weight": 0.0, "reference": region}
 
     def test_settings_are_keywords(self) -> None:
         with pytest.raises(TypeError, match="positional"):

@@ -20,10 +20,6 @@ def test_values_and_lines(yaml: Write) -> None:
     assert lines == {"beta": 2, "reference": 3, "reference.alpha": 4, "run_name": 5}
 
 
-def test_a_date_stays_text(yaml: Write) -> None:
-    assert read_yaml(yaml("run_name: 2026-01-01"))[0] == {"run_name": "2026-01-01"}
-
-
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -26,6 +26,7 @@ from trueup.labelling.serving import opened
 from trueup.methods import METHODS
 from trueup.settings.command_settings import LabelSettings
 
+Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 CONVERTING = (DOCS / "feedback.md").read_text().partition("\n## Converting\n")[2].partition("\n## ")[0]
@@ -193,11 +194,7 @@ PAGES = {
 @pytest.mark.world
 @pytest.mark.parametrize("name", PAGES)
 def test_the_commands_of_a_page_one_after_the_other(
-    name: str,
-    tiny_model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     page, given = PAGES[name], commands(text_of(name))
     assert len(given) == page.count
@@ -245,7 +242,7 @@ def test_methods_named_in_pages_are_there() -> None:
 
 @pytest.mark.slow
 def test_the_python_of_the_readme(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.chdir(tmp_path)
     of_readme(tiny_model)

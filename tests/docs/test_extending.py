@@ -42,9 +42,7 @@ IDEAL: Changes = {
     ],
 }
 CLIPPED: Changes = {
-    "methods/dpo.py": [
-        ("    least_responses=2,", '    least_responses=2,\n    figures=("loss", "clipped"),')
-    ],
+    "methods/dpo.py": [("    least_responses=2,", '    least_responses=2,\n    figures=("loss", "clipped"),')],
     "training/step.py": [
         (
             '    return {**means, "grad_norm": grad_norm}',
@@ -52,7 +50,7 @@ CLIPPED: Changes = {
             '    return {**means, "grad_norm": grad_norm, "clipped": float(bool(limit) and grad_norm > limit)}',
         )
     ],
-}
+}  # fmt: skip
 ASK = """
 import sys
 from trueup.annotators.template import load_question, pose
@@ -72,12 +70,8 @@ for path in sys.argv[3:]:
 
 
 def test_the_places_that_the_design_names_are_there() -> None:
-    table = (
-        (SOURCE.parent / "docs" / "design.md")
-        .read_text()
-        .partition("## To change this")[2]
-        .partition("\n## ")[0]
-    )
+    text = (SOURCE.parent / "docs" / "design.md").read_text()
+    table = text.partition("## To change this")[2].partition("\n## ")[0]
     named = [path for path in re.findall(r"`([a-z_/]+(?:\.py|/))`", table.replace("NAME.py", ""))]
     folders = dict.fromkeys(named)
     assert len(folders) > 20
@@ -109,13 +103,8 @@ def test_what_belongs_to_a_prompt_reaches_the_judge(tmp_path: Path) -> None:
     given.write_text("".join(json.dumps(one) + "\n" for one in (row, {**row, "ideal": "the right sum"}, row)))
     others = {
         "pair.jsonl": {"prompt": "2 + 2 =", "chosen": "4", "rejected": "5", "ideal": "of pairs"},
-        "scored.jsonl": {
-            "prompt": "2 + 2 =",
-            "responses": ["4", "5"],
-            "scores": [1, 0],
-            "ideal": "of scores",
-        },
-    }
+        "scored.jsonl": {"prompt": "2 + 2 =", "responses": ["4", "5"], "scores": [1, 0], "ideal": "of scores"},
+    }  # fmt: skip
     for name, other in others.items():
         (tmp_path / name).write_text(json.dumps(other) + "\n")
     done = run_python(changed(tmp_path, IDEAL), ASK, given, written, *(tmp_path / name for name in others))

@@ -117,16 +117,8 @@ def test_divergence_is_that_of_the_distributions(folder: Path, tiny_model: Path,
             log_ps.append(logits[: len(loaded.tokenizer)].log_softmax(-1))
         exact.append((log_ps[0].exp() * (log_ps[0] - log_ps[1])).sum().item())
     command_line = (
-        "dpo",
-        "--prompts",
-        "same.jsonl",
-        "--output",
-        "kl",
-        "--responses",
-        800,
-        "--max-new-tokens",
-        1,
-    )
+        "dpo", "--prompts", "same.jsonl", "--output", "kl", "--responses", 800, "--max-new-tokens", 1,
+    )  # fmt: skip
     assert command("evaluate", *command_line) == 0
     found = json.loads(Path("kl/evaluation.json").read_text())["models"][0]["kl"]
     assert found["value"] == pytest.approx(fmean(exact), rel=0.15)

@@ -9,6 +9,8 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from support.faulty_feedback import pair
+from support.faulty_feedback import write as write_rows
 from support.faulty_server import Answer, FaultyServer, ReceivedRequest, chat
 from support.judge_answers import first_with, shown, text_of, variety
 from support.judged_runs import one_line
@@ -41,7 +43,7 @@ def here(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def write(name: str, texts: Sequence[str], prompt: str = "p") -> None:
     """A response to each of as many prompts."""
     rows = [{"prompt": f"{prompt}{at}", "response": text} for at, text in enumerate(texts)]
-    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(Path(name), rows)
 
 
 def read(name: str) -> list[str]:
@@ -69,16 +71,7 @@ def biased(by: float) -> Judge:
 
 
 def evaluate(server: FaultyServer, *more: object, output: str = "out", code: int = 0) -> dict[str, Any]:
-    judge = (
-        "--judge",
-        "openai",
-        "--judge.base_url",
-        server.url,
-        "--judge.model",
-        "J",
-        "--judge.concurrency",
-        4,
-    )
+    judge = f"--judge openai --judge.base_url {server.url} --judge.model J --judge.concurrency 4".split()
     assert command("evaluate", *judge, *more, "--output", output) == code
     file = Path(output, "evaluation.json")
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
@@ -92,10 +85,10 @@ def test_a_judge_who_likes_the_first_place_is_debiased(capsys: Captured) -> None
     gaps = [quality(a) - quality(b) for a, b in zip(read("good.jsonl"), read("poor.jsonl"), strict=True)]
     one_order = fmean(1 / (1 + math.exp(-gap - 1.5)) for gap in gaps)
     truth = fmean((1 / (1 + math.exp(-gap - 1.5)) + 1 / (1 + math.exp(-gap + 1.5))) / 2 for gap in gaps)
-    (pair,) = found["judged"]
-    assert pair["wins"]["low"] <= truth <= pair["wins"]["high"] < one_order
-    assert pair["won"] + pair["tied"] + pair["lost"] == PROMPTS and pair["tied"] > 10
-    assert pair["p_corrected"] == pair["p"] < 0.001
+    (row,) = found["judged"]
+    assert row["wins"]["low"] <= truth <= row["wins"]["high"] < one_order
+    assert row["won"] + row["tied"] + row["lost"] == PROMPTS and row["tied"] > 10
+    assert row["p_corrected"] == row["p"] < 0.001
     assert "position bias: the response shown first has probability 0.6" in capsys.readouterr().err
     assert found["cost"]["judge"]["verdicts"] == 2 * PROMPTS
     assert (
@@ -121,31 +114,22 @@ def test_three_models_are_put_on_one_scale_and_all_of_it_is_kept(capsys: Capture
     for row in found["judged"]:
         assert row["p"] <= row["p_corrected"]
         assert row["length_controlled"]["low"] < row["wins"]["value"] < row["length_controlled"]["high"]
-    assert (
-        "| all together" in told.out
-        and "(length)" in told.out
-        and "good.jsonl against fair.jsonl" in told.out
-    )
+    shown = ("| all together", "(length)", "good.jsonl against fair.jsonl")
+    assert all(words in told.out for words in shown)
     assert [(row["one"], row["other"]) for row in against["judged"]] == [
         ("good.jsonl", "fair.jsonl"), ("fair.jsonl", "poor.jsonl"),
     ]  # fmt: skip
     examples = read_feedback(["out/responses.jsonl"]).examples
-    wins = sum(
-        example.responses[one.better].source == "good.jsonl"
-        for example in examples
-        for one in example.comparisons
+    winners = [example.responses[one.better].source for example in examples for one in example.comparisons]
+    assert winners.count("good.jsonl") == sum(
+        row["won"] for row in found["judged"] if row["one"] == "good.jsonl"
     )
-    assert wins == sum(row["won"] for row in found["judged"] if row["one"] == "good.jsonl")
 
 
 def test_a_jury_behind_a_server_and_a_function_of_ones_own(capsys: Captured) -> None:
     """Two models on one server, of which one likes the first place, and brevity, who is contrary; four undecided."""
-    write("gold.jsonl", [])
-    rows = [
-        {"prompt": f"g{at}", "chosen": "good: quality 5", "rejected": "poor: quality -5 x"}
-        for at in range(30)
-    ]
-    Path("gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [pair(f"g{at}", "good: quality 5", "poor: quality -5 x") for at in range(30)]
+    write_rows(Path("gold.jsonl"), rows)
     jury = ["--judge", "jury", "--judge.of", "rewards.py:brevity", "--judge.gold", "gold.jsonl"]
 
     def of(server: FaultyServer) -> list[object]:
@@ -210,7 +194,7 @@ def test_a_rubric_scores_every_response() -> None:
             {"prompt": "p0", "rubric": ["It rhymes."], "response": name},
             {"prompt": "p1", "response": name},
         ]
-        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(Path(f"{name}.jsonl"), rows)
     Path("criteria.txt").write_text("coherence=2\n\nIt names a fruit.\n")
     with FaultyServer(judge) as server:
         of = f"openai?base_url={server.url}&model=J"
@@ -253,12 +237,8 @@ def test_a_few_unreadable_ones_are_counted(capsys: Captured) -> None:
 
 
 def test_markup_scripts_and_other_writing_pass_through(capsys: Captured) -> None:
-    texts = [
-        "[red]x[/red] <script>alert(1)</script>",
-        "\u05e9\u05dc\u05d5\u05dd \u202eabc",
-        "\U0001f600 # **x**",
-        "&amp; {{ first }}",
-    ]
+    texts = ["[red]x[/red] <script>alert(1)</script>", "\u05e9\u05dc\u05d5\u05dd \u202eabc"]
+    texts += ["\U0001f600 # **x**", "&amp; {{ first }}"]
     write("[bold]a[_].jsonl", texts)
     write("b.jsonl", [f"{text}!" for text in texts])
     names = ("[bold]a[_].jsonl", "b.jsonl")
@@ -356,8 +336,7 @@ def test_what_cannot_be_is_refused_in_one_line(
 
 def test_files_with_several_writers_and_further_responses(capsys: Captured) -> None:
     said = [{"content": f"{who}{number}", "source": who} for who in "AB" for number in (1, 2)]
-    rows = [{"prompt": f"p{at}", "responses": said} for at in range(30)]
-    Path("both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(Path("both.jsonl"), ({"prompt": f"p{at}", "responses": said} for at in range(30)))
     write("part.jsonl", ["mine"] * 20)
     assert command("evaluate", "both.jsonl", "part.jsonl", "--output", "out") == 0
     found = json.loads(Path("out/evaluation.json").read_text())

@@ -150,15 +150,13 @@ def test_the_intervals_hold_for_prompts_and_not_for_comparisons() -> None:
 @pytest.mark.parametrize(
     ("games", "words"),
     [
-        (
-            [(0, 1, 1.0), (1, 0, 1.0), (2, 3, 1.0), (3, 2, 1.0)],
-            "C, D never won against, nor tied with, A, directly or through others",
-        ),
+        ([(0, 1, 1.0), (1, 0, 1.0), (2, 3, 1.0), (3, 2, 1.0)],
+         "C, D never won against, nor tied with, A, directly or through others"),
         ([(0, 1, 1.0), (1, 0, 1.0), (2, 1, 0.0), (3, 2, 0.5)], "C, D never won against, nor tied with, A"),
         ([(0, 1, 0.5), (1, 2, 0.5), (2, 3, 0.5), (3, 0, 0.5)], "decided without fail"),
     ],
     ids=["apart", "never won", "ties alone"],
-)
+)  # fmt: skip
 def test_it_is_refused_where_nothing_finite_fits(games: list[tuple[int, int, float]], words: str) -> None:
     first, second, outcome = (np.array(column) for column in zip(*games, strict=True))
     found = bradley_terry(

@@ -118,14 +118,11 @@ def test_the_form_is_the_documented_one() -> None:
     assert example_to_row(example) == {
         "prompt": [{"role": "user", "content": "2 + 2 =", "name": "ann"}],
         "responses": [
-            {
-                **{"content": "4", "score": 1.5, "label": 0.5, "demonstration": True, "source": "ann"},
-                "tokens": [19, 0],
-            },
+            {"content": "4", "score": 1.5, "label": 0.5, "demonstration": True, "source": "ann", "tokens": [19, 0]},
             {"content": [{"role": "assistant", "content": "5"}]},
         ],
         "comparisons": [{"better": 0, "worse": 1, "probability": 0.8}],
-    }
+    }  # fmt: skip
 
 
 def test_token_ids_may_be_left_out() -> None:

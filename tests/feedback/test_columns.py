@@ -14,6 +14,7 @@ from trueup.feedback.read import read_feedback
 from trueup.settings.command_settings import ConvertSettings
 from trueup.settings.validation import SettingsError, validate
 
+Captured = pytest.CaptureFixture[str]
 Write = Callable[..., Path]
 
 CHATS = ({"user_message": "hi", "bot_reply": "ho", "feedback": "Thumbs_Up", "label": 7},)
@@ -24,9 +25,7 @@ VALUES = ("thumbs_up=true", "thumbs_down=false")
 pytestmark = pytest.mark.usefixtures("here")
 
 
-def converted(
-    capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0
-) -> tuple[list[dict[str, object]], str]:
+def converted(capsys: Captured, *arguments: str, code: int = 0) -> tuple[list[dict[str, object]], str]:
     assert run(["convert", *arguments, "--to", "canonical", "--output", "-"]) == code
     said = capsys.readouterr()
     return [json.loads(line) for line in said.out.splitlines()], said.err
@@ -36,7 +35,7 @@ def labels(rows: Sequence[dict[str, object]]) -> list[object]:
     return [one["responses"][0].get("label") for one in rows]  # type: ignore[index]
 
 
-def test_a_table_is_read_by_its_columns_and_values(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_read_by_its_columns_and_values(write: Write, capsys: Captured) -> None:
     write(*CHATS)
     rows, said = converted(capsys, "--columns", *COLUMNS, "--values", *VALUES, "data.jsonl")
     assert [(one["prompt"], one["responses"]) for one in rows] == [
@@ -56,16 +55,14 @@ def test_a_table_is_read_by_its_columns_and_values(write: Write, capsys: pytest.
     ],
 )  # fmt: skip
 def test_every_part_can_be_a_column(
-    columns: Sequence[str], row: object, parts: int, write: Write, capsys: pytest.CaptureFixture[str]
+    columns: Sequence[str], row: object, parts: int, write: Write, capsys: Captured
 ) -> None:
     write(row)
     rows, said = converted(capsys, "data.jsonl", *(f"--columns={one}" for one in columns))
     assert len(rows[0]["responses"]) == parts and "not used" not in said  # type: ignore[arg-type]
 
 
-def test_what_stands_within_a_column_is_named_by_the_way_to_it(
-    write: Write, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_stands_within_a_column_is_named_by_the_way_to_it(write: Write, capsys: Captured) -> None:
     ways = ("--columns", "prompt=request.text", "chosen=responses.1.text", "rejected=responses.0.text")
     write({"request": {"text": "hi"}, "responses": [{"text": "ho"}, {"text": "hu"}], "prompt": 1})
     rows, said = converted(capsys, "data.jsonl", *ways)
@@ -77,7 +74,7 @@ def test_what_stands_within_a_column_is_named_by_the_way_to_it(
     )
 
 
-def test_a_score_can_be_a_word(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_score_can_be_a_word(write: Write, capsys: Captured) -> None:
     write(*({"q": "p", "r": one, "s": one} for one in ("good", "bad")))
     arguments = ("--columns", "prompt=q", "response=r", "score=s", "--values", "good=true", "bad=-1")
     rows, _ = converted(capsys, "data.jsonl", *arguments)
@@ -93,7 +90,7 @@ def test_a_score_can_be_a_word(write: Write, capsys: pytest.CaptureFixture[str])
     ],
 )
 def test_opposites_of_labels(
-    values: Sequence[str], good: object, bad: object, write: Write, capsys: pytest.CaptureFixture[str]
+    values: Sequence[str], good: object, bad: object, write: Write, capsys: Captured
 ) -> None:
     made = [{"prompt": "p", "completion": "a", "label": one} for one in (good, bad, True)]
     write(*made)
@@ -105,9 +102,7 @@ def test_opposites_of_labels(
     assert rows[0]["responses"][0]["content"] == "7"  # type: ignore[index]
 
 
-def test_a_csv_column_is_of_the_kind_that_it_is_called(
-    write: Write, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_csv_column_is_of_the_kind_that_it_is_called(write: Write, capsys: Captured) -> None:
     write(name="data.csv", raw=b"q,r,v\n1,02,up\n3,4.0,down\n")
     arguments = ("--columns", "prompt=q", "response=r", "label=v", "--values", "up=true", "down=false")
     rows, _ = converted(capsys, "data.csv", *arguments)
@@ -131,7 +126,7 @@ def test_a_csv_column_is_of_the_kind_that_it_is_called(
     ],
 )  # fmt: skip
 def test_what_a_table_does_not_have_is_refused(
-    arguments: Sequence[str], says: str, write: Write, capsys: pytest.CaptureFixture[str]
+    arguments: Sequence[str], says: str, write: Write, capsys: Captured
 ) -> None:
     write(*CHATS)
     assert says in converted(capsys, "data.jsonl", *arguments, code=2)[1]
@@ -177,25 +172,12 @@ def test_yaml_says_the_same(write: Write) -> None:
         validate(ConvertSettings, given | {"columns": {"promt": "x"}}, where="trueup convert")
 
 
-def test_training_and_inspecting_read_the_same_table(
-    write: Write, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_and_inspecting_read_the_same_table(write: Write, capsys: Captured) -> None:
     write(*CHATS)
     write(name="run.yaml", raw=b"columns: {prompt: user_message, response: bot_reply, label: feedback}\n")
     more = ("--values", *VALUES)
     assert run(["inspect", "data.jsonl", "--columns", *COLUMNS, *more]) == 0
     assert "2 labelled responses" in capsys.readouterr().out
-    arguments = [
-        "--model",
-        "world",
-        "--data",
-        "data.jsonl",
-        "--output",
-        "run",
-        "--steps",
-        "1",
-        "--chat",
-        "false",
-    ]
-    assert run(["train", "ulma", "--config", "run.yaml", *arguments, *more]) == 0
+    arguments = ("--model", "world", "--data", "data.jsonl", "--output", "run", "--steps", "1", *more)
+    assert run(["train", "ulma", "--config", "run.yaml", "--chat", "false", *arguments]) == 0
     assert "prompts with responses with a label, 2 rows" in capsys.readouterr().err

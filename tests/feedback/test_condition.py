@@ -76,10 +76,6 @@ def test_it_survives_its_file(tmp_path_factory: Any, condition: Condition) -> No
     assert read_condition(folder) == condition
 
 
-def test_most_models_have_none(tmp_path: Path) -> None:
-    assert read_condition(tmp_path) is None
-
-
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -267,10 +267,8 @@ class TestSaved:
         feedback = read_feedback(["pairs"])
         assert feedback.lines() == ["pairs: TRL pairs, 3 rows, 3 comparisons"]
         assert [(str(o.origin), o.responses[0].content) for o in feedback.examples] == [
-            ("pairs:1", "a"),
-            ("pairs:2", "b"),
-            ("pairs:3", "c"),
-        ]
+            ("pairs:1", "a"), ("pairs:2", "b"), ("pairs:3", "c"),
+        ]  # fmt: skip
 
     def test_the_hash_is_of_the_content(self) -> None:
         self.PAIRS.save_to_disk("one")

@@ -25,12 +25,10 @@ def test_a_file_of_prompts(tmp_path: Path) -> None:
         found = read_prompts([path])
     hello = (Message("user", "Hello"),)
     assert found.prompts == (
-        Prompt("a", origin=Origin(str(path), 1)),
-        Prompt(hello, tools=(TOOL,), origin=Origin(str(path), 2)),
-        Prompt("b ", origin=Origin(str(path), 3)),
-        Prompt(hello, origin=Origin(str(path), 5)),
+        Prompt("a", origin=Origin(str(path), 1)), Prompt(hello, tools=(TOOL,), origin=Origin(str(path), 2)),
+        Prompt("b ", origin=Origin(str(path), 3)), Prompt(hello, origin=Origin(str(path), 5)),
         Prompt("b", origin=Origin(str(path), 6)),
-    )
+    )  # fmt: skip
     assert lines == [
         f"{path}: prompts, 6 rows", f"{path}: keys not used: id", "1 duplicate prompt left out",
     ]  # fmt: skip

@@ -196,13 +196,11 @@ def test_hh(shared: Shared) -> None:
     assert (len(different), len(empty), len(identical)) == (14, 8, 2)
     found = {
         (one.origin.file, one.origin.row): (
-            one.prompt.content,
-            one.responses[0].content,
-            one.responses[1].content,
+            one.prompt.content, one.responses[0].content, one.responses[1].content,
         )
         for one in feedback.examples
         if one.origin
-    }
+    }  # fmt: skip
     assert found == expected
     named = {
         reason: [(report.path, row) for report in feedback.files for row in report.unusable[reason]]

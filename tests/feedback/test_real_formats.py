@@ -148,11 +148,8 @@ def flat(example: Example) -> tuple[int, object, list[object], list[float | None
     assert all(one.score is None for one in example.responses)
     responses = [plain(one.content) for one in example.responses]
     return (
-        example.origin.row,
-        plain(example.prompt.content),
-        responses,
-        [one.label for one in example.responses],
-    )
+        example.origin.row, plain(example.prompt.content), responses, [one.label for one in example.responses],
+    )  # fmt: skip
 
 
 def test_pairs_are_for_methods_of_pairs(shared: Shared) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from trueup.display import collected
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
-from trueup.feedback.turns import every_turn, is_learned, turns_in_loss
+from trueup.feedback.turns import every_turn, turns_in_loss
 
 SYSTEM, ASK, AGAIN = Message("system", "Be brief."), Message("user", "Why?"), Message("user", "And?")
 SO, NO, YES = (Message("assistant", said) for said in ("So.", "No.", "Yes."))
@@ -33,16 +33,6 @@ def test_calls_of_tools_are_turns_and_their_results_stand_in_between() -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "learned"),
-    [({}, True), ({"loss": False}, False), ({"loss": True}, True), ({"disable_loss": True}, False),
-     ({"weight": 0}, False), ({"weight": 1}, True)],
-)  # fmt: skip
-def test_a_turn_may_say_that_it_is_not_learned(extra: dict[str, object], learned: bool) -> None:
-    assert is_learned(Message("assistant", "So.", extra)) is learned
-    assert not is_learned(Message("user", "So.", extra))
-
-
-@pytest.mark.parametrize(
     "prompt", ["Human: Why? Assistant: So. Human: And?", (ASK,), (SYSTEM, ASK, AGAIN), (SO, ASK)]
 )
 def test_where_no_earlier_turn_was_asked_for_nothing_changes(prompt: Content) -> None:
@@ -62,11 +52,8 @@ def test_nothing_else_of_the_example_changes() -> None:
         (Comparison(0, 1, 0.8),),
     )
     made = every_turn(example)
-    assert (made.comparisons, made.origin, made.prompt.tools) == (
-        example.comparisons,
-        example.origin,
-        example.prompt.tools,
-    )
+    assert (made.comparisons, made.origin) == (example.comparisons, example.origin)
+    assert made.prompt.tools == example.prompt.tools
     one, other = made.responses
     assert (one.score, one.label, one.demonstration, one.source) == (1.5, None, False, "ann")
     assert (other.score, other.label, other.demonstration, other.source) == (None, 0.25, True, None)

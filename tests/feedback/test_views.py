@@ -195,11 +195,9 @@ CASES: dict[View[Any], list[tuple[Example, object]]] = {
         (compared("A>B"), views.NOT_ALL_SCORED),
     ],
     partial(views.scored, least=2): [
-        (scored(0.0), views.ALONE),
-        (scored(0.0, 0.0), ("AB", [0, 0])),
-        (compared("A>B"), views.NOT_ALL_SCORED),
+        (scored(0.0), views.ALONE), (scored(0.0, 0.0), ("AB", [0, 0])), (compared("A>B"), views.NOT_ALL_SCORED)
     ],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("view", CASES, ids=lambda view: getattr(view, "__name__", None))

@@ -36,13 +36,11 @@ PLANTED: dict[str, tuple[str, Any]] = {
     "unused-judgement-key": ("pairs", {**pair(), "chosen_rating": 1}),
     "contradicting-scores": ("pairs", {**pair(), "score_chosen": 1, "score_rejected": 2}),
     "contradicting-scores, by labels": (
-        "canonical",
-        canonical({**A, "label": 0}, {**B, "label": 1}, comparisons=[over(0, 1)]),
+        "canonical", canonical({**A, "label": 0}, {**B, "label": 1}, comparisons=[over(0, 1)])
     ),
     "contradicting-rows": ("pairs", pair("say 3:", " not 3 at all", " it is 3")),
     "contradicting-rows, by scores": (
-        "rankings",
-        {"prompt": "rank 4:", "responses": [" answer 2", " answer 0"], "scores": [1, 0]},
+        "rankings", {"prompt": "rank 4:", "responses": [" answer 2", " answer 0"], "scores": [1, 0]}
     ),
     "contradicting-labels": ("points", point(1, "point 2:", " word 2")),
     "all-scores-equal": ("rankings", ranked(2, 2, 2)),
@@ -51,7 +49,7 @@ PLANTED: dict[str, tuple[str, Any]] = {
     "near-empty-response": ("pairs", pair(chosen=" a\u200b \n.")),
     "empty-prompt": ("pairs", pair(" \n")),
     "no-feedback": ("canonical", canonical(A, B)),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", SOUND)
@@ -106,11 +104,8 @@ def test_a_row_may_contradict_itself_in_labels(tmp_path: Path) -> None:
 
 def test_a_graded_label_that_says_nothing_contradicts_nothing(tmp_path: Path) -> None:
     labels = [
-        point(0.5, "p", " word"),
-        point(1, "p", " word"),
-        point(0.5, "p", " word"),
-        point(0, "q", " word"),
-    ]
+        point(0.5, "p", " word"), point(1, "p", " word"), point(0.5, "p", " word"), point(0, "q", " word"),
+    ]  # fmt: skip
     found = rows_of_kinds(inspected(tmp_path, *labels))
     assert found == {"duplicate": (3,)}
 
@@ -133,12 +128,9 @@ def test_messages_are_compared_with_all_they_hold(tmp_path: Path) -> None:
 
     tools = [{"type": "function", "function": {"name": "add"}}]
     rows = [
-        conversation(),
-        conversation(role="system"),
-        conversation(name="ann"),
-        {**conversation(), "tools": tools},
-        conversation(name="ann"),
-    ]
+        conversation(), conversation(role="system"), conversation(name="ann"),
+        {**conversation(), "tools": tools}, conversation(name="ann"),
+    ]  # fmt: skip
     found = rows_of_kinds(inspected(tmp_path, *rows))
     assert found["duplicate"] == (5,)
 

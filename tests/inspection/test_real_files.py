@@ -140,20 +140,6 @@ def test_other_data_sets(shared: Shared, name: str, rows: int, kinds: set[str]) 
     assert {one.kind for one in inspection.problems} == kinds
 
 
-def test_formats_that_users_bring(shared: Shared) -> None:
-    """Whatever they hold, every row is either used or named."""
-    files = [path for path in sorted(shared("data/formats").rglob("*.json*"))]
-    assert len(files) >= 14
-    for path in files:
-        text = path.read_text()
-        rows = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
-        inspection = inspect([str(path)])
-        (report,) = inspection.training.files
-        assert report.rows == sum(bool(row) for row in rows)
-        named = [one for one in inspection.problems if one.kind in ("malformed-row", "unusable-row")]
-        assert report.rows == report.examples + sum(one.count for one in named)
-
-
 def test_several_annotators_repeat_and_contradict_each_other(shared: Shared) -> None:
     """Counted from the raw rows: a judgement of the same two answers to the same question."""
     path = shared("data/open_instruct_human_eval/annotations_first575.jsonl")

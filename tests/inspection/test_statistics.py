@@ -1,4 +1,4 @@
-"""Numbers of toy feedback worked by hand, laws of distributions and histograms, and places in words."""
+"""Numbers of toy feedback worked by hand, laws of distributions and histograms, and names of what is no file."""
 
 import statistics
 from itertools import pairwise
@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.faulty_feedback import canonical, inspected, pair, point, ranked
 
-from trueup.feedback.records import Origin
 from trueup.inspection import statistics as numbers
 from trueup.inspection.inspection import Inspection
-from trueup.inspection.screen import folded, row_lines, short_names
+from trueup.inspection.screen import short_names
 from trueup.inspection.statistics import (
     QUANTILES,
     Distribution,
@@ -45,22 +44,15 @@ def test_views(tmp_path: Path) -> None:
 
 def test_lengths_of_pairs(tmp_path: Path) -> None:
     rows = (
-        pair("12", "123", "1"),
-        pair("abcd", "12345", "1234567"),
-        pair("1", "12", "ab"),
-        pair("9", "5", "5"),
-    )
+        pair("12", "123", "1"), pair("abcd", "12345", "1234567"), pair("1", "12", "ab"), pair("9", "5", "5"),
+    )  # fmt: skip
     inspection = inspected(tmp_path, *rows)
     kinds = {"prompts": [2, 4, 1, 1], "chosen": [3, 5, 2], "rejected": [1, 7, 2], "other_responses": [1, 1]}
     assert lengths_of(inspection) == kinds
     assert inspection.longer_chosen == LongerChosen(pairs=3, longer=1, equal=1)
     table = inspection.lengths
     assert table is not None and list(table) == ["unit", *kinds] and table["unit"] == "characters"
-    assert (table["rejected"]["count"], table["rejected"]["minimum"], table["rejected"]["maximum"]) == (
-        3,
-        1,
-        7,
-    )
+    assert [table["rejected"][name] for name in ("count", "minimum", "maximum")] == [3, 1, 7]
 
 
 def test_a_response_in_the_middle_of_a_ranking_counts_on_both_sides(tmp_path: Path) -> None:
@@ -116,40 +108,7 @@ def test_bins_by_hand() -> None:
     assert bins([0, 1, 3, 4, 7, 15]) == {(0, 0): 1, (1, 1): 1, (2, 3): 1, (4, 7): 2, (8, 15): 1}
 
 
-# Places of problems, in words.
-
-
-def said(origins: list[Origin], *files: str) -> list[str]:
-    names = short_names(files or [origin.file for origin in dict.fromkeys(origins)])
-    rows: dict[str, list[int]] = {}
-    for origin in origins:
-        rows.setdefault(origin.file, []).append(origin.row)
-    return row_lines(rows, names)
-
-
-def test_rows_by_file() -> None:
-    one = [Origin("x/a.jsonl", row) for row in range(1, 8)]
-    files = ("x/a.jsonl", "b.jsonl")
-    assert said(one[:1], *files) == ["a.jsonl:1"]
-    assert said(one[:5], *files) == ["a.jsonl: rows 1, 2, 3, 4, 5"]
-    assert said([*one, Origin("b.jsonl", 9)], *files) == [
-        "a.jsonl: rows 1, 2, 3, 4, 5, and 2 more (--json lists all)",
-        "b.jsonl:9",
-    ]
-    assert said([]) == []
-
-
-def test_names_that_look_the_same_are_written_out() -> None:
-    x, y = Origin("x/a.jsonl", 1), Origin("y/a.jsonl", 2)
-    assert said([x, y]) == ["x/a.jsonl:1", "y/a.jsonl:2"]
-    assert said([y], "x/a.jsonl", "y/a.jsonl") == ["y/a.jsonl:2"]
-    assert said([Origin("world:pairs", 1), Origin("hub:owner/pairs", 2)]) == [
-        "world:pairs:1",
-        "hub:owner/pairs:2",
-    ]
-
-
-def test_lines_break_between_words_only() -> None:
-    (rows,) = row_lines({"a name.jsonl": [28, 256]}, {})
-    assert folded(rows, 20, 2) == "  a name.jsonl: rows\n    28, 256"
-    assert folded("longer-than-that 28", 5, 2) == "  longer-than-that\n    28"
+def test_the_name_of_what_is_no_file_is_not_shortened() -> None:
+    """Names of files as the screen shows them are asserted in cli/test_inspect.py."""
+    names = ["world:pairs", "hub:owner/pairs"]
+    assert short_names(names) == dict(zip(names, names, strict=True))

@@ -116,11 +116,6 @@ def test_a_planted_fault_is_found_once(name: str, make: Make, tmp_path: Path) ->
     assert set(found) == ALONG.get(name, set())
 
 
-def test_sound_conversations_have_no_problem(make: Make, tmp_path: Path) -> None:
-    coding = make(chat_template="<bos>" + TWO_ENDS)
-    assert rows_of_kinds(inspected(tmp_path, *CHAT, coding=coding)) == {}
-
-
 def test_raw_text_may_spell_its_end(make: Make, tmp_path: Path) -> None:
     inspection = inspected(
         tmp_path, pair(chosen=" it is red<eos>", rejected=" no<eos>"), show=1, coding=make()
@@ -142,11 +137,9 @@ def test_a_tool_turn_between_two_of_the_assistant_is_not_text_after_an_end(
 ) -> None:
     coding = make(chat_template="<bos>" + TWO_ENDS)
     turns = [
-        {"role": "user", "content": "what is it?"},
-        {"role": "assistant", "content": "let me see"},
-        {"role": "tool", "content": "seven"},
-        {"role": "assistant", "content": "it is seven"},
-    ]
+        {"role": "user", "content": "what is it?"}, {"role": "assistant", "content": "let me see"},
+        {"role": "tool", "content": "seven"}, {"role": "assistant", "content": "it is seven"},
+    ]  # fmt: skip
     inspection = inspected(tmp_path, {"messages": turns}, show=1, coding=coding)
     assert rows_of_kinds(inspection) == {}
     (shown,) = inspection.shown

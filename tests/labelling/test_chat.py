@@ -17,12 +17,13 @@ from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Message
 from trueup.words import spelled
 
+Captured = pytest.CaptureFixture[str]
 Chat = Callable[..., tuple[int, str, str]]
 SHORT = ("--max-new-tokens", "5")
 
 
 @pytest.fixture
-def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Chat:
+def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Chat:
     """Types lines, and gives the exit code, the output and the messages."""
     monkeypatch.chdir(tmp_path)
 
@@ -57,13 +58,10 @@ def test_preferences_are_kept_and_trained_on(chat: Chat, tiny_model: Path, other
         for example in examples
     ]
     assert all(text in out for pair in texts for text in pair)
+    first = ["hello", texts[0][0]]
     assert [one[1:] for one in said] == [
-        ["hello"],
-        ["hello", texts[0][0], "and now?"],
-        ["hello", texts[0][0], "or so?"],
-        ["/odd"],
-        ["last"],
-    ]
+        ["hello"], [*first, "and now?"], [*first, "or so?"], ["/odd"], ["last"],
+    ]  # fmt: skip
     assert {one[0] for one in said} == {"Be kind."}
     better, worse = (Comparison(0, 1),), (Comparison(1, 0),)
     assert [one.comparisons for one in examples] == [better, worse, (), (), better]
@@ -74,10 +72,8 @@ def test_preferences_are_kept_and_trained_on(chat: Chat, tiny_model: Path, other
         examples[at].responses[comparisons[0].better].source
         for at, comparisons in ((0, better), (1, worse), (4, better))
     ]
-    assert {one.source for example in examples for one in example.responses} == {
-        str(tiny_model),
-        str(other_model),
-    }
+    sources = {one.source for example in examples for one in example.responses}
+    assert sources == {str(tiny_model), str(other_model)}
     assert all(f"{name}: {wins.count(name)}" in err for name in wins)
     assert all(one.tokens and len(one.tokens) <= 5 for example in examples for one in example.responses)
     assert len({one.responses[0].source for one in examples}) == 2  # sides are in random order
@@ -85,19 +81,8 @@ def test_preferences_are_kept_and_trained_on(chat: Chat, tiny_model: Path, other
     kept.write_bytes(before.rstrip(b"\n"))  # as an editor may leave it
     assert chat("more\n1\n", *names)[0] == 0
     assert kept.read_bytes().startswith(before) and len(read_feedback([kept]).examples) == 6
-    command = [
-        "train",
-        "dpo",
-        "--model",
-        str(tiny_model),
-        "--data",
-        str(kept),
-        "--output",
-        "run",
-        "--steps",
-        "2",
-    ]
-    assert run(command) == 0
+    command = ["train", "dpo", "--model", str(tiny_model), "--data", str(kept), "--output", "run"]
+    assert run([*command, "--steps", "2"]) == 0
     assert [line["step"] for line in metrics_of(Path("run")) if "loss" in line] == [1, 2]
 
 
@@ -150,11 +135,7 @@ def test_what_is_refused(more: tuple[str, ...], said: str, chat: Chat) -> None:
 
 
 def test_in_a_terminal_answers_stand_side_by_side_and_are_shown_as_they_are_written(
-    tiny_model: Path,
-    other_model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     """Until Ctrl-C, which costs the answer that is not judged yet."""
     monkeypatch.chdir(tmp_path)

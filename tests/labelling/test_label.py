@@ -18,6 +18,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 from support.browser import browser, errors_of, needs_browser
+from support.faulty_feedback import write
 from support.small_runs import metrics_of
 
 from trueup.cli.app import run
@@ -79,14 +80,11 @@ def serving(folder: Path, *more: str) -> Iterator[Served]:
 
 def candidates(folder: Path, count: int = 10) -> None:
     """The good response is the first in the data."""
-    rows = [
-        {
-            "prompt": f"say {at}:",
-            "responses": [{"content": f" good {at}", "source": "model-a"}, {"content": f" bad {at}"}],
-        }
+    write(folder / "candidates.jsonl", (
+        {"prompt": f"say {at}:",
+         "responses": [{"content": f" good {at}", "source": "model-a"}, {"content": f" bad {at}"}]}
         for at in range(count)
-    ]
-    (folder / "candidates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ))  # fmt: skip
 
 
 def choose(shown: dict[str, Any], wanted: str) -> str:
@@ -159,18 +157,8 @@ def test_a_killed_process_loses_no_click_and_the_export_is_trained_on(
     assert run(["label", "candidates.jsonl", "--output", "people.jsonl", "--export"]) == 0
     assert Path("people.jsonl").read_bytes() == kept
     for method, more in (("dpo", ()), ("reward-model", ("--eval_fraction", "0.5"))):
-        command = [
-            "train",
-            method,
-            "--model",
-            str(tiny_model),
-            "--data",
-            "people.jsonl",
-            "--output",
-            method,
-            *more,
-        ]
-        assert run([*command, "--steps", "2", "--batch_size", "4"]) == 0
+        command = ["train", method, "--model", str(tiny_model), "--data", "people.jsonl", "--output", method]
+        assert run([*command, *more, "--steps", "2", "--batch_size", "4"]) == 0
         assert [line["step"] for line in metrics_of(Path(method)) if "loss" in line] == [1, 2]
     assert json.loads(Path("reward-model/calibration.json").read_text())["pairs"] == 4
     assert run(["convert", "people.jsonl", "--to", "pairs", "--output", "pairs.jsonl"]) == 0
@@ -186,7 +174,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     row = {"prompt": [{"role": "user", "content": asked}], "responses": [
         {"content": [{"role": "assistant", "content": text}]} for text in (HOSTILE, "1. Apples\n2. Pears", "Plums")
     ]}  # fmt: skip
-    (tmp_path / "candidates.jsonl").write_text(json.dumps(row) + "\n")
+    write(tmp_path / "candidates.jsonl", [row])
     with serving(tmp_path, "--criterion", "Be brief & <kind>.") as served, browser(tmp_path) as driver:
 
         def until(expected: str) -> None:
@@ -279,14 +267,8 @@ def test_gold_and_repeated_pairs_are_mixed_in_and_sides_are_random(tmp_path: Pat
         (ann,) = on.progress("ann")["people"]
         right = sum(key in on.gold and not swapped for key, swapped in seen)
         same = sum(seen[places[key][0]][1] == seen[places[key][1]][1] for key in again)
-        assert ann == {
-            "name": "ann",
-            "judged": 150,
-            "again": len(again),
-            "same": same,
-            "gold": gold,
-            "right": right,
-        }
+        known = {"name": "ann", "judged": 150, "gold": gold, "right": right}
+        assert ann == {**known, "again": len(again), "same": same}
         assert sum(len(one.votes) for one in on.examples()) == 150 + len(again)  # none of gold
 
 

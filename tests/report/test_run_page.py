@@ -159,27 +159,14 @@ def test_what_is_written_to_held_out_prompts_is_shown_with_its_divergence(tmp_pa
 
 
 def test_judges_are_told_of_by_their_totals(tmp_path: Path) -> None:
-    rounds = [
-        {
-            "annotator/verdicts": 10.0,
-            "annotator/unreadable": 2.0,
-            "annotator/first": 6.0,
-            "annotator/flipped": 1.0,
-        }
-    ] * 2
+    counts = {"verdicts": 10.0, "unreadable": 2.0, "first": 6.0, "flipped": 1.0}
+    rounds = [{f"annotator/{name}": count for name, count in counts.items()}] * 2
     folder = make_run(tmp_path / "run", dpo_lines(2), rounds=rounds)
-    jury = {
-        "annotator/shared": 10.0,
-        "annotator/alike": 8.0,
-        "annotator/a/judged": 10.0,
-        "annotator/a/agreed": 9.0,
-    }
+    counts = {"shared": 10.0, "alike": 8.0, "a/judged": 10.0, "a/agreed": 9.0}
+    jury = {f"annotator/{name}": count for name, count in counts.items()}
     several = words(page(make_run(tmp_path / "jury", dpo_lines(2), rounds=[jury])))
-    assert (
-        "two judges agree on 80%" in several
-        and "sides with the jury on 90%" in several
-        and "a/judged" not in several
-    )
+    assert "two judges agree on 80%" in several and "sides with the jury on 90%" in several
+    assert "a/judged" not in several
     calibration = {"accuracy": {"value": 0.7}, "bins": [{"said": 0.6, "seen": 0.5, "error": None}]}
     (folder / "calibration.json").write_text(json.dumps(calibration))
     told = words(page(folder))

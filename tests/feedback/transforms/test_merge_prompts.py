@@ -30,11 +30,7 @@ def test_by_hand() -> None:
     assert fitted.rewrite([one, other, again]) == [
         Example(
             Prompt("p", origin=Origin("a.jsonl", 1)),
-            (
-                Response("a", score=1.0, source="beam"),
-                Response("b", score=1.0, label=0.5, demonstration=True),
-                Response("c"),
-            ),
+            (one.responses[0], Response("b", score=1.0, label=0.5, demonstration=True), Response("c")),
             (Comparison(0, 1, 0.8), Comparison(2, 1)),
             (Vote(1, 0, "second", "ann"), Vote(0, 1, "tie", "bob")),
         ),
