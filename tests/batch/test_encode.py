@@ -33,10 +33,15 @@ def test_prompt_and_response_are_encoded_apart_and_joined() -> None:
     assert all(row.scored.all() for row in tokens.responses)
 
 
-def test_an_empty_response_is_its_end() -> None:
-    (row,) = encode(encoder(), "ab", "").tokens.responses
-    assert row.ids.tolist() == [EOS]
-    assert row.scored.tolist() == [True]
+@pytest.mark.parametrize(
+    ("prompt", "response", "asked", "answer"),
+    [("ab", "", "<bos>ab", "<eos>"), ("", "a", "<bos>", "a<eos>"), ("<bos>ab", "c", "<bos>ab", "c<eos>")],
+)
+def test_each_has_its_beginning_or_its_end_once(prompt: str, response: str, asked: str, answer: str) -> None:
+    tokens = encode(encoder(), prompt, response).tokens
+    (row,) = tokens.responses
+    assert (decode(encoder(), tokens.prompt), decode(encoder(), row.ids)) == (asked, answer)
+    assert row.scored.all()
 
 
 def test_truncation_never_invents_an_end() -> None:
@@ -73,15 +78,6 @@ def test_what_cannot_be_trained_on_is_discarded_with_a_reason(
     assert encoder(**settings).encode(Group(Prompt(prompt, origin=origin), ("d",), None)) == Discarded(
         reason, origin
     )
-
-
-def test_an_empty_prompt_is_its_beginning_of_sequence() -> None:
-    assert encode(encoder(), "", "a").tokens.prompt.tolist() == [BOS]
-
-
-def test_a_beginning_of_sequence_is_not_doubled() -> None:
-    encoded = encode(encoder(), "<bos>ab", "c")
-    assert decode(encoder(), encoded.tokens.prompt) == "<bos>ab"
 
 
 def test_raw_text_says_what_it_says() -> None:

@@ -226,14 +226,9 @@ def constrained(body: dict[str, Any], verdict: dict[str, Any]) -> Any:
     ],
 )  # fmt: skip
 def test_a_judge_is_asked_with_what_it_takes(
-    judging: Any,
-    more: tuple[Any, ...],
-    sure: float,
-    told: str,
-    last: dict[str, Any],
-    folder: Path,
+    judging: Any, more: tuple[Any, ...], sure: float, told: str, last: dict[str, Any], folder: Path,
     capsys: Captured,
-) -> None:
+) -> None:  # fmt: skip
     with FaultyServer(lambda asked: judging(asked.body, longer(asked))) as server:
         assert judge(*endpoint_of(server), *more, by="openai") == 0
     examples = read()

@@ -100,34 +100,23 @@ def test_prompts_may_stand_in_a_column_of_any_name(folder: Path, capsys: Capture
 
 
 @pytest.mark.usefixtures("favoured")
-def test_a_dry_run_changes_nothing(folder: Path, capsys: Captured) -> None:
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("0.5", "--dry-run"), ["0.5 is better than 1.2 by 1.200 +- 0.200; nothing was written"]),
+        (("0.7",), ["0.7 is better than 1.2 by 0.600 +- 0.400, less than twice its standard error:",
+                    "nothing was written; more prompts tell more"]),
+        (("-3",), ["the model asks for the best already: 1.2"]),
+    ],
+)  # fmt: skip
+def test_nothing_is_written(given: tuple[str, ...], said: list[str], folder: Path, capsys: Captured) -> None:
+    """On a dry run; of what may be chance, as it is best on the prompts it was found on; where nothing is better."""
     before = {path: path.read_bytes() for path in sorted((folder / "model").iterdir())}
-    assert ask("--candidates", "0.5", "--dry-run") == 0
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said == "0.5 is better than 1.2 by 1.200 +- 0.200; nothing was written"
-    assert {path: path.read_bytes() for path in sorted((folder / "model").iterdir())} == before
-
-
-@pytest.mark.usefixtures("favoured")
-def test_what_may_be_chance_is_not_kept(folder: Path, capsys: Captured) -> None:
-    """Better by 1.5 standard errors, on the prompts on which it was found to be the best."""
-    before = (folder / "model" / FILE).read_bytes()
-    assert ask("--candidates", "0.7") == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == [
-        "0.7 is better than 1.2 by 0.600 +- 0.400, less than twice its standard error:",
-        "nothing was written; more prompts tell more",
-    ]
-    assert ask("--candidates", "0.7", "--json") == 0
+    assert ask("--candidates", *given) == 0
+    assert capsys.readouterr().out.splitlines()[-len(said) :] == said
+    assert ask("--candidates", *given, "--json") == 0
     assert not json.loads(capsys.readouterr().out)["kept"]
-    assert (folder / "model" / FILE).read_bytes() == before
-
-
-@pytest.mark.usefixtures("favoured")
-def test_what_is_asked_for_now_stays_where_nothing_is_better(folder: Path, capsys: Captured) -> None:
-    before = (folder / "model" / FILE).read_bytes()
-    assert ask("--candidates", "-3") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "the model asks for the best already: 1.2"
-    assert (folder / "model" / FILE).read_bytes() == before
+    assert {path: path.read_bytes() for path in sorted((folder / "model").iterdir())} == before
 
 
 @pytest.mark.usefixtures("favoured")

@@ -158,13 +158,9 @@ def test_a_file_can_be_converted_in_place(files: dict[str, Path]) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )  # fmt: skip
 def test_what_is_refused(
-    arguments: tuple[str, ...],
-    message: str,
-    files: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Captured,
-) -> None:
+    arguments: tuple[str, ...], message: str, files: dict[str, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured,
+) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     output = () if "--output" in arguments else ("--output", "o.jsonl")

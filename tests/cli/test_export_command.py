@@ -257,15 +257,9 @@ class Uploads:
     ],
 )  # fmt: skip
 def test_a_folder_is_put_on_the_hub(
-    name: str,
-    more: list[str],
-    status: int,
-    said: str,
-    runs: dict[str, Path],
-    tmp_path: Path,
-    capsys: Captured,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    name: str, more: list[str], status: int, said: str, runs: dict[str, Path], tmp_path: Path,
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Privately, with the user's token, which is said nowhere; a hub that does not take it is one line."""
     hub = Uploads(status)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")

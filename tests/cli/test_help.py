@@ -133,15 +133,8 @@ def test_a_setting_is_told_in_full(helped: Help) -> None:
     """What gathers is one group; an option says for which kinds it is; defaults are the method's."""
     shown = helped("train", "oaif", "--help-all", columns=160)
     group = shown.partition("Gathering feedback")[2].partition("Length and batches")[0]
-    for name in [
-        "source",
-        "prompts",
-        "annotator",
-        "reward",
-        "annotator.model",
-        "annotator.noise",
-        "sampler.stop",
-    ]:
+    named = ("source", "prompts", "annotator", "reward", "annotator.model", "annotator.noise", "sampler.stop")
+    for name in named:
         assert len(re.findall(rf"--{re.escape(name)} ", group)) == 1
     words = in_a_line(shown)
     assert "local, likelihood: Folder of a causal language model. openai: The name" in words

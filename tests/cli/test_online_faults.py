@@ -85,7 +85,6 @@ def test_a_judge_that_fails_from_the_start_leaves_no_run_behind(
 
 @pytest.fixture
 def closed() -> str:
-    """An address that nobody answers at."""
     with FaultyServer(variety) as running:
         return running.url
 
@@ -111,14 +110,9 @@ TOO_EARLY: dict[str, tuple[dict[str, str], int, str]] = {
 @pytest.mark.parametrize("fault", TOO_EARLY)
 @pytest.mark.parametrize("method", ["oaif", "dpo"])
 def test_what_cannot_judge_or_sample_is_found_before_a_model_is_loaded(
-    method: str,
-    fault: str,
-    closed: str,
-    tiny_model: Path,
-    tmp_path: Path,
-    errors: Errors,
+    method: str, fault: str, closed: str, tiny_model: Path, tmp_path: Path, errors: Errors,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> None:  # fmt: skip
     (tmp_path / "rewards.py").write_text("def sound(prompt, *more): return 1\ndef alone(prompt): return 1\n")
     (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
     monkeypatch.setattr(setup, "make_policy", lambda *_: pytest.fail("the model was loaded"))

@@ -60,13 +60,8 @@ def screens(tiny_model: Path, folder: Path) -> dict[str, list[str]]:
             else settings(method, tiny_model, data, folder / method, **more)
         )
         commands.append(["train", method, *options(values)])
-    child = pexpect.spawn(
-        sys.executable,
-        ["-c", SCRIPT, json.dumps(commands)],
-        dimensions=(24, COLUMNS),
-        encoding="utf-8",
-        timeout=300,
-    )
+    terminal: dict[str, Any] = {"dimensions": (24, COLUMNS), "encoding": "utf-8", "timeout": 300}
+    child = pexpect.spawn(sys.executable, ["-c", SCRIPT, json.dumps(commands)], **terminal)
     child.expect(pexpect.EOF)
     child.close()
     shown = child.before or ""

@@ -114,13 +114,9 @@ def test_a_judge_has_the_day_of_its_run(folder: Path, on: On) -> None:
     ],
 )
 def test_work_goes_on_with_the_day_on_which_it_began(
-    part: str,
-    arguments: tuple[Any, ...],
-    folder: Path,
-    on: On,
-    capsys: Captured,
+    part: str, arguments: tuple[Any, ...], folder: Path, on: On, capsys: Captured,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> None:  # fmt: skip
     def ask(day: str, output: str) -> int:
         on(day)
         return command(*arguments, "--output", output)

@@ -49,7 +49,6 @@ def settle(yaml: Write) -> Settle:
 
 @pytest.fixture
 def weights() -> bytes:
-    """A whole safetensors file with one tensor."""
     tensor = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
     header = json.dumps({"__metadata__": {"format": "pt"}, "weight": tensor}).encode()
     return struct.pack("<Q", len(header)) + header + bytes(16)

@@ -87,7 +87,6 @@ class TestPrecedence:
     [
         ("tr-dop", None, {}, r"^tr-dop is not a method; did you mean tr-dpo\?$"),
         ("xyz", None, {}, f"^xyz is not a method; the methods are {', '.join(sorted(METHODS))}$"),
-        ("dpo", None, {"beta": "-1"}, r"^beta must be greater than 0; got -1$"),
         ("dpo", "\nbeta: -1\n", {}, r"run.yaml:2: beta must be greater than 0; got -1$"),
         ("dpo", None, {"lerning_rate": 1}, r"is not a setting of method dpo or of a run; did you mean"),
         ("dpo", None, {"lr": 1}, r"; did you mean learning_rate\?$"),

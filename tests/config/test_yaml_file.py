@@ -70,16 +70,6 @@ def test_a_fault_is_named(yaml: Write, text: str, message: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_an_absent_file(tmp_path: Path) -> None:
-    with refused(r"none.yaml: no such file$"):
-        read_yaml(tmp_path / "none.yaml")
-
-
-def test_a_folder(tmp_path: Path) -> None:
-    with refused(r"cannot be read: Is a directory$"):
-        read_yaml(tmp_path)
-
-
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"run_name: caf\xe9\n")

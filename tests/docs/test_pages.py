@@ -51,7 +51,6 @@ def test_a_page_begins_with_what_it_is_for(path: Path) -> None:
 
 
 def test_what_pages_call_beside_trueup_is_there() -> None:
-    """Targets of the Makefile, and programs of the repository."""
     root = PAGES.parents[1]
     pages = [root / "README.md", root / "CONTRIBUTING.md", *PAGES.parent.rglob("*.md")]
     text = "\n".join(path.read_text() for path in pages)

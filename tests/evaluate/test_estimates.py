@@ -56,12 +56,9 @@ def sampled(of: CausalModel, prompts: list[list[int]]) -> list[Completion]:
 
 
 def sequence_kl(
-    policy: CausalModel,
-    start: CausalModel,
-    prompts: list[list[int]],
-    completions: list[Completion],
+    policy: CausalModel, start: CausalModel, prompts: list[list[int]], completions: list[Completion],
     start_prompts: list[list[int]] | None = None,
-) -> Mean:
+) -> Mean:  # fmt: skip
     """Of the two, the start asked in other words where they are given."""
     rows = []
     for of, asked in ((policy, prompts), (start, start_prompts or prompts)):

@@ -57,7 +57,6 @@ responses = st.builds(
 
 @st.composite
 def examples(draw: st.DrawFn, content: st.SearchStrategy[Content] = contents) -> Example:
-    """Any example there can be."""
     listed = draw(st.lists(responses, min_size=1, max_size=4))
     listed = [replace(one, content=draw(content)) for one in listed]
     positions = st.integers(0, len(listed) - 1)
@@ -142,7 +141,6 @@ def test_lines_are_readable_and_bytes_repeatable(tmp_path: Path) -> None:
 
 
 def interrupted() -> Iterator[Example]:
-    """Examples whose source fails."""
     yield PAIR
     raise KeyboardInterrupt
 

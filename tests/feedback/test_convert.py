@@ -165,7 +165,6 @@ def test_trl_demonstrations_are_those_of_the_view(tmp_path: Path, listed: list[E
 
 
 def targets_for(listed: list[Example]) -> list[Target]:
-    """Every target."""
     own = [target for target, _ in OWN.values()]
     points = [targets.trl_points_target(threshold) for threshold in (None, 0.5)]
     return [*own, targets.TRL_PAIRS, *points, targets.trl_demonstrations_target(listed)]

@@ -31,7 +31,6 @@ TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho
 
 
 def packed(table: pa.Table, **options: object) -> bytes:
-    """A table as the bytes of a Parquet file."""
     out = io.BytesIO()
     pq.write_table(table, out, **options)
     return out.getvalue()

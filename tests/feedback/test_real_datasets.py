@@ -33,7 +33,6 @@ def read(path: Path) -> tuple[dict[int, Example], FileReport]:
 
 
 def spoken(content: Content) -> str:
-    """The text of a content of one turn."""
     if isinstance(content, str):
         return content
     (turn,) = content

@@ -60,7 +60,6 @@ REFUSED = "turbo_alignment/classification-train_classification.jsonl"
 
 
 def loaded(path: Path) -> list[Row]:
-    """The rows of a file."""
     text = path.read_text("utf-8")
     rows: list[Row] = (
         json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]

@@ -12,24 +12,21 @@ CALL = Message("assistant", "", {"tool_calls": [{"function": {"name": "add", "ar
 RESULT = Message("tool", "4")
 
 
-def split(prompt: Content, *responses: Content) -> tuple[Content, list[Content]]:
-    made = every_turn(Example(Prompt(prompt), tuple(Response(one) for one in responses)))
-    return made.prompt.content, [response.content for response in made.responses]
-
-
-def test_the_prompt_ends_before_the_first_answer_and_both_sides_get_the_same_turns() -> None:
-    assert split((SYSTEM, ASK, SO, AGAIN), (NO,), (YES,)) == (
-        (SYSTEM, ASK),
-        [(SO, AGAIN, NO), (SO, AGAIN, YES)],
-    )
-
-
-def test_a_response_given_as_text_is_a_turn_of_the_assistant() -> None:
-    assert split((ASK, SO, AGAIN), "No.") == ((ASK,), [(SO, AGAIN, NO)])
-
-
-def test_calls_of_tools_are_turns_and_their_results_stand_in_between() -> None:
-    assert split((ASK, CALL, RESULT, SO, AGAIN), (NO,)) == ((ASK,), [(CALL, RESULT, SO, AGAIN, NO)])
+@pytest.mark.parametrize(
+    ("prompt", "responses", "asked", "made"),
+    [
+        ((SYSTEM, ASK, SO, AGAIN), [(NO,), (YES,)], (SYSTEM, ASK), [(SO, AGAIN, NO), (SO, AGAIN, YES)]),
+        ((ASK, SO, AGAIN), ["No."], (ASK,), [(SO, AGAIN, NO)]),
+        ((ASK, CALL, RESULT, SO, AGAIN), [(NO,)], (ASK,), [(CALL, RESULT, SO, AGAIN, NO)]),
+        ((YES, ASK, SO, AGAIN), [(NO,)], (YES, ASK), [(SO, AGAIN, NO)]),
+    ],
+    ids=["both sides get the same turns", "text", "calls and results", "an opening stays in the prompt"],
+)
+def test_the_prompt_ends_before_the_first_answer(
+    prompt: Content, responses: list[Content], asked: Content, made: list[Content]
+) -> None:
+    found = every_turn(Example(Prompt(prompt), tuple(Response(one) for one in responses)))
+    assert (found.prompt.content, [one.content for one in found.responses]) == (asked, made)
 
 
 @pytest.mark.parametrize(
@@ -38,10 +35,6 @@ def test_calls_of_tools_are_turns_and_their_results_stand_in_between() -> None:
 def test_where_no_earlier_turn_was_asked_for_nothing_changes(prompt: Content) -> None:
     example = Example(Prompt(prompt), (Response("No."),))
     assert every_turn(example) is example
-
-
-def test_an_opening_of_the_assistant_stays_in_the_prompt() -> None:
-    assert split((YES, ASK, SO, AGAIN), (NO,)) == ((YES, ASK), [(SO, AGAIN, NO)])
 
 
 def test_nothing_else_of_the_example_changes() -> None:

@@ -330,13 +330,9 @@ def test_a_click_that_cannot_be_kept_does_not_count(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_refused_before_a_page_is_shown(
-    rejected: str,
-    more: tuple[str, ...],
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    rejected: str, more: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:
+) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("candidates.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": rejected}))
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -192,17 +192,11 @@ class TestClassBalance:
     @pytest.mark.parametrize(
         "up, down, weights, warned",
         [
-            (3, 3, (1.0, 1.0), False),
-            (4, 3, (1.0, 1.0), False),
-            (5, 3, (1.0, 1.0), True),
-            (3, 4, (1.0, 1.0), True),
-            (499, 500, (1.0, 1.0), False),
-            (7, 8, (1.0, 1.0), True),
-            (14, 10, (1.0, 1.0), False),
-            (3, 4, (4 / 3, 1.0), False),
-            (100, 10, (1.0, 8.0), False),
+            (3, 3, (1.0, 1.0), False), (4, 3, (1.0, 1.0), False), (5, 3, (1.0, 1.0), True),
+            (3, 4, (1.0, 1.0), True), (499, 500, (1.0, 1.0), False), (7, 8, (1.0, 1.0), True),
+            (14, 10, (1.0, 1.0), False), (3, 4, (4 / 3, 1.0), False), (100, 10, (1.0, 8.0), False),
         ],
-    )
+    )  # fmt: skip
     def test_the_range_is_from_1_to_4_3(
         self, up: int, down: int, weights: tuple[float, float], warned: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
