@@ -1,6 +1,5 @@
-"""A model in this process as a judge reads what the library computes: the next token after the question, and of it the
-two labels.
-"""
+"""A model in this process as a judge reads what the library computes: the next token after the question, and of it
+the two labels."""
 
 import math
 from collections.abc import Callable

@@ -1,6 +1,5 @@
-"""What a judge is told, and templates that cannot be used. Responses are material to be judged: whatever they say, they
-say it between marks that they cannot write.
-"""
+"""What a judge is told, and templates that cannot be used. Responses are material to be judged: whatever they say,
+they say it between marks that they cannot write."""
 
 import re
 from collections.abc import Sequence
@@ -115,13 +114,6 @@ def test_a_template_that_does_not_end_is_stopped(tmp_path: Path, monkeypatch: py
     loops = "{% for a in first %}" * 6 + "{% endfor %}" * 6
     with refused(r"mine\.jinja: the template was stopped after 0.5 seconds"):
         load_question(saved(tmp_path, SMALL.replace("Answer", loops + "Answer")))
-
-
-def test_what_is_cut_only_when_it_is_long_is_refused_when_it_is(tmp_path: Path) -> None:
-    template = load_question(saved(tmp_path, SMALL.replace("{{ first }}", "{{ first[:5000] }}")))
-    pose(template, Prompt("p"), "a" * 900, "b")
-    with refused(r"mine\.jinja: the template does not show first whole"):
-        pose(template, Prompt("p"), "a" * 9000, "b")
 
 
 @pytest.mark.parametrize(

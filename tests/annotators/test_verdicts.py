@@ -1,7 +1,5 @@
-"""What is read from replies of an endpoint, and when it is a verdict.
-
-An answer is one only where it is one label and nothing else, or where its log-probabilities decide.
-"""
+"""What is read from replies of an endpoint, and when it is a verdict. An answer is one only where it is one label and
+nothing else, or where its log-probabilities decide."""
 
 import math
 import string

@@ -1,6 +1,5 @@
-"""Several requests at once to a real server: how many, in which order, and what happens when one shows that none can be
-answered, or the user stops.
-"""
+"""Several requests at once to a real server: how many, in which order, and what happens when one shows that none can
+be answered, or the user stops."""
 
 import asyncio
 import threading

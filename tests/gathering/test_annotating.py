@@ -1,7 +1,5 @@
-"""Demonstrations: what is asked for, what is taken for one, and what an example becomes.
-
-Over a real connection they are paid for once, within a budget, and stopped where too many are of no use.
-"""
+"""Demonstrations: what is asked for, what is taken for one, and what an example becomes. Over a real connection they
+are paid for once, within a budget, and stopped where too many are of no use."""
 
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
-"""Samples of several models, kept piece by piece, as one example of each prompt with what was there already.
-
-Where the work was interrupted cannot be told from what was written.
-"""
+"""Samples of several models, kept piece by piece, as one example of each prompt with what was there already. Where
+the work was interrupted cannot be told from what was written."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -107,10 +107,9 @@ def test_a_step_costs_what_the_shared_prompt_costs(shapes: list[Shape]) -> None:
 
 
 def test_a_prompt_beyond_the_default_max_length_costs_little_more() -> None:
-    """There the fused kernel takes over, which makes QK again in its backward pass, nine products for eight, and
-    half a block of queries beyond the triangle. At this width and length two fifths of the work are attention:
-    1.11. Whole squares would come to 1.5.
-    """
+    """There the fused kernel takes over, which makes QK again in its backward pass, nine products for eight, and half
+    a block of queries beyond the triangle. At this width and length two fifths of the work are attention: 1.11. Whole
+    squares would come to 1.5."""
     model, shapes = CausalModel(network()), [(2000, [50, 50])]
     operations = counted(model, model, streamed(shapes))
     assert operations["aten._scaled_dot_product_flash_attention_for_cpu"] > 0
@@ -120,9 +119,8 @@ def test_a_prompt_beyond_the_default_max_length_costs_little_more() -> None:
 
 
 def test_an_adapter_spares_the_gradients_of_what_is_frozen() -> None:
-    """2 F for the policy and 1 F for the reference, and 3 passes of the adapter's own products; the head's
-    logits are made once. The inputs of the first layer's projections need no gradient.
-    """
+    """2 F for the policy and 1 F for the reference, and 3 passes of the adapter's own products; the head's logits are
+    made once. The inputs of the first layer's projections need no gradient."""
     rank = 4
     adapted = lora.add_lora(network(), rank=rank, alpha=8, dropout=0.0, targets="all-linear", base="base")
     model, shapes = CausalModel(adapted), [(64, [32, 32])] * 4

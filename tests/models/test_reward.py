@@ -1,7 +1,5 @@
-"""A reward model scores as the model library does, through every layout, at the token the library reads.
-
-And what becomes a reward model, what is one already, and what is refused in one line.
-"""
+"""A reward model scores as the model library does, through every layout, at the token the library reads. And what
+becomes a reward model, what is one already, and what is refused in one line."""
 
 import json
 from collections.abc import Callable

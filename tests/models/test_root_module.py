@@ -1,7 +1,5 @@
-"""A model is one module whose forward pass is all that reads its weights, as sharding and compilation need it.
-
-And what it gives beside log-probabilities: values by a head of its own, and entropies.
-"""
+"""A model is one module whose forward pass is all that reads its weights, as sharding and compilation need it. And
+what it gives beside log-probabilities: values by a head of its own, and entropies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -200,12 +198,6 @@ def test_it_is_trained_with_the_body_it_shares() -> None:
     moved = {name for name, p in model.trainable().items() if p.grad is not None and p.grad.abs().max() > 0}
     assert {"value_head.weight", "value_head.bias", "model.embed_tokens.weight"} <= moved
     assert "lm_head.weight" not in moved
-
-
-def test_it_is_no_part_of_the_network() -> None:
-    """So that nothing exports it and no reference copies it."""
-    model = valued()
-    assert not [name for name in model.network.state_dict() if "value" in name]
 
 
 def test_it_stands_beside_an_adapter() -> None:

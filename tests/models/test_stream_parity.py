@@ -1,10 +1,7 @@
-"""The stream computes what the model library computes: values and gradients, for every architecture.
-
-A response sees its prompt and itself.
-
-Tolerances: 1e-5 of a log-probability (of at least 1) and 1e-5 of a gradient's norm, in float32. Both sides
-round about 1e-7 at each of some hundred additions; what is measured lies between 2e-7 and 4e-6.
-"""
+"""The stream computes what the model library computes: values and gradients, for every architecture. A response sees
+its prompt and itself. Tolerances: 1e-5 of a log-probability (of at least 1) and 1e-5 of a gradient's norm, in
+float32. Both sides round about 1e-7 at each of some hundred additions; what is measured lies between 2e-7 and
+4e-6."""
 
 from typing import Any
 

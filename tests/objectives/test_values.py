@@ -1,7 +1,5 @@
-"""What objectives report, by values worked by hand, and an undesirable token next to certainty.
-
-Their losses and gradients are compared with the papers' formulas in `tests/parity`; what DPO and KTO report, with TRL.
-"""
+"""What objectives report, by values worked by hand, and an undesirable token next to certainty. Their losses and
+gradients are compared with the papers' formulas in `tests/parity`; what DPO and KTO report, with TRL."""
 
 import math
 from collections.abc import Sequence
@@ -200,10 +198,8 @@ def test_a_pair_is_right_only_where_its_scores_say_so() -> None:
 
 
 def test_bradley_terry_with_everything() -> None:
-    """d = 1, m = 0.4 + 0.3 * 2 = 1, p = 0.75: 0.75 ln 2 + 0.25 ln(1 + e^2) + 0.01 * 2^2.
-
-    = 0.519860 + 0.531732 + 0.04 = 1.091592.
-    """
+    """d = 1, m = 0.4 + 0.3 * 2 = 1, p = 0.75: 0.75 ln 2 + 0.25 ln(1 + e^2) + 0.01 * 2^2, which is
+    0.519860 + 0.531732 + 0.04 = 1.091592."""
     loss = bradley_terry(
         rows.Scores(vector(1.5, 0.5)),
         None,

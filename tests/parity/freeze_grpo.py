@@ -1,8 +1,6 @@
-"""Freeze what TRL's GRPO computes: `python tests/parity/freeze_grpo.py` writes grpo.json beside this file.
-
-As in freeze_trl.py. Responses are made up, and TRL's own trainer tokenises and scores them, and makes advantages and
-a loss of them.
-"""
+"""Freeze what TRL's GRPO computes: `python tests/parity/freeze_grpo.py` writes grpo.json beside this file. As in
+freeze_trl.py. Responses are made up, and TRL's own trainer tokenises and scores them, and makes advantages and a loss
+of them."""
 
 import sys
 import tempfile

@@ -1,9 +1,7 @@
-"""Freeze what published losses compute: `python tests/parity/freeze_published.py PRO TRL` writes published.json.
-
-PRO is the authors' PRO/train/utils/process_manager.py (https://github.com/AlibabaResearch/DAMO-ConvAI at 483554e), TRL
-the folder `trl` of its release 0.29.0, the last with BCO, XPO and Nash-MD. Of each file some
-functions alone are run, on log-probabilities that are made up, in float64.
-"""
+"""Freeze what published losses compute: `python tests/parity/freeze_published.py PRO TRL` writes published.json. PRO
+is the authors' PRO/train/utils/process_manager.py (https://github.com/AlibabaResearch/DAMO-ConvAI at 483554e), TRL
+the folder `trl` of its release 0.29.0, the last with BCO, XPO and Nash-MD. Of each file some functions alone are run,
+on log-probabilities that are made up, in float64."""
 
 import ast
 import json

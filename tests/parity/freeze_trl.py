@@ -1,10 +1,7 @@
-"""Freeze what TRL computes: `python tests/parity/freeze_trl.py` writes trl.json beside this file.
-
-TRL's own trainers tokenise and collate made-up texts and compute their loss, in float32 on one thread, with a toy Llama
-for the policy and another one for the reference, or with one under a scalar head. The models are only watched: the
-log-probabilities or scores that TRL makes are kept and, after the backward pass, their gradients. Only the toys are
-the project's.
-"""
+"""Freeze what TRL computes: `python tests/parity/freeze_trl.py` writes trl.json beside this file. TRL's own trainers
+tokenise and collate made-up texts and compute their loss, in float32 on one thread, with a toy Llama for the policy
+and another one for the reference, or with one under a scalar head. The models are only watched: the log-probabilities
+or scores that TRL makes are kept and, after the backward pass, their gradients. Only the toys are the project's."""
 
 import json
 import os

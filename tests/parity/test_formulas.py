@@ -1,7 +1,5 @@
-"""Our objectives against the papers' formulas, which are plain loops (support/formulas.py), on random batches.
-
-The derivative of a formula's step loss in every token's log-probability is taken by central differences.
-"""
+"""Our objectives against the papers' formulas, which are plain loops (support/formulas.py), on random batches. The
+derivative of a formula's step loss in every token's log-probability is taken by central differences."""
 
 import random
 from collections.abc import Callable, Sequence

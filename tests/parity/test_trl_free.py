@@ -1,9 +1,7 @@
-"""CPO, SimPO and ORPO against TRL's own trainers, frozen by freeze_trl.py, from token ids through our stream.
-
-TRL imitates chosen responses by the mean over all of their tokens, and under ORPO those of the prompts as well, where
+"""CPO, SimPO and ORPO against TRL's own trainers, frozen by freeze_trl.py, from token ids through our stream. TRL
+imitates chosen responses by the mean over all of their tokens, and under ORPO those of the prompts as well, where
 ours is the mean over responses of the mean over tokens: the terms of a pair are compared with our objective, and the
-term beside them is TRL's.
-"""
+term beside them is TRL's."""
 
 import json
 from pathlib import Path

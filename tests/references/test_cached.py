@@ -1,7 +1,5 @@
-"""The cache on disk: equal to a frozen model, computed once, never stale, and nothing lost or believed wrongly.
-
-And its table: log-probabilities by the content of their group, found again, computed once, the first value kept.
-"""
+"""The cache on disk: equal to a frozen model, computed once, never stale, and nothing lost or believed wrongly. And
+its table: log-probabilities by the content of their group, found again, computed once, the first value kept."""
 
 import sqlite3
 from dataclasses import replace
@@ -53,9 +51,7 @@ def test_a_fresh_cache_equals_a_frozen_model_bit_for_bit() -> None:
 
 def test_only_what_is_new_is_computed() -> None:
     """With a budget of one token every group is a micro-batch by itself: 12 to train on and three held out, once.
-
-    Then all of these are known, and 15 to 17 are new.
-    """
+    Then all of these are known, and 15 to 17 are new."""
     assert passes(source=make_source(12, 3, budget=1)) == 15
     assert passes(source=make_source(18, 0, budget=1)) == 3
     assert passes(source=make_source(18, 0, budget=1)) == 0

@@ -40,10 +40,8 @@ def test_a_trust_region_moves_on_its_period_and_not_between(weights: str, alpha:
 
 @pytest.mark.parametrize("alpha", [0.3, 0.6])
 def test_soft_updates_equal_the_closed_form(alpha: float) -> None:
-    """theta_ref after n updates is sum_k alpha (1 - alpha)^(n - k) theta_k + (1 - alpha)^n theta_0.
-
-    Three updates in float32 round three times: a few units in the last place.
-    """
+    """theta_ref after n updates is sum_k alpha (1 - alpha)^(n - k) theta_k + (1 - alpha)^n theta_0. Three updates in
+    float32 round three times: a few units in the last place."""
     policy = make_policy()
     reference = ModelCopy(policy, TrustRegion(alpha=alpha, every=1))
     reference.start(make_source())
@@ -67,10 +65,8 @@ def products(policy: object, adapter: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("weights", ["lora", "started"])
 def test_soft_updates_of_an_adapter_mix_its_products(weights: str) -> None:
-    """B A against a dense float64 recursion; factors are float32 and truncated below their own rounding.
-
-    Averaging A and B by themselves, the usual mistake, is off by the size of the products.
-    """
+    """B A against a dense float64 recursion; factors are float32 and truncated below their own rounding. Averaging A
+    and B by themselves, the usual mistake, is off by the size of the products."""
     alpha, policy = 0.3, make_policy(weights)
     reference = AdapterCopy(policy, TrustRegion(alpha=alpha, every=1))
     reference.start(make_source())
@@ -124,10 +120,8 @@ def both(source: OfflineSource, every: int) -> tuple[Training, Training]:
 
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_scalars_equal_a_copy_of_the_model_at_every_step(every: int) -> None:
-    """Bit for bit: the same weights see the same micro-batches through the same code, only earlier.
-
-    It holds as long as no group comes twice within `every` steps, in other micro-batches; hence one pass.
-    """
+    """Bit for bit: the same weights see the same micro-batches through the same code, only earlier. It holds as long
+    as no group comes twice within `every` steps, in other micro-batches; hence one pass."""
     source = make_source(count=24, total=24)
     ours, theirs = both(source, every)
     drift = []
@@ -145,10 +139,8 @@ def test_scalars_equal_a_copy_of_the_model_at_every_step(every: int) -> None:
 
 
 def test_a_group_that_comes_twice_between_two_moves_has_one_value() -> None:
-    """Longer than a pass: what its first micro-batch gave, bit for bit there, and to rounding in the second.
-
-    See `test_cached.py` for which of the two it is, as on so small a model both may be the same.
-    """
+    """Longer than a pass: what its first micro-batch gave, bit for bit there, and to rounding in the second. See
+    `test_cached.py` for which of the two it is, as on so small a model both may be the same."""
     source = make_source(total=24)
     ours, theirs = both(source, 6)
     for step in range(1, 7):

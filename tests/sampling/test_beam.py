@@ -74,9 +74,8 @@ def next_log_probs(model: CausalModel, ids: Sequence[int]) -> torch.Tensor:
 def diverse(
     model: CausalModel, prompt: list[int], groups: int, width: int, penalty: float, room: int
 ) -> list[tuple[int, ...]]:
-    """Algorithm 1 of the paper with Hamming diversity, a sequence at a time and without a cache.
-    A group's beams are lists of (tokens, sum); what is whole is kept apart with its mean, the `width` best of a group.
-    """
+    """Algorithm 1 of the paper with Hamming diversity, a sequence at a time and without a cache. A group's beams are
+    lists of (tokens, sum); what is whole is kept apart with its mean, the `width` best of a group."""
     beams: list[list[tuple[tuple[int, ...], float]]] = [[((), 0.0)] for _ in range(groups)]
     whole: list[list[tuple[float, tuple[int, ...]]]] = [[] for _ in range(groups)]
     over = [False] * groups

@@ -1,7 +1,6 @@
-"""Responses of a model as token ids: those of the model library where nothing is drawn, else of the right distribution.
-
-A token is where a uniform number falls in the distribution function; a response is that of its own numbers alone.
-"""
+"""Responses of a model as token ids: those of the model library where nothing is drawn, else of the right
+distribution. A token is where a uniform number falls in the distribution function; a response is that of its own
+numbers alone."""
 
 import math
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ import torch
 from hypothesis import given as examples
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from support.scripted_model import Scripted, generator, library, random_prompts, script, with_dropout
+from support.scripted_model import Scripted, generator, library, random_prompts, script
 from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_network
 
 from trueup.errors import InputError
@@ -200,15 +199,6 @@ def test_log_probs_are_those_of_the_model_itself(name: str) -> None:
     got = torch.tensor([value for one in found for value in one.log_probs])
     assert torch.allclose(got, expected, atol=1e-5)
     assert all(len(one.log_probs) == len(one.ids) + one.ended for one in found)
-
-
-def test_an_adapter_s_dropout_is_off() -> None:
-    network = with_dropout(toy_network())
-    model, given = CausalModel(network), random_prompts(3, 5, 2)
-    first = sampled(model, given)
-    assert all(sampled(model, given) == first for _ in range(3))
-    network.eval()
-    assert sampled(model, given) == first
 
 
 def test_who_ended_and_who_ran_out_of_room() -> None:

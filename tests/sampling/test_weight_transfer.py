@@ -1,7 +1,5 @@
 """Weights by vLLM's own engine: the real one needs GPUs, so that one which keeps to its calls stands in for it here.
-
-The calls of both sides are those of https://docs.vllm.ai/en/v0.33.0/training/weight_transfer/.
-"""
+The calls of both sides are those of https://docs.vllm.ai/en/v0.33.0/training/weight_transfer/."""
 
 import json
 import sys

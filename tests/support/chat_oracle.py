@@ -1,7 +1,5 @@
-"""What every chat template that TRL ships should make of a conversation, told without the code under test.
-
-The library renders; a hand-written expression for each family of templates says where its assistant stops to speak.
-"""
+"""What every chat template that TRL ships should make of a conversation, told without the code under test. The
+library renders; a hand-written expression for each family of templates says where its assistant stops to speak."""
 
 import json
 import re

@@ -1,8 +1,6 @@
 """A server that speaks vLLM's own calls and answers with a real model, so that it shows whose weights have arrived.
-
 It breaks, by status 500, over what vLLM would do something undefined with: weights that change while it generates, or
-that it has not loaded.
-"""
+that it has not loaded."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""The papers' losses as plain loops over floats; nothing of trueup and no tensor library.
-
-A batch is a dict. `rows` holds the responses: log-probabilities of their tokens under `policy` and `reference`. Each
-formula takes a batch and settings and returns the loss of each example, where it has one, and of the whole step.
-"""
+"""The papers' losses as plain loops over floats; nothing of trueup and no tensor library. A batch is a dict. `rows`
+holds the responses: log-probabilities of their tokens under `policy` and `reference`. Each formula takes a batch and
+settings and returns the loss of each example, where it has one, and of the whole step."""
 
 import math
 from collections.abc import Sequence

@@ -13,9 +13,7 @@ Files = dict[str, bytes]
 
 class Hub:
     """What the hub holds: `Hub({"ann/pairs": {"train.jsonl": b"..."}})`; a commit is the hash of the files.
-
-    `ann/pairs@v1` are the files at a tag or branch of `ann/pairs`. Names of models begin with `models/`.
-    """
+    `ann/pairs@v1` are the files at a tag or branch of `ann/pairs`. Names of models begin with `models/`."""
 
     def __init__(
         self, repositories: dict[str, Files], failing: dict[str, tuple[int, str]] | None = None

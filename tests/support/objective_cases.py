@@ -1,7 +1,5 @@
-"""The objectives that are held to the laws of `objectives/test_laws.py`, with groups for each.
-
-A new objective adds one line to CASES.
-"""
+"""The objectives that are held to the laws of `objectives/test_laws.py`, with groups for each. A new objective adds
+one line to CASES."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace

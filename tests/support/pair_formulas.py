@@ -1,8 +1,5 @@
-"""The papers' losses of pairs as plain loops over floats; see `formulas`.
-
-Pairs: `pairs` holds (chosen row, rejected row, probability that this order is right). Each loss is the
-expectation over the order.
-"""
+"""The papers' losses of pairs as plain loops over floats; see `formulas`. Pairs: `pairs` holds (chosen row, rejected
+row, probability that this order is right). Each loss is the expectation over the order."""
 
 import math
 from collections.abc import Callable

@@ -24,10 +24,8 @@ NEEDED = [
 
 @contextmanager
 def serving(folder: Path, log: Path) -> Iterator[str]:
-    """The address of a server that has a model, for as long as the block runs; what it says is in a file.
-
-    It runs in a process of its own, which has the libraries of this one imported.
-    """
+    """The address of a server that has a model, for as long as the block runs; what it says is in a file. It runs in
+    a process of its own, which has the libraries of this one imported."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -41,10 +41,8 @@ class Rows:
 
 
 class Scripted(torch.nn.Module):
-    """A model whose next token has a given distribution: `logits(step, row)`, row by row of the prompts.
-
-    `sizes` are the rows of each pass.
-    """
+    """A model whose next token has a given distribution: `logits(step, row)`, row by row of the prompts. `sizes` are
+    the rows of each pass."""
 
     def __init__(self, logits: Callable[[int, int], torch.Tensor]) -> None:
         super().__init__()

@@ -87,11 +87,8 @@ SHARABLE = tuple(name for name in CONFIGS if name != HYBRID)
 
 
 def far_from_uniform(network: Any) -> Any:
-    """The network with other random weights.
-
-    Matrices get entries of 0.3 rather than the library's 0.02, so that attention is far from uniform and the
-    log-probabilities far from those of a uniform distribution.
-    """
+    """The network with other random weights. Matrices get entries of 0.3 rather than the library's 0.02, so that
+    attention is far from uniform and the log-probabilities far from those of a uniform distribution."""
     with torch.no_grad():
         for parameter in network.parameters():
             noise = torch.randn_like(parameter)

@@ -189,8 +189,3 @@ def test_a_finished_run_takes_no_more_of_the_disk_than_it_has_to(
     assert verify(last) is None
     assert load_file(last / "reference.safetensors") == {}
     assert (model / "model.safetensors").samefile(last / "policy.safetensors") == (save_dtype == "float32")
-
-
-def test_a_run_asked_to_keep_more_checkpoints_does(tiny_model: Path, tmp_path: Path) -> None:
-    model = run("dpo", tiny_model, tmp_path, keep_checkpoints=3)
-    assert len(list((model.parent / "checkpoints").iterdir())) == 3

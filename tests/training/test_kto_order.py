@@ -1,7 +1,5 @@
-"""KTO on the same thumbs, sorted and shuffled: the order of a file says nothing of the model that comes out.
-
-Run with `SEEDS=4` and `-s` to see the figures of docs/methods/kto.md.
-"""
+"""KTO on the same thumbs, sorted and shuffled: the order of a file says nothing of the model that comes out. Run with
+`SEEDS=4` and `-s` to see the figures of docs/methods/kto.md."""
 
 import os
 from collections.abc import Iterable, Sequence

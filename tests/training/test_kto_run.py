@@ -1,8 +1,6 @@
-"""KTO over several steps against its formula: one padded forward pass of the library's model for each quantity.
-
-Which responses are mismatched is worked out here from the order of the pass, and the weights of the reference are kept
-here as the definition of its kind says; nothing of the training loop is used but the step itself.
-"""
+"""KTO over several steps against its formula: one padded forward pass of the library's model for each quantity. Which
+responses are mismatched is worked out here from the order of the pass, and the weights of the reference are kept here
+as the definition of its kind says; nothing of the training loop is used but the step itself."""
 
 import copy
 from collections.abc import Callable
@@ -38,10 +36,8 @@ ONE, MANY = 100_000, 8
 
 
 def make_groups(count: int) -> list[TokenGroup[PointRelation]]:
-    """Desirable responses share their tokens, so that learning one makes it likelier after every prompt.
-
-    One or two responses each, and the same prompt in two groups one after the other.
-    """
+    """Desirable responses share their tokens, so that learning one makes it likelier after every prompt. One or two
+    responses each, and the same prompt in two groups one after the other."""
     made = []
     for number in range(count):
         prompt = 2 + (number - number % 2) // 2 % 3

@@ -109,10 +109,8 @@ THUMBS = [{"prompt": f"say {word}:", "completion": f" {word}", "label": True} fo
 
 
 def test_held_out_feedback_is_not_what_an_online_run_is_fitted_to(tiny_model: Path, tmp_path: Path) -> None:
-    """Labels where the run makes labels of scores, and of one kind only: there is nothing wrong with either.
-
-    But none of its prompts may be one of the run's.
-    """
+    """Labels where the run makes labels of scores, and of one kind only: there is nothing wrong with either. But none
+    of its prompts may be one of the run's."""
     write_reward(tmp_path)
     held_out = write_rows(tmp_path / "labelled.jsonl", THUMBS)
     values = online(tiny_model, tmp_path, tmp_path / "run", desirable_from=0.5, eval_data=held_out)

@@ -62,10 +62,8 @@ def rounds(output: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a case's run that nothing happened to; beside it, what its reward was asked.
-
-    And in `killed` beside that folder, all of it as it was at a random moment.
-    """
+    """The folder of a case's run that nothing happened to; beside it, what its reward was asked. And in `killed`
+    beside that folder, all of it as it was at a random moment."""
 
     @cache
     def run(name: str) -> Path:

@@ -42,12 +42,9 @@ def step(optimizer: Optimizer, divide_by: float = 1.0, learning_rate: float = 0.
 
 
 def test_two_steps_by_hand() -> None:
-    """Loshchilov and Hutter, Algorithm 2, with gradients 0.5 and then -0.5.
-
-    Step 1: m / (1 - b1) = g and v / (1 - b2) = g^2, so that the parameter moves by lr g / |g| = 0.1, after it
-    decayed by lr times 0.2. Step 2: m = 0.9 0.05 - 0.1 0.5 = -0.005, corrected by 1 - 0.81 to -1/38, over
-    sqrt(0.25): a move of +0.1 2/38.
-    """
+    """Loshchilov and Hutter, Algorithm 2, with gradients 0.5 and then -0.5. Step 1: m / (1 - b1) = g and v / (1 - b2)
+    = g^2, so that the parameter moves by lr g / |g| = 0.1, after it decayed by lr times 0.2. Step 2: m = 0.9 0.05 -
+    0.1 0.5 = -0.005, corrected by 1 - 0.81 to -1/38, over sqrt(0.25): a move of +0.1 2/38."""
     toy = Toy()
     optimizer = Optimizer(toy, weight_decay=0.2, max_grad_norm=0.0, epsilon=1e-12)
     toy.give(0.5, 0.5)
@@ -188,11 +185,8 @@ def test_frozen_parameters_are_left_alone() -> None:
 
 
 def test_master_weights_move_at_the_learning_rates_of_preference_training() -> None:
-    """1e-6 is hundreds of units in the last place of a float32 weight, and nothing to a bfloat16 one.
-
-    A step of AdamW moves every weight with a gradient by the learning rate; tokens that do not occur in the
-    batch have none.
-    """
+    """1e-6 is hundreds of units in the last place of a float32 weight, and nothing to a bfloat16 one. A step of AdamW
+    moves every weight with a gradient by the learning rate; tokens that do not occur in the batch have none."""
     policy = make_policy(autocast=torch.bfloat16)
     before = {name: value.detach().clone() for name, value in policy.network.named_parameters()}
     train_step(

@@ -52,14 +52,12 @@ APPLIES: dict[str, tuple[tuple[str, str], ...]] = {
     "ca": (("none", "lora"),),
     "reward-model": (("none", "full"), ("none", "lora")),
 }
-"""Of each method, or variant of one, the references and weights it is killed with.
-
-What a checkpoint holds besides the weights is the optimizer, the place in the order, and the reference; none of
-it depends on a plain objective, which is a function of one micro-batch. So DPO goes through all of it and the
-other plain methods share out the rest: each is there, and each reference with more than one. An objective that
-measures the whole step reads its policy, its reference and the source's pairing a second time before a loss, which
-KTO does with every reference; the other two share them out likewise.
-"""
+"""Of each method, or variant of one, the references and weights it is killed with. What a checkpoint holds besides
+the weights is the optimizer, the place in the order, and the reference; none of it depends on a plain objective,
+which is a function of one micro-batch. So DPO goes through all of it and the other plain methods share out the rest:
+each is there, and each reference with more than one. An objective that measures the whole step reads its policy, its
+reference and the source's pairing a second time before a loss, which KTO does with every reference; the other two
+share them out likewise."""
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"ulma-group-means": ("ulma", {"group_means": True})}
 """Methods whose settings choose an objective of another kind."""
 DEFAULTS = {"optimizer": "adamw", "optimizer_states": "fp32"}
@@ -102,9 +100,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     name: str, reference: str, weights: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     """At a random moment, and those of `KILLED` once more after a resume, with dropout on where there is an adapter.
-
-    Saved at steps 2, 4 and 6, the second time at the end of a pass; moved at every second or third.
-    """
+    Saved at steps 2, 4 and 6, the second time at the end of a pass; moved at every second or third."""
     method, chosen = variant(name)
     more = {**chosen, **REFERENCES[reference], **(LORA if weights == "lora" else {}), "eval_fraction": 0.2}
     more |= {"epochs": None, "steps": 6, "batch_size": 5, "save_every": 2, "eval_every": 4}
@@ -150,11 +146,8 @@ def test_a_killed_run_goes_on_with_its_optimizer(
 def test_stopped_wherever_a_run_listens(
     weights: str, reference: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading, between steps, while a reference looks ahead, in an evaluation: at every place.
-
-    And again where the resumed run listens first once it has read its examples: there a move of the reference is
-    made up for.
-    """
+    """Reading, between steps, while a reference looks ahead, in an evaluation: at every place. And again where the
+    resumed run listens first once it has read its examples: there a move of the reference is made up for."""
     examples = 8
     more: dict[str, Any] = {"eval_fraction": 0.25, "eval_every": 2, "micro_batch_tokens": 60, "batch_size": 3}
     more |= {"epochs": None, "steps": 4, **REFERENCES[reference], **(LORA if weights == "lora" else {})}

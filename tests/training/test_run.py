@@ -54,10 +54,8 @@ def losses(output: Path, name: str = "loss") -> list[float]:
 def test_every_method_learns_from_a_file(
     name: str, weights: dict[str, Any], steps: int, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Its loss falls, on what it trains on and on what it does not; DPO starts at ln 2, not having learned.
-
-    KTO's by less than others': it saturates, and with a moving reference it starts again and again.
-    """
+    """Its loss falls, on what it trains on and on what it does not; DPO starts at ln 2, not having learned. KTO's by
+    less than others': it saturates, and with a moving reference it starts again and again."""
     values = settings(
         name, tiny_model, write_feedback(tmp_path, 32, easy=True), tmp_path / "run",
         epochs=None, steps=steps, learning_rate=1e-2, eval_fraction=0.25, eval_every=2, save_every=100, **weights,

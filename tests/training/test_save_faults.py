@@ -22,10 +22,8 @@ from trueup.training.checkpoint import load_newest, save
 
 @pytest.mark.parametrize("keep, damaged", [(1, False), (2, False), (2, True)])
 def test_killed_at_any_call_of_a_save(keep: int, damaged: bool, tmp_path: Path) -> None:
-    """Steps 3 and 6 are there and 9 is being saved; or 6 is damaged and comes again after a restart from 3.
-
-    Whatever is loaded is whole, never older than what was there before, and the save can be repeated.
-    """
+    """Steps 3 and 6 are there and 9 is being saved; or 6 is damaged and comes again after a restart from 3. Whatever
+    is loaded is whole, never older than what was there before, and the save can be repeated."""
     template, target = tmp_path / "template", 6 if damaged else 9
     for step in (3, 6):
         save(template, toy(step), keep=2)
@@ -107,10 +105,8 @@ LIMIT = 64_000
 
 @contextmanager
 def full_disk(module: Any, name: str, when: Callable[..., bool], room: int = LIMIT) -> Iterator[None]:
-    """No file can grow beyond `room` once `module.name` is called with arguments for which `when` holds.
-
-    The system sends SIGXFSZ, which Python ignores, and the write fails as on a full disk.
-    """
+    """No file can grow beyond `room` once `module.name` is called with arguments for which `when` holds. The system
+    sends SIGXFSZ, which Python ignores, and the write fails as on a full disk."""
     original = getattr(module, name)
 
     def patched(*arguments: Any, **more: Any) -> Any:

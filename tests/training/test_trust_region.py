@@ -45,10 +45,8 @@ def test_they_are_many() -> None:
 def test_it_trains_and_moves_its_reference(
     method: str, data: dict[str, Path], tiny_model: Path, tmp_path: Path
 ) -> None:
-    """After a hard move the policy has not drifted at all, after a soft one by less than before.
-
-    Until then the three runs are one.
-    """
+    """After a hard move the policy has not drifted at all, after a soft one by less than before. Until then the three
+    runs are one."""
     still = drifts(method, tiny_model, data, tmp_path / "still", **{**HARD, "reference.every": 100})
     soft = drifts(method, tiny_model, data, tmp_path / "soft", **SOFT)
     hard = drifts(method, tiny_model, data, tmp_path / "hard", **HARD)

@@ -1,7 +1,5 @@
-"""Reward-weighted regression: the gradient of a step is that of the formula, written out plainly.
-
-Weights are held in float32, and everything else here in float64.
-"""
+"""Reward-weighted regression: the gradient of a step is that of the formula, written out plainly. Weights are held in
+float32, and everything else here in float64."""
 
 import json
 import math

@@ -1,7 +1,5 @@
 """What the world can show: methods in their plainest form, on the whole model, move the gold reward as they should.
-
-Padded batches, AdamW with a constant learning rate, 32 examples a step; run with `-s` to see every number.
-"""
+Padded batches, AdamW with a constant learning rate, 32 examples a step; run with `-s` to see every number."""
 
 import copy
 from collections.abc import Callable

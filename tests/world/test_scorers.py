@@ -136,40 +136,28 @@ def test_instructions(instruction: str, weights: Weights) -> None:
     assert weights_of(instruction) == weights
 
 
-@pytest.mark.parametrize(
-    ("choice", "message"),
-    [
-        (
-            WorldAnnotator(instruction="Prefer the polite response."),
-            "annotator.instruction 'Prefer the polite response.': the annotator of the world does not know 'polite'; "
-            "it knows helpful, short, very short and harmless",
-        ),
-        (
-            WorldAnnotator(instruction="not short"),
-            "annotator.instruction 'not short': the annotator of the world does not know 'not'; it knows helpful, "
-            "short, very short and harmless",
-        ),
-        (
-            WorldAnnotator(instruction="very"),
-            "annotator.instruction 'very': the annotator of the world does not know 'very'; it knows helpful, short, "
-            "very short and harmless",
-        ),
-        (
-            WorldAnnotator(instruction="Prefer the response."),
-            "annotator.instruction 'Prefer the response.' says nothing that the annotator of the world knows: helpful, "
-            "short, very short and harmless",
-        ),
-        (
-            WorldAnnotator("proxy", instruction="short"),
-            "annotator.instruction weighs the aspects of the gold reward, and annotator.reward is proxy, which has "
-            "none; leave the instruction out, or take world:gold",
-        ),
-    ],
-)
-def test_instructions_it_cannot_follow(choice: WorldAnnotator, message: str) -> None:
+KNOWN = "the annotator of the world does not know {}; it knows helpful, short, very short and harmless"
+UNFOLLOWED = {
+    "Prefer the polite response.": ": " + KNOWN.format("'polite'"),
+    "not short": ": " + KNOWN.format("'not'"),
+    "very": ": " + KNOWN.format("'very'"),
+    "Prefer the response.": " says nothing that the annotator of the world knows: helpful, short, very short and "
+    "harmless",
+}
+
+
+@pytest.mark.parametrize("instruction", UNFOLLOWED)
+def test_instructions_it_cannot_follow(instruction: str) -> None:
     with pytest.raises(InputError) as caught:
-        load_world_annotator(choice)
-    assert str(caught.value) == message
+        load_world_annotator(WorldAnnotator(instruction=instruction))
+    assert str(caught.value) == f"annotator.instruction {instruction!r}{UNFOLLOWED[instruction]}"
+
+
+def test_the_proxy_has_no_aspects_to_weigh() -> None:
+    with refused(
+        "weighs the aspects of the gold reward, and annotator.reward is proxy, which has none; leave the"
+    ):
+        load_world_annotator(WorldAnnotator("proxy", instruction="short"))
 
 
 NOISY = WorldAnnotator(noise=0.1)
