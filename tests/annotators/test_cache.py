@@ -15,12 +15,8 @@ from trueup.annotators.asker import judgement_cache, judgement_key
 from trueup.errors import InputError
 
 ANSWER = {"text": "1", "top": [["1", -0.25], ["2", -1.5]], "cut_off": False}
-REQUEST = {
-    "model": "judge",
-    "messages": [{"role": "user", "content": "Which?"}],
-    "temperature": 0,
-    "max_tokens": 1,
-}
+ASKED = [{"role": "user", "content": "Which?"}]
+REQUEST = {"model": "judge", "messages": ASKED, "temperature": 0, "max_tokens": 1}
 
 
 @pytest.fixture

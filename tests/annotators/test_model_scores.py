@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.refusals import refused
 from support.tiny_models import CONFIGS, char_tokenizer, far_from_uniform
 from support.tiny_reward_models import library_scores, save_causal, save_reward
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from trueup.annotators import local
-from trueup.errors import AnnotatorError, InputError, Stopped
+from trueup.errors import AnnotatorError, Stopped
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Discarded, Example, Message, Origin, Prompt, Response
 from trueup.models.reward import load_reward
@@ -148,9 +149,7 @@ def test_a_conversation_and_its_template(folder: Path, tmp_path: Path) -> None:
         expected = [network(one).logits[0, 0].item() for one in ids]
     assert scores(reward(folder), [talk])[0] == pytest.approx(expected, abs=1e-4)
     bare = save_reward(tmp_path / "bare", tokenizer=char_tokenizer())
-    with pytest.raises(
-        InputError, match=rf"^a.jsonl:1: reward:{bare}: .* has no chat template\. .*chat_template.jinja"
-    ):
+    with refused(rf"^a.jsonl:1: reward:{bare}: .* has no chat template\. .*chat_template.jinja"):
         reward(bare).annotate([talk])
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from support.real_server import NEEDED, serving
+from support.refusals import refused
 from support.scripted_model import read_model, sampler_of
 
-from trueup.errors import InputError
 from trueup.feedback.records import Prompt
 from trueup.sampling.engines import make_sampler
 from trueup.sampling.engines.server import ServerSampler
@@ -88,7 +88,5 @@ def test_a_stop_text_ends_a_response(made: Callable[..., ServerSampler]) -> None
 def test_it_cannot_be_given_new_weights(made: Callable[..., ServerSampler]) -> None:
     sampler = made()
     sampler.weights.refresh(1)
-    with pytest.raises(
-        InputError, match="is no vLLM server, so it cannot be given new weights while training"
-    ):
+    with refused("is no vLLM server, so it cannot be given new weights while training"):
         sampler.sample(PROMPTS, 1, seed=0)

@@ -17,18 +17,9 @@ MOVING = {"reference.kind": "trust-region", "reference.alpha": 0.5, "reference.e
 def run(method: str, model: Path, folder: Path, **more: Any) -> list[dict[str, Any]]:
     data = write_feedback(folder, 32, easy=True)
     data["demonstrated"] = folder / "demonstrated.jsonl"
-    rows = [
-        {
-            "prompt": f"say {number}:",
-            "responses": [
-                {"content": " yes"},
-                {"content": " no"},
-                {"content": " yes!", "demonstration": True},
-            ],
-            "comparisons": [{"better": 0, "worse": 1}],
-        }
-        for number in range(32)
-    ]
+    said = [{"content": " yes"}, {"content": " no"}, {"content": " yes!", "demonstration": True}]
+    judged = {"responses": said, "comparisons": [{"better": 0, "worse": 1}]}
+    rows = [{"prompt": f"say {number}:", **judged} for number in range(32)]
     data["demonstrated"].write_text("".join(json.dumps(row) + "\n" for row in rows))
     if "data" in more:
         more["data"] = [str(data[more["data"]])]

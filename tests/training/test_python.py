@@ -251,22 +251,12 @@ def test_what_a_package_adds(package: Path, tiny_model: Path, tmp_path: Path) ->
     data.write_text(
         "".join(json.dumps({"ticket": f"t {n}", "kept": " a", "binned": " b"}) + "\n" for n in range(8))
     )
-    run = ["train", "mine", "--model", tiny_model, "--data", data, "--output", tmp_path / "run", "--steps", 4]
-    run += ["--batch-size", 4, "--save-every", 1]
-    online = [
-        "train", "rloo", "--model", tiny_model, "--prompts", write_prompts(tmp_path), "--reward",
-        "python:brevity",
-    ]  # fmt: skip
-    online += [
-        "--output", tmp_path / "online", "--steps", 1, "--batch-size", 2, "--sampler.max-new-tokens", 3,
-    ]  # fmt: skip
-    listed, trained, judged, wrong = commands(
-        package,
-        ["methods"],
-        run,
-        online,
-        [*online[:6], "--reward", "python:brevty", "--output", tmp_path / "x"],
-    )
+    mine, far = f"train mine --model {tiny_model}", f"train rloo --model {tiny_model}"
+    run = f"{mine} --data {data} --output {tmp_path / 'run'} --steps 4 --batch-size 4 --save-every 1".split()
+    far += f" --prompts {write_prompts(tmp_path)} --steps 1 --batch-size 2 --sampler.max-new-tokens 3"
+    online = [*far.split(), "--reward", "python:brevity", "--output", tmp_path / "online"]
+    unknown = [*far.split(), "--reward", "python:brevty", "--output", tmp_path / "x"]
+    listed, trained, judged, wrong = commands(package, ["methods"], run, online, unknown)
     assert re.search(r"^mine  Mine\n  package    mypackage 1.5$", listed[1], re.MULTILINE)
     assert (trained[0], judged[0]) == (0, 0), (trained[1], judged[1])
     assert "tickets, 8 rows, 8 comparisons" in trained[1]

@@ -314,22 +314,13 @@ def test_evaluation_data_that_cannot_be_used_is_named_as_such(
     """Another kind of feedback than the training data, of which the method makes nothing."""
     data = write_feedback(tmp_path)
     (tmp_path / "other").mkdir()
-    other = write_feedback(tmp_path / "other", seed=9)
-    for method, kind, message in (
-        (
-            "dpo",
-            "demonstrations",
-            "evaluation data: the 24 examples of .* hold 24 demonstrations, and no pairs",
-        ),
-        (
-            "fa",
-            "demonstrations",
-            "evaluation data: the 24 examples .* no filtered demonstrations can be made",
-        ),
-        ("ca", "demonstrations", "evaluation data: none of the 24 examples holds the rewards"),
+    other = write_feedback(tmp_path / "other", seed=9)["demonstrations"]
+    for method, message in (
+        ("dpo", "the 24 examples of .* hold 24 demonstrations, and no pairs"),
+        ("fa", "the 24 examples .* no filtered demonstrations can be made"),
+        ("ca", "none of the 24 examples holds the rewards"),
     ):
-        values = settings(
-            method, tiny_model, data, tmp_path / method, eval_data=str(other[kind]), allow_overlap=True
-        )
+        more = {"eval_data": str(other), "allow_overlap": True}
+        values = settings(method, tiny_model, data, tmp_path / method, **more)
         assert command("train", method, *options(values)) == 2
-        assert re.search(message, capsys.readouterr().err)
+        assert re.search(f"evaluation data: {message}", capsys.readouterr().err)

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.refusals import refused
 from support.small_runs import metrics_of, run_here
 
 from trueup.config.resolve import Resolved, resolve
 from trueup.display import collected
-from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.sources.by_name import examples_named
 from trueup.training.data import ViewedFeedback, refuse_hidden, view_all
@@ -96,9 +96,7 @@ def test_a_condition_after_the_last_message_and_earlier_turns_exclude_each_other
         resolve("sft", overrides=values(tiny_model, talks, tmp_path / "run", turns=turns)).settings
         for turns in ("all", "last")
     )
-    with pytest.raises(
-        InputError, match=r"turns is all, but the model is asked with the condition ' 1\.0' after"
-    ):
+    with refused(r"turns is all, but the model is asked with the condition ' 1\.0' after"):
         refuse_hidden(end, every)
     for condition, settings in ((end, last), (start, every), (None, every)):
         refuse_hidden(condition, settings)

@@ -72,12 +72,8 @@ def test_a_text_that_is_no_prompt_is_refused(text: str) -> None:
 
 
 def test_join() -> None:
-    assert [language.join(items) for items in ((), ("a",), ("a", "b"), ("a", "b", "c"))] == [
-        "",
-        "a",
-        "a and b",
-        "a , b and c",
-    ]
+    joined = [language.join(items) for items in ((), ("a",), ("a", "b"), ("a", "b", "c"))]
+    assert joined == ["", "a", "a and b", "a , b and c"]
 
 
 def test_what_a_response_names_and_whether_it_refuses() -> None:
