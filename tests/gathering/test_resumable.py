@@ -90,14 +90,9 @@ def test_other_settings_are_named_and_not_told(output: Path) -> None:
 
 
 OTHERS = (
-    b"words\n",
-    b"{}\n",
-    b'{"of": "trueup y", "settings": {}}\n',
-    b'{"prompt": "a"}\n{}\n',
-    b"[]\n",
-    b"\n",
+    b"words\n", b"{}\n", b'{"of": "trueup y", "settings": {}}\n', b'{"prompt": "a"}\n{}\n', b"[]\n", b"\n",
     b"x",
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("content", OTHERS)

@@ -36,13 +36,9 @@ def token_log_probs(hidden_SH: Tensor, head: Head, target_S: Tensor, **more: Any
 
 
 def made(
-    bias: bool = False,
-    scale: float = 1.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
-    frozen: bool = False,
-    dtype: torch.dtype = torch.float64,
-) -> tuple[Tensor, Head, Tensor]:
+    bias: bool = False, scale: float = 1.0, softcap: float | None = None, temperature: float = 1.0,
+    frozen: bool = False, dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Head, Tensor]:  # fmt: skip
     """Hidden states, head and targets."""
     generator = torch.Generator().manual_seed(0)
 

@@ -25,12 +25,9 @@ ZEROS = (0.0, 0.0, 0.0)
 
 
 def rollouts(
-    *,
-    old: Sequence[float] = OLD,
-    advantage: Sequence[float] = ADVANTAGES,
-    target: Sequence[float] = ZEROS,
+    *, old: Sequence[float] = OLD, advantage: Sequence[float] = ADVANTAGES, target: Sequence[float] = ZEROS,
     value: Sequence[float] = ZEROS,
-) -> Rollouts:
+) -> Rollouts:  # fmt: skip
     """Of two responses of 2 tokens and 1."""
     return Rollouts(*(vector(*given) for given in (old, advantage, target, value)))
 

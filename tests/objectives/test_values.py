@@ -201,13 +201,9 @@ def test_bradley_terry_with_everything() -> None:
     """d = 1, m = 0.4 + 0.3 * 2 = 1, p = 0.75: 0.75 ln 2 + 0.25 ln(1 + e^2) + 0.01 * 2^2, which is
     0.519860 + 0.531732 + 0.04 = 1.091592."""
     loss = bradley_terry(
-        rows.Scores(vector(1.5, 0.5)),
-        None,
-        rows.GradedPairs(pair(0.75), vector(2.0)),
-        margin=0.4,
-        margin_per_score=0.3,
-        centring=0.01,
-    )
+        rows.Scores(vector(1.5, 0.5)), None, rows.GradedPairs(pair(0.75), vector(2.0)), margin=0.4,
+        margin_per_score=0.3, centring=0.01,
+    )  # fmt: skip
     assert loss.per_example.tolist() == pytest.approx([1.091592], abs=1e-6)
 
 

@@ -145,13 +145,9 @@ def state(run: Path) -> tuple[str, int]:
     ],
 )  # fmt: skip
 def test_what_one_meets_all_end_with(
-    name: str,
-    kind: str,
-    said: str,
-    stands: tuple[str, int] | None,
-    ended: dict[str, list[dict[str, Any]]],
+    name: str, kind: str, said: str, stands: tuple[str, int] | None, ended: dict[str, list[dict[str, Any]]],
     folder: Path,
-) -> None:
+) -> None:  # fmt: skip
     """At the same step, within a minute, and with one message, which names the process."""
     told = ended[name]
     (shown,) = [one for one in told if one["shown"]]
@@ -228,14 +224,9 @@ def begin(folder: Path, run: Path, *more: str) -> Popen[str]:
     ],
 )
 def test_stopped_and_killed_a_run_goes_on_to_the_bit(
-    asked: int | None,
-    stopped: signal.Signals,
-    killed: int,
-    how: signal.Signals,
-    ended: dict[str, list[dict[str, Any]]],
-    folder: Path,
-    tmp_path: Path,
-) -> None:
+    asked: int | None, stopped: signal.Signals, killed: int, how: signal.Signals,
+    ended: dict[str, list[dict[str, Any]]], folder: Path, tmp_path: Path,
+) -> None:  # fmt: skip
     """One process is asked to stop, or torchrun itself; it goes on, one is killed or frozen, and it goes on again."""
     (tmp_path / "impatient.py").write_text(TRUEUP)
     run, resume = tmp_path / "run", ("-m", "trueup", "train", "dpo", "--resume", str(tmp_path / "run"))

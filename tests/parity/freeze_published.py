@@ -83,13 +83,9 @@ def pro(compute_loss: Any, args: Any, chance: random.Random) -> dict[str, Any]:
     compute_loss(owner, model, given, [[] for _ in range(ranks)])
     losses[0].backward()
     return {
-        "settings": {"sft_weight": args.sft_weight},
-        "policy": rows,
-        "scores": rewards.flatten().tolist(),
-        "ranks": ranks,
-        "loss": losses[0].item(),
-        "gradient": gradient(tokens),
-    }
+        "settings": {"sft_weight": args.sft_weight}, "policy": rows, "scores": rewards.flatten().tolist(),
+        "ranks": ranks, "loss": losses[0].item(), "gradient": gradient(tokens),
+    }  # fmt: skip
 
 
 def bco(bco_loss: Any, moments: Any, chance: random.Random) -> list[dict[str, Any]]:
@@ -151,19 +147,14 @@ def nash_md(compute_losses: Any, chance: random.Random, beta: float, longest: in
     mine_T = leaves(mine)
     wins = [chance.random() for _ in mine]
     loss, *_ = compute_losses(
-        SimpleNamespace(beta=beta),
-        padded(mine_T),
-        padded(leaves(mine_reference)),
+        SimpleNamespace(beta=beta), padded(mine_T), padded(leaves(mine_reference)),
         torch.tensor(wins, dtype=torch.float64),
-    )
+    )  # fmt: skip
     loss.backward()
     return {
-        "settings": {"beta": beta},
-        "policy": mine + theirs,
-        "reference": mine_reference + theirs_reference,
-        "wins": wins,
-        "gradient": gradient(mine_T, leaves(theirs)),
-    }
+        "settings": {"beta": beta}, "policy": mine + theirs, "reference": mine_reference + theirs_reference,
+        "wins": wins, "gradient": gradient(mine_T, leaves(theirs)),
+    }  # fmt: skip
 
 
 def freeze(pro_file: Path, trl: Path, path: Annotated[Path, typer.Argument()] = FROZEN) -> None:

@@ -186,12 +186,7 @@ def test_everything_holds_the_mismatched_groups_of_later_passes() -> None:
 def test_strata_are_spread_over_every_batch() -> None:
     groups = [token_group(3, [2], number, relation=number % 4 == 0) for number in range(8)]
     source = OfflineSource(
-        groups,
-        [],
-        Batching(Demonstrations.collate, 64),
-        batch_size=4,
-        seed=3,
-        total=16,
+        groups, [], Batching(Demonstrations.collate, 64), batch_size=4, seed=3, total=16,
         stratum=lambda relation: relation,
-    )
+    )  # fmt: skip
     assert [sum(group.relation for group in source.step_groups(step)) for step in range(1, 5)] == [1] * 4

@@ -13,13 +13,9 @@ TURNS = (Message("assistant", "So."), Message("user", "And?"), Message("assistan
 
 
 def encoder(
-    template: str | None = None,
-    *,
-    max_length: int = 1000,
-    max_prompt_length: int | None = None,
-    end_ids: Sequence[int] = (EOS, IM_END),
-    **tokenizer: Any,
-) -> Encoder:
+    template: str | None = None, *, max_length: int = 1000, max_prompt_length: int | None = None,
+    end_ids: Sequence[int] = (EOS, IM_END), **tokenizer: Any,
+) -> Encoder:  # fmt: skip
     made = char_tokenizer(chat_template=template, **tokenizer)
     return Encoder(made, end_ids=end_ids, limits=Limits(max_length, max_prompt_length))
 

@@ -84,9 +84,6 @@ def evaluation(*names: str, wins: float = 0.75, prompts: Sequence[str] = ("p.jso
     ]
     cost = {"judge": {"verdicts": 8, "unreadable": 2, "first": 4.5}}
     return {
-        "prompts": 4,
-        "models": models,
-        "rewarded": rewarded,
-        "cost": cost,
+        "prompts": 4, "models": models, "rewarded": rewarded, "cost": cost,
         "settings": {"prompts": list(prompts)},
-    }
+    }  # fmt: skip

@@ -225,12 +225,9 @@ def is_done(output: Path) -> bool:
 
 
 def killed_and_resumed(
-    method: str,
-    values: Mapping[str, Any],
-    chance: random.Random,
-    first: tuple[int, int],
+    method: str, values: Mapping[str, Any], chance: random.Random, first: tuple[int, int],
     second: tuple[int, int] | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """The folder of a run that got SIGKILL at a random moment, or a resumed one's once more, and then came to its end.
 
     Args:

@@ -18,12 +18,9 @@ PAD, BOS, EOS = 0, 1, 2
 
 
 def token_group(
-    prompt: int | Sequence[int],
-    responses: Sequence[int | Sequence[int]],
-    seed: int = 0,
-    relation: Any = None,
-    origin: Origin | None = None,
-) -> TokenGroup[Any]:
+    prompt: int | Sequence[int], responses: Sequence[int | Sequence[int]], seed: int = 0,
+    relation: Any = None, origin: Origin | None = None,
+) -> TokenGroup[Any]:  # fmt: skip
     """A group of the ids given, or of random ids where a length is given; every response token is scored."""
     random = np.random.default_rng(seed)
 
@@ -112,14 +109,9 @@ CHATML = (
 
 
 def char_tokenizer(
-    *,
-    bos: bool = True,
-    eos: bool = True,
-    pad: bool = True,
-    chat_template: str | None = None,
-    adds_space: bool = False,
-    adds_eos: bool = False,
-) -> Any:
+    *, bos: bool = True, eos: bool = True, pad: bool = True, chat_template: str | None = None,
+    adds_space: bool = False, adds_eos: bool = False,
+) -> Any:  # fmt: skip
     """A tokenizer whose tokens are single characters, ids readable by `decode`.
 
     Args:

@@ -45,14 +45,9 @@ def set_up(method: str, model: Path, folder: Path, **more: Any) -> tuple[Any, An
     ],
 )
 def test_parts_are_counted_exactly(
-    method: str,
-    more: dict[str, Any],
-    weights: int,
-    trained: int,
-    copied: int,
-    tiny_model: Path,
+    method: str, more: dict[str, Any], weights: int, trained: int, copied: int, tiny_model: Path,
     tmp_path: Path,
-) -> None:
+) -> None:  # fmt: skip
     parts, _ = set_up(method, tiny_model, tmp_path, **more)
     expected = {"weights": weights, "gradients": trained, "optimizer": 2 * trained, "reference": copied}
     expected["optimizer"] -= MATRICES * ("optimizer" in more)

@@ -35,14 +35,9 @@ CUTS = ([6], [3, 2, 1], [1] * 6, [2, 4])
 
 
 def take_step(
-    policy: CausalModel,
-    reference: Reference,
-    method: Method,
-    batches: list[Batch[Any]],
-    *,
-    optimizer: Optimizer | None = None,
-    mismatched: Sequence[Batch[Any]] = (),
-) -> dict[str, float]:
+    policy: CausalModel, reference: Reference, method: Method, batches: list[Batch[Any]], *,
+    optimizer: Optimizer | None = None, mismatched: Sequence[Batch[Any]] = (),
+) -> dict[str, float]:  # fmt: skip
     optimizer = optimizer or Optimizer(policy.network, weight_decay=0.1)
     data = Step(batches, mismatched)
     return train_step(policy, reference, method, data, optimizer, step=1, learning_rate=1e-2)

@@ -45,12 +45,9 @@ def quality(model: LlamaForCausalLM, reward: Reward = gold) -> float:
 
 
 def step(
-    policy: LlamaForCausalLM,
-    reference: LlamaForCausalLM,
-    optimizer: torch.optim.Optimizer,
-    objective: Objective,
-    batch: list[Example],
-) -> None:
+    policy: LlamaForCausalLM, reference: LlamaForCausalLM, optimizer: torch.optim.Optimizer,
+    objective: Objective, batch: list[Example],
+) -> None:  # fmt: skip
     chances, lengths = response_log_probs(policy, batch)
     anchored = torch.zeros(0)  # the others make nothing of it
     if objective in (dpo, ulma):
