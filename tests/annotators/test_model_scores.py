@@ -1,6 +1,6 @@
 """Scores of models in this process: a reward model's, or a language model's own likelihood."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,20 +66,24 @@ def test_scores_are_those_of_the_library(folder: Path) -> None:
 
 
 def test_likelihoods_are_means_over_tokens_and_the_end(tmp_path: Path) -> None:
-    """Worked from the library's own log-softmax."""
     folder = save_causal(tmp_path / "m")
+    found = [score for each in scores(likelihood(folder), EXAMPLES) for score in each]
+    assert found == pytest.approx(means_of(folder, TEXTS), abs=1e-4)
+
+
+def means_of(folder: Path, texts: Mapping[str, Sequence[str]]) -> list[float]:
+    """Worked from the library's own log-softmax."""
     network = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = char_tokenizer()
     expected = []
-    for prompt, responses in TEXTS.items():
+    for prompt, responses in texts.items():
         start = len(tokenizer(prompt).input_ids)
         for response in responses:
             ids = tokenizer(f"{prompt}{response}<eos>", return_tensors="pt").input_ids
             with torch.no_grad():
                 log_prob_LV = network(ids).logits[0, :-1].log_softmax(-1)
             expected.append(log_prob_LV.gather(-1, ids[0, 1:, None])[start - 1 :].mean().item())
-    found = [score for each in scores(likelihood(folder), EXAMPLES) for score in each]
-    assert found == pytest.approx(expected, abs=1e-4)
+    return expected
 
 
 def test_a_window_that_only_the_librarys_mask_has_is_kept(tmp_path: Path) -> None:
@@ -89,7 +93,10 @@ def test_a_window_that_only_the_librarys_mask_has_is_kept(tmp_path: Path) -> Non
     about = {**CONFIGS["llama"], "vocab_size": size, "sliding_window": 64, "num_local_experts": 4}
     config = AutoConfig.for_model("phimoe", **about)
     far_from_uniform(AutoModelForCausalLM.from_config(config)).save_pretrained(folder)
-    assert likelihood(folder).model.attention == "padded"
+    judge, prompt, responses = likelihood(folder), "abc " * 40, ("ab" * 30, "no")
+    assert judge.model.attention == "forked"  # its own mask, whose window the cache has, too
+    (found,) = scores(judge, [example(prompt, *responses)])
+    assert found == pytest.approx(means_of(folder, {prompt: responses}), abs=1e-4)
 
 
 @pytest.mark.parametrize("load", [reward, likelihood])
