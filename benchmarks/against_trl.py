@@ -44,10 +44,7 @@ def rows(data: list[Path], count: int, seed: int) -> list[dict[str, str]]:
     if not data:
         ranges = {"prompt": (64, 192), "chosen": (32, 128), "rejected": (32, 128)}
         lengths = [{key: int(random.integers(*span)) for key, span in ranges.items()} for _ in range(count)]
-        return [
-            {key: words(random.integers(3, VOCABULARY, length)) for key, length in one.items()}
-            for one in lengths
-        ]
+        return [{key: words(random.integers(3, VOCABULARY, length)) for key, length in one.items()} for one in lengths]
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     given = [json.loads(line) for path in data for line in gzip.decompress(path.read_bytes()).splitlines()]
@@ -62,11 +59,7 @@ def rows(data: list[Path], count: int, seed: int) -> list[dict[str, str]]:
         cut = chosen.rfind("\n\nAssistant:") + len("\n\nAssistant:")
         texts = {"prompt": chosen[:cut], "chosen": chosen[cut:], "rejected": rejected[cut:]}
         ids = {key: np.array(tokenizer.encode(text).ids) + 3 for key, text in texts.items()}
-        if (
-            chosen[:cut] == rejected[:cut]
-            and all(map(len, ids.values()))
-            and sum(map(len, ids.values())) < 1_000
-        ):
+        if chosen[:cut] == rejected[:cut] and all(map(len, ids.values())) and sum(map(len, ids.values())) < 1_000:
             found.append({key: words(value) for key, value in ids.items()})
         if len(found) == count:
             break
@@ -199,9 +192,7 @@ def run_trl(folder: Path, steps: int, threads: int) -> None:
 class Child:
     """One of the two in a process of its own."""
 
-    def __init__(
-        self, kind: str, folder: Path, steps: int, threads: int, environment: dict[str, str]
-    ) -> None:
+    def __init__(self, kind: str, folder: Path, steps: int, threads: int, environment: dict[str, str]) -> None:
         self.kind, self.log = kind, folder / f"{kind}.log"
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--child", kind, "--folder", folder, "--steps", str(steps), "--threads",
@@ -228,10 +219,7 @@ def compare(given: list[dict[str, str]], steps: int, threads: int, tuned: bool) 
         make_model(folder / "model")
         (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in given))
         environment = TUNED if tuned else {}
-        both = [
-            Child(kind, folder, steps, threads, environment if kind == "trl" else {})
-            for kind in ("trueup", "trl")
-        ]
+        both = [Child(kind, folder, steps, threads, environment if kind == "trl" else {}) for kind in ("trueup", "trl")]
         taken = [[child.step() for child in both] for _ in range(steps)]
         for child in both:
             child.process.communicate()

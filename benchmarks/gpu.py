@@ -64,17 +64,13 @@ def groups(kind: str, vocabulary: int, tokens: int, seed: int = 0) -> list[Token
     random = np.random.default_rng(seed)
 
     def ids(median: int) -> Any:
-        return random.integers(
-            3, vocabulary, random.integers(median // 2, median * 3 // 2 + 1), dtype=np.int32
-        )
+        return random.integers(3, vocabulary, random.integers(median // 2, median * 3 // 2 + 1), dtype=np.int32)
 
     relation = PairRelation(tuple((k, k + 1, 1.0) for k in range(0, count, 2)))
     made: list[TokenGroup[PairRelation]] = []
     while True:
         rows = [ids(response) for _ in range(count)]
-        group = TokenGroup(
-            ids(prompt), tuple(TokenRow(row, np.ones(len(row), bool)) for row in rows), relation
-        )
+        group = TokenGroup(ids(prompt), tuple(TokenRow(row, np.ones(len(row), bool)) for row in rows), relation)
         tokens -= group.num_tokens
         if made and tokens < 0:
             return made
@@ -152,9 +148,7 @@ def flops(model: CausalModel, batch: Batch[Pairs]) -> float:
     """Of a stream, forward and backward: 3 F, F = 2 N (P + S) + 2 V d S + 4 A L (P^2 / 2 + P S + sum R^2 / 2)."""
     config = model.inner.config
     wide, layers, head = config.hidden_size, config.num_hidden_layers, config.vocab_size * config.hidden_size
-    body = sum(
-        one.numel() for name, one in model.inner.named_parameters() if ".layers." in name and one.ndim == 2
-    )
+    body = sum(one.numel() for name, one in model.inner.named_parameters() if ".layers." in name and one.ndim == 2)
     total = 0.0
     for span in batch.stream.spans:
         prompt, rows = span.prompt[1] - span.prompt[0], [stop - start for start, stop in span.responses]
@@ -229,18 +223,12 @@ def steps(size: str, device: torch.device, tokens: int, rounds: int) -> Iterator
 
 
 def device_name(device: torch.device) -> str:
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Check, then time; the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--quick", action="store_true", help="a tiny model, few tokens")
@@ -256,9 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(one), flush=True)
             table.append(one)
     wrong = [one for one in checks if one.get("right") is False]
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     record = {
         "command": f"python -m benchmarks.gpu --device {given.device}{' --quick' * given.quick}",
         "commit": head.stdout.strip(), "device": device_name(device), "python": platform.python_version(),

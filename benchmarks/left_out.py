@@ -64,9 +64,7 @@ def refilling(path: str) -> dict[str, Any]:
     with CausalModel(loaded.network).plain() as network:
         for size in SIZES:
             decoder, seconds, written = decoding.Decoder(network, loaded.end_ids, None, size), [], []
-            with mock.patch.object(
-                decoding.CachedBatch, "advance", autospec=True, side_effect=advance
-            ) as steps:
+            with mock.patch.object(decoding.CachedBatch, "advance", autospec=True, side_effect=advance) as steps:
                 for _ in range(ROUNDS):
                     began = time.process_time()
                     generator = torch.Generator().manual_seed(0)
@@ -88,9 +86,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     made = {
         "command": f"python benchmarks/left_out.py {Path(given.model).name}", "commit": commit,
         "preparing": preparing(), "refilling": refilling(given.model),

@@ -58,9 +58,7 @@ def child(*arguments: str, **environment: str) -> dict[str, Any]:
 
 def main() -> None:
     """Time all of it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -19,9 +19,7 @@ each file loads.
 def row(path: Path) -> str:
     """What the comment at the head of a recipe says, and the command in it."""
     text = path.read_text()
-    about, command = re.split(
-        r"^#     (?=trueup)", text.partition("\nmethod:")[0], maxsplit=1, flags=re.MULTILINE
-    )
+    about, command = re.split(r"^#     (?=trueup)", text.partition("\nmethod:")[0], maxsplit=1, flags=re.MULTILINE)
     said = re.sub(r"\n?# ?", " ", about).strip()
     (typed,) = re.findall(r"\A.*$", re.sub(r" *\\\n# +", " ", command), re.MULTILINE)
     (method,) = re.findall(r"^method: ([\w-]+)", text, re.MULTILINE)

@@ -15,9 +15,7 @@ def result(name: str) -> dict[str, Any]:
 def of(name: str, found: dict[str, Any]) -> str:
     """Where figures are from."""
     processor = found.get("processor") or found.get("device") or "a processor of two cores"
-    return (
-        f"`{found['command']}`, {processor}, commit {found['commit'][:9]} ([figures](../benchmarks/{name}))"
-    )
+    return f"`{found['command']}`, {processor}, commit {found['commit'][:9]} ([figures](../benchmarks/{name}))"
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -122,9 +120,7 @@ def sampling() -> str:
         [way, f"{one['median_cpu_seconds']:.1f}", f"{one['tokens_per_cpu_second']:,}"]
         for way, one in found["ways"].items()
     ]
-    ahead = (
-        found["ways"]["trueup"]["tokens_per_cpu_second"] / found["ways"]["generate"]["tokens_per_cpu_second"]
-    )
+    ahead = found["ways"]["trueup"]["tokens_per_cpu_second"] / found["ways"]["generate"]["tokens_per_cpu_second"]
     return (
         f"{found['responses']} responses to each of {found['prompts']} prompts, a model of "
         f"{found['parameters']:,} "

@@ -222,9 +222,7 @@ def test_the_error_that_ended_a_run_is_in_its_file(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_file_that_cannot_be_opened_costs_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_that_cannot_be_opened_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with display.logged_to(tmp_path / "absent" / "run.log"):
         display.logger.warning("goes on")
     assert caplog.messages == [

@@ -112,9 +112,7 @@ def test_trust_is_never_passed_unnamed() -> None:
     """`**options` could carry it past the rule above: every place that loads names it, from the setting, or says no."""
     nodes = [node for path in FILES.values() for node in walked(path.read_text())]
     named = [
-        ast.unparse(node.value)
-        for node in nodes
-        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code"
+        ast.unparse(node.value) for node in nodes if isinstance(node, ast.keyword) and node.arg == "trust_remote_code"
     ]
     assert set(named) <= {"trust_remote_code", "settings.trust_remote_code", "False"}
     libraries = [
@@ -154,9 +152,7 @@ def broken() -> dict[Rule, list[str]]:
 
 
 def pages() -> list[Path]:
-    return sorted(
-        [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))]
-    )
+    return sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 
 
 @pytest.mark.parametrize("rule", [no_unpickling, no_trust], ids=lambda rule: rule.__name__)
@@ -164,9 +160,7 @@ def test_the_whole_repository_keeps(rule: Rule) -> None:
     """Tests, benchmarks, examples and pages are copied from, too."""
     for bad in (
         "import pickle" if rule is no_unpickling else "f(trust_remote_code=True)",
-        "torch.load(path, weights_only=False)"
-        if rule is no_unpickling
-        else "f(**{'trust_remote_code': True})",
+        "torch.load(path, weights_only=False)" if rule is no_unpickling else "f(**{'trust_remote_code': True})",
     ):
         assert list(rule(walked(bad)))
     assert not list(no_unpickling(walked("torch.load(path, weights_only=True); torch.save(x, path)")))
@@ -192,9 +186,7 @@ def test_no_page_shows_how_to_run_code_of_others(text: str) -> None:
     assert UNSAFE.search(text)
     written = [*pages(), ROOT / "Makefile"]
     for folder in FOLDERS:
-        written += [
-            path for suffix in ("yaml", "yml", "sh", "toml") for path in (ROOT / folder).rglob(f"*.{suffix}")
-        ]
+        written += [path for suffix in ("yaml", "yml", "sh", "toml") for path in (ROOT / folder).rglob(f"*.{suffix}")]
     assert any(path.suffix == ".yaml" for path in written)
     broken = [
         f"{path.relative_to(ROOT)}: {found.group()}"
@@ -314,9 +306,7 @@ def test_no_two_modules_have_one_name() -> None:
         if Path(name).stem not in ("__init__", "__main__"):
             names.setdefault(Path(name).stem, []).append(str(Path(name).parent))
     twice = {name: folders for name, folders in names.items() if len(folders) > 1}
-    assert {
-        name: folders for name, folders in twice.items() if set(folders) != {"methods", "objectives"}
-    } == {}
+    assert {name: folders for name, folders in twice.items() if set(folders) != {"methods", "objectives"}} == {}
 
 
 def test_files_are_ascii() -> None:

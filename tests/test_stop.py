@@ -27,9 +27,7 @@ def test_the_first_signal_is_heard_at_the_next_look(number: signal.Signals) -> N
     assert signal.getsignal(number) is before
 
 
-@pytest.mark.parametrize(
-    "first, second", [("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM"), ("SIGTERM", "SIGINT")]
-)
+@pytest.mark.parametrize("first, second", [("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM"), ("SIGTERM", "SIGINT")])
 def test_the_second_signal_ends_the_process_at_once(first: str, second: str) -> None:
     """With the code a shell gives a process that was ended by it, and without a word."""
 
@@ -71,9 +69,7 @@ def test_a_stop_outlasts_inner_blocks_and_other_threads_leave_signals_alone() ->
             stop.check()
 
 
-def test_a_signal_while_torch_is_being_imported_ends_the_run_cleanly(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_a_signal_while_torch_is_being_imported_ends_the_run_cleanly(tiny_model: Path, tmp_path: Path) -> None:
     """In a process of its own, signalled as soon as it holds the folder, which takes less than importing torch."""
     data, output = write_feedback(tmp_path)["pairs"], tmp_path / "run"
     arguments = ["train", "dpo", "--model", tiny_model, "--data", data, "--output", output, "--epochs", "200"]

@@ -141,14 +141,10 @@ def agreement(said: float, person: float) -> float:
     return 0.5 if said == 0.5 else float((said > 0.5) == (person > 0.5))
 
 
-def measured(
-    name: str, pairs: Sequence[ComparedPair], said: Sequence[float | None], seed: int, **more: Any
-) -> Row:
+def measured(name: str, pairs: Sequence[ComparedPair], said: Sequence[float | None], seed: int, **more: Any) -> Row:
     """A row from what an annotator said of each pair; None where it said nothing."""
     both = zip(pairs, said, strict=True)
-    judged = [
-        (pair.prompt, [(one, person) for person in pair.people]) for pair, one in both if one is not None
-    ]
+    judged = [(pair.prompt, [(one, person) for person in pair.people]) for pair, one in both if one is not None]
     return row_of(name, judged, seed, **more)
 
 
@@ -270,12 +266,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def main(
     data: Annotated[Path, typer.Argument(help="Feedback with pairs that people judged.")],
-    model: Annotated[
-        list[str] | None, typer.Option(help="Folder of a causal language model; may be repeated.")
-    ] = None,
-    template: Annotated[
-        list[str] | None, typer.Option(help="What judges are asked with; may be repeated.")
-    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Folder of a causal language model; may be repeated.")] = None,
+    template: Annotated[list[str] | None, typer.Option(help="What judges are asked with; may be repeated.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where the figures go.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draws that the intervals come from.")] = 0,
 ) -> None:

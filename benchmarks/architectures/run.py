@@ -44,13 +44,9 @@ SIZES: dict[str, int] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "emb_dim", "embed_dim", "embedding_size"), 32),
     **dict.fromkeys(("word_embed_proj_dim", "input_embedding_size", "output_embedding_size"), 32),
     **dict.fromkeys(("lru_width", "attention_hidden_size", "embedding_dim", "mamba_d_ssm"), 32),
-    **dict.fromkeys(
-        ("intermediate_size", "ffn_dim", "n_inner", "dff", "dim_ff", "d_inner", "ffn_hidden_size"), 64
-    ),
+    **dict.fromkeys(("intermediate_size", "ffn_dim", "n_inner", "dff", "dim_ff", "d_inner", "ffn_hidden_size"), 64),
     **dict.fromkeys(("decoder_ffn_dim", "encoder_ffn_dim", "feed_forward_size", "intermediate_size_mlp"), 64),
-    **dict.fromkeys(
-        ("moe_intermediate_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size"), 16
-    ),
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size"), 16),
     **dict.fromkeys(("shared_intermediate_size", "moe_shared_expert_intermediate_size", "adapter_rank"), 16),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), LAYERS),
     **dict.fromkeys(("num_decoder_layers", "encoder_layers", "num_encoder_layers"), LAYERS),
@@ -60,17 +56,11 @@ SIZES: dict[str, int] = {
     **dict.fromkeys(("swa_num_attention_heads", "mamba_n_heads", "mamba_num_heads"), 4),
     **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads", "kv_n_heads"), 2),
     **dict.fromkeys(("linear_num_key_heads", "linear_key_head_dim", "index_n_heads"), 2),
-    **dict.fromkeys(
-        ("head_dim", "d_head", "dim_head", "attention_head_size", "kv_channels", "v_head_dim"), 8
-    ),
-    **dict.fromkeys(
-        ("swa_head_dim", "index_head_dim", "linear_value_head_dim", "linear_head_dim", "d_rel"), 8
-    ),
+    **dict.fromkeys(("head_dim", "d_head", "dim_head", "attention_head_size", "kv_channels", "v_head_dim"), 8),
+    **dict.fromkeys(("swa_head_dim", "index_head_dim", "linear_value_head_dim", "linear_head_dim", "d_rel"), 8),
     **dict.fromkeys(("qk_nope_head_dim", "qk_rope_head_dim", "rotary_dim", "attention_head_dim"), 8),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "o_lora_rank", "query_pre_attn_scalar"), 16),
-    **dict.fromkeys(
-        ("laurel_rank", "hidden_size_per_layer_input", "dim_model_base", "router_hidden_size"), 16
-    ),
+    **dict.fromkeys(("laurel_rank", "hidden_size_per_layer_input", "dim_model_base", "router_hidden_size"), 16),
     **dict.fromkeys(("mamba_d_head", "mamba_head_dim", "mamba_headdim", "state_size", "ssm_state_size"), 16),
     **dict.fromkeys(("mamba_d_state", "mamba_dt_rank", "time_step_rank"), 16),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
@@ -81,13 +71,9 @@ SIZES: dict[str, int] = {
     **dict.fromkeys(("pad_token_id", "decoder_start_token_id"), 0),
     **dict.fromkeys(("bos_token_id", "cls_token_id"), 1),
     **dict.fromkeys(("eos_token_id", "sep_token_id", "eod_token_id"), 2),
-    **dict.fromkeys(
-        ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length"), 512
-    ),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length"), 512),
     **dict.fromkeys(("model_max_length", "max_target_positions"), 512),
-    **dict.fromkeys(
-        ("sliding_window", "sliding_window_size", "attention_window_size", "window_size"), WINDOW
-    ),
+    **dict.fromkeys(("sliding_window", "sliding_window_size", "attention_window_size", "window_size"), WINDOW),
     **dict.fromkeys(("local_attention", "keep_window_size", "local_attention_window_len"), 2 * WINDOW),
     **dict.fromkeys(("attention_chunk_size", "original_max_position_embeddings", "floor_scale"), 2 * WINDOW),
     **dict.fromkeys(
@@ -117,9 +103,7 @@ FITTING: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "qwen4_exp_text": {"token_budget": 32, "compress_ratio": 8},
     "cohere_compass_text": {"rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE}},
-    **{
-        name: {"per_layer_config": {"1": {"head_dim": 16}}} for name in ("gemma4_text", "gemma4_unified_text")
-    },
+    **{name: {"per_layer_config": {"1": {"head_dim": 16}}} for name in ("gemma4_text", "gemma4_unified_text")},
     "dots3_note_text": {"per_layer_config": {}},
 }
 """What fits together where the sizes do not."""
@@ -137,9 +121,7 @@ def tiny(given: dict[str, Any]) -> dict[str, Any]:
             kinds = list(dict.fromkeys(map(str, value)))
             first = {str(one): one for one in value}
             made[key] = [first[kinds[place % len(kinds)]] for place in range(LAYERS)]
-        elif isinstance(value, dict) and (
-            key.endswith("_config") or key.startswith(("rope", "compress_rates"))
-        ):
+        elif isinstance(value, dict) and (key.endswith("_config") or key.startswith(("rope", "compress_rates"))):
             made[key] = {**value, **tiny(value)}
     return {**made, "num_key_value_heads": made["num_attention_heads"]} if heads else made
 
@@ -242,9 +224,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    before = (
-        json.loads(given.output.read_text()) if given.kinds and given.output and given.output.exists() else {}
-    )
+    before = json.loads(given.output.read_text()) if given.kinds and given.output and given.output.exists() else {}
     found = before.get("architectures", {})
     for kind in given.kinds or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
         found[kind] = timed(kind)

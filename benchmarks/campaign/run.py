@@ -87,9 +87,7 @@ def row(name: str, found: dict[str, Any]) -> str:
 
 def page(result: dict[str, Any]) -> str:
     """docs/reliability.md."""
-    failed = [
-        f"{name} {one['number']} ({one['why']})" for name, found in result.items() for one in found["failed"]
-    ]
+    failed = [f"{name} {one['number']} ({one['why']})" for name, found in result.items() for one in found["failed"]]
     about = ((name, resolve_name(PARTS[name][1]).__doc__.split()) for name in result)
     return PAGE.format(
         rows="\n".join(row(name, found) for name, found in result.items()),

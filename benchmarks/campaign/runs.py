@@ -248,9 +248,7 @@ def misjudge(base: Path, folder: Path, chance: Random, number: int) -> tuple[str
     judge's. Once it is mended the run goes on; to the same bits, but where a wrong answer could be read as one."""
     kind, output = sorted(FAULTS)[number % len(FAULTS)], folder / "run"
     with FaultyServer(Until(chance.randrange(60), lambda _: FAULTS[kind](chance))) as server:
-        arguments: tuple[object, ...] = (
-            *options(judged(base / "model", base, output, server.url, **JUDGED)),
-        )
+        arguments: tuple[object, ...] = (*options(judged(base / "model", base, output, server.url, **JUDGED)),)
         outcome = texts.ended(*texts.sitting(lambda: command("train", "oaif", *arguments)), kind)
         if outcome != "ended well":
             server.answers = variety

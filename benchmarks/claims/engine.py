@@ -124,11 +124,7 @@ def filled(settings: Mapping[str, Any], seed: int, small: int = 1) -> dict[str, 
             return [fill(one) for one in value]
         if isinstance(value, Mapping):
             return filled(value, seed, small)
-        return (
-            value.replace("{seed}", str(seed)).replace("{count}", str(count))
-            if isinstance(value, str)
-            else value
-        )
+        return value.replace("{seed}", str(seed)).replace("{count}", str(count)) if isinstance(value, str) else value
 
     return {name: fill(value) for name, value in own.items()}
 
@@ -252,9 +248,7 @@ class World:
         method, best_of, before = (own.pop(one, None) for one in ("method", "best_of", "reward_from"))
         if best_of:
             start = Policy(world_model_path())
-            sampled = [
-                start.judge(prompts(self.held_out, TEST_SEED), seed=100 * seed + n) for n in range(best_of)
-            ]
+            sampled = [start.judge(prompts(self.held_out, TEST_SEED), seed=100 * seed + n) for n in range(best_of)]
             golds = [max(one) for one in zip(*map(scores_of, sampled), strict=True)]
             return {"gold": fmean(golds), "golds": [round(one, 3) for one in golds]}
         if before:
@@ -295,13 +289,10 @@ class World:
             return found
         pairs = held_out_pairs(self.held_out)
         likely = [
-            [value / length for value, length in row or ()]
-            for row in log_probs(policy.model, policy.encoder, pairs)
+            [value / length for value, length in row or ()] for row in log_probs(policy.model, policy.encoder, pairs)
         ]
         right = [
-            row[of.better] > row[of.worse]
-            for row, pair in zip(likely, pairs, strict=True)
-            for of in pair.comparisons
+            row[of.better] > row[of.worse] for row, pair in zip(likely, pairs, strict=True) for of in pair.comparisons
         ]
         return found | {
             "kl": policy.kl_from(start_model(), judged).value,
@@ -315,9 +306,7 @@ class World:
         folder = self.folder / "reward-models" / name
         if not (folder / "model").exists():
             own = dict(settings)
-            trueup.train(
-                own.pop("method"), model="world", output=folder, seed=seed, quiet=True, threads=1, **own
-            )
+            trueup.train(own.pop("method"), model="world", output=folder, seed=seed, quiet=True, threads=1, **own)
         return folder / "model"
 
 
@@ -365,9 +354,7 @@ def main(claim: Claim) -> None:
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="how many are reported")
     parser.add_argument("--journal", type=Path, default=ROOT / "runs/claims/journal.jsonl")
-    parser.add_argument(
-        "--quick", type=Path, metavar="FOLDER", help="a small version, whose result goes there"
-    )
+    parser.add_argument("--quick", type=Path, metavar="FOLDER", help="a small version, whose result goes there")
     parser.add_argument("--page", action="store_true", help="write the page alone, from the result")
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -47,9 +47,7 @@ Swept = Mapping[str, Sweep]
 
 def rows_of(swept: Swept) -> dict[str, Row]:
     return {
-        sweep.name(condition, reference, beta): Row(
-            {**sweep.settings, **moves, "beta": beta}, like=sweep.like
-        )
+        sweep.name(condition, reference, beta): Row({**sweep.settings, **moves, "beta": beta}, like=sweep.like)
         for condition, sweep in swept.items()
         for reference, moves in sweep.references.items()
         for beta in sweep.betas
@@ -74,9 +72,7 @@ def above(ones: Sequence[Point], others: Sequence[Point]) -> float:
     one, other = frontier(ones), frontier(others)
     low = max(one[0][0], other[0][0])
     places = np.linspace(np.log(low), np.log(max(low, one[-1][0], other[-1][0])), 101)
-    golds = [
-        np.interp(places, np.log([kl for kl, _ in own]), [gold for _, gold in own]) for own in (one, other)
-    ]
+    golds = [np.interp(places, np.log([kl for kl, _ in own]), [gold for _, gold in own]) for own in (one, other)]
     return float(np.mean(golds[0] - golds[1]))
 
 

@@ -56,12 +56,8 @@ CLAIM = Claim(
             Compared(f"{name}: online is better than offline", f"{name}, online", f"{name}, offline")
             for name in NAMES.values()
         ),
-        Compared(
-            "DPO: online is better than a far policy's pairs", "DPO, online", "DPO, offline, expert's pairs"
-        ),
-        Compared(
-            "a far policy's pairs are worse than a near one's", "DPO, offline", "DPO, offline, expert's pairs"
-        ),
+        Compared("DPO: online is better than a far policy's pairs", "DPO, online", "DPO, offline, expert's pairs"),
+        Compared("a far policy's pairs are worse than a near one's", "DPO, offline", "DPO, offline, expert's pairs"),
         Compared("online DPO is better than RLHF", "DPO, online", "RLHF"),
         Compared("and of an AI than RLAIF", "DPO, online, 1 in 10 wrong", "RLAIF, 1 in 10 wrong"),
         Compared("of a weak annotator, online is better than offline", WEAK, "DPO, offline, 3 in 10 wrong"),

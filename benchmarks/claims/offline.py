@@ -46,9 +46,7 @@ def costs(found: Found, book: Book) -> Found:
 def costs_shown(found: Found) -> str:
     flops = found["flops"]
     seconds = {
-        name: median(run["seconds"] for run in row["runs"])
-        for name, row in found["rows"].items()
-        if name in flops
+        name: median(run["seconds"] for run in row["runs"]) for name, row in found["rows"].items() if name in flops
     }
     return pages.table(
         ["row", "GFLOPs", "share of PPO's", "CPU seconds, median", "share of PPO's"],

@@ -157,9 +157,7 @@ def index(results: Mapping[str, Found]) -> str:
         for one in found.get("frontiers", ()):
             if one["reference"] != "frozen":
                 sentence = f"{one['of']}: {one['reference']} is above frozen at the same KL"
-                rows.append(
-                    [f"[{title}]({name}.md)", sentence, number(one["mean"], sign=True), one["verdict"]]
-                )
+                rows.append([f"[{title}]({name}.md)", sentence, number(one["mean"], sign=True), one["verdict"]])
     shown = table(["page", "claim", "difference", "verdict"], rows)
     return text_of("index").replace("{verdicts}", shown.rstrip())
 
@@ -174,9 +172,7 @@ def by_feedback(results: Mapping[str, Found]) -> str:
             gold = of_row(row, "gold")
             mean, kl = sum(gold) / len(gold), of_row(row, "kl")
             shown = f"[{SHOWN.get(name, name)}](claims/{claim}.md)"
-            rows.append(
-                [have, shown, number(mean), between(min(gold), max(gold)), number(sum(kl) / len(kl), 1)]
-            )
+            rows.append([have, shown, number(mean), between(min(gold), max(gold)), number(sum(kl) / len(kl), 1)])
     return table(["feedback", "row", "gold", "of five seeds", "KL"], rows)
 
 

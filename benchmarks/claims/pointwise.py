@@ -26,9 +26,7 @@ ROWS = {
     "KTO": Row({"method": "kto", **THUMBS, "desirable_weight": 1.2}, SEARCH),
     "point-wise DPO": Row({"method": "pointwise-dpo", **THUMBS}, SEARCH),
     "ULMA": Row({"method": "ulma", **THUMBS, "demonstration_from": 1.0}, SEARCH),
-    "point-wise DPO, grades": Row(
-        {"method": "pointwise-dpo", "continuous": True, **GRADES}, {**START, "beta": 0.1}
-    ),
+    "point-wise DPO, grades": Row({"method": "pointwise-dpo", "continuous": True, **GRADES}, {**START, "beta": 0.1}),
     "ULMA, grades": Row(
         {"method": "ulma", "continuous": True, **GRADES, "demonstration_from": GOOD},
         {**START, "beta": 0.1},

@@ -127,9 +127,7 @@ class Text:
             (self.folder / "judge.json").write_text(json.dumps(told))
         return start
 
-    def _train(
-        self, method: str, model: Path, data: str, name: str, *, steps: int, **own: Any
-    ) -> Mapping[str, float]:
+    def _train(self, method: str, model: Path, data: str, name: str, *, steps: int, **own: Any) -> Mapping[str, float]:
         """Anew, where an earlier try was stopped."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
         return trueup.train(
@@ -166,9 +164,7 @@ CLAIM = Claim(
     (
         Compared("DPO on people's judgements pleases the judge", FROZEN, "the start model"),
         Compared("and more than imitating the preferred answers", FROZEN, "SFT on the preferred, lr 0.001"),
-        Compared(
-            "soft is better than frozen, beta 0.3", FROZEN.replace("frozen", "soft 0.6 every 8"), FROZEN
-        ),
+        Compared("soft is better than frozen, beta 0.3", FROZEN.replace("frozen", "soft 0.6 every 8"), FROZEN),
     ),
     more=lambda found, book: frontiers(SWEPT, book),
     more_shown=lambda found: shown(SWEPT, found),

@@ -212,9 +212,7 @@ def measure_time() -> None:
                 said = child("forecast", folder, name)
                 steps, wall = child("timed", folder, name)
             rows.append({"forecast": round(said, 2), "steps": round(steps, 2), "run": round(wall, 2)})
-            print(
-                f"{name}: forecast {said:.1f} s, steps {steps:.1f} s ({said / steps - 1:+.0%}), run {wall:.1f} s"
-            )
+            print(f"{name}: forecast {said:.1f} s, steps {steps:.1f} s ({said / steps - 1:+.0%}), run {wall:.1f} s")
         found[name] = rows
         (HERE / "times.json").write_text(json.dumps(found, indent=1) + "\n")
 

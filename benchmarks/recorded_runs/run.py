@@ -110,9 +110,7 @@ def main() -> None:
     record.add_argument("output", type=Path)
     record.add_argument("--source", type=Path, help="folder of another checkout, whose code is run")
     record.add_argument("--only", nargs="+", help="names of runs")
-    compare = commands.add_parser(
-        "compare", help="say what differs between two records; exits with 1 if anything does"
-    )
+    compare = commands.add_parser("compare", help="say what differs between two records; exits with 1 if anything does")
     compare.add_argument("before", type=Path)
     compare.add_argument("after", type=Path)
     given = parser.parse_args()
@@ -292,9 +290,7 @@ def write_model(folder: Path) -> None:
     special = ["<unk>", "<s>", "</s>", "<user>", "<assistant>"]
     characters = [chr(code) for code in range(32, 127)]
     backend = Tokenizer(
-        models.BPE(
-            {token: number for number, token in enumerate([*special, *characters])}, [], unk_token="<unk>"
-        )
+        models.BPE({token: number for number, token in enumerate([*special, *characters])}, [], unk_token="<unk>")
     )
     backend.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(
@@ -322,9 +318,7 @@ def write_data(folder: Path) -> None:
         liked = number % 2 == 0
         chat = [{"role": "user", "content": f"say {other}"}, {"role": "assistant", "content": other}]
         chat.append({"role": "user", "content": f"say {word}"})
-        mixed: dict[str, Any] = (
-            {"content": good, "demonstration": True} if liked else {"content": bad, "label": 0.0}
-        )
+        mixed: dict[str, Any] = {"content": good, "demonstration": True} if liked else {"content": bad, "label": 0.0}
         for kind, row in {
             "pairs": {"prompt": prompt, "chosen": good, "rejected": bad},
             "rankings": {"prompt": prompt, "responses": [bad, good, worse], "scores": [0.5, 1.0, 0.0]},

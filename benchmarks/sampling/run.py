@@ -46,9 +46,7 @@ OPENINGS = (
 def stories() -> list[str]:
     """Openings of three to thirty words, all different."""
     made = [opening.format(who=who) for opening in OPENINGS for who in WHO]
-    return [f"{start} {text}" for start in ("", "Listen!", "A story:", "Mom said:") for text in made][
-        :PROMPTS
-    ]
+    return [f"{start} {text}" for start in ("", "Listen!", "A story:", "Mom said:") for text in made][:PROMPTS]
 
 
 def main(
@@ -118,9 +116,7 @@ def main(
     for variant, found in result.items():
         print(f"{variant:11}", *(f"{name} {value}" for name, value in found.items()), sep="  ")
     if output is not None:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         record = {
             "command": f"python benchmarks/sampling/run.py {Path(model).name} --rounds {rounds}"
             f" --max-new-tokens {max_new_tokens}",

@@ -217,9 +217,7 @@ def measured(shape: Shape, count: int) -> float:
         )  # fmt: skip
         text = "the quick brown fox jumps over a lazy dog " * 9
         cut = [text[at:] for at in range(GROUPS * STEPS)]
-        rows = [
-            {"prompt": one[:PROMPT], "chosen": one[:RESPONSE], "rejected": one[1:][:RESPONSE]} for one in cut
-        ]
+        rows = [{"prompt": one[:PROMPT], "chosen": one[:RESPONSE], "rejected": one[1:][:RESPONSE]} for one in cut]
         Path(folder, "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         run = {
             "model": f"{folder}/model", "data": [f"{folder}/data.jsonl"], "output": f"{folder}/run",
@@ -230,9 +228,7 @@ def measured(shape: Shape, count: int) -> float:
         if count > 1:
             command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
         quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(
-            [*command, __file__, "worker", folder], env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet
-        )
+        subprocess.run([*command, __file__, "worker", folder], env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
         each = [json.loads(file.read_text()) for file in Path(folder).glob("seconds*.json")]
         assert len(each) == count
         steps = sorted(sum(several) for several in zip(*(one[1:] for one in each), strict=True))
@@ -260,8 +256,7 @@ def measure(output: Path) -> None:
         "weights": {"small": SMALL.weights, "larger": LARGER.weights},
         "fitted": {"1 process, small": one, "operations a second": rate},
         "checks": {
-            str(count): {"measured": seconds, "forecast": work(LARGER) / rate}
-            for count, seconds in several.items()
+            str(count): {"measured": seconds, "forecast": work(LARGER) / rate} for count, seconds in several.items()
         },
     }
     output.write_text(json.dumps(result, indent=1) + "\n")

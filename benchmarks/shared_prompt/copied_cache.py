@@ -28,9 +28,7 @@ COMMON: dict[str, Any] = dict(
     vocab_size=VOCABULARY, hidden_size=256, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4,
     num_key_value_heads=2,
 )  # fmt: skip
-DELTA = dict(
-    linear_num_key_heads=4, linear_num_value_heads=8, linear_key_head_dim=32, linear_value_head_dim=32
-)
+DELTA = dict(linear_num_key_heads=4, linear_num_value_heads=8, linear_key_head_dim=32, linear_value_head_dim=32)
 FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3_5_text": dict(COMMON, head_dim=64, **DELTA),
     "falcon_h1": dict(
@@ -71,14 +69,10 @@ def main(
                     grads = [one.grad.norm() for one in model.trainable().values() if one.grad is not None]
                     norms[way] = float(torch.stack(grads).norm())
             assert abs(norms["forked"] / norms["padded"] - 1) < 1e-3, norms
-            results.setdefault(family, {})[kind] = {
-                way: statistics.median(times) for way, times in seconds.items()
-            }
+            results.setdefault(family, {})[kind] = {way: statistics.median(times) for way, times in seconds.items()}
             print(family, kind, {way: round(statistics.median(times), 2) for way, times in seconds.items()})
     if output is not None:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         record = {
             "command": f"python benchmarks/shared_prompt/copied_cache.py --rounds {rounds}",
             "commit": commit, "torch": torch.__version__, "processor": platform.processor() or platform.machine(),

@@ -56,9 +56,7 @@ def groups(kind: str, seed: int) -> list[TokenGroup[PairRelation]]:
     for _ in range(count):
         rows = [ids(*response_range) for _ in range(responses)]
         made.append(
-            TokenGroup(
-                ids(*prompt_range), tuple(TokenRow(row, np.ones(len(row), bool)) for row in rows), relation
-            )
+            TokenGroup(ids(*prompt_range), tuple(TokenRow(row, np.ones(len(row), bool)) for row in rows), relation)
         )
     return made
 
@@ -123,9 +121,7 @@ def main(
             f"   naive {medians['naive'] / medians['stream']:.2f}x"
         )
     if output is not None:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         record = {
             "command": f"python benchmarks/shared_prompt/run.py --rounds {rounds} --precision {precision}",
             "commit": commit, "torch": torch.__version__, "processor": platform.processor() or platform.machine(),

@@ -157,9 +157,7 @@ class Metrics:
             self._warn(f"are gone: {words.counted(gone, 'line')}")
 
     def _warn(self, what: str) -> None:
-        words.logger.warning(
-            f"{self.path}: metrics of earlier steps {what}; the run goes on as it would have"
-        )
+        words.logger.warning(f"{self.path}: metrics of earlier steps {what}; the run goes on as it would have")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line; a disk that is full costs the line, not the run."""
@@ -169,9 +167,7 @@ class Metrics:
                 self.lines += 1
         except OSError as error:
             if not self._failed:
-                words.logger.warning(
-                    f"{self.path}: metrics are not written: {words.reason(error)}; training goes on"
-                )
+                words.logger.warning(f"{self.path}: metrics are not written: {words.reason(error)}; training goes on")
             self._failed = True
         if _evaluates(values):
             self.evaluated.add(step)

@@ -230,9 +230,7 @@ def _check_weights(folder: Path, stem: str) -> list[list[int]]:
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
             raise InputError(f"{index} has no weight_map from names to files; copy it again")
         if outside := [shard for shard in shards.values() if Path(shard).name != shard]:
-            raise InputError(
-                f"{index} names {outside[0]}, which is no file in its own folder; copy the model again"
-            )
+            raise InputError(f"{index} names {outside[0]}, which is no file in its own folder; copy the model again")
         files = [folder / shard for shard in sorted(set(shards.values()))]
         if missing := [file.name for file in files if not file.is_file()]:
             raise InputError(f"{folder} lacks {', '.join(missing)}, named in {index.name}; copy it again")

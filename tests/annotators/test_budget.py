@@ -109,9 +109,7 @@ def test_threads_together_keep_to_a_limit() -> None:
     st.lists(st.tuples(st.integers(1, 400), st.booleans()), max_size=40),
     st.integers(0, 2000),
 )
-def test_no_limit_is_passed_where_estimates_hold(
-    share: int, requests: list[tuple[int, bool]], limit: int
-) -> None:
+def test_no_limit_is_passed_where_estimates_hold(share: int, requests: list[tuple[int, bool]], limit: int) -> None:
     """An endpoint that counts alike for all texts, and no more than a third of their bytes, keeps within the budget."""
     budget = Budget(max_tokens=limit)
     for size, counts in requests:

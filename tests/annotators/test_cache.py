@@ -191,8 +191,6 @@ except InputError as error: print(error, cache.get("kept"))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of a file")
 def test_a_full_disk_is_said(path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FILLER, str(path)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", FILLER, str(path)], capture_output=True, text=True, check=True)
     assert "judgements cannot be kept there: " in done.stdout
     assert done.stdout.endswith("annotator.cache false {'text': '1'}\n")

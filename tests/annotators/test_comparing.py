@@ -173,9 +173,7 @@ def test_why_an_example_has_no_comparison() -> None:
 
 
 def test_one_broken_order_drops_its_pair_and_leaves_the_others() -> None:
-    judge = Scripted(
-        lambda first, second: BROKEN if (first, second) == ("a", "b") else 0.9 if first == "a" else 0.2
-    )
+    judge = Scripted(lambda first, second: BROKEN if (first, second) == ("a", "b") else 0.9 if first == "a" else 0.2)
     found = annotator(judge, max_unreadable=1).annotate([example("a", "b", "c")]).examples[0]
     assert isinstance(found, Example)
     assert {(one.better, one.worse) for one in found.comparisons} == {(0, 2)}

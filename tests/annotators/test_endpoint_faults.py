@@ -28,8 +28,7 @@ from trueup.settings.annotator_kinds import EndpointAnnotator
 PAIRS = 10
 QUESTIONS = 2 * PAIRS
 EXAMPLES = [
-    Example(Prompt(f"Prompt {n}"), (Response(f"Short {n}"), Response(f"A longer response {n}")))
-    for n in range(PAIRS)
+    Example(Prompt(f"Prompt {n}"), (Response(f"Short {n}"), Response(f"A longer response {n}"))) for n in range(PAIRS)
 ]
 
 

@@ -15,8 +15,7 @@ from trueup.feedback.records import Discarded, Example, Prompt, Response
 from trueup.settings.annotator_kinds import EndpointAnnotator
 
 EXAMPLES = [
-    Example(Prompt(f"Prompt {number}"), (Response("Short"), Response("A longer response")))
-    for number in range(3)
+    Example(Prompt(f"Prompt {number}"), (Response("Short"), Response("A longer response"))) for number in range(3)
 ]
 pytestmark = NEEDED
 
@@ -67,9 +66,7 @@ def test_a_judge_that_always_says_first_gives_a_half(
 def test_a_model_that_the_server_does_not_have(served: tuple[Path, str]) -> None:
     """This server refuses each question by itself."""
     examples = [
-        Example(Prompt(f"{example.prompt.content} {n}"), example.responses)
-        for example in EXAMPLES
-        for n in range(4)
+        Example(Prompt(f"{example.prompt.content} {n}"), example.responses) for example in EXAMPLES for n in range(4)
     ]
     choice = EndpointAnnotator(base_url=served[1], model="no/such-model", cache=False)
     with pytest.raises(AnnotatorError, match=r"24 of 24 verdicts .* the endpoint refused the question: 400"):

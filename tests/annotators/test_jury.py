@@ -105,11 +105,7 @@ def test_a_decision_by_hand(
     assert found == (first if first is None else pytest.approx(first), reason)
 
 
-@given(
-    st.lists(
-        st.floats(0.5, 1).map(lambda p: (p, 1 - p)) | st.floats(0.5, 1).map(lambda p: (1 - p, p)), max_size=5
-    )
-)
+@given(st.lists(st.floats(0.5, 1).map(lambda p: (p, 1 - p)) | st.floats(0.5, 1).map(lambda p: (1 - p, p)), max_size=5))
 def test_exchanging_the_responses_changes_nothing_else(votes: list[tuple[float, float]]) -> None:
     (one, why), (other, too) = (decide([both[side] for both in votes], 0.6) for side in (0, 1))
     assert why == too
@@ -162,9 +158,7 @@ def test_scorers_sit_beside_judges_and_what_is_contested_is_left_undecided() -> 
     members = (*jury(noisy("a", 0.0)).judges, Judge("longer", longer, waits=False))
     agree = Example(Prompt("x"), (Response("poor"), Response("good and longer")))
     contested = Example(Prompt("y"), (Response("poor and longer"), Response("good")))
-    several = Example(
-        Prompt("z"), (Response("good"), Response("poor and long"), Response("good, longest of all"))
-    )
+    several = Example(Prompt("z"), (Response("good"), Response("poor and long"), Response("good, longest of all")))
     made = Jury(members).annotate([agree, contested, several])
     first, second, third = made.examples
     assert isinstance(first, Example) and first.comparisons == (Comparison(1, 0),)
@@ -187,16 +181,10 @@ def test_gold_depends_on_what_is_judged_alone_and_is_no_part_of_it() -> None:
     """So a run that is resumed is judged, and counted, as one that was not interrupted."""
 
     def judge(count: int, gold: int, name: str = "p") -> Annotated:
-        return jury(noisy("a", 0.3), noisy("b", 0.3), gold=tuple(pairs(gold, "g"))).annotate(
-            pairs(count, name)
-        )
+        return jury(noisy("a", 0.3), noisy("b", 0.3), gold=tuple(pairs(gold, "g"))).annotate(pairs(count, name))
 
     assert judge(30, 9) == judge(30, 9)
-    assert (
-        judge(30, 9).totals["gold"] == 3
-        and judge(30, 2).totals["gold"] == 2
-        and judge(1, 9).totals["gold"] == 1
-    )
+    assert judge(30, 9).totals["gold"] == 3 and judge(30, 2).totals["gold"] == 2 and judge(1, 9).totals["gold"] == 1
     assert "gold" not in judge(0, 9).totals
     assert judge(30, 9).examples == judge(30, 0).examples
 
@@ -241,9 +229,7 @@ def test_a_file_of_gold_has_pairs(tmp_path: Path) -> None:
 def test_real_judgements_score_judges_that_go_by_length(shared: Callable[[str], Path]) -> None:
     """As gold; the counts are those of benchmarks/annotators/agreement.json, in which a person's tie is left out."""
     file = shared("data/open_instruct_human_eval/annotations_first575.jsonl")
-    rows = json.loads((Path(__file__).parents[2] / "benchmarks/annotators/agreement.json").read_text())[
-        "rows"
-    ]
+    rows = json.loads((Path(__file__).parents[2] / "benchmarks/annotators/agreement.json").read_text())["rows"]
     expected = {row["annotator"]: row for row in rows}["the longer response"]
     gold = [one for one in gold_pairs(str(file)) if one.responses[0].content != one.responses[1].content]
     assert len(gold) == expected["compared"]
@@ -293,9 +279,7 @@ def test_a_rubric_adds_up_by_its_weights() -> None:
 def test_what_has_no_criterion_or_no_readable_rating_is_left_out() -> None:
     scorer = RubricScores(Raters({("A", "x"): 0.5, ("A", "y"): None}), ())  # type: ignore[arg-type]
     own = Prompt("p", rubric=(("A", 1.0),))
-    made = scorer.annotate(
-        [Example(own, (Response("x"), Response("y"))), Example(Prompt("q"), (Response("x"),))]
-    )
+    made = scorer.annotate([Example(own, (Response("x"), Response("y"))), Example(Prompt("q"), (Response("x"),))])
     assert [one.reason for one in made.dropped] == [comparing.UNREAD, "no criterion to score it by"]
     assert made.totals["scores"] == 0
 
@@ -308,9 +292,7 @@ def test_scores_of_several_add_up_by_their_weights() -> None:
     )
     both = (Response("42", label=1.0), Response("13"))
     turns = (Response((Message("assistant", "4"), Message("assistant", "2"))),)
-    made = WeightedScores(scorers, (1.0, -0.5)).annotate(
-        [Example(Prompt("p"), both), Example(Prompt("q"), turns)]
-    )
+    made = WeightedScores(scorers, (1.0, -0.5)).annotate([Example(Prompt("p"), both), Example(Prompt("q"), turns)])
     assert [one.score for one in made.kept[0].responses] == [3.0, -0.5] and len(made.dropped) == 1
     assert made.totals == {"scores": 2.0, "score of helpful": 5.0, "score of long": 5.0}
 
@@ -329,9 +311,7 @@ def test_scores_of_several_add_up_by_their_weights() -> None:
 def test_weights_that_add_nothing_up_are_refused(given: Mapping[str, object], message: str) -> None:
     layer = {"kind": "weighted", "of": ["world:gold", "world:proxy"], **given}
     with pytest.raises(InputError, match=message):
-        validate(
-            AnnotateSettings, {"data": ["a"], "output": "b", "annotator": layer}, where="trueup annotate"
-        )
+        validate(AnnotateSettings, {"data": ["a"], "output": "b", "annotator": layer}, where="trueup annotate")
 
 
 def test_criteria_and_their_weights_are_read_and_written() -> None:

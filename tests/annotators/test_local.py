@@ -68,9 +68,7 @@ def test_a_verdict_is_the_share_of_the_first_label(chat_template: str | None) ->
             text = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
         ids = tokenizer(text, add_special_tokens=chat_template is None).input_ids
         assert (ids[0] == tokenizer.bos_token_id) == (chat_template is None)
-        first, both = plain_first(
-            local.model.network, ids, *([tokenizer.convert_tokens_to_ids(n)] for n in "12")
-        )
+        first, both = plain_first(local.model.network, ids, *([tokenizer.convert_tokens_to_ids(n)] for n in "12"))
         assert isinstance(verdict, Verdict)
         assert verdict.first == pytest.approx(first, abs=1e-5)
         mass += both
@@ -96,9 +94,7 @@ def spaced_tokenizer(*merged: str, plain: str = "12ABx=") -> Any:
         )
     )
     backend.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", eos_token="<eos>", bos_token="<bos>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<eos>", bos_token="<bos>")
 
 
 def tokens_of(tokenizer: Any, labels: tuple[str, str] = ("1", "2")) -> list[list[str]]:
@@ -230,9 +226,7 @@ def test_an_annotator_from_a_folder(tiny_model: Path, template: str) -> None:
     assert not any(parameter.requires_grad for parameter in made.judge.model.network.parameters())  # type: ignore[attr-defined]
 
 
-def test_a_model_whose_state_is_sequential_is_judged_through_a_copied_cache(
-    tmp_path: Path, template: str
-) -> None:
+def test_a_model_whose_state_is_sequential_is_judged_through_a_copied_cache(tmp_path: Path, template: str) -> None:
     tokenizer = char_tokenizer()
     network = toy_network(HYBRID, vocab_size=len(tokenizer))
     network.save_pretrained(tmp_path / "hybrid")
@@ -251,9 +245,7 @@ def test_a_model_whose_state_is_sequential_is_judged_through_a_copied_cache(
 def test_a_template_too_long_for_the_model_stops_the_run(tiny_model: Path) -> None:
     """The model has 512 positions and a token for each character."""
     examples = [example("What?", str(n), "b") for n in range(10)]
-    with pytest.raises(
-        AnnotatorError, match=r"20 of 20 verdicts .*longer than the 512 tokens that the model"
-    ):
+    with pytest.raises(AnnotatorError, match=r"20 of 20 verdicts .*longer than the 512 tokens that the model"):
         load_local_annotator(LocalAnnotator(str(tiny_model))).annotate(examples)
     patient = load_local_annotator(LocalAnnotator(str(tiny_model), max_unreadable=1.0))
     assert patient.annotate(examples).totals["unreadable"] == 20

@@ -24,9 +24,7 @@ TEXTS = {"say red 3:": (" red", " blue blue", "", " no"), "2 + 2 =": (" 4",), "a
 
 
 def example(prompt: Any, *responses: Any, row: int = 1, **more: Any) -> Example:
-    return Example(
-        Prompt(prompt, origin=Origin("a.jsonl", row)), tuple(Response(one) for one in responses), **more
-    )
+    return Example(Prompt(prompt, origin=Origin("a.jsonl", row)), tuple(Response(one) for one in responses), **more)
 
 
 EXAMPLES = [example(prompt, *responses, row=row) for row, (prompt, responses) in enumerate(TEXTS.items(), 1)]
@@ -100,9 +98,7 @@ def test_a_window_that_only_the_librarys_mask_has_is_kept(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("load", [reward, likelihood])
-def test_a_score_depends_on_its_own_example_alone(
-    load: Callable[[Path], local.ModelAnnotator], tmp_path: Path
-) -> None:
+def test_a_score_depends_on_its_own_example_alone(load: Callable[[Path], local.ModelAnnotator], tmp_path: Path) -> None:
     """To the last bit, in any company and order; through shared streams, as on a GPU, to rounding."""
     folder = save_reward(tmp_path / "rm") if load is reward else save_causal(tmp_path / "m")
     annotator = load(folder)
@@ -165,9 +161,7 @@ def test_a_score_that_is_no_number_names_its_example(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["score.weight"][0, 3] = float("nan")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(
-        AnnotatorError, match=rf"^reward:{folder} gives plain short responses the score nan, "
-    ):
+    with pytest.raises(AnnotatorError, match=rf"^reward:{folder} gives plain short responses the score nan, "):
         reward(folder)
     head: Any = annotator.model.inner.score
     with torch.no_grad():

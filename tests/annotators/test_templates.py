@@ -128,9 +128,7 @@ def test_a_template_that_does_not_end_is_stopped(tmp_path: Path, monkeypatch: py
         ("a\0b", "template 'a\\x00b': the file cannot be read"),
     ],
 )  # fmt: skip
-def test_a_template_that_is_not_there(
-    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_template_that_is_not_there(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("latin").write_bytes(b"{{ first }} \xe9")
     with pytest.raises(InputError) as caught:

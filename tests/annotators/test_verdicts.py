@@ -41,10 +41,7 @@ def test_the_answer_of_a_reply() -> None:
 WITHOUT_ANSWER = {
     NoAnswer.ABSENT: (
         *({}, [], "1", {"error": {"message": "overloaded"}}, reply(None), reply(1)),
-        *(
-            {"choices": choices}
-            for choices in ([], None, {"0": 1}, ["1"], [{"text": "1"}], [{"message": "1"}])
-        ),
+        *({"choices": choices} for choices in ([], None, {"0": 1}, ["1"], [{"text": "1"}], [{"message": "1"}])),
         reply([{"type": "text", "text": "1"}]),
     ),
     NoAnswer.CUT_OFF: (reply(None, "length"),),
@@ -150,9 +147,7 @@ def test_all_else_is_none(reason: judge.Unreadable) -> None:
         assert judge.by_words(text, LABELS) == reason, (text or "")[:40]
 
 
-@given(
-    st.text(alphabet="12 .()\"'`\n{}:,preferedanswtxt" + string.digits, max_size=30) | st.text(max_size=30)
-)
+@given(st.text(alphabet="12 .()\"'`\n{}:,preferedanswtxt" + string.digits, max_size=30) | st.text(max_size=30))
 def test_no_verdict_holds_both_labels_or_other_words(text: str) -> None:
     if isinstance(found := judge.by_words(text, LABELS), judge.Verdict):
         assert (found.first == 1.0) == ("1" in text) != ("2" in text)

@@ -36,9 +36,7 @@ def parts(found: Rendered) -> list[str]:
 
 def test_the_response_begins_where_the_model_starts_to_speak() -> None:
     found = rendered(CHATML, (SYSTEM, ASK), (ANSWER,))
-    prompt = (
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
-    )
+    prompt = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
     assert parts(found) == [prompt, "So.<|im_end|>\n", ""]
     (turn,) = found.turns
     assert (turn.learned, turn.said, found.note) == (True, len("So."), None)
@@ -127,9 +125,7 @@ def test_a_template_by_which_an_answer_cannot_be_learned_is_refused(template: st
 
 
 def test_what_the_template_writes_only_in_answers_is_the_models_to_learn() -> None:
-    think = CHATML.replace(
-        "{{ m.role }}\n", "{{ m.role }}\n{% if m.role == 'assistant' %}<think></think>{% endif %}"
-    )
+    think = CHATML.replace("{{ m.role }}\n", "{{ m.role }}\n{% if m.role == 'assistant' %}<think></think>{% endif %}")
     assert parts(rendered(think, (ASK,), (ANSWER,)))[1] == "<think></think>So.<|im_end|>\n"
 
 
@@ -189,8 +185,7 @@ LATER = (
 )
 """As Qwen's first: a turn that nothing follows has no end."""
 ALWAYS = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<eos>\n{% endfor %}"
-    "<|im_start|>assistant{{ '\n' }}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<eos>\n{% endfor %}<|im_start|>assistant{{ '\n' }}"
 )
 """As Command A's: every conversation ends with the heading of an answer."""
 

@@ -39,9 +39,7 @@ def test_the_world_knows_the_words_that_were_made_for_it() -> None:
         (condition_of(" good[{reward}] "), "'good[1.0]'", "' good[1.0] '"),
     ],
 )
-def test_words_it_has_only_its_unknown_token_for_are_refused(
-    condition: Condition, words: str, shown: str
-) -> None:
+def test_words_it_has_only_its_unknown_token_for_are_refused(condition: Condition, words: str, shown: str) -> None:
     with pytest.raises(InputError) as caught:
         check_condition(condition, WORLD)
     assert str(caught.value).startswith(

@@ -57,9 +57,7 @@ def test_a_cut_prompt_keeps_its_beginning_of_sequence_and_its_end() -> None:
     assert decode(encoder(), encoded.tokens.prompt) == "<bos>def"
     assert encoded.prompt_cut
     assert decode(encoder(), encode(encoder(max_prompt_length=1), "abc", "g").tokens.prompt) == "c"
-    assert (
-        decode(encoder(), encode(encoder(max_prompt_length=2, bos=False), "abc", "g").tokens.prompt) == "bc"
-    )
+    assert decode(encoder(), encode(encoder(max_prompt_length=2, bos=False), "abc", "g").tokens.prompt) == "bc"
     just = encode(encoder(max_prompt_length=4), "abc", "g")
     assert (decode(encoder(), just.tokens.prompt), just.prompt_cut) == ("<bos>abc", False)
 
@@ -75,9 +73,7 @@ def test_what_cannot_be_trained_on_is_discarded_with_a_reason(
     settings: dict[str, Any], prompt: str, reason: str
 ) -> None:
     origin = Origin("data.jsonl", 7)
-    assert encoder(**settings).encode(Group(Prompt(prompt, origin=origin), ("d",), None)) == Discarded(
-        reason, origin
-    )
+    assert encoder(**settings).encode(Group(Prompt(prompt, origin=origin), ("d",), None)) == Discarded(reason, origin)
 
 
 def test_raw_text_says_what_it_says() -> None:
@@ -206,9 +202,7 @@ class TestTokensOfThePolicy:
         return int(e.tokenizer.convert_tokens_to_ids("d"))
 
     @pytest.mark.parametrize("end", [(EOS,), (IM_END,), ()], ids=["ended", "turn ended", "unfinished"])
-    def test_they_are_used_as_they_are_and_all_scored(
-        self, e: Encoder, c: int, d: int, end: tuple[int, ...]
-    ) -> None:
+    def test_they_are_used_as_they_are_and_all_scored(self, e: Encoder, c: int, d: int, end: tuple[int, ...]) -> None:
         ids = [c, d, *end]
         assert self.written(e, "ab", "cd", *ids) == (ids, [True] * len(ids), frozenset())
         by_itself = encode(e, "ab", "cd").tokens.responses[0].ids.tolist()
@@ -321,9 +315,7 @@ def test_an_end_that_is_no_special_token_ends_a_turn_all_the_same() -> None:
     _, response, scored = encoded(ASK, TURNS, template=NO_END, end_ids=(line,))
     tokenizer = char_tokenizer()
     assert tokenizer.decode(response) == "So.\nuser: And?\nassistant: No.\n"
-    assert (
-        tokenizer.decode([token for token, one in zip(response, scored, strict=True) if one]) == "So.\nNo.\n"
-    )
+    assert tokenizer.decode([token for token, one in zip(response, scored, strict=True) if one]) == "So.\nNo.\n"
 
 
 MODELS = ("tinystories-656k-bf16", "stories260K")
@@ -371,7 +363,5 @@ def test_of_a_conversation_the_words_are_learned_as_they_stand(published: Encode
     encoded = encode(published, prompt, "The cat sat.")
     (row,) = encoded.tokens.responses
     assert row.scored.all()
-    assert (
-        published.tokenizer.decode(list(row.ids)).lstrip() == "The cat sat." + published.tokenizer.eos_token
-    )
+    assert published.tokenizer.decode(list(row.ids)).lstrip() == "The cat sat." + published.tokenizer.eos_token
     assert published.prompt_ids(Prompt(prompt)) == encoded.tokens.prompt.tolist()

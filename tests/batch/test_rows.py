@@ -16,9 +16,7 @@ def test_pairs_add_the_first_row_of_their_group() -> None:
 
 
 def test_rankings_number_their_groups() -> None:
-    rankings = Rankings.collate(
-        [records.RankRelation((0.5, -1.0, 2.0)), records.RankRelation((3.0, 3.0))], [0, 3]
-    )
+    rankings = Rankings.collate([records.RankRelation((0.5, -1.0, 2.0)), records.RankRelation((3.0, 3.0))], [0, 3])
     assert rankings.score_N.tolist() == [0.5, -1.0, 2.0, 3.0, 3.0]
     assert rankings.group_N.tolist() == [0, 0, 0, 1, 1]
     assert rankings.num_groups == 2

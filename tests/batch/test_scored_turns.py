@@ -20,9 +20,7 @@ from trueup.models.causal import CausalModel
 SYSTEM, ASK, AGAIN = Message("system", "Be brief."), Message("user", "Why?"), Message("user", "\n And?")
 SO, NO, YES = (Message("assistant", said) for said in ("So.", "No!", "Yes."))
 TALK = (SYSTEM, ASK, SO, AGAIN, YES, ASK)
-THINK = CHATML.replace(
-    "{{ m.content }}", "{% if m.role == 'assistant' %}<t>\n\n</t>{% endif %}{{ m.content }}"
-)
+THINK = CHATML.replace("{{ m.content }}", "{% if m.role == 'assistant' %}<t>\n\n</t>{% endif %}{{ m.content }}")
 
 
 def pair(*prompt: Message) -> Example:
@@ -107,9 +105,7 @@ def test_both_sides_cut_before_they_differ_are_noted() -> None:
 
 
 @pytest.mark.parametrize("name", ["tinystories-656k-bf16", "stories260K"])
-def test_real_tokenizers_see_the_turns_in_between_as_at_inference(
-    name: str, shared: Callable[[str], Path]
-) -> None:
+def test_real_tokenizers_see_the_turns_in_between_as_at_inference(name: str, shared: Callable[[str], Path]) -> None:
     """The joined ids are those of the prompt of the last turn, although earlier turns are encoded apart."""
     tokenizer = AutoTokenizer.from_pretrained(shared(f"models/{name}"))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})

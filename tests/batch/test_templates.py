@@ -1,16 +1,7 @@
 """Every chat template that TRL ships with many conversations: exact to the token, or refused with a true reason."""
 
 import pytest
-from support.chat_oracle import (
-    IN_PARTS,
-    Expected,
-    expected,
-    outcome,
-    speaks,
-    templates,
-    tokenizer_for,
-    variants,
-)
+from support.chat_oracle import IN_PARTS, Expected, expected, outcome, speaks, templates, tokenizer_for, variants
 from support.conversations import ADD, conversations
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -51,9 +42,7 @@ def test_the_marks_of_templates_agree_with_what_the_others_are_compared_with(nam
             **tokenizer.special_tokens_map,
         )
         assert text == wanted.text
-        spans = [
-            (max(start, len(wanted.prompt)), stop) for start, stop in marked if stop > len(wanted.prompt)
-        ]
+        spans = [(max(start, len(wanted.prompt)), stop) for start, stop in marked if stop > len(wanted.prompt)]
         theirs, ours = ("".join(text[start:stop] for start, stop in some) for some in (spans, wanted.spoken))
         for heading in NEXT:
             theirs, ours = theirs.replace(heading, ""), ours.replace(heading, "")

@@ -47,9 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def judge(
-    *more: object, data: object = "pairs.jsonl", by: str = "rewards.py:words", output: str = "out.jsonl"
-) -> int:
+def judge(*more: object, data: object = "pairs.jsonl", by: str = "rewards.py:words", output: str = "out.jsonl") -> int:
     return command("annotate", data, "--annotator", by, "--output", output, *more)
 
 
@@ -88,9 +86,7 @@ def test_what_a_jury_leaves_undecided_is_for_people(folder: Path, capsys: Captur
     assert "2 examples that the judges do not agree on written to out.undecided" in capsys.readouterr().err
     assert [len(one.responses) for one in read("out.undecided.jsonl")] == [3, 2]
     jury += ("--annotator.of", "rewards.py:letter", "--annotator.agreement", "0.6")
-    (folder / "rewards.py").write_text(
-        f"{FUNCTIONS}def letter(prompt, response):\n    return 'v' in response\n"
-    )
+    (folder / "rewards.py").write_text(f"{FUNCTIONS}def letter(prompt, response):\n    return 'v' in response\n")
     assert judge(*jury, data="three.jsonl", by="jury", output="more.jsonl") == 0
     (decided,) = read("more.jsonl")
     assert [(one.better, one.worse) for one in decided.comparisons] == [(2, 1)]
@@ -148,10 +144,7 @@ def test_an_endpoint_compares_in_both_orders(folder: Path, capsys: Captured) -> 
         assert found == [[(0, 1)], [(1, 0)]]
         assert [made.comparisons[0].probability for made in examples] == pytest.approx([0.9, 0.9])
         said = capsys.readouterr().err
-        assert (
-            "position bias: the response shown first has probability 0.550 on average, where 0.5 is fair"
-            in said
-        )
+        assert "position bias: the response shown first has probability 0.550 on average, where 0.5 is fair" in said
         assert "1 example left out: 1 for fewer than two different responses (pairs.jsonl:3)" in said
         assert "agrees with the judgements given on 0.500 +- 0.500 of 2 pairs that both order" in said
         assert judge(*endpoint, by="openai", output="again.jsonl") == 0
@@ -159,9 +152,7 @@ def test_an_endpoint_compares_in_both_orders(folder: Path, capsys: Captured) -> 
     assert Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
 
 
-def test_of_two_addresses_one_that_ends_is_left_out_and_nothing_is_lost(
-    folder: Path, capsys: Captured
-) -> None:
+def test_of_two_addresses_one_that_ends_is_left_out_and_nothing_is_lost(folder: Path, capsys: Captured) -> None:
     rows = [{"prompt": f"p{at}", "chosen": f"longer {at}", "rejected": f"no {at}"} for at in range(40)]
     write(folder / "many.jsonl", rows)
     answered: list[Any] = []
@@ -254,9 +245,7 @@ def test_an_endpoint_that_fails_loses_no_judgement(folder: Path, capsys: Capture
         assert judge(*endpoint, data="many.jsonl", by="openai") == 6
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith("trueup: ") and "OPENAI_API_KEY" in error
-        assert error.endswith(
-            "What is done is kept in out.jsonl.part, and the same command goes on from there"
-        )
+        assert error.endswith("What is done is kept in out.jsonl.part, and the same command goes on from there")
         asked, down = len(server.asked), False
         assert judge(*endpoint, "--annotator.concurrency", 3, data="many.jsonl", by="openai") == 0
         assert len(server.asked) - asked == 12
@@ -270,9 +259,7 @@ def test_a_process_that_is_asked_to_stop_ends_the_piece_at_hand(folder: Path) ->
     (folder / "stop").touch()
     errors = folder / "errors.txt"
     assert in_child(lambda: judge(data="many.jsonl"), errors) == 143
-    assert errors.read_text().splitlines()[-1] == (
-        "stopped by SIGTERM; the same command goes on from out.jsonl.part"
-    )
+    assert errors.read_text().splitlines()[-1] == ("stopped by SIGTERM; the same command goes on from out.jsonl.part")
     assert not Path("out.jsonl").exists() and len(Path("out.jsonl.part").read_text().splitlines()) == 1 + 3
     assert judge(data="many.jsonl") == 0
     assert len(read()) == 230
@@ -303,8 +290,7 @@ def test_chosen_responses_rewritten(folder: Path, capsys: Captured) -> None:
         ) == 0  # fmt: skip
     examples = read("golden.jsonl")
     assert [
-        [(one.content, one.label, one.demonstration, one.source) for one in made.responses]
-        for made in examples
+        [(one.content, one.label, one.demonstration, one.source) for one in made.responses] for made in examples
     ] == [
         [("Better: p1", None, True, "big"), ("one", 0.0, False, None)],
         [("Better: p2", None, True, "big"), ("oh no", 0.0, False, None)],
@@ -313,9 +299,7 @@ def test_chosen_responses_rewritten(folder: Path, capsys: Captured) -> None:
     said = capsys.readouterr().err
     assert "2 chosen responses rewritten by big: 2.0 words on average, where they had 2.0" in said
     assert "1 example left out: 1 for identical pair (pairs.jsonl:3)" in said
-    assert (
-        server.bodies[-1]["max_tokens"] == 64 and "Be brief." in server.bodies[-1]["messages"][0]["content"]
-    )
+    assert server.bodies[-1]["max_tokens"] == 64 and "Be brief." in server.bodies[-1]["messages"][0]["content"]
     assert len(read("improved.jsonl")) == 2
 
 
@@ -391,7 +375,5 @@ def test_nothing_that_could_be_judged(folder: Path, capsys: Captured) -> None:
         endpoint = endpoint_of(server)
         assert judge(*endpoint, data="same.jsonl", by="openai") == 2
         assert not server.asked
-    assert (
-        "none of 1 example was judged, for the reasons above; nothing was written" in capsys.readouterr().err
-    )
+    assert "none of 1 example was judged, for the reasons above; nothing was written" in capsys.readouterr().err
     assert not Path("out.jsonl").exists()

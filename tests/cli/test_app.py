@@ -32,12 +32,9 @@ class TestCommands:
         assert run(["methods"]) == 0
         shown = capsys.readouterr().out
         for info in METHODS.values():
-            assert all(
-                text in shown for text in (info.name, info.title, info.formula, info.paper, info.feedback)
-            )
+            assert all(text in shown for text in (info.name, info.title, info.formula, info.paper, info.feedback))
         assert (
-            "beta 0.05, sft_weight 0.0, reference.kind trust-region, reference.alpha 0.6, reference.every 512"
-            in shown
+            "beta 0.05, sft_weight 0.0, reference.kind trust-region, reference.alpha 0.6, reference.every 512" in shown
         )
         headed = shown.strip().split("\n\n")
         assert [one.split(" \u2500")[0] for one in headed if one.startswith("of ")][:2] == [
@@ -49,9 +46,7 @@ class TestCommands:
         assert "  reference  trust-region" in blocks["tr-kto"]
         assert "  reference  none" in blocks["rrhf"]
         assert "  sources    online, replay" in blocks["oaif"]
-        assert all(
-            len(re.findall(r"^  reference  \S", "\n".join(lines), re.M)) == 1 for lines in blocks.values()
-        )
+        assert all(len(re.findall(r"^  reference  \S", "\n".join(lines), re.M)) == 1 for lines in blocks.values())
 
     def test_a_second_form_is_in_the_formula(self) -> None:
         """What a switch turns into another loss is told where methods are chosen."""
@@ -96,9 +91,7 @@ class TestCommands:
             (["inspect", "--modle", "m"], "modle is not an option of trueup inspect; did you mean model?"),
         ],
     )  # fmt: skip
-    def test_wrong_usage(
-        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_wrong_usage(self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(arguments) == 2
         assert capsys.readouterr().err == f"trueup: {message}\n"
 

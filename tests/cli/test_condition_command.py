@@ -93,9 +93,7 @@ def test_the_best_is_marked_and_kept(folder: Path, capsys: Captured) -> None:
 @pytest.mark.usefixtures("favoured")
 def test_prompts_may_stand_in_a_column_of_any_name(folder: Path, capsys: Captured) -> None:
     write(folder / "own.jsonl", [{"user_message": f"say {number}:"} for number in range(5)])
-    assert (
-        ask("--prompts", "own.jsonl", "--columns", "prompt=user_message", "--candidates", "0.5,-3,1.21") == 0
-    )
+    assert ask("--prompts", "own.jsonl", "--columns", "prompt=user_message", "--candidates", "0.5,-3,1.21") == 0
     assert capsys.readouterr().err.splitlines()[0] == "own.jsonl: prompts, 5 rows"
 
 
@@ -216,6 +214,4 @@ def test_rewards_that_the_tokenizer_cannot_write(
     ]  # fmt: skip
     assert ask("--candidates", "2,5") == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(
-        "trueup: --candidates: 5 is written ' <rm_score>: 5.0 ', and the model's tokenizer"
-    )
+    assert said.startswith("trueup: --candidates: 5 is written ' <rm_score>: 5.0 ', and the model's tokenizer")

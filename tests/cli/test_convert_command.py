@@ -39,9 +39,7 @@ def test_pairs_of_rankings(files: dict[str, Path], tmp_path: Path, capsys: Captu
     ]
     rows = rows_of(tmp_path / "out.jsonl")
     given = rows_of(name)
-    assert [[one["content"] for one in row["responses"]] for row in rows] == [
-        row["responses"] for row in given
-    ]
+    assert [[one["content"] for one in row["responses"]] for row in rows] == [row["responses"] for row in given]
     assert rows[0]["comparisons"] == [
         {"better": 0, "worse": 2}, {"better": 1, "worse": 0}, {"better": 1, "worse": 2},
     ]  # fmt: skip

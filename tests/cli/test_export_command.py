@@ -64,9 +64,7 @@ def logits(network: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "reward-model", "ca"])
-def test_the_model_of_a_finished_run(
-    name: str, runs: dict[str, Path], tmp_path: Path, capsys: Captured
-) -> None:
+def test_the_model_of_a_finished_run(name: str, runs: dict[str, Path], tmp_path: Path, capsys: Captured) -> None:
     """Weights, card, condition and scores as they are."""
     code, said = export(capsys, runs[name], "--output", tmp_path / "model")
     assert code == 0, said
@@ -110,9 +108,7 @@ def test_a_merged_adapter_is_pefts_merge(
     assert "library_name: transformers" in card and "from transformers import AutoModelForCausalLM as" in card
 
 
-def test_a_merged_reward_model_scores_as_its_adapter(
-    runs: dict[str, Path], tmp_path: Path, capsys: Captured
-) -> None:
+def test_a_merged_reward_model_scores_as_its_adapter(runs: dict[str, Path], tmp_path: Path, capsys: Captured) -> None:
     assert export(capsys, runs["reward-model"], "--merge", "--output", tmp_path / "merged")[0] == 0
     cpu = torch.device("cpu")
     before = load_reward(str(runs["reward-model"] / "model"), device=cpu).network
@@ -129,9 +125,7 @@ def test_weights_are_cast(runs: dict[str, Path], tmp_path: Path, capsys: Capture
     assert same(weights(tmp_path / "again"), expected)  # as they are
 
 
-def test_what_an_adapter_stands_on(
-    runs: dict[str, Path], tiny_model: Path, tmp_path: Path, capsys: Captured
-) -> None:
+def test_what_an_adapter_stands_on(runs: dict[str, Path], tiny_model: Path, tmp_path: Path, capsys: Captured) -> None:
     for base, expected in ((None, str(tiny_model.resolve())), ("ann/base", "ann/base")):
         output = tmp_path / str(base).replace("/", "-")
         options = [] if base is None else ["--base", base]
@@ -207,9 +201,7 @@ class Uploads:
                 elif "/preupload/" in self.path:
                     names = [one["path"] for one in json.loads(body)["files"]]
                     answer = {
-                        "files": [
-                            {"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names
-                        ]
+                        "files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
                     }
                 elif "/commit/" in self.path:
                     for line in map(json.loads, body.splitlines()):

@@ -8,12 +8,7 @@ import pytest
 from trueup.cli.app import COMMANDS, run
 from trueup.config.resolve import run_settings
 from trueup.methods import METHODS
-from trueup.settings.command_settings import (
-    ConditionSettings,
-    ConvertSettings,
-    InspectSettings,
-    LabelSettings,
-)
+from trueup.settings.command_settings import ConditionSettings, ConvertSettings, InspectSettings, LabelSettings
 from trueup.settings.gathering_settings import (
     NOT_HERE,
     AnnotateSettings,
@@ -72,9 +67,7 @@ def test_a_method_s_settings_and_the_common_ones_fit_two_screens(method: str, he
         assert not named(shown) & {"keep_checkpoints", "output_dir"}
         assert ({"sampler.responses", "reward"} <= named(shown)) == gathers == ("data" not in named(shown))
         assert gathers or "--sampler" not in shown
-        assert {"round_passes", "eval_fraction"} & named(shown) == {
-            "round_passes" if gathers else "eval_fraction"
-        }
+        assert {"round_passes", "eval_fraction"} & named(shown) == {"round_passes" if gathers else "eval_fraction"}
         own = info.opponent or info.build().rollout is not None  # it learns from what it has just written
         assert ("eval_data" in named(shown)) == info.evaluates == (not own)
 
@@ -144,9 +137,7 @@ def test_a_setting_is_told_in_full(helped: Help) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
-def test_help_of_trueup_lists_the_commands_and_that_of_train_the_methods(
-    arguments: list[str], helped: Help
-) -> None:
+def test_help_of_trueup_lists_the_commands_and_that_of_train_the_methods(arguments: list[str], helped: Help) -> None:
     assert all(about in in_a_line(helped(*arguments)) for about in COMMANDS.values())
     shown = helped("train", *(arguments or ["--help"]))
     assert all(info.name in shown and info.title in shown for info in METHODS.values())

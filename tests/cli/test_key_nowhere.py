@@ -47,9 +47,7 @@ class Repeats:
         choice = {"text": said, "message": message, "finish_reason": "stop", "index": 0}
         if self.kind == "verdict":
             verdict["choices"][0]["message"]["content"] = said
-            verdict["choices"][0]["logprobs"]["content"][0]["top_logprobs"].append(
-                {"token": said, "logprob": -9.0}
-            )
+            verdict["choices"][0]["logprobs"]["content"][0]["top_logprobs"].append({"token": said, "logprob": -9.0})
             return {**verdict, "system_fingerprint": said}
         return {"choices": [choice | {"index": at} for at in range(asked.body.get("n") or 1)], "id": said}
 
@@ -57,22 +55,16 @@ class Repeats:
 def nothing_shown(place: Path, said: str) -> None:
     """On the screen and in every file, by name and by content; the key's own mark is there in its place."""
     texts = {"the screen": said} | {
-        str(one.relative_to(place)): one.read_bytes().decode("latin-1")
-        for one in place.rglob("*")
-        if one.is_file()
+        str(one.relative_to(place)): one.read_bytes().decode("latin-1") for one in place.rglob("*") if one.is_file()
     }
     assert {name: found for name, text in texts.items() if (found := shown_of_the_key(name + text))} == {}
 
 
 @pytest.mark.parametrize("kind", ["answer", "verdict", "error", "page"])
 @pytest.mark.parametrize("work", ["rewrite", "annotate", "sample"])
-def test_the_key_is_in_nothing_written(
-    work: str, kind: str, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_key_is_in_nothing_written(work: str, kind: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with FaultyServer() as server:
-        arguments = (
-            f"annotate pairs.jsonl --annotator openai --annotator.model J --annotator.base_url {server.url}"
-        )
+        arguments = f"annotate pairs.jsonl --annotator openai --annotator.model J --annotator.base_url {server.url}"
         arguments += " --annotator.max-unreadable 1" + " --rewrite" * (work == "rewrite")
         if work == "sample":
             arguments = f"sample --data pairs.jsonl --engine server --base-url {server.url} --server-model J"

@@ -153,9 +153,7 @@ def test_a_judge_that_fails_in_the_middle(
     assert train("oaif", judged(tiny_model, uninterrupted.parent, run, server.url)) == 6
     shown = capsys.readouterr().err
     assert LASTING[fault][1] in one_line(shown)
-    assert (
-        f"what was judged is kept; once that is mended, go on with: trueup train oaif --resume {run}" in shown
-    )
+    assert f"what was judged is kept; once that is mended, go on with: trueup train oaif --resume {run}" in shown
     assert status(run)["state"] == "stopped"
     assert 0 < status(run)["step"] < 6
     assert resume("oaif", run) == 6  # it is still down; nothing is lost by trying
@@ -212,9 +210,7 @@ def test_a_jury_has_a_budget_each_and_goes_on_as_if_nothing_had_been(
 
     assert train("oaif", options("whole")) == 0
     facts = [json.loads(line)["facts"] for line in (tmp_path / "whole/rounds.jsonl").read_text().splitlines()]
-    assert sum(one["annotator/undecided"] for one in facts) > 0 and all(
-        one["annotator/gold"] == 1 for one in facts
-    )
+    assert sum(one["annotator/undecided"] for one in facts) > 0 and all(one["annotator/gold"] == 1 for one in facts)
     kept = [json.loads(line) for line in (tmp_path / "whole/examples.jsonl").read_text().splitlines()]
     assert sum("comparisons" not in one for one in kept) == sum(one["annotator/undecided"] for one in facts)
     (tmp_path / "cache").rename(tmp_path / "elsewhere")
@@ -250,9 +246,7 @@ def test_sigterm_while_a_slow_judge_is_waited_for(
 ) -> None:
     server.answers = Until(9, Reply(delay=300))
     run = tmp_path / "run"
-    values = judged(
-        tiny_model, tmp_path, run, server.url, **{"annotator.timeout": 300, "annotator.deadline": 300}
-    )
+    values = judged(tiny_model, tmp_path, run, server.url, **{"annotator.timeout": 300, "annotator.deadline": 300})
     began = time.monotonic()
     with monkeypatch.context() as patch:
         terminate_after(11, server, patch)
@@ -303,9 +297,7 @@ def test_a_function_that_fails_in_the_middle(
     assert reward_calls(tmp_path / "other").total() <= reward_calls(tmp_path).total() - len(first)
 
 
-def test_a_function_that_fails_at_once_leaves_no_run_behind(
-    tiny_model: Path, tmp_path: Path, errors: Errors
-) -> None:
+def test_a_function_that_fails_at_once_leaves_no_run_behind(tiny_model: Path, tmp_path: Path, errors: Errors) -> None:
     (tmp_path / "reward.py").write_text("def reward(prompt, response):\n    return 1 / 0\n")
     for method in ("oaif", "ca", "ppo"):
         values = own(tiny_model, tmp_path, tmp_path / "run", f"{tmp_path / 'reward.py'}:reward")

@@ -142,9 +142,7 @@ def test_killed_before_its_first_round_was_vouched_for(uninterrupted: dict[str, 
     with pytest.MonkeyPatch.context() as patch:
         full_at(1, patch)
         assert train("oaif", uninterrupted | {"output": run}) == 4
-    first = [
-        one for one in lines_of(uninterrupted["output"] / "examples.jsonl") if one["round"]["number"] == 1
-    ]
+    first = [one for one in lines_of(uninterrupted["output"] / "examples.jsonl") if one["round"]["number"] == 1]
     (run / "examples.jsonl").write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in first))
     (run / "rounds.jsonl").unlink(missing_ok=True)
     assert resume("oaif", run) == 0
@@ -264,9 +262,7 @@ def test_everything_at_once_fails_in_the_middle(
     rows = [{"prompt": one, "chosen": "abcde", "rejected": "aa"} for one in [*prompts[:5], "another:"]]
     write(data, rows)
     with FaultyServer(variety) as server:
-        values = judged(
-            tiny_model, tmp_path, tmp_path / "whole", server.url, data=data, **{"annotator.cache": "false"}
-        )
+        values = judged(tiny_model, tmp_path, tmp_path / "whole", server.url, data=data, **{"annotator.cache": "false"})
         assert train("dpo", values) == 0
         questions = Counter(map(text_of, server.asked))
         made = {one["prompt"]: one for one in lines_of(tmp_path / "whole" / "examples.jsonl")}
@@ -309,9 +305,7 @@ def test_scores_that_are_all_the_same(tiny_model: Path, tmp_path: Path, capsys: 
     file = tmp_path / "run" / "examples.jsonl"
     assert f"{file} is feedback like any other: for other settings give it as --data" in said
     kept = {
-        name: value
-        for name, value in values.items()
-        if name.partition(".")[0] not in ("prompts", "reward", "sampler")
+        name: value for name, value in values.items() if name.partition(".")[0] not in ("prompts", "reward", "sampler")
     }
     assert train("sft", kept | {"data": file, "output": tmp_path / "again"}) == 0
 
@@ -324,9 +318,7 @@ def test_scores_that_a_method_cannot_use(
     """Said before anything is sampled, and not by a run that learns nothing."""
     values = own(tiny_model, tmp_path, tmp_path / "run", write_reward(tmp_path), source=source)
     assert train(method, values) == 2
-    assert errors().startswith(
-        f"annotator function gives scores, and method {method} as it is set can use none"
-    )
+    assert errors().startswith(f"annotator function gives scores, and method {method} as it is set can use none")
     assert not (tmp_path / "run").exists()
     assert not reward_calls(tmp_path)
 

@@ -48,9 +48,7 @@ class TestScores:
     SAID = ("labels: scores of 6 responses, 0 is 0 and 10 is 1",)
 
     @pytest.mark.parametrize("scale", [("min-max",), ("range", "--score-low", 0, "--score-high", 10)])
-    def test_ulma_fits_grades_and_imitates_the_best_of_them(
-        self, scale: tuple[object, ...], train: Any
-    ) -> None:
+    def test_ulma_fits_grades_and_imitates_the_best_of_them(self, scale: tuple[object, ...], train: Any) -> None:
         """Before step 1 every reward is 0: a grade z costs z^2, a demonstration its negative log-likelihood."""
         code, said, metrics = train(
             "ulma", list(self.ROWS), "--scale", *scale, "--demonstration-from", 0.9, "--continuous", "true"

@@ -205,9 +205,7 @@ def test_prompts_trained_on_and_evaluated_on(shared: int, own: int, train: Train
 
 def test_a_template_that_raises_names_the_row_and_its_own_reason(train: Train, tmp_path: Path) -> None:
     template = tmp_path / "template.jinja"
-    raising = (
-        "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn, please') }}{% endif %}"
-    )
+    raising = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn, please') }}{% endif %}"
     template.write_text(raising + CHATML)
     rows = [chat(USER, ASSISTANT), chat({"role": "system", "content": "be brief"}, USER, ASSISTANT)]
     code, said = train("sft", rows, "--chat_template", template)

@@ -50,9 +50,7 @@ def folder(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def ask(*more: object, data: str = "asked.jsonl", model: str = "A", output: str = "out.jsonl") -> int:
-    return command(
-        "sample", "--model", model, "--data", data, "--output", output, "--max-new-tokens", 6, *more
-    )
+    return command("sample", "--model", model, "--data", data, "--output", output, "--max-new-tokens", 6, *more)
 
 
 def read(name: str = "out.jsonl") -> tuple[Example, ...]:
@@ -72,9 +70,7 @@ def test_several_models_several_responses(folder: Path, capsys: Captured) -> Non
     lines = said.err.splitlines()
     assert said.out == ""
     assert lines[:2] == ["asked.jsonl: prompts, 4 rows", "1 duplicate prompt left out"]
-    assert any(
-        line.startswith("A: 9 responses to 3 prompts, ") and "ran out of tokens" in line for line in lines
-    )
+    assert any(line.startswith("A: 9 responses to 3 prompts, ") and "ran out of tokens" in line for line in lines)
     assert lines[-1] == "18 responses to 3 prompts written to out.jsonl"
     assert sorted(path.name for path in folder.glob("*out*")) == ["out.jsonl"]
 
@@ -104,10 +100,7 @@ def test_what_the_data_hold_is_kept_or_not(folder: Path, capsys: Captured) -> No
     ]  # fmt: skip
     assert [len(one.responses) for one in merged] == [4, 4]
     assert all(len(one.comparisons) == 1 for one in merged)
-    assert (
-        "4 responses of the data kept beside them (--no-keep-responses leaves them out)"
-        in capsys.readouterr().err
-    )
+    assert "4 responses of the data kept beside them (--no-keep-responses leaves them out)" in capsys.readouterr().err
     for option in (["--no-keep-responses"], ["--keep-responses", "false"]):
         assert ask("--overwrite", *option, data="pairs.jsonl") == 0
         assert [[one.source for one in example.responses] for example in read()] == [["A", "A"]] * 2
@@ -121,9 +114,7 @@ def test_judged_right_away_and_the_best_alone(folder: Path, capsys: Captured) ->
     assert ask("--annotator", "rewards.py:brevity", data="pairs.jsonl") == 0
     judged = read()
     for example in judged:
-        assert [one.score for one in example.responses] == [
-            -float(len(str(one.content))) for one in example.responses
-        ]
+        assert [one.score for one in example.responses] == [-float(len(str(one.content))) for one in example.responses]
         assert example.comparisons == ()
     said = capsys.readouterr().err
     assert "8 scores: mean " in said and "agrees with the judgements given on " in said
@@ -131,9 +122,7 @@ def test_judged_right_away_and_the_best_alone(folder: Path, capsys: Captured) ->
     best = read("best.jsonl")
     assert [len(one.responses) for one in best] == [1, 1]
     for example, whole in zip(best, judged, strict=True):
-        assert example.responses[0].score == max(
-            one.score for one in whole.responses if one.score is not None
-        )
+        assert example.responses[0].score == max(one.score for one in whole.responses if one.score is not None)
         assert example.responses[0] in whole.responses
 
 
@@ -212,9 +201,7 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
         ({"more": ("--chat-template", "none.jinja")}, "none.jinja: no such file"),
     ],
 )  # fmt: skip
-def test_mistakes_in_one_line(
-    folder: Path, capsys: Captured, arguments: dict[str, Any], message: str
-) -> None:
+def test_mistakes_in_one_line(folder: Path, capsys: Captured, arguments: dict[str, Any], message: str) -> None:
     for name in ("empty.jsonl", "there.jsonl"):
         (folder / name).touch()
     write(folder / "blank.jsonl", [{"prompt": "a"}, {"prompt": ""}])
@@ -252,10 +239,7 @@ def test_a_server(folder: Path, capsys: Captured) -> None:
         with FaultyServer(lambda asked: Reply(503) if asked.method == "POST" else reply(asked)) as gone:
             both = (*served[:3], gone.url, *both[3:])
             assert command("sample", *alone[:2], "--output", "left.jsonl", *both) == 0
-    assert (
-        f"{gone.url}: 503: {{}}; it is left out for a while, and the others are asked"
-        in capsys.readouterr().err
-    )
+    assert f"{gone.url}: 503: {{}}; it is left out for a while, and the others are asked" in capsys.readouterr().err
     assert Path("left.jsonl").read_bytes() == Path("both.jsonl").read_bytes()
     assert [[one.content for one in example.responses] for example in read()] == [[" red 0"]] * 3
     assert {one.source for example in read() for one in example.responses} == {"served"}
@@ -276,6 +260,4 @@ def test_the_world(folder: Path) -> None:
     scores = [[one.score or 0.0 for one in example.responses] for example in read("all.jsonl")]
     best = [one.responses[0].score for one in read("best.jsonl")]
     assert best == [max(several) for several in scores]
-    assert (
-        len(best) == 40 and sum(map(max, scores)) / 40 > 0.3 + sum(sum(one) / len(one) for one in scores) / 40
-    )
+    assert len(best) == 40 and sum(map(max, scores)) / 40 > 0.3 + sum(sum(one) / len(one) for one in scores) / 40

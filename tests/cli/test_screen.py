@@ -93,15 +93,11 @@ def after(lines: list[str], method: str) -> list[str]:
 def test_the_summary_of_a_run_with_evaluations(screens: dict[str, list[str]], folder: Path) -> None:
     lines = screens["dpo"]
     figures = "  ".join(f"{name} {NUMBER}" for name in FIGURES["dpo"])
-    steps = [
-        found[1] for line in lines if (found := re.match(rf"held out, after step (\d+): {figures}$", line))
-    ]
+    steps = [found[1] for line in lines if (found := re.match(rf"held out, after step (\d+): {figures}$", line))]
     assert steps == ["4", "8", "9"]
     said = after(lines, "dpo")
     change = rf"({NUMBER} -> )?{NUMBER}"
-    assert re.match(
-        rf"held out, 4 -> 9 steps: loss {change}, acc {change}, margin {change}, kl {change}$", said[1]
-    )
+    assert re.match(rf"held out, 4 -> 9 steps: loss {change}, acc {change}, margin {change}, kl {change}$", said[1])
     assert re.match(rf"best: the least eval_loss is {NUMBER}, after step 9$", said[2])
     assert re.match(rf"KL to the reference, of the feedback: {NUMBER} nats a response$", said[3])
     assert said[4:] == [
@@ -120,9 +116,7 @@ def test_the_summary_of_runs_that_sample(screens: dict[str, list[str]]) -> None:
     for method, responses, rounds in (("oaif", 72, 6), ("ppo", 24, 6)):
         lines = after(screens[method], method)
         (sampled,) = (line for line in lines if line.startswith("sampled: "))
-        assert re.match(
-            rf"sampled: {responses} responses in {rounds} rounds: score {NUMBER} -> {NUMBER}$", sampled
-        )
+        assert re.match(rf"sampled: {responses} responses in {rounds} rounds: score {NUMBER} -> {NUMBER}$", sampled)
         (kl,) = (line for line in lines if line.startswith("KL to the reference, of "))
         assert ("of samples" in kl) is (method == "ppo")
 

@@ -125,9 +125,7 @@ class TestGathering:
     def test_escapes_in_a_stop_text(self, begun: Begun, given: str, stop: str) -> None:
         assert train("oaif", *GATHERING, "--reward", "rm", "--sampler.stop", given) == 0
         assert begun.resolved.settings.sampler.stop == (stop,)
-        assert (
-            train("oaif", *GATHERING, "--reward", "rm", "--sampler.stop", "x", "--sampler.stop", given) == 0
-        )
+        assert train("oaif", *GATHERING, "--reward", "rm", "--sampler.stop", "x", "--sampler.stop", given) == 0
         assert begun.resolved.settings.sampler.stop == ("x", stop)
 
     def test_escapes_are_read_nowhere_else(self, begun: Begun) -> None:
@@ -171,9 +169,7 @@ class TestRefused:
             (["oaif", *GATHERING, "--annotator=openai"], "annotator.base_url is required; annotator.model is required"),
         ],
     )  # fmt: skip
-    def test_one_line_and_exit_code_2(
-        self, begun: Begun, arguments: list[str], message: str, capsys: Captured
-    ) -> None:
+    def test_one_line_and_exit_code_2(self, begun: Begun, arguments: list[str], message: str, capsys: Captured) -> None:
         assert train(*arguments) == 2
         assert capsys.readouterr() == ("", f"trueup: {message}\n")
         assert not hasattr(begun, "resolved")

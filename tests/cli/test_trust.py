@@ -85,9 +85,7 @@ def test_the_run_of_another_needs_to_be_trusted_once(place: Path, said: Said) ->
     assert "cannot change when a run is resumed" in said()
     assert resume(place / "run", "--trust-run", "--keep_checkpoints", "3") == 0
     assert "is trusted with: annotator.function" in said()
-    assert trust.is_own(
-        place / "run", flatten(yaml.safe_load((place / "run/run.yaml").read_text())["settings"])
-    )
+    assert trust.is_own(place / "run", flatten(yaml.safe_load((place / "run/run.yaml").read_text())["settings"]))
 
 
 @pytest.mark.parametrize(
@@ -166,9 +164,7 @@ def test_a_file_of_ones_own_is_taken_at_its_word(config: Path, said: Said) -> No
     assert (config.parent / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    "why", ["may be written by others", "belongs to another user", "is the record of a run"]
-)
+@pytest.mark.parametrize("why", ["may be written by others", "belongs to another user", "is the record of a run"])
 def test_a_file_of_another_needs_to_be_trusted(why: str, config: Path, said: Said, begun: Path) -> None:
     if "written" in why:
         config.chmod(0o666)

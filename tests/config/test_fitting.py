@@ -118,9 +118,7 @@ def test_refused(settle: Settle, method: str, given: dict[str, Any], message: st
 def test_taken(settle: Settle, method: str, given: dict[str, Any]) -> None:
     resolved = settle(method, **given)
     made = flatten(dump(resolved)["settings"] | dump(resolved)["method_settings"])
-    assert all(
-        same(made[name], value) for name, value in given.items() if name in made and name != "annotator"
-    )
+    assert all(same(made[name], value) for name, value in given.items() if name in made and name != "annotator")
     assert resolved.settings.annotator is not None or "reward" not in given
 
 
@@ -167,9 +165,7 @@ def test_what_a_method_says_it_needs_is_what_it_takes(name: str) -> None:
     def takes(kind: str) -> bool:
         examples = [EXAMPLES[kind]]
         for transform in method.transforms:
-            fitted = transform.fit(
-                [*examples, EXAMPLES["two" if kind == "one" else kind]]
-            )  # rewards must differ
+            fitted = transform.fit([*examples, EXAMPLES["two" if kind == "one" else kind]])  # rewards must differ
             examples = list(fitted.rewrite(examples))
         return any(not isinstance(method.view(example), Discarded) for example in examples)
 

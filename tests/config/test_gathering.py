@@ -53,12 +53,8 @@ class TestShortNames:
         assert settings.annotator == RewardAnnotator("runs/rm/model")
         assert settings.prompts == ("a.jsonl", "b.jsonl")
 
-    @pytest.mark.parametrize(
-        "above", [{"annotator": "world:gold"}, {"annotator": None, "reward": "world:gold"}]
-    )
-    def test_another_kind_takes_the_place_of_the_one_in_the_file(
-        self, settle: Settle, above: dict[str, Any]
-    ) -> None:
+    @pytest.mark.parametrize("above", [{"annotator": "world:gold"}, {"annotator": None, "reward": "world:gold"}])
+    def test_another_kind_takes_the_place_of_the_one_in_the_file(self, settle: Settle, above: dict[str, Any]) -> None:
         text = f"annotator: {{kind: openai, base_url: '{URL}', model: J, max_unreadable: 0.5}}\n"
         assert settle("oaif", text, **above).settings.annotator == WorldAnnotator("gold")
 
@@ -196,9 +192,7 @@ class TestSecrets:
     @pytest.mark.parametrize("key", ["sk-canary-7f3a", "canary 7f3a", "7f3a", ""])
     def test_a_key_where_its_variable_is_named(self, settle: Settle, key: str) -> None:
         given = {"annotator": "openai", "annotator.model": "J", "annotator.base_url": URL}
-        with pytest.raises(
-            InputError, match=r"^annotator\.key_variable must be the name of an environment"
-        ) as found:
+        with pytest.raises(InputError, match=r"^annotator\.key_variable must be the name of an environment") as found:
             settle("oaif", **given, **{"annotator.key_variable": key})
         assert not key or key not in str(found.value)
 
@@ -210,9 +204,7 @@ class TestSecrets:
             SamplerSettings(engine="server", base_url=f"http://user:{self.SECRET}@localhost/v1")
         assert self.SECRET not in str(found.value)
 
-    @pytest.mark.parametrize(
-        "url", [URL, "https://api.example.com", "http://[::1]:8000/v1/", "http://10.0.0.1/a/b"]
-    )
+    @pytest.mark.parametrize("url", [URL, "https://api.example.com", "http://[::1]:8000/v1/", "http://10.0.0.1/a/b"])
     def test_a_plain_url(self, settle: Settle, url: str) -> None:
         settings = settle("oaif", sampler__engine="server", sampler__base_url=url).settings
         assert settings.sampler.base_url == (url,)
@@ -261,9 +253,7 @@ class TestAgain:
             ({"source": "replay", "data": "d"}, "data, source"),
         ],
     )
-    def test_what_could_change_the_result_is_refused(
-        self, run: Path, given: dict[str, Any], name: str
-    ) -> None:
+    def test_what_could_change_the_result_is_refused(self, run: Path, given: dict[str, Any], name: str) -> None:
         with refused(rf"^{name} cannot change when a run is resumed"):
             load_run(run, given)
 
@@ -286,9 +276,7 @@ class TestAgain:
         settings = resolve("oaif", config_file=run / "run.yaml", overrides={"reward": "world:gold"}).settings
         assert settings.annotator == WorldAnnotator()
 
-    def test_a_setting_that_a_method_changes_stays_as_the_run_had_it(
-        self, settle: Settle, yaml: Write
-    ) -> None:
+    def test_a_setting_that_a_method_changes_stays_as_the_run_had_it(self, settle: Settle, yaml: Write) -> None:
         """`sampler.temperature` is 1 in the record, as for every run, and 0.9 by default in this method."""
         began = settle("oaif", sampler__temperature=1, sampler__responses=2)
         assert began.settings.sampler == RunSettings.model_fields["sampler"].default

@@ -59,9 +59,7 @@ class TestPrecedence:
         assert settle("dpo", "lora: {rank: 4}", lora="false").settings.lora is None
         assert settle("dpo", "lora: {rank: 4}", lora="true").settings.lora == LoraSettings(rank=4)
         assert settle("dpo", "lora: false", lora__rank=2).settings.lora == LoraSettings(rank=2)
-        assert (
-            settle("dpo", lora={}).settings.lora == settle("dpo", lora=True).settings.lora == LoraSettings()
-        )
+        assert settle("dpo", lora={}).settings.lora == settle("dpo", lora=True).settings.lora == LoraSettings()
 
     def test_paths_and_typed_values_from_python(self) -> None:
         given = {"model": Path("m"), "data": ["d"], "output": Path("o"), "lora": LoraSettings(rank=2)}
@@ -101,9 +99,7 @@ class TestPrecedence:
         ("dpo", "method: [dpo]\n", {}, r"run.yaml: is for method \['dpo'\], not for dpo"),
     ],
 )
-def test_refused(
-    settle: Settle, method: str, text: str | None, overrides: dict[str, Any], message: str
-) -> None:
+def test_refused(settle: Settle, method: str, text: str | None, overrides: dict[str, Any], message: str) -> None:
     with refused(message):
         settle(method, text, **overrides)
 
@@ -179,8 +175,7 @@ SCALARS = (
 VALUES = st.recursive(
     SCALARS,
     lambda inner: (
-        st.lists(inner, max_size=2)
-        | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), inner, max_size=3)
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), inner, max_size=3)
     ),
     max_leaves=4,
 )
@@ -266,9 +261,7 @@ class TestResume:
             ({"sed": 0}, r"did you mean seed\?$"),
         ],
     )  # fmt: skip
-    def test_what_could_change_the_result_is_refused(
-        self, run: Path, overrides: dict[str, Any], message: str
-    ) -> None:
+    def test_what_could_change_the_result_is_refused(self, run: Path, overrides: dict[str, Any], message: str) -> None:
         with refused(message):
             load_run(run, overrides)
 

@@ -44,13 +44,8 @@ def shards(*names: object) -> list[bytes]:
 NOWHERE = ("../models/none", "none", "/none", "./a/b", "wrold")
 INDEX = "model.safetensors.index.json"
 HEADERS = (b"not json", b"[]", b'{"a": 1}', b'{"a": {"data_offsets": "x"}}', b"\xff\xfe")
-CODE = [
-    json.dumps({"model_type": kind, "auto_map": {}}).encode() for kind in (None, "../llama", "made-up", 3)
-]
-SIZES = [
-    json.dumps({name: 10**12}).encode()
-    for name in ("num_hidden_layers", "vocab_size", "n_embd", "num_experts")
-]
+CODE = [json.dumps({"model_type": kind, "auto_map": {}}).encode() for kind in (None, "../llama", "made-up", 3)]
+SIZES = [json.dumps({name: 10**12}).encode() for name in ("num_hidden_layers", "vocab_size", "n_embd", "num_experts")]
 DAMAGE: list[tuple[str, Sequence[bytes | None], str]] = [
     ("config.json", (b"", b"{", b'{"a": '), r"config.json is not whole JSON .*; copy it again"),
     ("config.json", [b"[1]"], "config.json must hold a JSON object; found"),
@@ -98,9 +93,7 @@ class TestModel:
         ("name", "content", "message"),
         [(name, content, message) for name, contents, message in DAMAGE for content in contents],
     )
-    def test_a_file_that_is_damaged_or_gone(
-        self, name: str, content: bytes | None, message: str, model: Path
-    ) -> None:
+    def test_a_file_that_is_damaged_or_gone(self, name: str, content: bytes | None, message: str, model: Path) -> None:
         if content is None:
             (model / name).unlink()
         else:
@@ -123,9 +116,7 @@ class TestModel:
             model,
         )
         check_folder(model, trusted=True)
-        write_json(
-            model / "config.json", {"model_type": "phi3", "auto_map": {"AutoConfig": "configuration.Phi3"}}
-        )
+        write_json(model / "config.json", {"model_type": "phi3", "auto_map": {"AutoConfig": "configuration.Phi3"}})
         check_folder(model)
 
     @pytest.mark.parametrize("cut", [0, 4, 8, 30, -1])
@@ -338,9 +329,7 @@ class TestAnnotator:
     @pytest.mark.parametrize("name", ["helpfullness", "mine.jinja"])
     def test_a_template_that_is_not_there(self, online: dict[str, Any], name: str) -> None:
         close = r"; did you mean helpfulness\?" if name.startswith("help") else ""
-        message = (
-            rf"^{name}: no such file; give one of helpfulness, harmlessness, summary, or a file .*{close}$"
-        )
+        message = rf"^{name}: no such file; give one of helpfulness, harmlessness, summary, or a file .*{close}$"
         refuses(online, message, annotator=EndpointAnnotator("http://localhost/v1", "J", template=name))
         refuses(online, message, annotator=LocalAnnotator("world", template=name))
 

@@ -137,16 +137,12 @@ def test_in_a_run(
         ("sft", None, {"beta": 0.1}, r"^beta is refused: method sft has no such term; leave it out$"),
     ],
 )  # fmt: skip
-def test_refused_in_a_run(
-    method: str, text: str | None, given: dict[str, Any], message: str, settle: Settle
-) -> None:
+def test_refused_in_a_run(method: str, text: str | None, given: dict[str, Any], message: str, settle: Settle) -> None:
     with refused(message):
         settle(method, text, **given)
 
 
-@pytest.mark.parametrize(
-    "name", ["cliprange", "vf_coef", "lam", "gamma", "whiten_rewards", "missing_eos_penalty"]
-)
+@pytest.mark.parametrize("name", ["cliprange", "vf_coef", "lam", "gamma", "whiten_rewards", "missing_eos_penalty"])
 def test_a_term_that_a_method_lacks(settle: Settle, name: str) -> None:
     with refused(rf"^{name} is refused: method dpo has no such term; leave it out$"):
         settle("dpo", **{name: 0.5})

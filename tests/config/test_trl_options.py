@@ -227,18 +227,14 @@ def test_ipo_is_per_token_as_in_trl() -> None:
 class TestDefaultsOfALoss:
     """TRL's default holds where the loss is named as TRL names it and the setting is given nowhere."""
 
-    def test_left_out(
-        self, method: str, loss: str, name: str, value: float, ours: float, settle: Settle
-    ) -> None:
+    def test_left_out(self, method: str, loss: str, name: str, value: float, ours: float, settle: Settle) -> None:
         with collected(logger) as said:
             made = (settle(method, f"loss_type: {loss}"), settle(method, loss_type=loss))
         assert [dict(resolved.method_settings)[name] for resolved in made] == [value] * 2
         assert said == [f"loss_type {loss} is taken with {name} {value}, as in TRL"] * 2
         assert dict(settle(method).method_settings)[name] == ours
 
-    def test_given(
-        self, method: str, loss: str, name: str, value: float, ours: float, settle: Settle
-    ) -> None:
+    def test_given(self, method: str, loss: str, name: str, value: float, ours: float, settle: Settle) -> None:
         with collected(logger) as said:
             both_in_file = settle(method, f"{name}: 0.3\nloss_type: {loss}\n")
             over_the_file = settle(method, f"loss_type: {loss}", **{name: "0.3"})

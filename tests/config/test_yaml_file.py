@@ -13,9 +13,7 @@ Write = Callable[[str], Path]
 
 
 def test_values_and_lines(yaml: Write) -> None:
-    values, lines = read_yaml(
-        yaml("# a run\nbeta: 0.1\nreference:\n  alpha: 5e-1\nrun_name: \u00fcber 2026-01-01\n")
-    )
+    values, lines = read_yaml(yaml("# a run\nbeta: 0.1\nreference:\n  alpha: 5e-1\nrun_name: \u00fcber 2026-01-01\n"))
     assert values == {"beta": 0.1, "reference": {"alpha": "5e-1"}, "run_name": "\u00fcber 2026-01-01"}
     assert lines == {"beta": 2, "reference": 3, "reference.alpha": 4, "run_name": 5}
 

@@ -12,9 +12,7 @@ from trueup.errors import InputError
 
 @pytest.mark.slow
 @pytest.mark.world
-def test_each_kind_of_feedback_improves_the_gold_reward(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_kind_of_feedback_improves_the_gold_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less of the demo's feedback, and fewer steps, which are longer for PPO."""
     from trueup.demo import PLAN, Policy, run
 

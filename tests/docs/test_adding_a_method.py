@@ -47,9 +47,7 @@ def test_it_is_listed(copy: Path) -> None:
 
 
 def test_its_settings_are_checked(copy: Path) -> None:
-    refused = run_commands(
-        copy, ["train", "cal-dpo", "--beta", "-1", "--model", "m", "--data", "d", "--output", "o"]
-    )
+    refused = run_commands(copy, ["train", "cal-dpo", "--beta", "-1", "--model", "m", "--data", "d", "--output", "o"])
     assert refused.returncode == 2
     assert "beta must be greater than 0" in refused.stderr
 

@@ -76,9 +76,9 @@ def test_the_places_that_the_design_names_are_there() -> None:
     folders = dict.fromkeys(named)
     assert len(folders) > 20
     layouts = SOURCE / "trueup" / "feedback" / "layouts"
-    assert [
-        path for path in folders if not ((SOURCE / "trueup" / path).exists() or (layouts / path).exists())
-    ] == ["src/trueup/"]
+    assert [path for path in folders if not ((SOURCE / "trueup" / path).exists() or (layouts / path).exists())] == [
+        "src/trueup/"
+    ]
 
 
 def changed(folder: Path, changes: Changes) -> Path:
@@ -130,9 +130,7 @@ def test_a_new_metric_is_written_and_shown(tiny_model: Path, tmp_path: Path) -> 
     done = run_commands(copy, *commands)
     assert done.returncode == 0, done.stderr
     for (limit, expected), shown in zip(limits.items(), done.stderr.split("=====")[:2], strict=True):
-        lines = [
-            json.loads(line) for line in (tmp_path / str(limit) / "metrics.jsonl").read_text().splitlines()
-        ]
+        lines = [json.loads(line) for line in (tmp_path / str(limit) / "metrics.jsonl").read_text().splitlines()]
         assert [line["clipped"] for line in lines] == [expected, expected]
         assert f"clipped {expected:g}" in shown and "grad_norm" not in shown
         assert f"- clipped: {expected:g}" in (tmp_path / str(limit) / "model" / "README.md").read_text()

@@ -25,8 +25,4 @@ def test_the_page_and_the_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
     prompt = 2 * llama.layers * llama.layer * 512 + 4 * llama.layers * llama.width * 512**2 / 2
     assert run.forward(llama, of) == pytest.approx(alone - prompt, rel=1e-12)
     one, two = (run.forecast(run.Plan(llama, gpus, 8, 16 * gpus, of), gpu) for gpus in (8, 16))
-    assert (
-        one["compute"] == two["compute"]
-        and one["links"] < two["links"]
-        and one["dollars"] * 2 == two["dollars"]
-    )
+    assert one["compute"] == two["compute"] and one["links"] < two["links"] and one["dollars"] * 2 == two["dollars"]

@@ -132,9 +132,7 @@ def test_its_table_names_every_setting_with_its_default(name: str) -> None:
 def named(name: str) -> set[str]:
     """The metrics a page names, those of the pages it refers to among them."""
     (said,) = re.findall(r"^Metrics: (.*?)(?:\n\n|\Z)", page(name), re.MULTILINE | re.DOTALL)
-    found = {
-        word for word in re.findall(r"`([^`]+)`", said) if "/" in word or word in {"kl", "loss", "drift"}
-    }
+    found = {word for word in re.findall(r"`([^`]+)`", said) if "/" in word or word in {"kl", "loss", "drift"}}
     for other in re.findall(r"(?:those of|as) \[?([A-Z][\w-]*)", said):
         found |= named(other.lower())
     return found
@@ -204,9 +202,7 @@ def known(command: list[str], capsys: pytest.CaptureFixture[str]) -> set[str]:
     return {alike(name) for name in re.findall(r"--[\w.-]+", capsys.readouterr().out)}
 
 
-def test_each_is_an_option_of_some_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_is_an_option_of_some_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     commands = (["train", "kto"], ["train", "ulma"], ["sample"], ["annotate"])
     there = set().union(*(known(command, capsys) for command in commands))
@@ -287,9 +283,7 @@ def test_every_key_is_in_the_table(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_every_option_is_in_the_table() -> None:
-    options = {f"--{name.replace('_', '-')}" for name in InspectSettings.model_fields} - {"--data"} | {
-        "--json"
-    }
+    options = {f"--{name.replace('_', '-')}" for name in InspectSettings.model_fields} - {"--data"} | {"--json"}
     table = PAGE.partition("## Options")[2].partition("## ")[0]
     named = set(re.findall(r"`(--[a-z-]+)", table))
     assert named == options
@@ -302,9 +296,7 @@ TOY = {"model": "MODEL", "output": "runs/x"}
 DATA = {"data": "feedback.jsonl"}
 ONLINE = {"prompts": "prompts.jsonl", "annotator": "world:gold"}
 SETTING = re.compile(r"^ *(?:- )?[\w.]+: *(?P<value>[^#]*?) *(?:#(?P<comment>.*))?$")
-SOURCE = re.compile(
-    r"paper|authors|et al\.|code|documentation|script|README|Table|Section|Appendix", re.IGNORECASE
-)
+SOURCE = re.compile(r"paper|authors|et al\.|code|documentation|script|README|Table|Section|Appendix", re.IGNORECASE)
 
 
 def loaded(path: Path) -> Resolved:
@@ -321,9 +313,7 @@ def test_every_method_with_a_paper_has_its_recipe() -> None:
 
 def test_the_page_of_recipes_is_current() -> None:
     root = PAGES.parents[1]
-    made = subprocess.run(
-        [sys.executable, root / "docs/recipes_page.py"], capture_output=True, text=True, check=True
-    )
+    made = subprocess.run([sys.executable, root / "docs/recipes_page.py"], capture_output=True, text=True, check=True)
     assert made.stdout == (root / "docs/recipes.md").read_text()
     assert all(f"[{path.stem}]" in made.stdout for path in PAPERS)
 
@@ -354,9 +344,7 @@ def test_every_number_of_a_paper_has_its_source(path: Path) -> None:
         assert found is not None, line
         if re.search(r"\d", found["value"]):
             numbers += 1
-            assert found["comment"] and SOURCE.search(found["comment"]), (
-                f"{path.name} has no source for: {line}"
-            )
+            assert found["comment"] and SOURCE.search(found["comment"]), f"{path.name} has no source for: {line}"
     assert numbers
 
 

@@ -15,9 +15,7 @@ from pyarrow import parquet
 from support.source_tree import MODULES
 
 RECIPE = Path(__file__).parents[2] / "examples/ray_annotate.py"
-ROWS = [
-    {"prompt": f"say {number}:", "responses": [{"content": " a"}, {"content": " a b"}]} for number in range(6)
-]
+ROWS = [{"prompt": f"say {number}:", "responses": [{"content": " a"}, {"content": " a b"}]} for number in range(6)]
 
 
 @pytest.fixture

@@ -18,9 +18,7 @@ TRACKED = ("src/trueup", "docs", "examples", "benchmarks", "tests")
 
 
 def test_wheel_and_sdist_hold_every_file(tmp_path: Path) -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", *TRACKED], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    listed = subprocess.run(["git", "ls-files", *TRACKED], cwd=ROOT, capture_output=True, text=True, check=True)
     files = set(listed.stdout.splitlines())
     command = [sys.executable, "-m", "hatchling", "build", "--directory", tmp_path]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
@@ -33,9 +31,7 @@ def test_wheel_and_sdist_hold_every_file(tmp_path: Path) -> None:
 
 
 def test_every_extra_is_tried_and_named() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ].keys() - {"dev"}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys() - {"dev"}
     assert extras == COMMANDS.keys()
     (tried,) = re.findall(r"^EXTRAS \?= (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(tried.split()) == extras - {"vllm"}

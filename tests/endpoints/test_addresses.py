@@ -117,9 +117,7 @@ def test_one_that_may_not_come_back_is_left_out_for_good(servers: Servers, told:
 
 def test_where_all_fail_the_run_ends_after_its_deadline(servers: Servers) -> None:
     servers.fails = {"a": (3, refused), "b": (2, refused)}
-    with pytest.raises(
-        AnnotatorError, match=r"^http://[ab]\.example/v1/x: no connection: Connection refused"
-    ):
+    with pytest.raises(AnnotatorError, match=r"^http://[ab]\.example/v1/x: no connection: Connection refused"):
         servers.ask()
     assert servers.time.now <= 600 and len(servers.answered) == 5
 

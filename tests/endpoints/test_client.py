@@ -46,9 +46,7 @@ def good() -> httpx2.Response:
     return json(200, GOOD)
 
 
-def endpoint(
-    script: Callable[[httpx2.Request], httpx2.Response], time: VirtualTime, **changes: Any
-) -> Endpoint:
+def endpoint(script: Callable[[httpx2.Request], httpx2.Response], time: VirtualTime, **changes: Any) -> Endpoint:
     settings: dict[str, Any] = dict(key=Key(""), timeout=60.0, deadline=600.0, concurrency=4)
     return Endpoint(
         URL, **{**settings, **changes}, transport=httpx2.MockTransport(script), clock=time.clock,
@@ -147,9 +145,7 @@ def test_one_answer_is_waited_for_no_longer_than_the_timeout() -> None:
     made = endpoint(lambda request: next(first, script(request)), VirtualTime(), timeout=0.3)
     assert post(made) == GOOD
     assert len(script.asked) >= 2
-    made = endpoint(
-        lambda request: httpx2.Response(200, stream=Dripping()), VirtualTime(), timeout=0.02, deadline=5.0
-    )
+    made = endpoint(lambda request: httpx2.Response(200, stream=Dripping()), VirtualTime(), timeout=0.02, deadline=5.0)
     with pytest.raises(AnnotatorError, match=f"^{URL}/x: no answer within 0.2 seconds, after ") as raised:
         post(made)
     assert str(raised.value).endswith("; look at the server, or give a longer timeout")
@@ -172,9 +168,7 @@ def test_an_answer_without_end_is_not_taken_in(monkeypatch: pytest.MonkeyPatch, 
     made = endpoint(lambda request: httpx2.Response(200, headers=headers, stream=Endless()), VirtualTime())
     with pytest.raises(AnnotatorError) as raised:
         post(made)
-    assert (
-        str(raised.value) == f"{URL}/x: 200: the answer is longer than 1 MiB; check base_url and the server"
-    )
+    assert str(raised.value) == f"{URL}/x: 200: the answer is longer than 1 MiB; check base_url and the server"
     assert len(taken) < 1000
 
 
@@ -220,9 +214,7 @@ def test_what_is_never_json_is_not_the_api() -> None:
     said = failure(script)
     assert len(script.asked) == MOST_UNREADABLE
     assert said.startswith(f"{URL}/x: 200, not JSON: <html> <b>Welcome</b></html>, after 4 attempts")
-    assert said.endswith(
-        "check base_url, which usually ends in /v1, and what stands between here and the server"
-    )
+    assert said.endswith("check base_url, which usually ends in /v1, and what stands between here and the server")
 
 
 LASTING = {
@@ -290,9 +282,7 @@ def test_a_request_that_cannot_be_answered_leaves_the_others(status: int) -> Non
     assert refused.reason == raised.value.reason == f"{status}: maximum context length is 512"
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"\x00\x07\n" * 300, b"x" * 5_000_000, "\u202eevil\u2028".encode() * 50]
-)
+@pytest.mark.parametrize("body", [b"", b"\x00\x07\n" * 300, b"x" * 5_000_000, "\u202eevil\u2028".encode() * 50])
 def test_a_message_is_one_short_line_whatever_came_back(body: bytes) -> None:
     message = failure(Script(httpx2.Response(404, content=body)))
     assert message.isprintable() and len(message) < 250
@@ -309,9 +299,7 @@ def test_a_probe_takes_anything_for_an_answer() -> None:
     script = Script(json(404, {}), json(500, {}), html, version)
     made = endpoint(script, VirtualTime())
     assert [made.probe("/version") for _ in range(4)] == [None, None, None, {"version": "1"}]
-    assert {(one.method, one.content, str(one.url)) for one in script.asked} == {
-        ("GET", b"", f"{URL}/version")
-    }
+    assert {(one.method, one.content, str(one.url)) for one in script.asked} == {("GET", b"", f"{URL}/version")}
     known = [endpoint(Script(json(status, {})), VirtualTime()).has("/x") for status in (404, 405, 200)]
     assert known == [False, True, True]
 

@@ -111,9 +111,7 @@ def test_the_first_that_gives_up_ends_the_pauses_of_the_others() -> None:
         assert len(server.asked) == 2
 
 
-@pytest.mark.parametrize(
-    "reply", [Reply(delay=300), Reply(429, headers={"Retry-After": "300"})], ids=["wait", "pause"]
-)
+@pytest.mark.parametrize("reply", [Reply(delay=300), Reply(429, headers={"Retry-After": "300"})], ids=["wait", "pause"])
 def test_a_stop_ends_waiting_and_keeps_what_is_there(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultyServer(lambda asked: reply if number(asked) == 1 else Reply(body={})) as server:
         began = time.monotonic()
@@ -156,9 +154,7 @@ def test_threads_share_an_endpoint() -> None:
 def test_a_server_that_is_gone_is_said_once(told: list[str]) -> None:
     first = FaultyServer([Reply(body={"a": 1})])
     first.stop()
-    with pytest.raises(
-        AnnotatorError, match=r"no connection.*check base_url, and that the server is running"
-    ):
+    with pytest.raises(AnnotatorError, match=r"no connection.*check base_url, and that the server is running"):
         post(connected(first, deadline=1.0))
     assert len(told) == 1
 

@@ -24,9 +24,7 @@ CANARY = 'canary/7Qx+"<&4711'
 
 def shown(value: Any) -> list[str]:
     """Everything an object says of itself, and its parts too."""
-    parts = [
-        getattr(value, name, None) for name in getattr(type(value), "__slots__", ()) if "value" not in name
-    ]
+    parts = [getattr(value, name, None) for name in getattr(type(value), "__slots__", ()) if "value" not in name]
     held = list(vars(value).values()) if hasattr(value, "__dict__") else []
     return [repr(value), str(value), *(repr(part) for part in [*parts, *held])]
 
@@ -53,9 +51,7 @@ def test_it_is_in_no_message_whatever_the_server_says(
     said: list[str] = []
     key = Key(CANARY, "environment variable TEST_KEY")
     with FaultyServer(reply) as server:
-        endpoint = Endpoint(
-            server.url, key=key, timeout=20.0, deadline=20.0, concurrency=2, clock=VirtualTime().clock
-        )
+        endpoint = Endpoint(server.url, key=key, timeout=20.0, deadline=20.0, concurrency=2, clock=VirtualTime().clock)
         with pytest.raises((AnnotatorError, Refused)) as raised:
             post(endpoint)
         said += [str(raised.value), repr(raised.value), *traceback.format_exception(raised.value)]
@@ -101,9 +97,7 @@ def test_it_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_no_header_can_carry_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_KEY", "canary\u00e9")
-    with pytest.raises(
-        InputError, match="environment variable TEST_KEY holds line breaks or characters"
-    ) as raised:
+    with pytest.raises(InputError, match="environment variable TEST_KEY holds line breaks or characters") as raised:
         Key.from_environment("TEST_KEY")
     assert "canary" not in str(raised.value)
 

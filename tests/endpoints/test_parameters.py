@@ -20,9 +20,7 @@ ASKED = {
     "response_format": SCHEMA,
 }  # fmt: skip
 NEWER = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-DEFAULT = (
-    "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported."
-)
+DEFAULT = "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported."
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -84,9 +82,7 @@ def picky(answer: Callable[[Mapping[str, Any]], Reply]) -> Callable[[Mapping[str
     return judge
 
 
-def test_a_newer_judge_is_asked_as_it_wants_and_again_by_the_next_run(
-    tmp_path: Path, told: list[str]
-) -> None:
+def test_a_newer_judge_is_asked_as_it_wants_and_again_by_the_next_run(tmp_path: Path, told: list[str]) -> None:
     cache = judgement_cache(tmp_path / "kept.sqlite")
     server = Answering(picky(lambda body: first_with(0.75)))
     heard = judging(server, cache).ask(QUESTIONS)

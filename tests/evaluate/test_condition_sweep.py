@@ -89,9 +89,7 @@ def test_every_condition_is_asked_with_the_same_seed(loaded: Loaded) -> None:
         assert made.lengths == tuple(len(one.ids) for one in drawn)
         assert made.ended == sum(one.ended for one in drawn) / len(drawn)
     other = condition_sweep.sweep(loaded, PROMPTS, length, tried[:1], seed=4, max_new_tokens=5)
-    assert (
-        other.trials[0].lengths != found.trials[0].lengths or other.trials[0].scores != found.trials[0].scores
-    )
+    assert other.trials[0].lengths != found.trials[0].lengths or other.trials[0].scores != found.trials[0].scores
     again = condition_sweep.sweep(loaded, PROMPTS, length, tried, seed=3, max_new_tokens=5)
     assert again == found
 
@@ -103,9 +101,7 @@ def test_prompts_that_leave_no_room_for_an_answer_are_left_out_under_every_condi
     tried = condition_sweep.conditions(NOW, (2.0,))
     found = condition_sweep.sweep(small, prompts, length, tried, max_new_tokens=4)
     assert (found.left_out, len(found.trials[0].scores)) == (1, 3)
-    found = condition_sweep.sweep(
-        small, prompts, length, condition_sweep.conditions(NOW, (10.0,)), max_new_tokens=4
-    )
+    found = condition_sweep.sweep(small, prompts, length, condition_sweep.conditions(NOW, (10.0,)), max_new_tokens=4)
     assert (found.left_out, len(found.trials[0].scores), len(found.trials[1].scores)) == (2, 2, 2)
     with refused(r"all 1 prompts are longer than the 12 tokens .* model's 16 beside 4"):
         condition_sweep.sweep(small, prompts[3:], length, tried, max_new_tokens=4)

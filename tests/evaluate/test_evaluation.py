@@ -64,9 +64,7 @@ def test_everything_that_has_a_name_side_by_side(folder: Path, tiny_model: Path,
     assert "dpo against tr-dpo" in told.out and "held-out feedback" not in told.out
 
 
-def test_what_is_known_is_not_done_again_and_what_is_new_is(
-    folder: Path, tiny_model: Path, capsys: Captured
-) -> None:
+def test_what_is_known_is_not_done_again_and_what_is_new_is(folder: Path, tiny_model: Path, capsys: Captured) -> None:
     body = "with open('calls', 'a') as file:\n        file.write('x')\n    return -len(response)\n"
     Path("counting.py").write_text(f"def brevity(prompt, response):\n    {body}")
     more = ("--reward", "counting.py:brevity", "--held-out", "pairs.jsonl")
@@ -94,9 +92,7 @@ def test_a_model_does_not_diverge_from_itself(folder: Path, tiny_model: Path) ->
     assert (same["kl"]["value"], same["kl"]["error"]) == (0.0, 0.0)
     assert other["kl"]["value"] > 0
     assert same["implicit_reward"]["all"]["pairs"]["accuracy"]["value"] == 0  # equal rewards find nothing
-    refused = evaluate(tiny_model, "--reference", "other", "--temperature", 0.5, output="cold")["models"][0][
-        "kl"
-    ]
+    refused = evaluate(tiny_model, "--reference", "other", "--temperature", 0.5, output="cold")["models"][0]["kl"]
     assert "temperature 1" in refused["refused"]
 
 
@@ -128,9 +124,7 @@ def test_held_out_feedback_is_measured_by_file_and_against_others(folder: Path, 
     more = [("--held-out", f"{name}.jsonl") for name in ("pairs", "rankings", "points")]
     found = evaluate("dpo", "--reward", "rewards.py:brevity", *sum(more, ()))
     told = " ".join(capsys.readouterr().out.split())
-    assert (
-        "held-out feedback | pairs right | sure, off by | best of n | labels right | Brier of labels" in told
-    )
+    assert "held-out feedback | pairs right | sure, off by | best of n | labels right | Brier of labels" in told
     assert "implicit reward of dpo, rankings.jsonl |" in told and "reward, points.jsonl |" in told
     for measured in (found["models"][0]["implicit_reward"], found["reward_on_held_out"]):
         assert set(measured) == {"all", "pairs.jsonl", "rankings.jsonl", "points.jsonl"}
@@ -148,9 +142,7 @@ def test_held_out_feedback_is_measured_by_file_and_against_others(folder: Path, 
 def test_a_model_with_a_condition_is_asked_with_it(
     tiny_model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_here(
-        "ca", settings("ca", tiny_model, write_feedback(folder / "."), folder / "ca", steps=2, epochs=None)
-    )
+    run_here("ca", settings("ca", tiny_model, write_feedback(folder / "."), folder / "ca", steps=2, epochs=None))
     asked: list[str] = []
     applied = Condition.applied
 
@@ -164,9 +156,7 @@ def test_a_model_with_a_condition_is_asked_with_it(
     assert found["models"][0]["kl"]["value"] != 0
 
 
-def test_who_judged_a_run_is_not_to_say_how_good_it_is(
-    tiny_model: Path, folder: Path, capsys: Captured
-) -> None:
+def test_who_judged_a_run_is_not_to_say_how_good_it_is(tiny_model: Path, folder: Path, capsys: Captured) -> None:
     reward = write_reward(folder / "own")
     run_here("rloo", online(tiny_model, folder / "own", folder / "rloo"))
     capsys.readouterr()

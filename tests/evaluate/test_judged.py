@@ -91,9 +91,7 @@ def test_a_judge_who_likes_the_first_place_is_debiased(capsys: Captured) -> None
     assert row["p_corrected"] == row["p"] < 0.001
     assert "position bias: the response shown first has probability 0.6" in capsys.readouterr().err
     assert found["cost"]["judge"]["verdicts"] == 2 * PROMPTS
-    assert (
-        found["cost"]["judge"]["requests"] == len(server.asked) == 2 * PROMPTS + 1
-    )  # the first for log-probabilities
+    assert found["cost"]["judge"]["requests"] == len(server.asked) == 2 * PROMPTS + 1  # the first for log-probabilities
 
 
 def test_three_models_are_put_on_one_scale_and_all_of_it_is_kept(capsys: Captured) -> None:
@@ -103,9 +101,7 @@ def test_three_models_are_put_on_one_scale_and_all_of_it_is_kept(capsys: Capture
         told = capsys.readouterr()
         assert evaluate(server, "good.jsonl", "fair.jsonl", "poor.jsonl", "--overwrite") == found
         assert len(server.asked) == asked == 2 * 3 * PROMPTS + 1
-        against = evaluate(
-            server, "good.jsonl", "fair.jsonl", "poor.jsonl", "--against", "fair.jsonl", output="two"
-        )
+        against = evaluate(server, "good.jsonl", "fair.jsonl", "poor.jsonl", "--against", "fair.jsonl", output="two")
     points = [found["scale"]["points"][f"{name}.jsonl"]["value"] for name in ("good", "fair", "poor")]
     assert points == sorted(points, reverse=True) and sum(points) == pytest.approx(0)
     assert 0 < found["scale"]["tie"] < 1 and found["scale"]["style"].keys() == {"length", "lists", "headers"}
@@ -121,9 +117,7 @@ def test_three_models_are_put_on_one_scale_and_all_of_it_is_kept(capsys: Capture
     ]  # fmt: skip
     examples = read_feedback(["out/responses.jsonl"]).examples
     winners = [example.responses[one.better].source for example in examples for one in example.comparisons]
-    assert winners.count("good.jsonl") == sum(
-        row["won"] for row in found["judged"] if row["one"] == "good.jsonl"
-    )
+    assert winners.count("good.jsonl") == sum(row["won"] for row in found["judged"] if row["one"] == "good.jsonl")
 
 
 def test_a_jury_behind_a_server_and_a_function_of_ones_own(capsys: Captured) -> None:
@@ -292,9 +286,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("given", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_is_refused_in_one_line(
-    given: tuple[object, ...], words: str, capsys: Captured
-) -> None:
+def test_what_cannot_be_is_refused_in_one_line(given: tuple[object, ...], words: str, capsys: Captured) -> None:
     write("empty.jsonl", [])
     write("far.jsonl", ["x"], prompt="elsewhere")
     Path("unfinished").mkdir()

@@ -76,9 +76,7 @@ def played(seed: int, games: int = 4000, log_nu: float = -0.5, *, biased: bool =
     style_MC = chance.uniform(-1, 1, (games, 2)) + 0.3 * (STRENGTHS[second_M] - STRENGTHS[first_M])[:, None]
     eta_M = STRENGTHS[first_M] - STRENGTHS[second_M] + biased * style_MC @ STYLE
     weight_M3 = np.exp(np.column_stack([eta_M / 2, np.full(games, log_nu), -eta_M / 2]))
-    kind_M = (chance.random(games)[:, None] > np.cumsum(weight_M3, 1) / weight_M3.sum(1, keepdims=True)).sum(
-        1
-    )
+    kind_M = (chance.random(games)[:, None] > np.cumsum(weight_M3, 1) / weight_M3.sum(1, keepdims=True)).sum(1)
     outcome_M = np.array([1.0, 0.5, 0.0])[kind_M]
     return Matches(first_M, second_M, outcome_M, np.arange(games), style_MC)
 
@@ -114,16 +112,12 @@ def test_it_is_the_most_likely_by_another_optimizer() -> None:
     strength = np.append(0.0, best[:3])
     expected = ELO * (strength - strength.mean())
     assert [one.value for one in found["points"].values()] == pytest.approx(list(expected), abs=0.05)
-    assert [one.value for one in found["style"].values() if one] == pytest.approx(
-        list(ELO * best[3:5]), abs=0.1
-    )
+    assert [one.value for one in found["style"].values() if one] == pytest.approx(list(ELO * best[3:5]), abs=0.1)
 
 
 def test_without_ties_and_style_it_is_evalicas() -> None:
     matches = played(2, games=800, log_nu=-40.0, biased=False)
-    plain = Matches(
-        matches.first_M, matches.second_M, matches.outcome_M, matches.prompt_M, np.zeros((800, 0))
-    )
+    plain = Matches(matches.first_M, matches.second_M, matches.outcome_M, matches.prompt_M, np.zeros((800, 0)))
     found = bradley_terry(plain, NAMES, ())
     assert found["tie"] == 0 and found["style"] == {}
     theirs = evalica.bradley_terry(
@@ -133,9 +127,7 @@ def test_without_ties_and_style_it_is_evalicas() -> None:
         tolerance=1e-12, limit=100_000,
     ).scores  # fmt: skip
     logs = np.log([theirs[name] for name in NAMES])
-    assert [one.value for one in found["points"].values()] == pytest.approx(
-        list(ELO * (logs - logs.mean())), abs=1e-3
-    )
+    assert [one.value for one in found["points"].values()] == pytest.approx(list(ELO * (logs - logs.mean())), abs=1e-3)
 
 
 def test_the_intervals_hold_for_prompts_and_not_for_comparisons() -> None:

@@ -16,17 +16,7 @@ from support.refusals import refused
 from trueup.feedback import views
 from trueup.feedback.canonical import example_from_row, example_to_row, write_examples
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import (
-    Comparison,
-    Content,
-    Discarded,
-    Example,
-    Message,
-    Origin,
-    Prompt,
-    Response,
-    View,
-)
+from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Origin, Prompt, Response, View
 
 PAIR = Example(Prompt("2 + 2 ="), (Response("4"), Response("5")), (Comparison(0, 1, 0.8),))
 
@@ -60,15 +50,11 @@ def examples(draw: st.DrawFn, content: st.SearchStrategy[Content] = contents) ->
     listed = draw(st.lists(responses, min_size=1, max_size=4))
     listed = [replace(one, content=draw(content)) for one in listed]
     positions = st.integers(0, len(listed) - 1)
-    compared = st.tuples(positions, positions, st.floats(0.5, 1, exclude_min=True)).filter(
-        lambda one: one[0] != one[1]
-    )
+    compared = st.tuples(positions, positions, st.floats(0.5, 1, exclude_min=True)).filter(lambda one: one[0] != one[1])
     comparisons = draw(st.lists(compared, max_size=3)) if len(listed) > 1 else []
     asked = draw(content)
     tools = () if isinstance(asked, str) else draw(st.sampled_from([(), ({"type": "function", "n": [1]},)]))
-    return Example(
-        Prompt(asked, tools, Origin("x", 1)), tuple(listed), tuple(Comparison(*one) for one in comparisons)
-    )
+    return Example(Prompt(asked, tools, Origin("x", 1)), tuple(listed), tuple(Comparison(*one) for one in comparisons))
 
 
 @settings(max_examples=150, deadline=None)
@@ -103,9 +89,7 @@ def test_what_says_nothing_is_left_out() -> None:
         "prompt": "p",
         "responses": [{"content": "a"}],
     }
-    assert example_to_row(replace(PAIR, comparisons=(Comparison(1, 0),)))["comparisons"] == [
-        {"better": 1, "worse": 0}
-    ]
+    assert example_to_row(replace(PAIR, comparisons=(Comparison(1, 0),)))["comparisons"] == [{"better": 1, "worse": 0}]
 
 
 def test_the_form_is_the_documented_one() -> None:

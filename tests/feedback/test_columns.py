@@ -69,9 +69,7 @@ def test_what_stands_within_a_column_is_named_by_the_way_to_it(write: Write, cap
     assert (rows[0]["prompt"], rows[0]["responses"]) == ("hi", [{"content": "hu"}, {"content": "ho"}])
     assert "responses (the column of this name) (1 row)" in said
     write({"request": {"text": "hi"}, "responses": [{"text": "ho"}]})
-    assert (
-        "chosen is to be read from responses.1.text, but" in converted(capsys, "data.jsonl", *ways, code=2)[1]
-    )
+    assert "chosen is to be read from responses.1.text, but" in converted(capsys, "data.jsonl", *ways, code=2)[1]
 
 
 def test_a_score_can_be_a_word(write: Write, capsys: Captured) -> None:
@@ -89,9 +87,7 @@ def test_a_score_can_be_a_word(write: Write, capsys: Captured) -> None:
         (("up=1", "down=0"), "up ", "down"),
     ],
 )
-def test_opposites_of_labels(
-    values: Sequence[str], good: object, bad: object, write: Write, capsys: Captured
-) -> None:
+def test_opposites_of_labels(values: Sequence[str], good: object, bad: object, write: Write, capsys: Captured) -> None:
     made = [{"prompt": "p", "completion": "a", "label": one} for one in (good, bad, True)]
     write(*made)
     assert labels(converted(capsys, "data.jsonl", "--values", *values)[0]) == [1.0, 0.0, 1.0]

@@ -150,11 +150,7 @@ def test_trl_demonstrations_are_those_of_the_view(tmp_path: Path, listed: list[E
     conversion = converted(listed, targets.trl_demonstrations_target(listed))
 
     def imitated(some: Iterable[Example]) -> list[tuple[Content, Content]]:
-        return [
-            (group.prompt.content, one)
-            for group in groups(views.demonstrations, some)
-            for one in group.responses
-        ]
+        return [(group.prompt.content, one) for group in groups(views.demonstrations, some) for one in group.responses]
 
     assert imitated(read_again(tmp_path, conversion)) == imitated(listed)
     keys = {"messages"} if "messages" in conversion.rows[0] else {"prompt", "completion"}

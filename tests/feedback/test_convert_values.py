@@ -65,8 +65,7 @@ def test_what_trl_pairs_cannot_hold_is_named() -> None:
     lines = "\n".join(conversion.lines())
     assert "dropped 1 probability: 1 because a row of TRL's pairs is a plain preference (a.jsonl:7)" in lines
     assert (
-        "dropped 3 sources: 2 because a row of TRL's pairs has two sides with one source (a.jsonl:7), 1 with"
-        in lines
+        "dropped 3 sources: 2 because a row of TRL's pairs has two sides with one source (a.jsonl:7), 1 with" in lines
     )
 
 
@@ -105,14 +104,10 @@ def test_a_pair_that_reading_would_change_is_not_written() -> None:
     example = Example(Prompt("Hello."), sides, (Comparison(0, 1),))
     with pytest.raises(InputError, match="1 for both responses begin with the prompt"):
         convert([example], targets.TRL_PAIRS)
-    third = replace(
-        example, responses=(*sides, Response("c")), comparisons=(Comparison(0, 1), Comparison(1, 2))
-    )
+    third = replace(example, responses=(*sides, Response("c")), comparisons=(Comparison(0, 1), Comparison(1, 2)))
     conversion = convert([third], targets.TRL_PAIRS)
     assert len(conversion.rows) == 1
-    assert any(
-        line.startswith("dropped 1 comparison: 1 because both responses begin") for line in conversion.lines()
-    )
+    assert any(line.startswith("dropped 1 comparison: 1 because both responses begin") for line in conversion.lines())
 
 
 @pytest.mark.parametrize("target", ["pairs", "points", "demonstrations"])
@@ -145,9 +140,7 @@ def test_conversations_that_do_not_come_apart_again_are_prompts_and_completions(
     whole = Example(Prompt((Message("user", "Hi"),)), (Response(as_messages("a"), demonstration=True),))
     turns = (Message("assistant", "a"), Message("user", "b"), Message("assistant", "c"))
     opened = replace(whole, responses=(Response(turns, demonstration=True),))
-    assert [set(row) for row in convert([whole], targets.trl_demonstrations_target([whole])).rows] == [
-        {"messages"}
-    ]
+    assert [set(row) for row in convert([whole], targets.trl_demonstrations_target([whole])).rows] == [{"messages"}]
     both = [whole, opened]
     rows = convert(both, targets.trl_demonstrations_target(both)).rows
     assert [set(row) for row in rows] == [{"prompt", "completion"}] * 2

@@ -147,9 +147,7 @@ def test_feedback_of_every_kind_is_what_it_is_in_json(write: Write) -> None:
         writer = csv.DictWriter(out, list(kind[0]))
         writer.writeheader()
         for row in kind:
-            writer.writerow(
-                {key: one if isinstance(one, str) else json.dumps(one) for key, one in row.items()}
-            )
+            writer.writerow({key: one if isinstance(one, str) else json.dumps(one) for key, one in row.items()})
         write(raw=out.getvalue().encode(), name="a.csv")
         write(*kind, name="a.jsonl")
         (by_csv, by_json) = (read_feedback([name]).examples for name in ("a.csv", "a.jsonl"))
@@ -224,9 +222,7 @@ def test_any_table_whole_or_torn(
 
 @quiet
 @given(
-    table=st.lists(
-        st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=3, max_size=3), min_size=1
-    ),
+    table=st.lists(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=3, max_size=3), min_size=1),
     delimiter=st.sampled_from(",;\t|"),
 )
 def test_text_comes_back_as_it_was_written(table: list[list[str]], delimiter: str) -> None:

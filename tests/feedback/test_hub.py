@@ -149,8 +149,7 @@ def test_revisions(hub: Hub, tmp_path: Path) -> None:
     names = ("ann/pairs", "ann/pairs?revision=v1", f"ann/pairs?revision={old}", "ann/pairs?revision=main")
     said = read(*names, home=tmp_path, HF_ENDPOINT=hub.address)
     assert [one["lines"] for one in said] == [
-        [f"{name}: TRL pairs, {rows} rows, {rows} comparisons"]
-        for name, rows in zip(names, (3, 2, 2, 3), strict=True)
+        [f"{name}: TRL pairs, {rows} rows, {rows} comparisons"] for name, rows in zip(names, (3, 2, 2, 3), strict=True)
     ]
 
 
@@ -176,9 +175,7 @@ def test_no_network_is_said_within_seconds(tmp_path: Path, listening: bool) -> N
             deaf.listen()
         address = f"http://ann:pass-word@127.0.0.1:{deaf.getsockname()[1]}"
         said = read("ann/pairs", "hub:ann/pairs", home=tmp_path, HF_ENDPOINT=address, DEADLINE="1")
-    for one, start in zip(
-        said, ("ann/pairs: no such file, and the hub", "hub:ann/pairs: the hub"), strict=True
-    ):
+    for one, start in zip(said, ("ann/pairs: no such file, and the hub", "hub:ann/pairs: the hub"), strict=True):
         assert one["error"].startswith(f"{start} cannot be reached (")
         assert "HF_HUB_OFFLINE=1" in one["error"]
         assert "pass-word" not in one["error"]
@@ -189,9 +186,7 @@ def test_no_network_is_said_within_seconds(tmp_path: Path, listening: bool) -> N
 def test_switched_off_is_said_within_seconds(tmp_path: Path) -> None:
     for switch in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         (said,) = read("hub:ann/pairs", home=tmp_path, HF_ENDPOINT="http://127.0.0.1:9", **{switch: "1"})
-        assert said["error"].startswith(
-            "hub:ann/pairs: the hub is switched off (HF_HUB_OFFLINE), and the cache holds"
-        )
+        assert said["error"].startswith("hub:ann/pairs: the hub is switched off (HF_HUB_OFFLINE), and the cache holds")
         assert float(said["seconds"]) < 60  # with imports, on a busy machine
 
 
@@ -223,9 +218,7 @@ class TestNames:
         assert hub_name("a/b") == HubName("a/b", "a/b", "train", None, None)
         assert hub_name("hub:imdb").id == "imdb"
 
-    @pytest.mark.parametrize(
-        "name", ["a/b", "a/b?split=test", "Ann-1/b.c", "hub:a/b", "hub:b", "hub:no such"]
-    )
+    @pytest.mark.parametrize("name", ["a/b", "a/b?split=test", "Ann-1/b.c", "hub:a/b", "hub:b", "hub:no such"])
     def test_names_of_the_hub(self, name: str) -> None:
         assert is_hub(name)
 

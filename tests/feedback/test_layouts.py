@@ -80,9 +80,7 @@ def test_no_other_layout_takes_the_row(tried: Sequence[Layout], own: Sequence[La
 @every_layout
 def test_every_key_of_a_layout_is_demanded_of_every_row(write: Write, layout: Layout) -> None:
     """Which an example has; a later row that lacks one is refused, and so is one that is then of another layout."""
-    row = next(
-        one["row"] for one in EXAMPLES if one["layout"] == layout.name and set(layout.keys) <= set(one["row"])
-    )
+    row = next(one["row"] for one in EXAMPLES if one["layout"] == layout.name and set(layout.keys) <= set(one["row"]))
     assert layout.recognises(row)
     for key in layout.keys:
         less = {name: value for name, value in row.items() if name != key}
@@ -104,9 +102,7 @@ def test_a_tie_compares_nothing_though_one_side_alone_is_acceptable(convert: Con
 
 
 @pytest.mark.parametrize("name", [layout.name for layout in LAYOUTS if layout.not_kept])
-def test_what_an_example_does_not_hold_is_said(
-    name: str, write: Write, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_an_example_does_not_hold_is_said(name: str, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(FIRST[name])
     (report,) = read_feedback([path]).files
     line = f"{path}: not kept: {report.not_kept}"

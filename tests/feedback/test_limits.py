@@ -58,9 +58,7 @@ BOMBS = {
 @pytest.mark.parametrize("kind", BOMBS)
 def test_what_unpacks_to_too_much_is_refused(write: Write, kind: str) -> None:
     path = write(raw=BOMBS[kind], name="a.jsonl")
-    with refused(
-        f"a.jsonl: these {len(BOMBS[kind])} bytes unpack to more than [0-3] MiB, which no feedback does"
-    ):
+    with refused(f"a.jsonl: these {len(BOMBS[kind])} bytes unpack to more than [0-3] MiB, which no feedback does"):
         read_feedback([path])
 
 

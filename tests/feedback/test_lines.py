@@ -128,14 +128,10 @@ def test_bad_rows_do_not_stop_the_others(tmp_path: Path) -> None:
 
 
 turns = st.lists(
-    st.fixed_dictionaries(
-        {"role": st.sampled_from(["user", "assistant", "tool"]), "content": st.text(max_size=3)}
-    ),
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "tool"]), "content": st.text(max_size=3)}),
     max_size=4,
 )
-likely_rows = st.dictionaries(
-    keys, json_values(st.floats() | st.integers(), st.text(max_size=5)) | turns, max_size=5
-)
+likely_rows = st.dictionaries(keys, json_values(st.floats() | st.integers(), st.text(max_size=5)) | turns, max_size=5)
 
 
 MARKS = {"a": '[]{}":,\\ntu\n 0e', "a.tsv": 'pc,;"\n\r\t 1'}

@@ -47,8 +47,7 @@ def is_content(value: Content, kind: type) -> bool:
     if kind is str:
         return isinstance(value, str)
     return isinstance(value, tuple) and all(
-        isinstance(one, Message) and isinstance(one.role, str) and isinstance(one.content, str)
-        for one in value
+        isinstance(one, Message) and isinstance(one.role, str) and isinstance(one.content, str) for one in value
     )
 
 
@@ -125,9 +124,7 @@ def test_the_command_line_says_it_in_one_line(
 
 @of_any_layout
 @given(data=st.data())
-def test_inspection_says_what_is_wrong(
-    data: st.DataObject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inspection_says_what_is_wrong(data: st.DataObject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = data.draw(st.sampled_from(SOUND))
     path = write(tmp_path / "rows.jsonl", [row, data.draw(spoiled(row)), row])
     capsys.readouterr()

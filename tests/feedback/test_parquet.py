@@ -68,9 +68,7 @@ def test_rows_are_what_they_are_in_json(write: Write, options: dict[str, object]
 
 def test_the_content_tells_not_the_name(tmp_path: Path) -> None:
     raw = packed(pa.table({"a": [1]}))
-    assert (
-        contents(raw, "a.jsonl") == contents(raw, "a.csv") == contents(gzip.compress(raw), "b") == [{"a": 1}]
-    )
+    assert contents(raw, "a.jsonl") == contents(raw, "a.csv") == contents(gzip.compress(raw), "b") == [{"a": 1}]
     assert load("b").sha256 == hashlib.sha256(Path("b").read_bytes()).hexdigest()
     assert opened("a.csv").sha256() == hashlib.sha256(raw).hexdigest()
 
@@ -154,18 +152,14 @@ def test_a_bad_value_spoils_its_row_alone(kind: pa.DataType, value: object, mess
 
 
 def test_text_that_is_not_utf_8_spoils_its_row_alone() -> None:
-    texts = pa.StringArray.from_buffers(
-        3, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffb")
-    )
+    texts = pa.StringArray.from_buffers(3, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffb"))
     with refused(r"^a.parquet:2: the row cannot be read: .*utf-8"):
         contents(packed(pa.table({"a": texts})))
     assert [row.number for row in rows_of(load("a.parquet")) if not row.error] == [1, 3]
 
 
 def test_bad_rows_may_be_skipped() -> None:
-    table = pa.table(
-        {"prompt": ["p"] * 4, "completion": ["a", "", None, "b"], "label": [1.0, 0.5, 0.5, float("nan")]}
-    )
+    table = pa.table({"prompt": ["p"] * 4, "completion": ["a", "", None, "b"], "label": [1.0, 0.5, 0.5, float("nan")]})
     Path("a.parquet").write_bytes(packed(table))
     with refused(r"^a.parquet:3: completion: found null.*2 bad rows in this file \(rows 3, 4\)"):
         read_feedback(["a.parquet"])
@@ -213,9 +207,7 @@ def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 @quiet
 @given(
     found=st.lists(
-        st.dictionaries(
-            keys, json_values(st.floats() | st.binary(max_size=2), st.sampled_from("abc")), max_size=4
-        ),
+        st.dictionaries(keys, json_values(st.floats() | st.binary(max_size=2), st.sampled_from("abc")), max_size=4),
         max_size=3,
     ),
     data=st.data(),
@@ -250,9 +242,7 @@ def test_any_rows_whole_or_damaged(found: list[dict[str, object]], data: st.Data
 )
 def test_rows_come_back_as_they_were_written(found: list[dict[str, object]]) -> None:
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
-    schema = pa.schema(
-        [("prompt", pa.string()), ("scores", pa.list_(pa.float64())), ("turns", pa.list_(turn))]
-    )
+    schema = pa.schema([("prompt", pa.string()), ("scores", pa.list_(pa.float64())), ("turns", pa.list_(turn))])
     assert contents(packed(pa.Table.from_pylist(found, schema))) == found
 
 

@@ -27,9 +27,7 @@ def test_files_of_different_kinds_in_one_call(write: Write) -> None:
     write(RANKING, name="rankings.jsonl")
     write(raw=gzip.compress(json.dumps([POINT, POINT]).encode()), name="points.json.gz")
     write(DEMONSTRATION, name="demonstrations.jsonl")
-    feedback = read_feedback(
-        ["pairs.jsonl", Path("rankings.jsonl"), "points.json.gz", "demonstrations.jsonl"]
-    )
+    feedback = read_feedback(["pairs.jsonl", Path("rankings.jsonl"), "points.json.gz", "demonstrations.jsonl"])
     origins = " ".join(str(one.origin) for one in feedback.examples)
     assert origins == (
         "pairs.jsonl:1 pairs.jsonl:2 rankings.jsonl:1 points.json.gz:1 points.json.gz:2 demonstrations.jsonl:1"
@@ -65,9 +63,7 @@ def test_report_says_what_was_not_used(write: Write) -> None:
 
 def test_feedback_of_no_kind_is_said(write: Write) -> None:
     write({"prompt": "p", "responses": [{"content": "a"}, {"content": "b"}]})
-    assert read_feedback(["data.jsonl"]).lines() == [
-        "data.jsonl: canonical, 1 row, 2 responses without feedback"
-    ]
+    assert read_feedback(["data.jsonl"]).lines() == ["data.jsonl: canonical, 1 row, 2 responses without feedback"]
 
 
 BAD_LINES = b"%s\n{oops\n%s\n%s\n%s\n" % tuple(

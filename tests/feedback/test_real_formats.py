@@ -35,13 +35,9 @@ FILES: dict[str, Read] = {
     "llamafactory/dpo_en_demo.json": found("sharegpt pairs", responses=600, comparisons=300),
     "llamafactory/kto_en_demo.json": found("messages with a label", responses=300, labelled=300),
     "torchtune/stack_exchange_paired_tiny.json": found("Stack Exchange pairs", responses=50, comparisons=25),
-    "torchtune/tests__assets__hh_rlhf_tiny.json": found(
-        "TRL pairs with an implied prompt", responses=2, comparisons=1
-    ),
+    "torchtune/tests__assets__hh_rlhf_tiny.json": found("TRL pairs with an implied prompt", responses=2, comparisons=1),
     **{
-        f"turbo_alignment/{name}.jsonl": found(
-            "turbo-alignment pairs", "id", responses=2 * rows, comparisons=rows
-        )
+        f"turbo_alignment/{name}.jsonl": found("turbo-alignment pairs", "id", responses=2 * rows, comparisons=rows)
         for name, rows in PAIRS.items()
     },
     "turbo_alignment/rm-train_kto.jsonl": found("turbo-alignment points", "id", responses=4, labelled=4),
@@ -61,9 +57,7 @@ REFUSED = "turbo_alignment/classification-train_classification.jsonl"
 
 def loaded(path: Path) -> list[Row]:
     text = path.read_text("utf-8")
-    rows: list[Row] = (
-        json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
-    )
+    rows: list[Row] = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
     return rows
 
 

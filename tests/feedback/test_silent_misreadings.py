@@ -21,9 +21,7 @@ Write = Callable[..., Path]
 Convert = Callable[..., Example]
 Row = dict[str, object]
 
-U, A, W = (
-    {"role": r, "content": c} for r, c in (("user", "2 + 2 ="), ("assistant", "4"), ("assistant", "5"))
-)
+U, A, W = ({"role": r, "content": c} for r, c in (("user", "2 + 2 ="), ("assistant", "4"), ("assistant", "5")))
 HUMAN, GPT = {"from": "human", "value": "2 + 2 ="}, {"from": "gpt", "value": "4"}
 CALL = {"role": "tool_call", "content": '{"name": "add"}'}
 
@@ -160,8 +158,6 @@ def test_csv_refuses_them_among_texts(write: Write) -> None:
 
 def test_what_python_prints_is_what_json_has() -> None:
     assert python_value("[{1: (2, True, None)}]") == [{"1": [2, True, None]}]
-    assert [python_value(one) for one in ("[b'a']", "[{1, 2}]", "[f()]", "'a'", "[1", "3", "[x]")] == [
-        None
-    ] * 7
+    assert [python_value(one) for one in ("[b'a']", "[{1, 2}]", "[f()]", "'a'", "[1", "3", "[x]")] == [None] * 7
     (infinite,) = python_value("[1e999]")  # type: ignore[misc,attr-defined]
     assert math.isinf(infinite)

@@ -29,9 +29,7 @@ def test_the_prompt_ends_before_the_first_answer(
     assert (found.prompt.content, [one.content for one in found.responses]) == (asked, made)
 
 
-@pytest.mark.parametrize(
-    "prompt", ["Human: Why? Assistant: So. Human: And?", (ASK,), (SYSTEM, ASK, AGAIN), (SO, ASK)]
-)
+@pytest.mark.parametrize("prompt", ["Human: Why? Assistant: So. Human: And?", (ASK,), (SYSTEM, ASK, AGAIN), (SO, ASK)])
 def test_where_no_earlier_turn_was_asked_for_nothing_changes(prompt: Content) -> None:
     example = Example(Prompt(prompt), (Response("No."),))
     assert every_turn(example) is example

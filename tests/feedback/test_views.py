@@ -13,17 +13,7 @@ from support.example_strategies import examples
 from support.refusals import refused
 
 from trueup.feedback import records, views
-from trueup.feedback.records import (
-    Comparison,
-    Discarded,
-    Example,
-    Group,
-    Message,
-    Origin,
-    Prompt,
-    Response,
-    View,
-)
+from trueup.feedback.records import Comparison, Discarded, Example, Group, Message, Origin, Prompt, Response, View
 
 ALL = (views.pairs, views.rankings, views.points, views.points_with_demonstrations, views.demonstrations)
 ORIGIN = Origin("a.jsonl", 3)
@@ -212,9 +202,7 @@ def test_a_group_keeps_prompt_and_origin_and_the_tokens_of_its_responses() -> No
     prompt = Prompt((Message("user", "p"),), origin=ORIGIN)
     responses = (Response("A", score=0.0, tokens=(5, 2)), Response("B"), Response("C", score=1.0))
     given = Example(prompt, responses, (Comparison(2, 0),))
-    assert views.pairs(given) == Group(
-        prompt, ("A", "C"), records.PairRelation(((1, 0, 1.0),)), ((5, 2), None)
-    )
+    assert views.pairs(given) == Group(prompt, ("A", "C"), records.PairRelation(((1, 0, 1.0),)), ((5, 2), None))
     graded = views.graded_pairs(given)
     assert isinstance(graded, Group) and (graded.prompt, graded.tokens) == (prompt, ((5, 2), None))
 
@@ -243,8 +231,7 @@ def test_laws(example: Example, data: st.DataObject) -> None:
         example.prompt,
         tuple(example.responses[position] for position in order),
         tuple(
-            Comparison(order.index(one.better), order.index(one.worse), one.probability)
-            for one in example.comparisons
+            Comparison(order.index(one.better), order.index(one.worse), one.probability) for one in example.comparisons
         ),
     )
     best = [one.score for one in example.responses if one.score is not None]
@@ -287,9 +274,7 @@ def test_apply_counts() -> None:
     made = views.apply(views.pairs, examples)
     assert (made.view, made.examples, len(made.groups), made.responses) == ("pairs", 6, 2, 4)
     assert (made.units, made.responses_left_out, made.comparisons_left_out) == ({"pairs": 2}, 2, 2)
-    assert [str(one) for one in made.discarded["identical pair"]] == [
-        f"a.jsonl:{row}" for row in (2, 4, 5, 6)
-    ]
+    assert [str(one) for one in made.discarded["identical pair"]] == [f"a.jsonl:{row}" for row in (2, 4, 5, 6)]
     assert made.lines() == [
         "pairs: 6 examples gave 2 groups, 4 responses, 2 pairs; discarded: 4 for identical pair "
         "(a.jsonl:2, a.jsonl:4, a.jsonl:5, ...)",
@@ -355,8 +340,6 @@ def test_what_a_view_of_pairs_makes_and_leaves_out_is_counted() -> None:
         "discarded: 1 for no demonstration beside the pairs (a.jsonl:3)",
         "pairs with demonstration: 1 response and 2 comparisons of these examples not used",
     ]
-    message = (
-        "no pairs with demonstration can be made of that (discarded: 1 for no demonstration beside the pairs)"
-    )
+    message = "no pairs with demonstration can be made of that (discarded: 1 for no demonstration beside the pairs)"
     with refused(re.escape(message)):
         views.apply(views.pairs_with_demonstration, [without])

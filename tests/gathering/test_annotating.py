@@ -22,9 +22,7 @@ from trueup.settings.gathering_settings import AnnotateSettings
 
 def pair(prompt: Any = "p", chosen: Any = "good", rejected: Any = "bad") -> annotating.ChosenAndRejected:
     responses = (Response(rejected, score=1.0, source="hh", tokens=(5,)), Response(chosen))
-    found = annotating.pair_of(
-        Example(Prompt(prompt, origin=Origin("a.jsonl", 3)), responses, (Comparison(1, 0),))
-    )
+    found = annotating.pair_of(Example(Prompt(prompt, origin=Origin("a.jsonl", 3)), responses, (Comparison(1, 0),)))
     assert isinstance(found, annotating.ChosenAndRejected)
     return found
 
@@ -202,9 +200,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def example(number: int, prompt: str = "") -> Example:
     responses = (Response(f"good {number}"), Response(f"bad {number}"))
-    return Example(
-        Prompt(prompt or f"p{number}", origin=Origin("a.jsonl", number)), responses, (Comparison(0, 1),)
-    )
+    return Example(Prompt(prompt or f"p{number}", origin=Origin("a.jsonl", number)), responses, (Comparison(0, 1),))
 
 
 def pairs(count: int) -> list[annotating.ChosenAndRejected]:
@@ -212,9 +208,7 @@ def pairs(count: int) -> list[annotating.ChosenAndRejected]:
     return [one for one in found if isinstance(one, annotating.ChosenAndRejected)]
 
 
-def demonstrator(
-    server: FaultyServer, *, temperature: float = 0.0, **settings: Any
-) -> annotating.Demonstrator:
+def demonstrator(server: FaultyServer, *, temperature: float = 0.0, **settings: Any) -> annotating.Demonstrator:
     choice = EndpointAnnotator(server.url, "gpt", **settings)
     return annotating.make_demonstrator(
         AnnotateSettings(
@@ -267,9 +261,7 @@ def test_nothing_is_paid_for_twice(tmp_path: Path) -> None:
 
 def test_a_budget_is_kept_to_and_what_was_paid_for_is_kept() -> None:
     with FaultyServer(echo) as server:
-        with pytest.raises(
-            AnnotatorError, match=r"gpt: annotator\.max_requests 2 does not allow for another"
-        ):
+        with pytest.raises(AnnotatorError, match=r"gpt: annotator\.max_requests 2 does not allow for another"):
             demonstrator(server, max_requests=2).write(pairs(5))
         assert len(server.asked) == 2
         made, totals = demonstrator(server).write(pairs(5))

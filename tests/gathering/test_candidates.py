@@ -13,15 +13,7 @@ from support.gathering_work import stop_at_check, work_at
 from trueup.errors import AnnotatorError, Stopped
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 from trueup.gathering import candidates
-from trueup.gathering.candidates import (
-    Writer,
-    Written,
-    best_of,
-    best_of_each,
-    lengths,
-    put_together,
-    write_responses,
-)
+from trueup.gathering.candidates import Writer, Written, best_of, best_of_each, lengths, put_together, write_responses
 from trueup.sampling.sampler import Sampled, Sampler, SamplingWeights
 
 ASKED = [Prompt(f"p{number}") for number in range(10)]
@@ -39,12 +31,8 @@ class Dice:
         chance = Random(f"{seed} {[prompt.content for prompt in prompts]}")
         made = []
         for prompt in prompts:
-            texts = [
-                self.text or str(chance.random()) for _ in range(0 if prompt.content == "p3" else responses)
-            ]
-            made.append(
-                tuple(Sampled(text, (1, 2), (0.5, 0.25), text < "0.5", self.name, 0) for text in texts)
-            )
+            texts = [self.text or str(chance.random()) for _ in range(0 if prompt.content == "p3" else responses)]
+            made.append(tuple(Sampled(text, (1, 2), (0.5, 0.25), text < "0.5", self.name, 0) for text in texts))
         return made
 
 
@@ -173,9 +161,7 @@ def test_prompts_without_a_response_are_named(told: list[str]) -> None:
 
 def test_what_the_data_hold_comes_first_with_all_that_is_said_of_it(told: list[str]) -> None:
     also = [
-        Example(
-            Prompt("p"), (Response("x", score=1.0), Response("old", label=0.5)), (Comparison(0, 1, 0.75),)
-        ),
+        Example(Prompt("p"), (Response("x", score=1.0), Response("old", label=0.5)), (Comparison(0, 1, 0.75),)),
         Example(Prompt("p"), (Response("x", score=2.0), Response("older", source="ann"))),
         Example(Prompt("q"), (Response("only"),)),
     ]

@@ -38,9 +38,7 @@ class Counter:
 
 
 EXAMPLES = [
-    Example(
-        Prompt(f"p{number}", origin=Origin("a.jsonl", number)), (Response("a" * number), Response("\u2028"))
-    )
+    Example(Prompt(f"p{number}", origin=Origin("a.jsonl", number)), (Response("a" * number), Response("\u2028")))
     for number in range(1, 8)
 ]
 
@@ -111,8 +109,7 @@ def test_comparisons_and_what_they_took_in_words() -> None:
         "other order",
         "12 verdicts, 2 of them unreadable",
         "position bias: the response shown first has probability 0.600 on average, where 0.5 is fair",
-        "endpoint: 10 requests, 2 from the cache, 1,234,567 tokens, 3 requests whose tokens are estimates, "
-        "0.125 cost",
+        "endpoint: 10 requests, 2 from the cache, 1,234,567 tokens, 3 requests whose tokens are estimates, 0.125 cost",
         "annotator: label_mass 9.5",
         "1 example left out: 1 for a tie (a:2)",
     ]

@@ -86,9 +86,7 @@ def test_a_duplicate_is_found_in_whatever_order_its_responses_stand(tmp_path: Pa
     rows = [
         canonical(*scored, comparisons=[over(0, 1), over(2, 1)]),
         canonical(scored[2], scored[1], scored[0], comparisons=[over(0, 1), over(2, 1)]),
-        canonical(
-            scored[1], scored[0], scored[2], comparisons=[over(2, 0), over(1, 2)]
-        ),  # says something else
+        canonical(scored[1], scored[0], scored[2], comparisons=[over(2, 0), over(1, 2)]),  # says something else
     ]
     found = rows_of_kinds(inspected(tmp_path, *rows))
     assert found["duplicate"] == (2,)
@@ -196,12 +194,8 @@ def test_prompts_in_both_parts(tmp_path: Path) -> None:
         ({"better": 1, "worse": 0}, (1, 2)),
     ],
 )
-def test_scores_that_do_not_contradict(
-    comparison: dict[str, Any], scores: tuple[Any, Any], tmp_path: Path
-) -> None:
-    sides = [
-        side | ({} if score is None else {"score": score}) for side, score in zip((A, B), scores, strict=True)
-    ]
+def test_scores_that_do_not_contradict(comparison: dict[str, Any], scores: tuple[Any, Any], tmp_path: Path) -> None:
+    sides = [side | ({} if score is None else {"score": score}) for side, score in zip((A, B), scores, strict=True)]
     file = write(tmp_path / "a.jsonl", [canonical(*sides, comparisons=[comparison])])
     assert "contradicting-scores" not in rows_of_kinds(inspect([str(file)]))
 

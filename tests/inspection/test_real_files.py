@@ -47,8 +47,7 @@ def test_hh(shared: Shared) -> None:
         else:
             sides.append((len(chosen), len(rejected)))
     found = {
-        one.kind + (f": {one.what}" if one.kind == "unusable-row" else ""): places(one)
-        for one in inspection.problems
+        one.kind + (f": {one.what}" if one.kind == "unusable-row" else ""): places(one) for one in inspection.problems
     }
     unusable = {
         f"unusable-row: {reason}": [

@@ -12,15 +12,7 @@ from support.faulty_feedback import canonical, inspected, pair, point, ranked
 from trueup.inspection import statistics as numbers
 from trueup.inspection.inspection import Inspection
 from trueup.inspection.screen import short_names
-from trueup.inspection.statistics import (
-    QUANTILES,
-    Distribution,
-    Labels,
-    LongerChosen,
-    Seen,
-    bins,
-    distribution,
-)
+from trueup.inspection.statistics import QUANTILES, Distribution, Labels, LongerChosen, Seen, bins, distribution
 
 
 def lengths_of(inspection: Inspection) -> dict[str, list[int]]:

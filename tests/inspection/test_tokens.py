@@ -60,9 +60,7 @@ def make(tmp_path: Path) -> Make:
             save_tiny_model(folder, tokenizer=tokenizer)
             (folder / "model.safetensors").unlink()
         if vocabulary:
-            replace_in(
-                folder / "config.json", f'"vocab_size": {vocabulary + 1}', f'"vocab_size": {vocabulary}'
-            )
+            replace_in(folder / "config.json", f'"vocab_size": {vocabulary + 1}', f'"vocab_size": {vocabulary}')
         return coding_of(folder, max_length=max_length, max_prompt_length=max_prompt_length, chat=chat)
 
     return made
@@ -117,9 +115,7 @@ def test_a_planted_fault_is_found_once(name: str, make: Make, tmp_path: Path) ->
 
 
 def test_raw_text_may_spell_its_end(make: Make, tmp_path: Path) -> None:
-    inspection = inspected(
-        tmp_path, pair(chosen=" it is red<eos>", rejected=" no<eos>"), show=1, coding=make()
-    )
+    inspection = inspected(tmp_path, pair(chosen=" it is red<eos>", rejected=" no<eos>"), show=1, coding=make())
     assert rows_of_kinds(inspection) == {}
     assert "".join(inspection.shown[0].responses[0].runs[0].texts) == " it is red<eos>"
 
@@ -132,9 +128,7 @@ def test_an_end_in_the_words_of_a_message_is_text(make: Make, tmp_path: Path) ->
     assert "spell special tokens" in inspection.problems[0].what
 
 
-def test_a_tool_turn_between_two_of_the_assistant_is_not_text_after_an_end(
-    make: Make, tmp_path: Path
-) -> None:
+def test_a_tool_turn_between_two_of_the_assistant_is_not_text_after_an_end(make: Make, tmp_path: Path) -> None:
     coding = make(chat_template="<bos>" + TWO_ENDS)
     turns = [
         {"role": "user", "content": "what is it?"}, {"role": "assistant", "content": "let me see"},
@@ -167,9 +161,7 @@ def test_a_response_that_the_tokenizer_cannot_express(make: Make, tmp_path: Path
         ("{{ raise_exception('system first') }}", "refuses a conversation.*system first"),
     ],
 )
-def test_conversations_that_cannot_be_encoded(
-    text: str | None, message: str, make: Make, tmp_path: Path
-) -> None:
+def test_conversations_that_cannot_be_encoded(text: str | None, message: str, make: Make, tmp_path: Path) -> None:
     """Every row is named, not only the first, at which training stops."""
     inspection = inspected(tmp_path, *CHAT[:3], show=2, coding=make(chat_template=text))
     assert rows_of_kinds(inspection) == {"cannot-encode": (1, 2, 3)}
@@ -188,9 +180,7 @@ def test_a_template_that_loops_is_refused_before_anything_is_looked_at(
         make(chat_template=loop)
 
 
-@pytest.mark.parametrize(
-    ("max_length", "max_prompt_length"), [(20, None), (20, 8), (12, 11), (40, 20), (6, None)]
-)
+@pytest.mark.parametrize(("max_length", "max_prompt_length"), [(20, None), (20, 8), (12, 11), (40, 20), (6, None)])
 def test_the_account_is_that_of_training(
     max_length: int, max_prompt_length: int | None, make: Make, tmp_path: Path
 ) -> None:
@@ -280,9 +270,7 @@ def test_the_world_needs_no_model(tmp_path: Path) -> None:
     coding = coding_of("world")
     inspection = inspect(["world:pairs?count=20"], coding=coding, rows=["world:pairs:3"])
     assert inspection.tokens is not None
-    assert (
-        inspection.tokens.responses == sum(len(one.responses) for one in inspection.training.examples) == 40
-    )
+    assert inspection.tokens.responses == sum(len(one.responses) for one in inspection.training.examples) == 40
     assert inspection.shown[0].origin == "world:pairs:3"
     assert not {"unknown-tokens", "cut-response", "no-beginning"} & set(rows_of_kinds(inspection))
 

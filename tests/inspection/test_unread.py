@@ -196,9 +196,7 @@ def unused(folder: Path, template: str, rows: list[dict[str, Any]]) -> dict[str,
     coding = coding_of(char_tokenizer(chat_template=template), folder)
     inspection = inspected(folder, *rows, coding=coding, show=0)
     return {
-        one.what.partition("the key ")[2].partition(" ")[0]: tuple(
-            row for rows in one.rows.values() for row in rows
-        )
+        one.what.partition("the key ")[2].partition(" ")[0]: tuple(row for rows in one.rows.values() for row in rows)
         for one in inspection.problems
         if one.kind == "unused-message-key"
     }

@@ -49,10 +49,7 @@ def test_preferences_are_kept_and_trained_on(chat: Chat, tiny_model: Path, other
     code, out, err = chat(lines, *names, "--system", "Be kind.")
     assert code == 0 and out.count("[1]") == out.count("[2]") == 5
     examples = read_feedback([kept]).examples
-    said = [
-        [message.content for message in one.prompt.content if isinstance(message, Message)]
-        for one in examples
-    ]
+    said = [[message.content for message in one.prompt.content if isinstance(message, Message)] for one in examples]
     texts = [
         [one.content[0].content for one in example.responses if not isinstance(one.content, str)]
         for example in examples

@@ -119,9 +119,7 @@ def test_a_killed_process_loses_no_click_and_the_export_is_trained_on(
         shown = served.ask("next", "ann")
         assert "model-a" not in json.dumps(shown)
         served.ask("click", "ann", number=1, verdict="undo")
-        assert not served.ask("click", "ann", number=1, verdict="tie")[
-            "kept"
-        ]  # as of a page that is not up to date
+        assert not served.ask("click", "ann", number=1, verdict="tie")["kept"]  # as of a page that is not up to date
         label(served, "ann", lambda at: ANN.get(at, "good"), most=4)
         before = served.ask("next", "ann")
         assert (before["number"], before["progress"]["done"]) == (6, 4)
@@ -146,9 +144,7 @@ def test_a_killed_process_loses_no_click_and_the_export_is_trained_on(
     ]  # fmt: skip
     assert all(one.responses[0].source == "model-a" for one in examples)
     assert [[vote.annotator for vote in one.votes] for one in examples] == [["ann", "bob"]] * 10
-    told = (
-        f"votes of 2 people on 10 pairs, 10 judged by several, Krippendorff's alpha {progress['alpha']:.2f}"
-    )
+    told = f"votes of 2 people on 10 pairs, 10 judged by several, Krippendorff's alpha {progress['alpha']:.2f}"
     assert agreement_of_people(examples) == told
     (tied,) = (vote for vote in examples[9].votes if vote.annotator == "ann")
     assert tied.preferred == "tie" and {tied.first, tied.second} == {0, 1}
@@ -178,9 +174,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     with serving(tmp_path, "--criterion", "Be brief & <kind>.") as served, browser(tmp_path) as driver:
 
         def until(expected: str) -> None:
-            WebDriverWait(driver, 10, 0.02).until(
-                lambda _: driver.find_element(By.ID, "count").text == expected
-            )
+            WebDriverWait(driver, 10, 0.02).until(lambda _: driver.find_element(By.ID, "count").text == expected)
 
         def press(key: str, expected: str) -> None:
             driver.find_element(By.TAG_NAME, "body").send_keys(key)
@@ -233,9 +227,7 @@ def pair(number: int, *more: str, comparisons: tuple[Comparison, ...] = ()) -> E
 
 
 @contextmanager
-def clicks(
-    folder: Path, examples: list[Example], gold: list[Example] | None = None, **more: Any
-) -> Iterator[Clicks]:
+def clicks(folder: Path, examples: list[Example], gold: list[Example] | None = None, **more: Any) -> Iterator[Clicks]:
     settings = LabelSettings(data=("x",), output="x.jsonl", **more)
     made = Clicks(folder / "x.db", examples, gold or [], settings)
     yield made

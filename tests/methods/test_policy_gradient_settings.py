@@ -6,13 +6,7 @@ import pytest
 
 from trueup.errors import InputError
 from trueup.methods import METHODS
-from trueup.objectives.rollout import (
-    GeneralisedAdvantages,
-    GroupAdvantages,
-    KLControl,
-    LeaveOneOut,
-    ValueBaseline,
-)
+from trueup.objectives.rollout import GeneralisedAdvantages, GroupAdvantages, KLControl, LeaveOneOut, ValueBaseline
 
 NAMES = ("grpo", "ppo", "reinforce", "rloo")
 EVERY_PPO: dict[str, Any] = {

@@ -30,9 +30,7 @@ def called(name: str, mask: torch.Tensor | None = None, **keywords: Any) -> tupl
     function, plan = BACKENDS[name]
     query, key, value = (torch.randn(1, heads, STREAM.num_tokens, 8) for heads in (4, 2, 2))
     module = torch.nn.Module()
-    result: tuple[torch.Tensor, None] = function(
-        module, query, key, value, mask, **{"trueup_plan": plan, **keywords}
-    )
+    result: tuple[torch.Tensor, None] = function(module, query, key, value, mask, **{"trueup_plan": plan, **keywords})
     return result
 
 
@@ -64,9 +62,7 @@ def test_what_would_be_ignored_is_refused(name: str, keywords: dict[str, Any], m
 
 @both
 def test_keywords_that_say_nothing_are_let_pass(name: str) -> None:
-    called(
-        name, is_causal=True, s_aux=None, dropout=0.0, position_ids=STREAM.position_T[None], use_cache=False
-    )
+    called(name, is_causal=True, s_aux=None, dropout=0.0, position_ids=STREAM.position_T[None], use_cache=False)
 
 
 def test_the_library_knows_our_attention_and_builds_no_mask_for_it() -> None:

@@ -31,9 +31,7 @@ cuts = st.fixed_dictionaries(
 
 
 def streamed(shape: list[tuple[int, list[int]]]) -> Stream:
-    return build_stream(
-        [token_group(prompt, responses, seed) for seed, (prompt, responses) in enumerate(shape)]
-    )
+    return build_stream([token_group(prompt, responses, seed) for seed, (prompt, responses) in enumerate(shape)])
 
 
 def counted(stream: Stream, window: int | None) -> torch.Tensor:

@@ -43,15 +43,11 @@ def test_inside_plain_the_library_generates_as_if_nothing_were_there(name: str, 
     prompt = torch.tensor([[5, 9, 17, 33]])
     untouched = toy_network(name)
     untouched.set_attn_implementation("eager")
-    expected = untouched.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False
-    )
+    expected = untouched.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False)
     model = CausalModel(toy_network(name), attention=layout)
     before = model.network.config._attn_implementation
     with pytest.raises(KeyError), model.plain() as network:
-        got = network.generate(
-            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False
-        )
+        got = network.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False)
         raise KeyError
     assert got.tolist() == expected.tolist()
     assert got.shape[1] > 4

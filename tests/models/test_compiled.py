@@ -39,9 +39,7 @@ def read(model: CausalModel, longer: int) -> tuple[torch.Tensor, torch.Tensor]:
     (torch.linspace(-1, 1, len(values)) * values).sum().backward()
     with torch.no_grad():
         assert torch.equal(model.log_probs(stream).token_S, values)  # margins of a first step are exactly 0
-    return values.detach(), torch.cat(
-        [one.grad.flatten() for one in model.parameters() if one.grad is not None]
-    )
+    return values.detach(), torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
 
 
 def test_compiled_layers_compute_the_same_and_are_compiled_once() -> None:
@@ -86,9 +84,7 @@ def test_a_compiler_that_fails_or_is_wrong(
     compiler: Any, message: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selfcheck, "COMPILER", compiler)
-    values = small_runs.settings(
-        "sft", tiny_model, small_runs.write_feedback(tmp_path), tmp_path / "run", compile=True
-    )
+    values = small_runs.settings("sft", tiny_model, small_runs.write_feedback(tmp_path), tmp_path / "run", compile=True)
     with pytest.raises(selfcheck.InputError, match=message):
         small_runs.run_here("sft", values)
     assert not (tmp_path / "run").exists()
@@ -98,8 +94,5 @@ def test_a_run_that_samples_is_not_compiled(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = {"model": tiny_model, "data": "world:pairs", "output": tmp_path / "run", "compile": "true"}
-    assert (
-        small_runs.command("train", "dpo", *small_runs.options({**values, "eval_prompts": "world:prompts"}))
-        == 2
-    )
+    assert small_runs.command("train", "dpo", *small_runs.options({**values, "eval_prompts": "world:prompts"})) == 2
     assert "compile is for runs that sample nothing" in capsys.readouterr().err

@@ -44,9 +44,7 @@ def test_the_kernel_computes_what_the_dense_mask_does(
     window: int | None, softcap: float | None, key_heads: int, plainly: list[dict[str, Any]]
 ) -> None:
     draw = torch.Generator().manual_seed(0)
-    made = [
-        torch.randn(1, heads, STREAM.num_tokens, 8, generator=draw) for heads in (4, key_heads, key_heads)
-    ]
+    made = [torch.randn(1, heads, STREAM.num_tokens, 8, generator=draw) for heads in (4, key_heads, key_heads)]
     given = [[one.clone().requires_grad_() for one in made] for _ in range(2)]
     found = ours.by_kernel(*given[0], PLAN, 0.3, window, softcap)  # type: ignore[arg-type]
     plan = plan_dense(STREAM)

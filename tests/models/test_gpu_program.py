@@ -21,9 +21,7 @@ def program() -> dict[str, Any]:
     return found
 
 
-def test_every_backend_is_found_right_and_every_table_is_made(
-    program: dict[str, Any], tmp_path: Path
-) -> None:
+def test_every_backend_is_found_right_and_every_table_is_made(program: dict[str, Any], tmp_path: Path) -> None:
     output = tmp_path / "gpu.json"
     assert program["main"](["--device", "cpu", "--quick", "--output", str(output)]) == 0
     record = json.loads(output.read_text())

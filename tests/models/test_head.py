@@ -88,9 +88,7 @@ every_head = pytest.mark.parametrize("frozen", [False, True], ids=["trainable", 
 @every_variant
 @every_head
 @pytest.mark.parametrize("budget", [1, V, 5 * V, S * V, 10**6])
-def test_value_and_gradient_are_those_of_log_softmax(
-    variant: dict[str, Any], frozen: bool, budget: int
-) -> None:
+def test_value_and_gradient_are_those_of_log_softmax(variant: dict[str, Any], frozen: bool, budget: int) -> None:
     """Whatever the number of chunks: a budget below one row takes one row at a time."""
     hidden_SH, head, target_S = made(**variant, frozen=frozen)
     got_S = token_log_probs(hidden_SH, head, target_S, budget=budget)
@@ -235,9 +233,7 @@ def test_a_tied_embedding_gets_both_gradients() -> None:
     network = toy_network("llama", tie_word_embeddings=True)
     embedding = network.get_input_embeddings().weight
     (expected,) = torch.autograd.grad(naive_log_probs(network, groups).sum(), embedding)
-    (got,) = torch.autograd.grad(
-        CausalModel(network).log_probs(build_stream(groups)).token_S.sum(), embedding
-    )
+    (got,) = torch.autograd.grad(CausalModel(network).log_probs(build_stream(groups)).token_S.sum(), embedding)
     assert head_of(network).weight is embedding
     assert (got - expected).norm() <= 1e-5 * expected.norm()
 
@@ -256,9 +252,7 @@ def test_a_head_that_is_not_one_linear_map_is_named(module: nn.Module | None, me
 @every_variant
 @every_head
 @pytest.mark.parametrize("rows", [1, 5, 100])
-def test_entropies_and_their_gradient_are_those_of_all_logits(
-    variant: dict[str, Any], frozen: bool, rows: int
-) -> None:
+def test_entropies_and_their_gradient_are_those_of_all_logits(variant: dict[str, Any], frozen: bool, rows: int) -> None:
     """Beside log-probabilities that stay what they were, and pulled together with them."""
     hidden_SH, head, target_S = made(**variant, frozen=frozen)
     token_S, entropy_S, collision_S = token_outputs(

@@ -15,13 +15,7 @@ from trueup.models.attention import names
 from trueup.models.causal import CausalModel
 from trueup.models.head import Head
 from trueup.models.prepare import disable_noise
-from trueup.models.selfcheck import (
-    check_attention,
-    keep_as_at_inference,
-    naive_log_probs,
-    probe,
-    telling_length,
-)
+from trueup.models.selfcheck import check_attention, keep_as_at_inference, naive_log_probs, probe, telling_length
 from trueup.references.reference import Table
 from trueup.sampling.decoding import Decoder, draw
 from trueup.sampling.engines.in_process import beam_search
@@ -64,7 +58,7 @@ def test_a_window_that_only_the_librarys_mask_has_is_seen_on_short_text(kind: st
     model = CausalModel(network(kind, **WINDOW_IN_THE_MASK[kind]))
     assert check_attention(model, SHORT, None, 16).attention == "grouped"  # no row reaches it
     check = check_attention(model, SHORT, None, 512)
-    assert check.attention == "padded"
+    assert check.attention == "forked"  # whose mask is the library's
     assert "off by up to" in check.message
 
 
@@ -164,9 +158,7 @@ def test_whatever_is_random_in_training_is_switched_off_and_named(kind: str) -> 
         assert torch.equal(naive_log_probs(CausalModel(made), build_stream(SHORT)), before)
     assert sorted(found.values()) == sorted(NOISY[kind].values())
     assert all(any(name in asked for asked in NOISY[kind]) for name in found)
-    assert {key: getattr(made.config, key) for key in NOISY[kind]} == NOISY[
-        kind
-    ]  # which goes out with the model
+    assert {key: getattr(made.config, key) for key in NOISY[kind]} == NOISY[kind]  # which goes out with the model
     assert keep_as_at_inference(CausalModel(made), SHORT) == []
 
 

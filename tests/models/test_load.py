@@ -60,9 +60,7 @@ def store_in_bfloat16(folder: Path) -> None:
 def test_the_parameters_are_held_in_the_precision_asked_for(folder: Path) -> None:
     store_in_bfloat16(folder)
     assert {value.dtype for value in read(folder).network.parameters()} == {torch.float32}
-    assert {value.dtype for value in read(folder, dtype=torch.bfloat16).network.parameters()} == {
-        torch.bfloat16
-    }
+    assert {value.dtype for value in read(folder, dtype=torch.bfloat16).network.parameters()} == {torch.bfloat16}
 
 
 def test_log_probabilities_of_a_bfloat16_checkpoint_are_those_of_float64(folder: Path) -> None:
@@ -82,9 +80,7 @@ def test_a_tied_head_is_not_missing(tmp_path: Path) -> None:
     assert read(folder).network.lm_head.weight.shape[0] == len(char_tokenizer())
 
 
-def rewrite(
-    folder: Path, change: Callable[[dict[str, torch.Tensor]], object], name: str = "model.safetensors"
-) -> None:
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object], name: str = "model.safetensors") -> None:
     """Change the weights in the file."""
     weights = load_file(folder / name)
     change(weights)
@@ -110,9 +106,7 @@ def test_a_tied_head_that_is_written_out_is_what_was_written(tmp_path: Path, sam
     assert torch.equal(network.model.embed_tokens.weight, stored["model.embed_tokens.weight"])
 
 
-@pytest.mark.parametrize(
-    "name", ["pytorch_model.bin", "training_args.bin", "optimizer.pt", "adapter_model.bin"]
-)
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "training_args.bin", "optimizer.pt", "adapter_model.bin"])
 def test_a_pickle_beside_the_weights_is_never_opened(
     folder: Path, adapter: tuple[Path, torch.Tensor], tmp_path: Path, name: str
 ) -> None:
@@ -231,9 +225,7 @@ def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused_and_fewer_are_as_
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe{"])
-def test_a_chat_template_that_is_no_text_is_refused(
-    tiny_model: Path, tmp_path: Path, content: bytes | None
-) -> None:
+def test_a_chat_template_that_is_no_text_is_refused(tiny_model: Path, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "other.jinja"
     if content is not None:
         path.write_bytes(content)
@@ -268,9 +260,7 @@ def test_training_goes_on_from_an_adapter(tiny_model: Path, adapter: tuple[Path,
     assert all(".lora_" in name and ".default." in name for name in trainable)
 
 
-def test_the_base_model_may_be_named_relative_to_the_adapter(
-    adapter: tuple[Path, torch.Tensor], folder: Path
-) -> None:
+def test_the_base_model_may_be_named_relative_to_the_adapter(adapter: tuple[Path, torch.Tensor], folder: Path) -> None:
     path, expected = adapter
     edit(path / "adapter_config.json", base_model_name_or_path="../model")
     assert folder.samefile(read(path).base_path)

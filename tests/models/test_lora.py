@@ -64,18 +64,14 @@ def test_the_transposed_layers_of_gpt2_learn() -> None:
     loss.backward()
     for name, factor in lora.factors(network, lora.POLICY).items():
         assert factor.grad is not None
-        assert (factor.grad.abs().max() > 0) == name.endswith(
-            ".B"
-        )  # A's is B's transpose times something: zero
+        assert (factor.grad.abs().max() > 0) == name.endswith(".B")  # A's is B's transpose times something: zero
     attention = lora.layers(network)["base_model.model.transformer.h.0.attn.c_attn"]
     assert attention.lora_A["default"].weight.shape == (4, 32)
     assert attention.lora_B["default"].weight.shape == (96, 4)
 
 
 def test_unknown_targets_are_refused_with_those_there_are() -> None:
-    with refused(
-        r"lora.targets \('query',\).*linear layers are: down_proj, gate_proj, k_proj, lm_head, o_proj"
-    ):
+    with refused(r"lora.targets \('query',\).*linear layers are: down_proj, gate_proj, k_proj, lm_head, o_proj"):
         adapted(targets=("query",))
 
 

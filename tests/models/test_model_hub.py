@@ -40,9 +40,7 @@ def published(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     config = json.loads(tiny["config.json"])
     foreign = json.dumps({**config, "model_type": "mine", "auto_map": {"AutoConfig": "code.C"}}).encode()
     data = write_feedback(folder)
-    run_here(
-        "dpo", settings("dpo", tiny_model, data, folder / "run", steps=1, epochs=None, **{"lora.rank": 4})
-    )
+    run_here("dpo", settings("dpo", tiny_model, data, folder / "run", steps=1, epochs=None, **{"lora.rank": 4}))
     adapter = files_of(folder / "run" / "model")
     of_adapter = {**json.loads(adapter["adapter_config.json"]), "base_model_name_or_path": "ann/tiny"}
     return {
@@ -163,9 +161,7 @@ def test_a_commit_that_cannot_be_had_is_said(hub: Hub, tmp_path: Path) -> None:
         api.resume(tmp_path / "run", quiet=True)
 
 
-def test_an_adapter_stands_on_the_hub_s_model(
-    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_adapter_stands_on_the_hub_s_model(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One of the hub is read with its base; one that is trained here names the commit; so does what is exported."""
     commit = hub.commit("models/ann/tiny")
     name, folder = model_hub.fetched("ann/adapter")

@@ -60,9 +60,7 @@ def test_an_adapted_policy_trains_its_adapter_only_and_keeps_its_dropout(tiny_mo
 
 
 @pytest.mark.parametrize("adapter", [None, ADAPTER], ids=["full", "LoRA"])
-@pytest.mark.parametrize(
-    "layout", [one for one in names() if one != "forked"]
-)  # which refuses: test_selfcheck
+@pytest.mark.parametrize("layout", [one for one in names() if one != "forked"])  # which refuses: test_selfcheck
 def test_activations_made_again_in_the_backward_pass_change_nothing(
     layout: str, adapter: LoraSettings | None, tiny_model: Path
 ) -> None:
@@ -73,10 +71,7 @@ def test_activations_made_again_in_the_backward_pass_change_nothing(
         policy, _ = load_policy(
             str(tiny_model), device=CPU, precision="fp32", adapter=adapter, gradient_checkpointing=again
         )
-        assert (
-            any(getattr(module, "gradient_checkpointing", False) for module in policy.network.modules())
-            == again
-        )
+        assert any(getattr(module, "gradient_checkpointing", False) for module in policy.network.modules()) == again
         policy.set_attention(layout)
         sides.append(gradients(policy.network, policy.log_probs(stream).token_S.sum()))
     plain, made_again = sides
@@ -94,9 +89,7 @@ def test_an_adapter_on_top_of_an_adapter_is_refused(tiny_model: Path, tmp_path: 
 
 
 @pytest.mark.filterwarnings("ignore")  # what PEFT says of such adapters
-@pytest.mark.parametrize(
-    "special", [{"trainable_token_indices": [3, 4]}, {"bias": "lora_only", "lora_bias": True}]
-)
+@pytest.mark.parametrize("special", [{"trainable_token_indices": [3, 4]}, {"bias": "lora_only", "lora_bias": True}])
 def test_an_adapter_that_trains_what_is_not_its_own_is_refused(
     tiny_model: Path, tmp_path: Path, special: dict[str, Any]
 ) -> None:

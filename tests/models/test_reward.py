@@ -126,9 +126,7 @@ def test_a_reward_model_of_others_is_read_where_it_was_trained_to_be(tmp_path: P
     assert network.config.pad_token_id == EOS
     assert scores(folder, "grouped") == pytest.approx(library_scores(folder, TEXTS), abs=1e-4)
     (folder / "config.json").write_text(config.replace(f'"pad_token_id": {PAD},', ""))
-    assert scores(folder, "grouped") == pytest.approx(
-        [library_scores(folder, [text])[0] for text in TEXTS], abs=1e-4
-    )
+    assert scores(folder, "grouped") == pytest.approx([library_scores(folder, [text])[0] for text in TEXTS], abs=1e-4)
 
 
 def test_one_of_others_that_knows_no_padding_is_read_at_its_end(tmp_path: Path) -> None:
@@ -209,9 +207,7 @@ def loaded(path: Path, seed: int | None = 0, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_body_is_the_language_model_s_and_the_head_is_drawn_from_the_seed(
-    tied: bool, tmp_path: Path
-) -> None:
+def test_the_body_is_the_language_model_s_and_the_head_is_drawn_from_the_seed(tied: bool, tmp_path: Path) -> None:
     folder = save_causal(tmp_path / "m", tie_word_embeddings=tied, hidden_size=256)
     causal: Any = load(str(folder), device=CPU).network
     torch.manual_seed(1)
@@ -333,8 +329,6 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_reward_model_is_refused(
-    make: Callable[[Path], object], reason: str, tmp_path: Path
-) -> None:
+def test_what_is_no_reward_model_is_refused(make: Callable[[Path], object], reason: str, tmp_path: Path) -> None:
     make(tmp_path / "m")
     assert reason in refused(tmp_path / "m")

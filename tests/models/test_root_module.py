@@ -265,6 +265,4 @@ def plainly(model: CausalModel) -> LogProbs:
                 tokens.append(log_p.gather(-1, torch.from_numpy(row.ids).long()[:, None])[:, 0])
                 entropies.append(-(log_p.exp() * log_p).sum(-1))
                 values.append(model.value_head(output.hidden_states[-1][0, len(group.prompt) - 1 : -1])[:, 0])
-    return LogProbs(
-        torch.cat(tokens), STREAM.length_N, STREAM.prompt_N, torch.cat(values), torch.cat(entropies)
-    )
+    return LogProbs(torch.cat(tokens), STREAM.length_N, STREAM.prompt_N, torch.cat(values), torch.cat(entropies))

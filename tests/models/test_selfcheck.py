@@ -29,9 +29,7 @@ from trueup.training import api
 PAIRS = [token_group(9, [8, 5], 1), token_group(14, [3, 6], 2)]
 POINTS = [token_group(9, [8], 1), token_group(14, [3], 2)]
 ONE_POINT = [token_group(9, [8], 1)]
-every_batch = pytest.mark.parametrize(
-    "groups", [PAIRS, POINTS, ONE_POINT], ids=["pairs", "points", "one point"]
-)
+every_batch = pytest.mark.parametrize("groups", [PAIRS, POINTS, ONE_POINT], ids=["pairs", "points", "one point"])
 
 
 @pytest.mark.parametrize("name", SHARABLE)
@@ -77,15 +75,11 @@ def unknown(*_: Any, **__: Any) -> torch.Tensor:
     [(extended, r"gradients are off by 0\.\d+ of their norm"),
      (forgotten, r"log-probabilities are off by up to \d"), (unknown, "no such state here")],
 )  # fmt: skip
-def test_a_cache_that_is_not_exact_is_named_and_padded_rows_are_taken(
-    planted: Callable[..., Any], reason: str
-) -> None:
+def test_a_cache_that_is_not_exact_is_named_and_padded_rows_are_taken(planted: Callable[..., Any], reason: str) -> None:
     with mock.patch.object(forked, "_extending", lambda layer: partial(planted, layer)):
         check = check_attention(CausalModel(toy_network(HYBRID)), PAIRS, None)
     assert check.attention == "padded"
-    assert re.search(
-        rf"; a copied cache does not fit this model \({reason}\); prompts are rep", check.message
-    )
+    assert re.search(rf"; a copied cache does not fit this model \({reason}\); prompts are rep", check.message)
 
 
 def recomputing(model: CausalModel) -> None:
@@ -101,9 +95,7 @@ def by_length(model: CausalModel) -> None:
     ("change", "reason"),
     [(recomputing, "computes activations again"), (by_length, "rotary frequencies hang")],
 )  # fmt: skip
-def test_a_copied_cache_is_not_taken_where_it_would_be_lost_or_wrong(
-    change: Callable[[Any], Any], reason: str
-) -> None:
+def test_a_copied_cache_is_not_taken_where_it_would_be_lost_or_wrong(change: Callable[[Any], Any], reason: str) -> None:
     model = CausalModel(toy_network(HYBRID))
     change(model)
     check = check_attention(model, PAIRS, None)
@@ -124,9 +116,7 @@ def leaky_within(stream: Stream) -> Plan:
 
 @every_batch
 @pytest.mark.parametrize("leak", [leaky, leaky_within])
-def test_a_leak_between_responses_is_found(
-    leak: Callable[[Stream], Plan], groups: list[TokenGroup[Any]]
-) -> None:
+def test_a_leak_between_responses_is_found(leak: Callable[[Stream], Plan], groups: list[TokenGroup[Any]]) -> None:
     """Also where every group has one response, so that nothing could leak in the batch itself."""
     with mock.patch.object(grouped, "plan_attention", side_effect=leak):
         check = check_attention(CausalModel(toy_network("llama")), groups, None)
@@ -222,9 +212,7 @@ def test_a_model_held_in_bfloat16_passes_within_its_rounding() -> None:
 
 
 def test_an_adapted_model_passes() -> None:
-    network = lora.add_lora(
-        toy_network("llama"), rank=4, alpha=8, dropout=0.1, targets="all-linear", base="base"
-    )
+    network = lora.add_lora(toy_network("llama"), rank=4, alpha=8, dropout=0.1, targets="all-linear", base="base")
     assert check_attention(CausalModel(network), PAIRS, None).attention == "grouped"
 
 

@@ -44,9 +44,7 @@ STREAMS = {
 every_stream = pytest.mark.parametrize("groups", STREAMS.values(), ids=STREAMS)
 
 
-def assert_equal_to_naive(
-    network: Any, layout: str, groups: list[TokenGroup[Any]], tolerance: float = 1e-5
-) -> None:
+def assert_equal_to_naive(network: Any, layout: str, groups: list[TokenGroup[Any]], tolerance: float = 1e-5) -> None:
     expected_S = naive_log_probs(network, groups)
     pull_S = torch.linspace(-1, 1, len(expected_S))
     expected_grads = gradients(network, (pull_S * expected_S).sum())
@@ -67,9 +65,7 @@ def assert_equal_to_naive(
 @every_stream
 @pytest.mark.parametrize("layout", [name for name in names() if name not in ("flex", "forked")])
 @pytest.mark.parametrize("name", SHARABLE)
-def test_every_layout_equals_the_padded_forward(
-    name: str, layout: str, groups: list[TokenGroup[Any]]
-) -> None:
+def test_every_layout_equals_the_padded_forward(name: str, layout: str, groups: list[TokenGroup[Any]]) -> None:
     assert_equal_to_naive(toy_network(name), layout, groups)
 
 
@@ -86,9 +82,7 @@ def test_a_hybrid_is_right_padded_and_by_a_copied_cache(layout: str, groups: lis
 
 
 @every_stream
-@pytest.mark.parametrize(
-    ("name", "layout"), [*((name, "forked") for name in (*OTHERS, "gemma2")), ("gemma2", "flex")]
-)
+@pytest.mark.parametrize(("name", "layout"), [*((name, "forked") for name in (*OTHERS, "gemma2")), ("gemma2", "flex")])
 def test_a_copied_cache_and_the_mask_of_blocks(name: str, layout: str, groups: list[TokenGroup[Any]]) -> None:
     """Also where attention is not ours to compute."""
     assert_equal_to_naive(toy_network(name), layout, groups)
@@ -115,9 +109,7 @@ def test_a_hybrid_is_wrong_where_prompts_are_shared(layout: str) -> None:
 def test_what_sets_an_architecture_apart_shows_in_these_streams(name: str, changes: dict[str, Any]) -> None:
     """Otherwise parity would prove nothing of windows, soft caps and scales."""
     groups = STREAMS["several groups"]
-    difference = naive_log_probs(toy_network(name), groups) - naive_log_probs(
-        toy_network(name, **changes), groups
-    )
+    difference = naive_log_probs(toy_network(name), groups) - naive_log_probs(toy_network(name, **changes), groups)
     assert CONFIGS[name].get("sliding_window") in (None, WINDOW)
     assert difference.abs().max() > 0.1
 

@@ -57,9 +57,7 @@ GENERATION = {
 
 
 @pytest.mark.parametrize(("change", "ends"), GENERATION.values(), ids=GENERATION)
-def test_the_same_ends_as_with_weights(
-    change: Callable[[Path], object], ends: tuple[int, ...], folder: Path
-) -> None:
+def test_the_same_ends_as_with_weights(change: Callable[[Path], object], ends: tuple[int, ...], folder: Path) -> None:
     change(folder)
     with_weights = load(str(folder), device=CPU)
     (folder / "model.safetensors").unlink()
@@ -189,9 +187,7 @@ def test_a_template_is_tried_as_the_library_renders_it() -> None:
     expected = compiled.render(messages=messages, tools=None, bos_token="<s>")
     seen = []
     original = tokenizer.json.dumps
-    with mock.patch.object(
-        tokenizer.json, "dumps", side_effect=lambda *a, **k: seen.append(a) or original(*a, **k)
-    ):
+    with mock.patch.object(tokenizer.json, "dumps", side_effect=lambda *a, **k: seen.append(a) or original(*a, **k)):
         tokenizer.render(template)
     assert len(seen) == 8  # two turns, four times: all of it was reached
     assert "Paris" in expected

@@ -102,10 +102,7 @@ def test_a_kernel_that_is_wrong_is_named_and_not_taken(monkeypatch: pytest.Monke
         return replace(made, keywords={**made.keywords, "trueup_plan": wrong})
 
     found = chosen(monkeypatch, inputs=shifted, instead="the stream is taken")
-    assert (
-        found.attention == "grouped"
-        and "does not fit this model (log-probabilities are off by" in found.message
-    )
+    assert found.attention == "grouped" and "does not fit this model (log-probabilities are off by" in found.message
 
 
 def test_a_kernel_that_fails_is_named_and_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

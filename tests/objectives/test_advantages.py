@@ -58,9 +58,7 @@ def test_gae_is_that_of_each_response_alone(data: st.DataObject) -> None:
     expected = []
     for reward_R, value_R in zip(reward_S.split(lengths), value_S.split(lengths), strict=True):
         after = [*value_R.tolist()[1:], 0.0]
-        deltas = [
-            r + gamma * n - v for r, n, v in zip(reward_R.tolist(), after, value_R.tolist(), strict=True)
-        ]
+        deltas = [r + gamma * n - v for r, n, v in zip(reward_R.tolist(), after, value_R.tolist(), strict=True)]
         for at in range(len(deltas)):
             expected.append(sum((gamma * gae_lambda) ** more * d for more, d in enumerate(deltas[at:])))
     found = rollout.advantages(reward_S, value_S, torch.tensor(lengths), gamma=gamma, gae_lambda=gae_lambda)
@@ -151,9 +149,7 @@ def test_ppo_scales_by_all_scores_so_far_and_then_clips() -> None:
     assert second.advantage_S[2].item() == pytest.approx(2.0)
     low = gae(given_round(scores=(-7, 7)), {})
     assert low.advantage_S[1].item() == pytest.approx(0.1 - 7 / math.sqrt(98))
-    assert plain(clip_reward=2.0)(given_round(scores=(-7, 7)), {}).advantage_S[1].item() == pytest.approx(
-        -1.9
-    )
+    assert plain(clip_reward=2.0)(given_round(scores=(-7, 7)), {}).advantage_S[1].item() == pytest.approx(-1.9)
 
 
 def test_scores_that_are_all_the_same_are_not_scaled() -> None:
@@ -241,6 +237,4 @@ def test_groups_are_scaled_each_by_its_own() -> None:
 def test_leave_one_out_does_not_see_the_level_of_a_prompt() -> None:
     reward_N, group_N = vector(1, 10, 2, 20, 6), torch.tensor([0, 1, 0, 1, 0])
     raised = reward_N + 100 * group_N
-    torch.testing.assert_close(
-        rollout.over_the_others(raised, group_N), rollout.over_the_others(reward_N, group_N)
-    )
+    torch.testing.assert_close(rollout.over_the_others(raised, group_N), rollout.over_the_others(reward_N, group_N))

@@ -66,9 +66,7 @@ def test_the_gradient_is_that_of_finite_differences(case: Case) -> None:
 
     def total(*given: Tensor) -> Tensor:
         left = iter(given)
-        return case.loss(
-            [[next(left) for _ in group] for group in lengths], reference, case.groups
-        ).per_example
+        return case.loss([[next(left) for _ in group] for group in lengths], reference, case.groups).per_example
 
     assert torch.autograd.gradcheck(total, tokens(rows))
 
@@ -89,9 +87,7 @@ def test_groups_do_not_feel_each_other_and_may_come_in_any_order(case: Case) -> 
     permuted = case.loss([rows[at] for at in order], [reference[at] for at in order], moved)
     expected = [loss.per_example[[owner == at for owner in whose]] for at in order]
     assert torch.allclose(permuted.per_example, torch.cat(expected), rtol=1e-12)
-    assert group_of(permuted, moved) == [
-        place for place, at in enumerate(order) for owner in whose if owner == at
-    ]
+    assert group_of(permuted, moved) == [place for place, at in enumerate(order) for owner in whose if owner == at]
 
 
 @every_objective
@@ -118,8 +114,7 @@ def test_a_batch_may_be_cut_anywhere(case: Case) -> None:
     whole = case.loss(rows, reference, case.groups)
     for place in range(1, len(case.groups)):
         parts = [
-            case.loss(rows[part], reference[part], case.groups[part])
-            for part in (slice(0, place), slice(place, None))
+            case.loss(rows[part], reference[part], case.groups[part]) for part in (slice(0, place), slice(place, None))
         ]
         # Equal up to the order of float64 additions.
         assert torch.allclose(torch.cat([part.per_example for part in parts]), whole.per_example, rtol=1e-12)
@@ -245,9 +240,7 @@ def test_log_ratios_of_ten_thousand_are_survived(case: Case, dtype: torch.dtype,
 @DTYPES
 @hypothesis_settings(max_examples=15)
 @given(data=st.data())
-def test_extremes_in_any_combination_are_survived(
-    case: Case, dtype: torch.dtype, data: st.DataObject
-) -> None:
+def test_extremes_in_any_combination_are_survived(case: Case, dtype: torch.dtype, data: st.DataObject) -> None:
     def extremes() -> Rows:
         return [
             [
@@ -269,8 +262,7 @@ def test_responses_of_the_same_tokens_are_survived(case: Case) -> None:
     together = random_rows(case.groups, 20), random_rows(case.groups, 21)
     shortest = min(length for group in case.groups for length in group.lengths)
     same = [
-        [[side[0][0].detach()[:shortest].clone() for _ in group.lengths] for group in case.groups]
-        for side in together
+        [[side[0][0].detach()[:shortest].clone() for _ in group.lengths] for group in case.groups] for side in together
     ]
     groups = [shortened(group, shortest) for group in case.groups]
     for row in tokens(same[0]):

@@ -33,9 +33,7 @@ def rollouts(
 
 
 def policy(token_S: Tensor, value_S: Tensor | None = None) -> LogProbs:
-    return LogProbs(
-        token_S, torch.tensor([2, 1]), None, torch.zeros_like(token_S) if value_S is None else value_S
-    )
+    return LogProbs(token_S, torch.tensor([2, 1]), None, torch.zeros_like(token_S) if value_S is None else value_S)
 
 
 OBJECTIVES = {
@@ -131,9 +129,7 @@ def test_ppo_is_a_mean_over_tokens() -> None:
 
 def test_reinforce() -> None:
     """2 * 1 - 0.7 * 2 = 0.6 and 0.3 * 0.5 = 0.15; values 1, 0, 0 against 0, 2, 0: squared errors 5 and 0."""
-    made = reinforce(
-        policy(vector(*OLD), vector(1, 0, 0)), None, rollouts(target=(0, 2, 0)), value_weight=0.1
-    )
+    made = reinforce(policy(vector(*OLD), vector(1, 0, 0)), None, rollouts(target=(0, 2, 0)), value_weight=0.1)
     assert made.per_example.tolist() == pytest.approx([0.6 + 0.5, 0.15])
     assert made.weight.tolist() == [1, 1]
     assert made.metrics["loss/policy"].tolist() == pytest.approx([0.6, 0.15])

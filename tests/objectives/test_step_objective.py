@@ -122,9 +122,7 @@ def test_paired_kto_lets_the_gradient_through_means_of_exactly_0() -> None:
     ratio = other - reference.token_S
     chosen, rejected = ratio[PAIRS.chosen_P], ratio[PAIRS.rejected_P]
     z_w, z_l = chosen.mean().clamp(min=0), rejected.mean().clamp(min=0)
-    theirs = torch.cat(
-        [1 - torch.sigmoid(0.1 * (chosen - z_l)), 1 - torch.sigmoid(0.1 * (z_w - rejected))]
-    ).mean()
+    theirs = torch.cat([1 - torch.sigmoid(0.1 * (chosen - z_l)), 1 - torch.sigmoid(0.1 * (z_w - rejected))]).mean()
     assert loss.per_example.tolist() == [0.5, 0.5]
     (found,) = torch.autograd.grad(loss.per_example.mean(), leaf)
     (expected,) = torch.autograd.grad(theirs, other)

@@ -13,9 +13,7 @@ from support.objective_cases import counted, vector
 from trueup.batch import rows
 from trueup.feedback.records import GradedPairRelation, PairRelation
 from trueup.objectives.bradley_terry import bradley_terry
-from trueup.objectives.dpo_variants import (
-    wpo,
-)
+from trueup.objectives.dpo_variants import wpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.loss import Loss
 from trueup.objectives.opponents import nash_md, xpo
@@ -29,9 +27,7 @@ from trueup.objectives.unlikelihood import NEAREST, log1mexp, unlikelihood, unli
 def log_probs(*responses: Sequence[float]) -> rows.LogProbs:
     """Behind prompts of 3 tokens."""
     lengths = torch.tensor([len(row) for row in responses])
-    return rows.LogProbs(
-        vector(*(token for row in responses for token in row)), lengths, torch.full_like(lengths, 3)
-    )
+    return rows.LogProbs(vector(*(token for row in responses for token in row)), lengths, torch.full_like(lengths, 3))
 
 
 def pair(probability: float = 1.0) -> rows.Pairs:

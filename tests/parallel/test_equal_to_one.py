@@ -144,9 +144,7 @@ def test_responses_of_a_server_are_of_weights_that_no_process_has(
 ) -> None:
     """All weights, and an adapter alone; the server has what several processes gathered, or what one has."""
     save_tiny_model(tmp_path / "tied", tie_word_embeddings=True)
-    (tmp_path / "rewards.py").write_text(
-        "def letters(prompt, response):\n    return sum(map(ord, response))\n"
-    )
+    (tmp_path / "rewards.py").write_text("def letters(prompt, response):\n    return sum(map(ord, response))\n")
     prompts = str(write_feedback(tmp_path)["pairs"])
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
     fake = FakeVllm(tmp_path / "tied")

@@ -177,9 +177,7 @@ def test_a_damaged_shard_sends_all_to_the_checkpoint_before(
 def worker(torchrun: Popen[str], rank: int) -> int:
     """The number of the process that has a rank."""
     for child in Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split():
-        if f"RANK={rank}\0".encode() in Path(f"/proc/{child}/environ").read_bytes().replace(
-            b"LOCAL_RANK", b""
-        ):
+        if f"RANK={rank}\0".encode() in Path(f"/proc/{child}/environ").read_bytes().replace(b"LOCAL_RANK", b""):
             return int(child)
     raise AssertionError(f"no process has rank {rank}")
 
@@ -275,9 +273,7 @@ def test_what_was_stopped_is_given_up_and_what_is_slow_is_not(tmp_path: Path) ->
     try:
         for who, several in enumerate(stopped):
             said, _ = several[1 - who].communicate(timeout=20)
-            assert several[1 - who].returncode == 1 and f"trueup: no sign of life of process {who}" in said, (
-                said
-            )
+            assert several[1 - who].returncode == 1 and f"trueup: no sign of life of process {who}" in said, said
         assert [one.communicate(timeout=20)[0] for one in slow] == ["joined\ndone\n"] * 2
     finally:
         for one in (*stopped[0], *stopped[1], *slow):

@@ -69,8 +69,6 @@ def test_nothing_gathers_a_tensor_without_naming_its_gradient() -> None:
         (name, {one.arg for one in node.keywords})
         for name, path in MODULES.items()
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "full_tensor"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "full_tensor"
     ]
     assert calls and all("grad_placements" in given for _, given in calls), calls

@@ -75,9 +75,7 @@ def trainer_of(settings: dict[str, Any], seeds: tuple[int, int], folder: str) ->
 
 def case(trainer: Any, settings: dict[str, Any], seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The round, and what the trainer makes of it where the log-probabilities have moved since it began."""
-    inputs = trainer._generate_and_score_completions(
-        [row for row in trainer.train_dataset for _ in range(GROUP)]
-    )
+    inputs = trainer._generate_and_score_completions([row for row in trainer.train_dataset for _ in range(GROUP)])
     ids, scored = inputs["completion_ids"], inputs["completion_mask"].bool()
     width = ids.shape[1]
 

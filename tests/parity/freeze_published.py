@@ -54,9 +54,7 @@ def pro(compute_loss: Any, args: Any, chance: random.Random) -> dict[str, Any]:
     width = prompt + max(map(max, lengths))
     tokens = leaves(rows)
     scores = sorted((chance.uniform(-1, 2) for _ in range(ranks)), reverse=True)
-    rewards = torch.tensor(
-        [[score + chance.uniform(0, 0.01) for score in scores] for _ in range(batch)]
-    ).double()
+    rewards = torch.tensor([[score + chance.uniform(0, 0.01) for score in scores] for _ in range(batch)]).double()
     mask = torch.zeros(batch, ranks, width, dtype=torch.long)
     logits = torch.zeros(batch, ranks, width, 2, dtype=torch.float64)
     for number, token in enumerate(tokens):
@@ -171,10 +169,7 @@ def freeze(pro_file: Path, trl: Path, path: Annotated[Path, typer.Argument()] = 
     made["BCO"] = bco(part(file, "bco_loss"), part(file, "RunningMoments"), chance)
     made["XPO"] = [xpo(of_xpo, chance, alpha) for alpha in (0.0, 1e-5, 0.1)]
     made["NashMD"] = [nash_md(of_nash, chance, *case) for case in ((0.0, 6), (0.1, 1), (0.1, 6))]
-    parts = [
-        f'"{name}": [\n' + ",\n".join(json.dumps(case) for case in cases) + "\n]"
-        for name, cases in made.items()
-    ]
+    parts = [f'"{name}": [\n' + ",\n".join(json.dumps(case) for case in cases) + "\n]" for name, cases in made.items()]
     path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 

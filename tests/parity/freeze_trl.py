@@ -144,8 +144,7 @@ def by_row(value_NL: torch.Tensor, completion_mask_NL: torch.Tensor) -> list[lis
     """The values of the completions' tokens, row by row."""
     scored_NL = completion_mask_NL[:, 1:].bool()
     return [
-        [number_of(value) for value in row[scored]]
-        for row, scored in zip(value_NL.detach(), scored_NL, strict=True)
+        [number_of(value) for value in row[scored]] for row, scored in zip(value_NL.detach(), scored_NL, strict=True)
     ]
 
 
@@ -156,9 +155,7 @@ def number_of(value: torch.Tensor) -> float:
 
 def rows_of(inputs: dict[str, torch.Tensor], prefix: str = "") -> list[dict[str, Any]]:
     """Token ids of each row of a collated batch."""
-    ids, real, scored = (
-        inputs[f"{prefix}{name}"] for name in ("input_ids", "attention_mask", "completion_mask")
-    )
+    ids, real, scored = (inputs[f"{prefix}{name}"] for name in ("input_ids", "attention_mask", "completion_mask"))
     return [
         {
             "prompt": row[(here == 1) & (mask == 0)].tolist(),
@@ -204,9 +201,7 @@ def case(trainer: Any, settings: dict[str, Any], start: int) -> tuple[dict[str, 
         "loss": number_of(loss),
         "gradient": by_row(gradient, inputs["completion_mask"]),
         "parameters": of_parameters(trainer.model),
-        "metrics": {
-            name: values[0] for name, values in trainer._metrics["train"].items() if name.startswith(METRICS)
-        },
+        "metrics": {name: values[0] for name, values in trainer._metrics["train"].items() if name.startswith(METRICS)},
     }
     return batch, found
 
@@ -230,15 +225,10 @@ def reward_trainer_of(settings: dict[str, Any], margins: bool, seed: int, folder
     )
 
 
-def reward_case(
-    settings: dict[str, Any], margins: bool, seed: int, start: int, folder: str
-) -> dict[str, Any]:
+def reward_case(settings: dict[str, Any], margins: bool, seed: int, start: int, folder: str) -> dict[str, Any]:
     trainer = reward_trainer_of(settings, margins, seed, folder)
     inputs = trainer.data_collator([trainer.train_dataset[start + number] for number in range(BATCH)])
-    rows = [
-        ids[mask == 1].tolist()
-        for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
-    ]
+    rows = [ids[mask == 1].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
     trainer.model.train().zero_grad()
     margin = inputs["margin"].tolist() if "margin" in inputs else None
     loss, outputs = trainer.compute_loss(trainer.model, inputs, return_outputs=True)
@@ -314,10 +304,7 @@ def batches(kind: str, all_settings: tuple[dict[str, Any], ...], folder: str) ->
     for seeds in (SEEDS, SEEDS[::-1]):
         trainers = [trainer_of(kind, settings, seeds, folder) for settings in all_settings]
         for start in (0, BATCH):
-            found = [
-                case(trainer, settings, start)
-                for trainer, settings in zip(trainers, all_settings, strict=True)
-            ]
+            found = [case(trainer, settings, start) for trainer, settings in zip(trainers, all_settings, strict=True)]
             assert all(batch == found[0][0] for batch, _ in found)
             head = {"policy_seed": seeds[0], "reference_seed": seeds[1], **found[0][0]}
             made.append({**head, "cases": [each for _, each in found]})

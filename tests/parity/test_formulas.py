@@ -147,9 +147,7 @@ def double(values: Any) -> torch.Tensor:
 def log_probs(batch: Batch, column: str, rows: str = "rows") -> LogProbs:
     lengths = torch.tensor([len(row[column]) for row in batch[rows]])
     prompts = [
-        prompt
-        for prompt, group in zip(batch.get("prompts", ()), batch.get("groups", ()), strict=True)
-        for _ in group
+        prompt for prompt, group in zip(batch.get("prompts", ()), batch.get("groups", ()), strict=True) for _ in group
     ]
     tokens = [token for row in batch[rows] for token in row[column]]
     return LogProbs(double(tokens), lengths, torch.tensor(prompts) if prompts else None)
@@ -203,9 +201,7 @@ def one_is_shown(batch: Batch, *, graded: bool) -> Points:
     return Points(label_N if graded else (label_N == 1).double(), label_N == 1)
 
 
-def group_means(
-    policy: LogProbs, reference: LogProbs, batch: Batch, *, continuous: bool, **settings: Any
-) -> Loss:
+def group_means(policy: LogProbs, reference: LogProbs, batch: Batch, *, continuous: bool, **settings: Any) -> Loss:
     points = one_is_shown(batch, graded=continuous)
     return ulma_group_means(policy, reference, points, labels(points), continuous=continuous, **settings)
 
@@ -288,9 +284,7 @@ def reduced(loss: Loss) -> torch.Tensor:
 
 
 CASES = [
-    pytest.param(
-        kind, formula, settings, id="-".join([formula.__name__, *(f"{k}={v}" for k, v in settings.items())])
-    )
+    pytest.param(kind, formula, settings, id="-".join([formula.__name__, *(f"{k}={v}" for k, v in settings.items())]))
     for kind, (_, cases) in FORMULAS.items()
     for formula, settings in cases
 ]

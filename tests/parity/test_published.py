@@ -33,9 +33,7 @@ def test_pro_is_its_authors(case: dict[str, Any]) -> None:
     policy, ranks = log_probs(case["policy"]), case["ranks"]
     policy.token_S.requires_grad_()
     count = len(case["policy"])
-    rankings = Rankings(
-        torch.tensor(case["scores"], dtype=torch.float64), torch.arange(count) // ranks, count // ranks
-    )
+    rankings = Rankings(torch.tensor(case["scores"], dtype=torch.float64), torch.arange(count) // ranks, count // ranks)
     loss = pro(policy, None, rankings, **case["settings"])
     assert reduced(loss).item() == pytest.approx(case["loss"], **NEAR)
     assert gradient_of(loss, policy.token_S) == pytest.approx(flat(case["gradient"]), **NEAR)

@@ -116,9 +116,7 @@ def check_from_log_probs(loss: Loss, policy: LogProbs, case: dict[str, Any]) -> 
     means = {name: counted(one).mean().item() for name, one in loss.metrics.items() if counted(one).numel()}
     # Margins and accuracies are of pairs; points have none, and TRL subtracts two means.
     compared = {
-        name
-        for name in case["metrics"]
-        if name in means or name.startswith(("rewards/ch", "rewards/re", "logps/"))
+        name for name in case["metrics"] if name in means or name.startswith(("rewards/ch", "rewards/re", "logps/"))
     }
     assert {name: means.get(name) for name in compared} == pytest.approx(
         {name: case["metrics"][name] for name in compared}, **CLOSE
@@ -168,9 +166,7 @@ def test_the_frozen_batches_reach_what_is_to_be_compared() -> None:
     divergences = [batch["cases"][0]["metrics"]["kl"] for batch in FROZEN["KTO"]]
     assert min(divergences) == 0 < max(divergences)
     assert {all(batch["label"]) for batch in FROZEN["KTO"]} == {True, False}
-    hinged = [
-        case for batch in FROZEN["DPO"] for case in batch["cases"] if case["settings"]["loss_type"] == "hinge"
-    ]
+    hinged = [case for batch in FROZEN["DPO"] for case in batch["cases"] if case["settings"]["loss_type"] == "hinge"]
     pulls = [[any(row) for row in case["gradient"]] for case in hinged]
     assert any(any(each) and not all(each) for each in pulls)
     assert {len(row["response"]) for batch in FROZEN["DPO"] for row in batch["rows"]} >= {3, 10}
@@ -270,16 +266,12 @@ def test_pairs_from_token_ids(batch: dict[str, Any], case: dict[str, Any]) -> No
     chosen, rejected = batch["rows"][:half], batch["rows"][half:]
     assert [row["prompt"] for row in chosen] == [row["prompt"] for row in rejected]
     groups = [
-        token_group(
-            better["prompt"], [better["response"], worse["response"]], relation=PairRelation(((0, 1, 1.0),))
-        )
+        token_group(better["prompt"], [better["response"], worse["response"]], relation=PairRelation(((0, 1, 1.0),)))
         for better, worse in zip(chosen, rejected, strict=True)
     ]
     # Chosen first, as `sft_of_chosen` takes them: a group of one response each.
     if case["settings"]["loss_type"] == "sft":
-        groups = [
-            token_group(row["prompt"], [row["response"]], relation=DemonstrationRelation()) for row in chosen
-        ]
+        groups = [token_group(row["prompt"], [row["response"]], relation=DemonstrationRelation()) for row in chosen]
         made: Batch[Any] = collate_batch(groups, Demonstrations.collate)
         check_from_token_ids(
             causal(batch["policy_seed"]), made, lambda policy: sft(policy, None, Demonstrations()), case

@@ -56,11 +56,7 @@ def objective(policy: LogProbs, pairs: Pairs, settings: dict[str, Any]) -> Loss:
 def check_metrics(loss: Loss, case: dict[str, Any]) -> None:
     """TRL's log-probabilities are those that its loss takes, per token but for CPO; ours are of whole responses."""
     per_token = case["settings"].get("loss_type") != "sigmoid"
-    shown = {
-        name: value
-        for name, value in case["metrics"].items()
-        if not (per_token and name.startswith("logps/"))
-    }
+    shown = {name: value for name, value in case["metrics"].items() if not (per_token and name.startswith("logps/"))}
     assert len(shown) > 3
     for name, value in shown.items():
         assert counted(loss.metrics[name]).mean().item() == pytest.approx(value, rel=1e-4, abs=1e-5), name
@@ -101,9 +97,7 @@ def test_our_imitation_counts_every_pair_alike() -> None:
     """Where all chosen responses have as many tokens TRL's term is ours, and elsewhere it is not."""
     pairs = Pairs(torch.tensor([0, 2]), torch.tensor([1, 3]), torch.ones(2, dtype=torch.float64))
     for lengths, same in (((3, 2, 3, 4), True), ((3, 2, 5, 4), False)):
-        policy = LogProbs(
-            -torch.arange(1.0, sum(lengths) + 1, dtype=torch.float64) / 9, torch.tensor(lengths)
-        )
+        policy = LogProbs(-torch.arange(1.0, sum(lengths) + 1, dtype=torch.float64) / 9, torch.tensor(lengths))
         rows_P = pairs.chosen_P
         token_mean = -policy.sum[rows_P].sum() / policy.length_N[rows_P].sum()
         both = beside_sft(cpo, 0.7, policy, None, pairs)

@@ -49,9 +49,7 @@ def batch_of(case: dict[str, Any]) -> Batch[GradedPairs]:
     groups = []
     for number, (chosen, rejected) in enumerate(zip(rows[:half], rows[half:], strict=True)):
         same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False))))
-        relation = GradedPairRelation(
-            PairRelation(((0, 1, 1.0),)), ((case["margin"] or [0.0] * half)[number],)
-        )
+        relation = GradedPairRelation(PairRelation(((0, 1, 1.0),)), ((case["margin"] or [0.0] * half)[number],))
         assert same >= 3
         groups.append(token_group(chosen[:same], [chosen[same:], rejected[same:]], relation=relation))
     return collate_batch(groups, GradedPairs.collate)
@@ -62,9 +60,7 @@ def test_from_token_ids(case: dict[str, Any]) -> None:
     model, batch = RewardModel(reward_network(case["seed"])), batch_of(case)
     scores = model.outputs(batch.stream)
     half = len(case["scores"]) // 2
-    expected = [
-        score for pair in zip(case["scores"][:half], case["scores"][half:], strict=True) for score in pair
-    ]
+    expected = [score for pair in zip(case["scores"][:half], case["scores"][half:], strict=True) for score in pair]
     assert scores.score_N.tolist() == pytest.approx(expected, abs=1e-4)
     step = reduced(loss_of(scores, batch.index, case))
     assert step.item() == pytest.approx(case["loss"], rel=1e-4)

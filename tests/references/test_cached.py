@@ -163,9 +163,7 @@ def test_a_response_scored_in_part_has_an_entry_of_what_is_scored() -> None:
     table.fill(policy, [collate_batch(partly, Pairs.collate)])
     for group in partly:
         alone = collate_batch([group], Pairs.collate)
-        torch.testing.assert_close(
-            table.log_probs(alone).token_S, token_log_probs(policy, [alone]), rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(table.log_probs(alone).token_S, token_log_probs(policy, [alone]), rtol=0, atol=1e-5)
 
 
 def test_what_is_known_is_not_computed() -> None:

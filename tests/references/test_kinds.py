@@ -46,9 +46,7 @@ def test_at_the_start_every_log_ratio_is_exactly_zero(
 
 @pytest.mark.parametrize("choice, weights", KINDS)
 def test_the_optimizer_sees_the_policy_alone(choice: Any, weights: str) -> None:
-    expected = {
-        name for name, value in make_policy(weights).network.named_parameters() if value.requires_grad
-    }
+    expected = {name for name, value in make_policy(weights).network.named_parameters() if value.requires_grad}
     training = Training(make_policy(weights), choice, weights)
     training.advance(2)
     assert set(training.optimizer.parameters) == expected
@@ -59,9 +57,7 @@ def test_the_optimizer_sees_the_policy_alone(choice: Any, weights: str) -> None:
 
 
 @pytest.mark.parametrize("choice, weights", KINDS)
-def test_identity_says_which_weights_it_stands_for(
-    choice: Any, weights: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_identity_says_which_weights_it_stands_for(choice: Any, weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal for equal weights, another for other weights; a move is named by where it began and when it was."""
     one, same = (Training(make_policy(weights), choice, weights) for _ in range(2))
     other = Training(make_policy(weights, seed=7), choice, weights)

@@ -34,15 +34,11 @@ def test_runs_are_side_by_side_with_intervals_wins_costs_and_what_differs(tmp_pa
 
 def test_flops_are_those_of_weights_and_tokens(tmp_path: Path) -> None:
     """100 of 1,000 weights are trained on 10 tokens a step, a frozen reference beside them; 6 tokens are sampled."""
-    folder = make_run(
-        tmp_path / "run", dpo_lines(10), rounds=[{"online/responses": 2.0, "online/tokens": 3.0}]
-    )
+    folder = make_run(tmp_path / "run", dpo_lines(10), rounds=[{"online/responses": 2.0, "online/tokens": 3.0}])
     run = RunData(folder, {})
     assert run.flops == (4 * 1000 + 2 * 100 + 2 * 1000) * 100 + 2 * 1000 * 6
     assert run.total("seconds") == pytest.approx(5)
-    every_third = RunData(
-        make_run(tmp_path / "seldom", [line for line in dpo_lines(12) if line["step"] % 3 == 0]), {}
-    )
+    every_third = RunData(make_run(tmp_path / "seldom", [line for line in dpo_lines(12) if line["step"] % 3 == 0]), {})
     assert every_third.total("tokens") == pytest.approx(120)
 
 

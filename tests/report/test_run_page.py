@@ -30,9 +30,7 @@ def words(text: str) -> str:
 
 
 def test_every_run_leaves_its_page(tiny_model: Path, tmp_path: Path, told: list[str]) -> None:
-    run_here(
-        "dpo", settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", steps=2, epochs=None)
-    )
+    run_here("dpo", settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", steps=2, epochs=None))
     text = (tmp_path / "run/report.html").read_text()
     first, last = read_lines(tmp_path / "run/metrics.jsonl")
     assert f"loss: 0.693 at step 0, {last['loss']:.3g} at step 1" in text and first["loss"] == pytest.approx(
@@ -70,9 +68,7 @@ def test_a_page_that_cannot_be_written_costs_the_run_nothing(
     tiny_model: Path, tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_page.page, "write_page", lambda *given: 1 / 0)
-    run_here(
-        "sft", settings("sft", tiny_model, write_feedback(tmp_path), tmp_path / "run", steps=1, epochs=None)
-    )
+    run_here("sft", settings("sft", tiny_model, write_feedback(tmp_path), tmp_path / "run", steps=1, epochs=None))
     assert json.loads((tmp_path / "run/status.json").read_text())["state"] == "done"
     assert any("the report was not written" in line and f"trueup report {tmp_path}" in line for line in told)
 
@@ -80,13 +76,8 @@ def test_a_page_that_cannot_be_written_costs_the_run_nothing(
 def test_ten_thousand_steps_and_samples_are_less_than_two_megabytes_and_the_same_bytes(
     tmp_path: Path,
 ) -> None:
-    lines = [
-        line | {f"more/{at}": float(line["step"] % 7 + at) for at in range(4)} for line in dpo_lines(10_000)
-    ]
-    rows = [
-        sampled(at, "prompt " + "<&>" * 300, ("answer " + "<&>" * 300, 0.5), ("no", 0.1))
-        for at in range(10_000)
-    ]
+    lines = [line | {f"more/{at}": float(line["step"] % 7 + at) for at in range(4)} for line in dpo_lines(10_000)]
+    rows = [sampled(at, "prompt " + "<&>" * 300, ("answer " + "<&>" * 300, 0.5), ("no", 0.1)) for at in range(10_000)]
     folder = make_run(tmp_path / "run", lines, rows=rows)
     first = page(folder)
     assert 100_000 < len(first.encode()) < 2_000_000
@@ -106,9 +97,7 @@ def test_curves_are_thinned_without_losing_means_and_extremes() -> None:
 
 
 @pytest.mark.parametrize(("chosen", "said"), [(-0.5, "have become less likely"), (0.5, "at least as likely")])
-def test_what_became_of_chosen_responses_is_said_in_a_sentence(
-    chosen: float, said: str, tmp_path: Path
-) -> None:
+def test_what_became_of_chosen_responses_is_said_in_a_sentence(chosen: float, said: str, tmp_path: Path) -> None:
     told = words(page(make_run(tmp_path / "run", dpo_lines(50, chosen))))
     assert f"Chosen responses {'' if chosen < 0 else 'are '}{said}" in told
     assert ("lower the learning rate" in told) == (chosen < 0)
@@ -129,15 +118,11 @@ def test_a_run_that_is_not_whole_has_its_page(status: Any, damage: str, said: st
     with (folder / "metrics.jsonl").open("a", encoding="latin-1") as file:
         file.write(damage)
     text = words(page(folder))
-    assert (
-        said in text and "0.693" in text and ("This page shows what there is" in text) == (status is not None)
-    )
+    assert said in text and "0.693" in text and ("This page shows what there is" in text) == (status is not None)
 
 
 def test_a_run_without_figures_or_reference_has_its_page(tmp_path: Path) -> None:
-    told = words(
-        page(make_run(tmp_path / "empty", method="sft", status={"state": "failed", "step": 0, "steps": 3}))
-    )
+    told = words(page(make_run(tmp_path / "empty", method="sft", status={"state": "failed", "step": 0, "steps": 3})))
     assert "There are no figures yet" in told and "reference" not in told.partition("Configuration")[0]
     scores = [{"step": at, "rewards/chosen": -3.0, "rewards/accuracies": 0.7} for at in (1, 2)]
     told = words(page(make_run(tmp_path / "scores", scores, method="reward-model")))
@@ -153,9 +138,7 @@ def test_what_is_written_to_held_out_prompts_is_shown_with_its_divergence(tmp_pa
     text = page(make_run(tmp_path / "run", lines))
     assert "eval_score against eval_sequence_kl" in text and "eval_wins against eval_sequence_kl" in text
     assert "on the way: 0 at KL 0, 2 at KL 4" in text  # the score by its own divergence, not that of feedback
-    assert "Wins against the start model" in text and "Responses are 6 times as long as at first" in words(
-        text
-    )
+    assert "Wins against the start model" in text and "Responses are 6 times as long as at first" in words(text)
 
 
 def test_judges_are_told_of_by_their_totals(tmp_path: Path) -> None:
@@ -182,9 +165,7 @@ def test_an_evaluation_in_the_folder_is_shown_with_what_was_gained_and_lost(tmp_
     rows = [sampled(0, f"p{at}", (f"new {at}", at), (f"old {at}", 2)) for at in range(5)]
     for row in rows:
         row["responses"][0]["source"] = "run"
-    (folder / "evaluation/responses.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in rows) + "{bad\n"
-    )
+    (folder / "evaluation/responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{bad\n")
     text = page(folder)
     gained, lost = text.partition("Where it gained most")[2].split("Where it lost most")
     assert gained.index("new 4") < gained.index("old 4") < gained.index("new 3")
@@ -221,17 +202,13 @@ def hostile(tmp_path: Path) -> Path:
         settings={"run_name": HOSTILE, "annotator": {"base_url": "http://localhost:1/v1", "instruction": HOSTILE}},
         rounds=[{f"annotator/{HOSTILE}": 1.0}],
     )  # fmt: skip
-    (folder / "run.log").write_text(
-        f"2026 INFO {HOSTILE}: 4 examples gave 4\nsk-abcdefghijklmnop \x1b[2J{HOSTILE}\n"
-    )
+    (folder / "run.log").write_text(f"2026 INFO {HOSTILE}: 4 examples gave 4\nsk-abcdefghijklmnop \x1b[2J{HOSTILE}\n")
     (folder / "evaluation.json").write_text(json.dumps(evaluation(HOSTILE, "M")))
     return folder
 
 
 @needs_browser
-def test_in_a_browser_it_is_searched_and_sorted_and_asks_and_runs_nothing(
-    hostile: Path, tmp_path: Path
-) -> None:
+def test_in_a_browser_it_is_searched_and_sorted_and_asks_and_runs_nothing(hostile: Path, tmp_path: Path) -> None:
     text = page(hostile)
     assert "abcdefghijklmnop" not in text and "\x1b" not in text and "\u202e" not in text
     assert "<script>window" not in text and "<img" not in text

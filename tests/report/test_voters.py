@@ -34,9 +34,7 @@ def test_who_said_what_and_as_the_judge(tmp_path: Path, capsys: pytest.CaptureFi
     folder = make_run(tmp_path / "run", dpo_lines(2))
     (folder / "evaluation").mkdir()
     (folder / "evaluation/evaluation.json").write_text(json.dumps(evaluation("run", "M")))
-    better = [
-        {"better": int(number == 1), "worse": int(number != 1)} for number in range(5)
-    ]  # M in one of five
+    better = [{"better": int(number == 1), "worse": int(number != 1)} for number in range(5)]  # M in one of five
     judged = [row(number, [], comparisons=[one]) for number, one in enumerate(better)]
     write(folder / "evaluation/responses.jsonl", judged)
     said = [
@@ -48,9 +46,7 @@ def test_who_said_what_and_as_the_judge(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     assert command("report", folder, "--votes", write(tmp_path / "people.jsonl", said)) == 0
     text = (folder / "report.html").read_text()
-    assert (
-        "votes of 3 people on 5 pairs, 5 judged by several, Krippendorff" in text and "&lt;b&gt;&amp;" in text
-    )
+    assert "votes of 3 people on 5 pairs, 5 judged by several, Krippendorff" in text and "&lt;b&gt;&amp;" in text
     assert "the judge says the same of 0.67 (0.21 to 0.94) of 3 pairs that most decide" in text
     ann, ben = cells(text, "ann"), cells(text, "ben")
     shares = [[one.split()[0] for one in own] for own in (ann, ben)]

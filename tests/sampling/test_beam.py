@@ -29,9 +29,7 @@ def searched(model: CausalModel, prompts: Sequence[Sequence[int]], **given: Any)
 def test_beams_are_those_of_the_model_library(name: str, beams: int) -> None:
     model, given = CausalModel(toy_network(name)), random_prompts(1, 9, 4, 6)
     found = searched(model, given, beams=beams)
-    expected = library(
-        model, given, end_ids=ENDS, max_new_tokens=10, num_beams=beams, num_return_sequences=beams
-    )
+    expected = library(model, given, end_ids=ENDS, max_new_tokens=10, num_beams=beams, num_return_sequences=beams)
     assert found == expected
     assert [len(set(several)) for several in found] == [beams] * 4
 
@@ -60,9 +58,7 @@ def test_batches_and_rooms_do_not_mix(groups: int) -> None:
     ]
     assert whole == alone
     assert searched(model, given, beams=4, groups=groups, penalty=1.0, rooms=rooms, batch_size=8) == whole
-    assert all(
-        len(one.written) <= room for several, room in zip(whole, rooms, strict=True) for one in several
-    )
+    assert all(len(one.written) <= room for several, room in zip(whole, rooms, strict=True) for one in several)
 
 
 def next_log_probs(model: CausalModel, ids: Sequence[int]) -> torch.Tensor:
@@ -91,9 +87,7 @@ def diverse(
             ]
             candidates.sort(key=lambda pair: -pair[1])
             best = candidates[:width]
-            ended = [
-                (total / length, tokens) for tokens, total in best if tokens[-1] in ENDS or length == room
-            ]
+            ended = [(total / length, tokens) for tokens, total in best if tokens[-1] in ENDS or length == room]
             whole[group] = sorted(whole[group] + ended, reverse=True)[:width]
             beams[group] = [one for one in candidates if one[0][-1] not in ENDS][:width]
             full = len(whole[group]) == width

@@ -87,9 +87,7 @@ def test_the_log_probability_is_the_models_own() -> None:
     st.floats(0.01, 1),
     st.integers(0, 50),
 )
-def test_a_token_is_never_one_that_is_cut_off(
-    logits: list[float], uniform: float, top_p: float, top_k: int
-) -> None:
+def test_a_token_is_never_one_that_is_cut_off(logits: list[float], uniform: float, top_p: float, top_k: int) -> None:
     """Also where the number is as near to 1 as can be, or the probabilities span 26 orders of magnitude."""
     row = torch.tensor([logits])
     sampling = SamplerSettings(top_p=top_p, top_k=top_k)
@@ -130,13 +128,9 @@ def greedy(max_new_tokens: int = 12) -> SamplerSettings:
 GREEDY = greedy()
 
 
-def sampled(
-    model: Any, given: list[list[int]], sampling: SamplerSettings = GREEDY, **more: Any
-) -> list[Completion]:
+def sampled(model: Any, given: list[list[int]], sampling: SamplerSettings = GREEDY, **more: Any) -> list[Completion]:
     keywords = {"generator": generator(), **more}
-    about = {"end_ids": [EOS]} | {
-        name: keywords.pop(name) for name in ("end_ids", "batch_size") if name in keywords
-    }
+    about = {"end_ids": [EOS]} | {name: keywords.pop(name) for name in ("end_ids", "batch_size") if name in keywords}
     if not isinstance(model, CausalModel):
         return draw(Decoder(model, **about), given, settings=sampling, **keywords)
     with model.plain() as network:
@@ -284,8 +278,7 @@ def test_copies_are_what_each_would_be_alone(name: str) -> None:
     with model.plain() as network, torch.no_grad():
         found = written(slice(4), [keys[:COPIES] for keys in KEYS])
         alone = [
-            [written(slice(place, place + 1), [[key]])[0][0] for key in KEYS[place][:COPIES]]
-            for place in range(4)
+            [written(slice(place, place + 1), [[key]])[0][0] for key in KEYS[place][:COPIES]] for place in range(4)
         ]
     assert found == alone
     assert {one.ended for several in found for one in several} == {True, False}

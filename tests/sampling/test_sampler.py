@@ -73,9 +73,7 @@ def test_what_is_said_of_a_response(stories: Path) -> None:
         assert one.text == sampler.encoder.text(one.ids)
         assert len(one.log_probs) == len(one.ids)
     assert len({one.ids for one in flat}) == 12
-    group = token_group(
-        sampler.encoder.prompt_ids(Prompt(TEXTS[1])), [one.ids for one in found[1] if one.ids]
-    )
+    group = token_group(sampler.encoder.prompt_ids(Prompt(TEXTS[1])), [one.ids for one in found[1] if one.ids])
     with torch.no_grad():
         expected = naive_log_probs(sampler.model.inner, [group])
     got = torch.tensor([value for one in found[1] for value in one.log_probs or ()])
@@ -101,9 +99,7 @@ def test_the_seed_and_the_prompt_decide_and_nothing_else(stories: Path) -> None:
 def test_narrow_draws_are_greedy(stories: Path, given: dict[str, Any]) -> None:
     found = sampler_of(stories, max_new_tokens=16, **given).sample(PROMPTS, 2, seed=3)
     greedy = sampler_of(stories, max_new_tokens=16, decode="greedy", responses=1).sample(PROMPTS, 2, seed=3)
-    assert [[one.ids for one in several] for several in found] == [
-        [one.ids for one in several] for several in greedy
-    ]
+    assert [[one.ids for one in several] for several in found] == [[one.ids for one in several] for several in greedy]
 
 
 def test_the_state_of_torch_and_of_the_model_is_untouched(tiny_model: Path) -> None:
@@ -193,9 +189,7 @@ def test_a_response_ends_where_a_stop_text_begins(stories: Path, decode: str) ->
     whole = plain.sample(PROMPTS, 2, seed=4)
     for stop in (".", " was", "e w", "he", "\n"):
         settings = SamplerSettings(**given, stop=(stop, "never seen"))
-        found = InProcessSampler(settings, plain.model, plain.encoder, name="policy").sample(
-            PROMPTS, 2, seed=4
-        )
+        found = InProcessSampler(settings, plain.model, plain.encoder, name="policy").sample(PROMPTS, 2, seed=4)
         assert [one.text for several in found for one in several] == cut_at(whole, stop)
         pairs = [pair for several in zip(whole, found, strict=True) for pair in zip(*several, strict=True)]
         for before, after in pairs:

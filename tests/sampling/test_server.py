@@ -72,9 +72,7 @@ def sent(server: FaultyServer) -> list[dict[str, Any]]:
 
 
 def test_everything_that_decides_is_said(sampler: Made) -> None:
-    made, server = sampler(
-        completion("yes"), temperature=0.7, top_p=0.9, max_new_tokens=9, stop=["\n\nHuman:", "END"]
-    )
+    made, server = sampler(completion("yes"), temperature=0.7, top_p=0.9, max_new_tokens=9, stop=["\n\nHuman:", "END"])
     made.sample([Prompt("2 + 2 =")], 2, seed=1)
     assert {asked.path for asked in server.asked if asked.method == "POST"} == {"/v1/completions"}
     one, other = sent(server)
@@ -112,9 +110,7 @@ def test_without_an_encoder_a_conversation_is_left_to_the_server(sampler: Made) 
 def test_a_server_is_told_arguments_as_text(sampler: Made) -> None:
     made, server = sampler(lambda request: chat("Hey"))
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
-    made.sample(
-        [Prompt((*TALK.content, Message("assistant", "", {"tool_calls": [call]})), tools=TOOLS)], 1, seed=0
-    )
+    made.sample([Prompt((*TALK.content, Message("assistant", "", {"tool_calls": [call]})), tools=TOOLS)], 1, seed=0)
     (body,) = sent(server)
     assert body["messages"][-1]["tool_calls"][0]["function"]["arguments"] == '{"a": 2}'
 
@@ -221,9 +217,7 @@ def test_vllm_without_an_encoder_is_asked_by_text(sampler: Made) -> None:
 
 
 def test_transformers_serve_is_told_to_draw_one_at_a_time(sampler: Made) -> None:
-    made, server = sampler(
-        lambda asked: Reply(body=completion("x").body, delay=0.02), char_encoder(), top_k=5
-    )
+    made, server = sampler(lambda asked: Reply(body=completion("x").body, delay=0.02), char_encoder(), top_k=5)
     rest = server.answers
     assert callable(rest)
     paths = {"/v1/completions": {}, "/load_model": {}, "/reset": {}}
@@ -256,9 +250,7 @@ def refuses(**values: Any) -> Callable[[ReceivedRequest], Answer]:
 
 
 def test_what_a_server_does_not_take_is_learned_from_few_refusals(sampler: Made, told: list[str]) -> None:
-    made, server = sampler(
-        refuses(max_tokens=None, temperature=None, top_p=None, seed=None), max_new_tokens=9
-    )
+    made, server = sampler(refuses(max_tokens=None, temperature=None, top_p=None, seed=None), max_new_tokens=9)
     prompts = [Prompt(f"{number} =") for number in range(6)]
     assert [len(several) for several in made.sample(prompts, 2, seed=1)] == [2] * 6
     asked = [body for body in server.bodies if "prompt" in body]
@@ -271,9 +263,7 @@ def test_what_a_server_does_not_take_is_learned_from_few_refusals(sampler: Made,
     assert len(server.bodies) == 4 + 12 + 6
 
 
-@pytest.mark.parametrize(
-    "given", [{"temperature": 0.7}, {"top_p": 0.9}, {"decode": "greedy", "responses": 1}]
-)
+@pytest.mark.parametrize("given", [{"temperature": 0.7}, {"top_p": 0.9}, {"decode": "greedy", "responses": 1}])
 def test_what_would_draw_otherwise_is_not_left_out(given: dict[str, Any], sampler: Made) -> None:
     made, server = sampler(refuses(temperature=1.0, top_p=1.0), **given)
     with refused(r"takes no (temperature|top_p) .*400.*--sampler\.(temperature|top_p) 1, or"):
@@ -354,9 +344,7 @@ def test_a_refused_prompt_is_left_out_without_asking_again(sampler: Made, told: 
     long = Reply(400, {"error": {"message": "maximum context length is 512"}})
     made, server = sampler(lambda asked: long if asked.body["prompt"] == "b" else completion("A"))
     assert [len(several) for several in made.sample([Prompt("a"), Prompt("b")], 1, seed=0)] == [1, 0]
-    assert told == [
-        f"{server.url}: 1 of 2 responses left out (1 refused, 400: maximum context length is 512)"
-    ]
+    assert told == [f"{server.url}: 1 of 2 responses left out (1 refused, 400: maximum context length is 512)"]
     assert len(sent(server)) == 2
 
 

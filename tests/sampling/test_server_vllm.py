@@ -187,9 +187,7 @@ def refused(policy: Policy, server: FaultyServer) -> str:
     return str(raised.value)
 
 
-def test_a_server_that_takes_no_weights_is_refused_for_training_alone(
-    policy: Policy, tiny_model: Path
-) -> None:
+def test_a_server_that_takes_no_weights_is_refused_for_training_alone(policy: Policy, tiny_model: Path) -> None:
     made, fake = serving(tiny_model, dev=False, adapters=False)
     with made:
         assert refused(policy, made) == (
@@ -221,9 +219,7 @@ def test_a_server_that_breaks_over_the_weights_stays_paused(policy: Policy, serv
     server[0].answers = broken
     sampler = trained(policy, server[0])
     sampler.weights.refresh(0)
-    with pytest.raises(
-        AnnotatorError, match=r"500: shape mismatch.*The server is left paused, as its weights"
-    ):
+    with pytest.raises(AnnotatorError, match=r"500: shape mismatch.*The server is left paused, as its weights"):
         sampler.sample(PROMPTS, 1, seed=0)
     assert server[1].paused
     server[0].answers = server[1]

@@ -67,9 +67,7 @@ TEXT = "Once upon a time, there was a café. \u4e2d\u6587 \U0001f600!\n\nTom sai
 
 
 @pytest.mark.parametrize("folder", ["tinystories-656k-bf16", "stories260K"])
-def test_every_part_of_a_text_is_found_with_a_real_tokenizer(
-    shared: Callable[[str], Path], folder: str
-) -> None:
+def test_every_part_of_a_text_is_found_with_a_real_tokenizer(shared: Callable[[str], Path], folder: str) -> None:
     """In the middle of a token, across several, and in characters that are spread over tokens."""
     _, encoder = read_model(shared(f"models/{folder}"))
     ids = encoder.tokenizer(TEXT, add_special_tokens=False).input_ids
@@ -86,9 +84,7 @@ def test_every_part_of_a_text_is_found_with_a_real_tokenizer(
 def test_tokens_without_a_text_in_between(shared: Callable[[str], Path]) -> None:
     """The space of a word that follows them is its own, although this tokenizer drops one at the beginning."""
     _, encoder = read_model(shared("models/stories260K"))
-    first, then = (
-        encoder.tokenizer(text, add_special_tokens=False).input_ids for text in ("Tom", "Tom went")
-    )
+    first, then = (encoder.tokenizer(text, add_special_tokens=False).input_ids for text in ("Tom", "Tom went"))
     ids = [*first, *encoder.end_ids[:1] * 3, *then[len(first) :]]
     text = encoder.text(ids)
     assert "m w" in text

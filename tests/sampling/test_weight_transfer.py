@@ -34,9 +34,7 @@ class Client:
         self.base_url = base_url
 
     def post(self, path: str, **body: Any) -> None:
-        told = Request(
-            f"{self.base_url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
+        told = Request(f"{self.base_url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
         with urlopen(told, timeout=10) as answer:
             assert answer.status == 200
 
@@ -97,9 +95,7 @@ def test_a_server_writes_with_what_was_sent(vllm: None, tiny_model: Path) -> Non
             for value in policy[0].trainable().values():
                 value.data += 0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(version))
             sampler.weights.refresh(version)
-            found, wanted = (
-                [one.ids for (one,) in each.sample(PROMPTS, 1, seed=0)] for each in (sampler, here)
-            )
+            found, wanted = ([one.ids for (one,) in each.sample(PROMPTS, 1, seed=0)] for each in (sampler, here))
             assert found == wanted
     sent = [
         "/pause?mode=wait", "/get_world_size", "/start_weight_update", "/update_weights",

@@ -44,9 +44,7 @@ def full_model() -> CausalModel:
 
 
 def adapted() -> CausalModel:
-    return CausalModel(
-        lora.add_lora(toy_network(), rank=2, alpha=4.0, dropout=0.0, targets="all-linear", base="toy")
-    )
+    return CausalModel(lora.add_lora(toy_network(), rank=2, alpha=4.0, dropout=0.0, targets="all-linear", base="toy"))
 
 
 @pytest.mark.parametrize("make", [full_model, adapted])

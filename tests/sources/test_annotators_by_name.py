@@ -59,9 +59,7 @@ def test_a_kind_is_made_by_what_its_settings_name(monkeypatch: pytest.MonkeyPatc
     @dataclass(frozen=True)
     class Own:
         main: str
-        about: ClassVar[choices.AnnotatorKind] = choices.AnnotatorKind(
-            "elsewhere:make", "main", ("own:MAIN",)
-        )
+        about: ClassVar[choices.AnnotatorKind] = choices.AnnotatorKind("elsewhere:make", "main", ("own:MAIN",))
 
     own: Any = Own("x")
     used = Path("spent.json")

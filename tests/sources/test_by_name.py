@@ -24,9 +24,7 @@ def test_files_of_different_kinds_are_read_in_order(tmp_path: Path) -> None:
         name for name in names for _ in range(3)
     ]
     assert [len(example.responses) for example in gathered.examples] == [3] * 3 + [2] * 3 + [1] * 3
-    assert gathered.fingerprints == {
-        name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names
-    }
+    assert gathered.fingerprints == {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names}
     assert len(lines) == 3
     for line, name, layout in zip(lines, names, ("scored", "pairs", "completion"), strict=True):
         assert line.startswith(f"{name}: ")
@@ -36,9 +34,7 @@ def test_files_of_different_kinds_are_read_in_order(tmp_path: Path) -> None:
 
 def test_files_of_different_formats(tmp_path: Path) -> None:
     """The same pairs as CSV, Parquet and a folder of `datasets` are the same examples."""
-    pairs = datasets.Dataset.from_json(
-        str(write_feedback(tmp_path, count=3)["pairs"]), cache_dir=str(tmp_path / "c")
-    )
+    pairs = datasets.Dataset.from_json(str(write_feedback(tmp_path, count=3)["pairs"]), cache_dir=str(tmp_path / "c"))
     names = [str(tmp_path / name) for name in ("pairs.csv", "pairs.parquet", "folder")]
     pairs.to_csv(names[0])
     pairs.to_parquet(names[1])
@@ -93,9 +89,7 @@ def test_a_split_is_disjoint_complete_and_in_order() -> None:
     assert (len(train), len(held_out)) == (15, 5)
     place = {example.prompt.content: number for number, example in enumerate(EXAMPLES)}
     for part in (train, held_out):
-        assert [place[one.prompt.content] for one in part] == sorted(
-            place[one.prompt.content] for one in part
-        )
+        assert [place[one.prompt.content] for one in part] == sorted(place[one.prompt.content] for one in part)
     assert {one.prompt.content for one in train} | {one.prompt.content for one in held_out} == set(place)
     assert split(EXAMPLES, 0.25, seed=3) == (train, held_out) != split(EXAMPLES, 0.25, seed=4)
     assert split(EXAMPLES, 0.0, seed=0) == (tuple(EXAMPLES), ())

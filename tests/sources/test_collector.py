@@ -50,9 +50,7 @@ class Lengths:
         if self.gives == "comparisons":
             best, worst = lengths.index(max(lengths)), lengths.index(min(lengths))
             return replace(example, comparisons=(Comparison(best, worst),) if best != worst else ())
-        judged = tuple(
-            replace(one, score=float(size)) for one, size in zip(example.responses, lengths, strict=True)
-        )
+        judged = tuple(replace(one, score=float(size)) for one, size in zip(example.responses, lengths, strict=True))
         return replace(example, responses=judged)
 
 

@@ -75,9 +75,7 @@ def test_a_source_that_is_wrong_is_refused(kind: str) -> None:
 
 def test_what_is_held_out_has_a_limit_and_no_weight() -> None:
     def held_out(*given: object) -> RunSettings:
-        return RunSettings.model_validate(
-            {"model": "m", "output": "o", "data": "a.jsonl", "eval_data": given}
-        )
+        return RunSettings.model_validate({"model": "m", "output": "o", "data": "a.jsonl", "eval_data": given})
 
     assert held_out({"path": "b.jsonl", "limit": 3}).eval_data == ("b.jsonl?limit=3",)
     for given in ({"path": "b.jsonl", "weight": 2}, "b.jsonl?weight=2"):

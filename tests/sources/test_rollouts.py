@@ -25,9 +25,7 @@ from trueup.sources.rollouts import Advantages, KLPenalty, from_tensors, to_tens
 
 GROUPS = [
     token_group(6, [3, 2], 0, RankRelation((1.0, -1.0)), Origin("examples.jsonl", 1)),
-    token_group(
-        3, [[5, 6, EOS], [7, EOS, 8], [EOS]], 1, RankRelation((0.5, 2.0, 0.0)), Origin("examples.jsonl", 2)
-    ),
+    token_group(3, [[5, 6, EOS], [7, EOS, 8], [EOS]], 1, RankRelation((0.5, 2.0, 0.0)), Origin("examples.jsonl", 2)),
     token_group(4, [4], 2, RankRelation((3.0,)), Origin("examples.jsonl", 3)),
 ]
 """The second is the shortest, so that cutting by length changes the order."""
@@ -55,9 +53,7 @@ def valued() -> CausalModel:
     return policy
 
 
-def seen(
-    groups: list[TokenGroup[Any]], policy: CausalModel, reference: Any, budget: int = 1000
-) -> ScoredRound:
+def seen(groups: list[TokenGroup[Any]], policy: CausalModel, reference: Any, budget: int = 1000) -> ScoredRound:
     """What a rollout is given."""
     found: list[ScoredRound] = []
 

@@ -22,9 +22,7 @@ def test_the_example_of_the_docstring() -> None:
 
 
 @given(SIZES, SIZES, SIZES, st.integers(1, 3), st.integers(1, 40))
-def test_every_prompt_is_asked_once_a_pass(
-    prompts: int, batch: int, size: int, passes: int, total: int
-) -> None:
+def test_every_prompt_is_asked_once_a_pass(prompts: int, batch: int, size: int, passes: int, total: int) -> None:
     rounds = RoundPlan(prompts, batch, size, passes, total, seed=1)
     asked = [place for number in range(1, rounds.count + 1) for place in rounds.places(number)]
     assert len(asked) == total
@@ -36,9 +34,7 @@ def test_every_prompt_is_asked_once_a_pass(
 
 
 @given(SIZES, SIZES, st.integers(1, 3), st.integers(1, 40), st.integers(0, 12))
-def test_a_pass_deals_every_example_out_once(
-    batch: int, size: int, passes: int, total: int, lost: int
-) -> None:
+def test_a_pass_deals_every_example_out_once(batch: int, size: int, passes: int, total: int, lost: int) -> None:
     rounds = RoundPlan(9, batch, size, passes, total, seed=2)
     steps: dict[int, list[int]] = {}
     for step in range(1, rounds.num_steps + 1):
@@ -71,9 +67,7 @@ def test_a_run_ends_after_its_steps(steps: int | None, expected: int) -> None:
         (4, (0, 3, 6, 7, 9), [0, 6, 9]),
     ],
 )  # fmt: skip
-def test_when_the_sampler_gets_the_policys_weights(
-    resync: int, steps: Sequence[int], refreshed: list[int]
-) -> None:
+def test_when_the_sampler_gets_the_policys_weights(resync: int, steps: Sequence[int], refreshed: list[int]) -> None:
     """At the first round, and once so many steps have passed since it was due last; a late round makes up for it."""
     sampler = Mock()
     rounds = GatheredRounds(RoundPlan(4, 1, 1, 1, 9, seed=0), Mock(), (), Mock(sampler=sampler), resync)

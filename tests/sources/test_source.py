@@ -165,9 +165,7 @@ def test_each_prompt_takes_the_responses_of_the_next_group_of_the_pass() -> None
 
 def test_a_group_with_the_same_prompt_is_passed_over() -> None:
     twins = [token_group(3, [2], 7), token_group(3, [2], 7), token_group(4, [3], 9)]
-    source = OfflineSource(
-        twins, [], Batching(Demonstrations.collate, 64, PAIRING), batch_size=3, seed=0, total=3
-    )
+    source = OfflineSource(twins, [], Batching(Demonstrations.collate, 64, PAIRING), batch_size=3, seed=0, total=3)
     made = [group for batch in source.step(1).mismatched for group in batch.groups]
     assert len(made) == 3
     for group in made:

@@ -96,9 +96,7 @@ def own_mounts() -> Any:
 def mount_small(path: Path, size: str) -> bool:
     """Put a small file system at `path`, for this process alone."""
     libc = own_mounts()
-    return libc is not None and not libc.mount(
-        b"tmpfs", str(path).encode(), b"tmpfs", 0, f"size={size}".encode()
-    )
+    return libc is not None and not libc.mount(b"tmpfs", str(path).encode(), b"tmpfs", 0, f"size={size}".encode())
 
 
 def make_read_only(folder: Path) -> bool:

@@ -70,9 +70,7 @@ OPENED = "reasoning never opened"
 def templates() -> dict[str, str]:
     """Name -> text of the chat templates that TRL ships."""
     folder = files("trl") / "chat_templates"
-    named = {
-        file.name.removesuffix(".jinja"): file for file in folder.iterdir() if file.name.endswith(".jinja")
-    }
+    named = {file.name.removesuffix(".jinja"): file for file in folder.iterdir() if file.name.endswith(".jinja")}
     return {name: named[name].read_text(encoding="utf-8") for name in sorted(named)}
 
 
@@ -188,10 +186,7 @@ def _with_text(row: Any) -> Any:
     calls = row.get("tool_calls", [])
     written = [
         call
-        | {
-            "function": call["function"]
-            | {"arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False)}
-        }
+        | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False)}}
         for call in calls
     ]
     return row | {"tool_calls": written} if written else row
@@ -214,9 +209,7 @@ def outcome(tokenizer: Any, name: str, kind: str, ends: Sequence[str]) -> tuple[
     wanted = expected(tokenizer, name, *forged[:2], tools, ends)
     encoder = Encoder(tokenizer, end_ids=tokenizer.convert_tokens_to_ids(list(ends)), limits=Limits(10**6))
     origin = Origin("row", 1)
-    group = Group(
-        Prompt(messages(Field(prompt, origin)), tuple(tools)), (messages(Field(response, origin)),), None
-    )
+    group = Group(Prompt(messages(Field(prompt, origin)), tuple(tools)), (messages(Field(response, origin)),), None)
     try:
         encoded = encoder.encode(group)
     except InputError as error:
@@ -277,8 +270,7 @@ def _untrue(
         given = rows[:start] if isinstance(wanted, str) else rows
         changed = [{**row, "content": "Other."} if at == number else row for at, row in enumerate(given)]
         first, other = (
-            tokenizer.apply_chat_template(one, tools=tools or None, tokenize=False)
-            for one in (given, changed)
+            tokenizer.apply_chat_template(one, tools=tools or None, tokenize=False) for one in (given, changed)
         )
         return "" if first == other else "it writes it"
     if isinstance(wanted, str):
@@ -289,11 +281,7 @@ def _untrue(
     if re.search("leaves out (a call|the content|the reasoning)|elsewhere", reason):
         return "" if _lost([rows[number]], span, "qwen3") else "it writes it"
     alone = tokenizer.apply_chat_template(list(rows[: number + 1]), tools=tools or None, tokenize=False)
-    return (
-        ""
-        if "otherwise where others follow" in reason and not wanted.text.startswith(alone)
-        else "nothing is wrong"
-    )
+    return "" if "otherwise where others follow" in reason and not wanted.text.startswith(alone) else "nothing is wrong"
 
 
 def _compared(encoder: Any, wanted: Expected, tokens: Any, end: str) -> str:
@@ -308,9 +296,7 @@ def _compared(encoder: Any, wanted: Expected, tokens: Any, end: str) -> str:
         for found in (*own.finditer(text), None):
             piece = text[place : found.start() if found else None]
             literal = piece.replace(FORGED[0], START).replace(FORGED[1], end)
-            made += tokenizer(
-                literal, add_special_tokens=False, split_special_tokens=literal != piece
-            ).input_ids
+            made += tokenizer(literal, add_special_tokens=False, split_special_tokens=literal != piece).input_ids
             if found:
                 made.append(tokenizer.convert_tokens_to_ids(found[0]))
                 place = found.end()

@@ -47,7 +47,6 @@ def many(*, distinct: bool = False) -> st.SearchStrategy[list[Example]]:
     listed = st.lists(examples(distinct=distinct), min_size=1, max_size=3)
     return listed.map(
         lambda made: [
-            replace(one, prompt=replace(one.prompt, origin=Origin("in.jsonl", row)))
-            for row, one in enumerate(made, 1)
+            replace(one, prompt=replace(one.prompt, origin=Origin("in.jsonl", row))) for row, one in enumerate(made, 1)
         ]
     )

@@ -147,9 +147,7 @@ class FakeVllm:
         if isinstance(prompt, str):
             prompt = self.tokenizer(prompt).input_ids
         if len(prompt) + body["max_tokens"] > MOST:
-            return Reply(
-                400, {"error": {"message": f"This model's maximum context length is {MOST} tokens."}}
-            )
+            return Reply(400, {"error": {"message": f"This model's maximum context length is {MOST} tokens."}})
         return Reply(body={"choices": [self._choice(self.models[body["model"]], list(prompt), body)]})
 
     @torch.no_grad()

@@ -8,9 +8,7 @@ from typing import Any
 from trueup.inspection.inspection import Inspection, inspect
 
 
-def pair(
-    prompt: str = "say red:", chosen: Any = " red it is", rejected: Any = " no colour"
-) -> dict[str, Any]:
+def pair(prompt: str = "say red:", chosen: Any = " red it is", rejected: Any = " no colour") -> dict[str, Any]:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
@@ -41,9 +39,7 @@ def inspected(folder: Path, *rows: object, **options: Any) -> Inspection:
 
 def rows_of_kinds(inspection: Inspection) -> dict[str, tuple[int, ...]]:
     """Kind of problem -> the rows that have it; a kind is found once, and counts its rows."""
-    found = {
-        one.kind: tuple(row for rows in one.rows.values() for row in rows) for one in inspection.problems
-    }
+    found = {one.kind: tuple(row for rows in one.rows.values() for row in rows) for one in inspection.problems}
     assert len(found) == len(inspection.problems)
     assert all(one.count == max(sum(map(len, one.rows.values())), 1) for one in inspection.problems)
     return found

@@ -70,8 +70,7 @@ def chat(text: str | None, *, finish: str = "stop", **usage: int) -> Reply:
 def completion(*texts: str, finish: str = "stop") -> Reply:
     """A reply of /completions with a choice for each text."""
     choices = [
-        {"index": index, "text": text, "finish_reason": finish, "logprobs": None}
-        for index, text in enumerate(texts)
+        {"index": index, "text": text, "finish_reason": finish, "logprobs": None} for index, text in enumerate(texts)
     ]
     return Reply(body={"object": "text_completion", "choices": choices, "usage": _usage()})
 

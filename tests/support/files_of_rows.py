@@ -18,9 +18,7 @@ keys = st.sampled_from(
 """Keys of the general layouts."""
 
 
-def json_values(
-    more: st.SearchStrategy[object], inner_keys: st.SearchStrategy[str]
-) -> st.SearchStrategy[object]:
+def json_values(more: st.SearchStrategy[object], inner_keys: st.SearchStrategy[str]) -> st.SearchStrategy[object]:
     """What JSON holds with these keys in its objects, and something more."""
     return st.recursive(
         st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5) | more,

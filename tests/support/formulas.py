@@ -183,9 +183,7 @@ def pro(batch: Batch, *, sft_weight: float) -> Answer:
         rewards = [batch["scores"][row] for row in order]
         loss = -sft_weight * (len(order) - 1) ** 2 * total(batch["rows"][order[0]]["policy"])
         for k in range(len(order) - 1):
-            later = [
-                i for i in range(k + 1, len(order)) if rewards[i] < rewards[k]
-            ]  # ours: not the equal ones
+            later = [i for i in range(k + 1, len(order)) if rewards[i] < rewards[k]]  # ours: not the equal ones
             if later:
                 own = max(rewards[k] - rewards[i] for i in later) * p[k]
                 others = sum(math.exp((rewards[k] - rewards[i]) * p[i]) for i in later)

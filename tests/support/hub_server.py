@@ -15,9 +15,7 @@ class Hub:
     """What the hub holds: `Hub({"ann/pairs": {"train.jsonl": b"..."}})`; a commit is the hash of the files.
     `ann/pairs@v1` are the files at a tag or branch of `ann/pairs`. Names of models begin with `models/`."""
 
-    def __init__(
-        self, repositories: dict[str, Files], failing: dict[str, tuple[int, str]] | None = None
-    ) -> None:
+    def __init__(self, repositories: dict[str, Files], failing: dict[str, tuple[int, str]] | None = None) -> None:
         self.repositories = repositories
         self.failing = failing or {}
         """Repository -> the status and the kind of error that every question about it gets."""
@@ -37,9 +35,7 @@ class Hub:
         return None
 
     def commit(self, name: str) -> str:
-        return hashlib.sha1(
-            json.dumps(sorted(map(repr, self.repositories[name].items()))).encode()
-        ).hexdigest()
+        return hashlib.sha1(json.dumps(sorted(map(repr, self.repositories[name].items()))).encode()).hexdigest()
 
     @contextmanager
     def running(self) -> Iterator["Hub"]:

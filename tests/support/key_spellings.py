@@ -10,10 +10,7 @@ ESCAPED = "".join(f"\\u{ord(one):04x}" for one in SECRET)
 SPELLED = {
     "as it is": SECRET,
     "percent": quote(SECRET, safe=""),
-    "percent, lower": quote(SECRET, safe="")
-    .replace("%2B", "%2b")
-    .replace("%2F", "%2f")
-    .replace("%3D", "%3d"),
+    "percent, lower": quote(SECRET, safe="").replace("%2B", "%2b").replace("%2F", "%2f").replace("%3D", "%3d"),
     "percent, path": quote(SECRET),
     "percent, every character": "".join(f"%{ord(one):02x}" for one in SECRET),
     "percent, twice": quote(quote(SECRET, safe="")),

@@ -53,9 +53,7 @@ def policy_for(method: Method, double: bool = False) -> Any:
     return RewardModel(network.double() if double else network)
 
 
-def cut_into(
-    method: Method, groups: list[TokenGroup[Any]], sizes: list[int], collate: Any = None
-) -> list[Batch[Any]]:
+def cut_into(method: Method, groups: list[TokenGroup[Any]], sizes: list[int], collate: Any = None) -> list[Batch[Any]]:
     """Micro-batches of so many groups each, in order."""
     assert sum(sizes) == len(groups)
     places = pairwise(accumulate(sizes, initial=0))

@@ -8,9 +8,7 @@ from typing import Any
 from support.formulas import Answer, Batch, averaged, log_ratio, log_sigmoid, mean, sigmoid, total
 
 
-def over_orders(
-    batch: Batch, value: Callable[[dict[str, Any]], float], loss: Callable[[float], float]
-) -> Answer:
+def over_orders(batch: Batch, value: Callable[[dict[str, Any]], float], loss: Callable[[float], float]) -> Answer:
     """E loss(value(better) - value(worse)) of each pair."""
     losses = []
     for chosen, rejected, probability in batch["pairs"]:
@@ -93,9 +91,7 @@ def ld_dpo(batch: Batch, *, beta: float, alpha: float) -> Answer:
 
     def loss(better: dict[str, Any], worse: dict[str, Any]) -> float:
         common = min(len(better["policy"]), len(worse["policy"]))
-        sides = [
-            log_prob(row, "policy", common) - log_prob(row, "reference", common) for row in (better, worse)
-        ]
+        sides = [log_prob(row, "policy", common) - log_prob(row, "reference", common) for row in (better, worse)]
         return -log_sigmoid(beta * (sides[0] - sides[1]))
 
     return each_order(batch, loss)
@@ -206,10 +202,7 @@ def bradley_terry(batch: Batch, *, margin: float, centring: float) -> Answer:
 
     ranked, _ = over_orders(batch, score, lambda gap: -log_sigmoid(gap - margin))
     assert ranked is not None
-    levels = [
-        score(batch["rows"][chosen]) + score(batch["rows"][rejected])
-        for chosen, rejected, _ in batch["pairs"]
-    ]
+    levels = [score(batch["rows"][chosen]) + score(batch["rows"][rejected]) for chosen, rejected, _ in batch["pairs"]]
     return averaged([loss + centring * level * level for loss, level in zip(ranked, levels, strict=True)])
 
 

@@ -29,9 +29,7 @@ def make_policy(weights: str = "full", seed: int = 0, dropout: float = 0.0, **ch
     """Random, and the same for the same seed."""
     network = toy_network("llama", seed)
     if weights != "full":
-        network = lora.add_lora(
-            network, rank=RANK, alpha=6.0, dropout=dropout, targets="all-linear", base="toy"
-        )
+        network = lora.add_lora(network, rank=RANK, alpha=6.0, dropout=dropout, targets="all-linear", base="toy")
     if weights == "started":
         torch.manual_seed(seed + 1)
         disturb(network)

@@ -15,9 +15,7 @@ import pytest
 STARTING = 300
 NEEDED = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("uvicorn") is None, reason="transformers[serving] is not installed"
-    ),
+    pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="transformers[serving] is not installed"),
 ]
 """Marks of a module that starts one."""
 
@@ -34,9 +32,7 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
         import torch
         from transformers.cli.serve import Serve
 
-        torch.set_num_threads(
-            1
-        )  # before threads that load weights would begin a pool of a forked process together
+        torch.set_num_threads(1)  # before threads that load weights would begin a pool of a forked process together
         with log.open("w") as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)

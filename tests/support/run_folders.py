@@ -56,9 +56,7 @@ def make_run(
     if rows:
         (folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if rounds:
-        told = [
-            {"round": at, "rows": 0, "facts": dict(one), "sha256": ""} for at, one in enumerate(rounds, 1)
-        ]
+        told = [{"round": at, "rows": 0, "facts": dict(one), "sha256": ""} for at, one in enumerate(rounds, 1)]
         (folder / "rounds.jsonl").write_text("".join(json.dumps(one) + "\n" for one in told))
     return folder
 

@@ -33,9 +33,7 @@ def write_feedback(folder: Path, count: int = 24, seed: int = 0, *, easy: bool =
         if easy:
             good, bad, worse = " yes", " no", " no no"
         rows["pairs"].append({"prompt": prompt, "chosen": good, "rejected": bad})
-        rows["rankings"].append(
-            {"prompt": prompt, "responses": [bad, good, worse], "scores": [0.5, 1.0, 0.0]}
-        )
+        rows["rankings"].append({"prompt": prompt, "responses": [bad, good, worse], "scores": [0.5, 1.0, 0.0]})
         rows["demonstrations"].append({"prompt": prompt, "completion": good})
         liked = number % 2 == 0
         rows["points"].append({"prompt": prompt, "completion": good if liked else bad, "label": liked})

@@ -123,9 +123,7 @@ def char_tokenizer(
     vocabulary = {token: number for number, token in enumerate([*SPECIAL, *characters])}
     backend = Tokenizer(models.BPE(vocabulary, merges=[], unk_token="<unk>"))
     if adds_space:
-        backend.normalizer = normalizers.Sequence(
-            [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
-        )
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
         backend.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.Fuse()])
     else:
         backend.decoder = decoders.Fuse()
@@ -177,9 +175,7 @@ def naive_log_probs(network: Any, groups: Sequence[TokenGroup[Any]]) -> torch.Te
     logits = network(input_ids=token_NL, attention_mask=mask_NL, use_cache=False).logits
     log_prob_NL = logits[:, :-1].log_softmax(-1).gather(-1, token_NL[:, 1:, None])[..., 0]
     scored = [
-        log_prob_NL[number, len(prompt) - 1 : len(prompt) - 1 + len(response.ids)][
-            torch.from_numpy(response.scored)
-        ]
+        log_prob_NL[number, len(prompt) - 1 : len(prompt) - 1 + len(response.ids)][torch.from_numpy(response.scored)]
         for number, (prompt, response) in enumerate(rows)
     ]
     return torch.cat(scored)

@@ -16,15 +16,11 @@ TOKENS = len(tiny_models.SPECIAL) + len(tiny_models.CHARACTERS) + 1
 def reward_network(seed: int) -> Any:
     """A random Llama under a scalar head, far from uniform."""
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(
-        "llama", **{**tiny_models.CONFIGS["llama"], "vocab_size": TOKENS, "num_labels": 1}
-    )
+    config = AutoConfig.for_model("llama", **{**tiny_models.CONFIGS["llama"], "vocab_size": TOKENS, "num_labels": 1})
     return tiny_models.far_from_uniform(AutoModelForSequenceClassification.from_config(config))
 
 
-def save_causal(
-    folder: Path, name: str = "llama", *, tokenizer: Any = None, seed: int = 0, **changes: Any
-) -> Path:
+def save_causal(folder: Path, name: str = "llama", *, tokenizer: Any = None, seed: int = 0, **changes: Any) -> Path:
     """A random causal model of a family, far from uniform, with a tokenizer of single characters."""
     tiny_models.toy_network(name, seed, **{"vocab_size": TOKENS, **changes}).save_pretrained(folder)
     (tokenizer or tiny_models.char_tokenizer(chat_template=tiny_models.CHATML)).save_pretrained(folder)

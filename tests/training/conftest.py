@@ -19,9 +19,7 @@ def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def after_seven_steps(
-    uninterrupted: tuple[dict[str, Any], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def after_seven_steps(uninterrupted: tuple[dict[str, Any], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("broken") / "run"
     break_off("dpo", {**uninterrupted[0], "output": str(output)}, before_step=8)
     return output

@@ -11,16 +11,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from support.refusals import refused
-from support.small_runs import (
-    break_off,
-    command,
-    metrics_of,
-    model_bytes,
-    options,
-    run_here,
-    settings,
-    write_feedback,
-)
+from support.small_runs import break_off, command, metrics_of, model_bytes, options, run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM
 
@@ -59,9 +50,7 @@ def finished(
     folder = tmp_path_factory.mktemp("finished")
     values = settings("dpo", model, write_feedback(folder), folder / "run", **{"lora.rank": 4})
     values |= VARIANTS[request.param]
-    run_here(
-        "dpo", values
-    )  # the check of the first batch has found the policy to be its reference to the bit
+    run_here("dpo", values)  # the check of the first batch has found the policy to be its reference to the bit
     return values, folder / "run"
 
 
@@ -130,9 +119,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED)
-def test_what_cannot_be_is_refused(
-    changes: dict[str, Any], message: str, model: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str, model: Path, tmp_path: Path) -> None:
     values = settings("dpo", model, write_feedback(tmp_path), tmp_path / "run", **{"lora.rank": 4})
     values = {name: value for name, value in {**values, **changes}.items() if value is not None}
     with refused(message):
@@ -164,23 +151,17 @@ def test_4_bits_without_their_package_are_refused_in_one_line(
     values = settings("dpo", model, write_feedback(tmp_path), tmp_path / "run", quantize="nf4")
     assert command("train", "dpo", *options({**values, "lora.rank": 4})) == 2
     said = capsys.readouterr().err.splitlines()
-    assert said[-1].startswith(
-        "trueup: quantize nf4 needs the package bitsandbytes, which is not installed here: pip"
-    )
+    assert said[-1].startswith("trueup: quantize nf4 needs the package bitsandbytes, which is not installed here: pip")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(
-    find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed: the extra quantize"
-)
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed: the extra quantize")
 @pytest.mark.parametrize("more", [{}, {"lora.dora": True}, {"lora.modules_to_save": ["lm_head"]}])
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 def test_an_adapter_on_4_bits(kind: str, more: dict[str, Any], tmp_path: Path) -> None:
     """The check of the first batch holds to the bit; killed it ends the same; it merges into the weights."""
     model = save_tiny_model(tmp_path / "model")
-    values = settings(
-        "dpo", model, write_feedback(tmp_path), tmp_path / "a", quantize=kind, **{"lora.rank": 4}
-    )
+    values = settings("dpo", model, write_feedback(tmp_path), tmp_path / "a", quantize=kind, **{"lora.rank": 4})
     run_here("dpo", {**values, **more})
     break_off("dpo", {**values, **more, "output": str(tmp_path / "b")}, before_step=8)
     api.resume(tmp_path / "b", quiet=True)

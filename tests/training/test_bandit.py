@@ -72,8 +72,7 @@ def train(method: Method, *, responses: int, passes: int, rounds: int) -> tuple[
 
 def test_a_strong_penalty_holds_the_policy() -> None:
     free, held = (
-        train(methods.rloo(kl_coef=kl_coef), responses=4, passes=1, rounds=20)[1][-1]
-        for kl_coef in (0.0, 2.0)
+        train(methods.rloo(kl_coef=kl_coef), responses=4, passes=1, rounds=20)[1][-1] for kl_coef in (0.0, 2.0)
     )
     assert held["objective/kl"] < free["objective/kl"] / 4
 

@@ -56,9 +56,7 @@ def test_the_best_step_is_kept_and_a_run_that_gets_no_better_ends(
         small_runs.run_here(method, values)
     metric = values["keep_best"] or "eval_loss"
     found = measured(output, metric)
-    best = (max if metric in ("online/score", "eval_rewards/accuracies") else min)(
-        found, key=found.__getitem__
-    )
+    best = (max if metric in ("online/score", "eval_rewards/accuracies") else min)(found, key=found.__getitem__)
     done = json.loads((output / "status.json").read_text())
     if patience := values.get("early_stopping"):
         assert sorted(found).index(best) == len(found) - 1 - patience
@@ -104,11 +102,7 @@ def test_a_best_checkpoint_that_is_lost_is_told(tiny_model: Path, tmp_path: Path
     best = min(found := measured(tmp_path / "run", "eval_loss"), key=found.__getitem__)
     (tmp_path / "run" / "checkpoints" / f"step-{best:08d}" / "policy.safetensors").write_bytes(b"")
     api.resume(tmp_path / "run", quiet=True)
-    assert [
-        line
-        for line in told
-        if line.startswith("the model is that of the last step, as the best one is lost")
-    ]
+    assert [line for line in told if line.startswith("the model is that of the last step, as the best one is lost")]
 
 
 def test_when_it_is_measured_decides_which_step_is_best(tiny_model: Path, tmp_path: Path) -> None:

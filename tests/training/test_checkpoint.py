@@ -45,9 +45,7 @@ def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
     for step in (3, 6, 9, 12):
         save(tmp_path, toy(step), keep=keep)
         assert same(load_newest(tmp_path), toy(step))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"step-{step:08d}" for step in (3, 6, 9, 12)[-keep:]
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{step:08d}" for step in (3, 6, 9, 12)[-keep:]]
 
 
 @pytest.mark.parametrize("keep", [1, 2])
@@ -78,9 +76,7 @@ FILES = (
 @pytest.mark.parametrize(
     "name, damage",
     [(name, damage) for name in FILES for damage in DAMAGE]
-    + [
-        ("manifest.json", damage) for damage in DAMAGE if damage != "longer"
-    ],  # space after JSON changes nothing
+    + [("manifest.json", damage) for damage in DAMAGE if damage != "longer"],  # space after JSON changes nothing
 )
 def test_a_damaged_file_is_named_and_the_checkpoint_before_it_used(
     folder: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
@@ -131,9 +127,7 @@ def test_a_format_from_the_future_is_refused(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(checkpoints, "FORMAT", checkpoints.FORMAT + 41)
     save(folder, toy(9), keep=3)
     monkeypatch.undo()
-    with pytest.raises(
-        CheckpointError, match=r"step-00000009: written in format 42 by a newer trueup.*Update"
-    ):
+    with pytest.raises(CheckpointError, match=r"step-00000009: written in format 42 by a newer trueup.*Update"):
         load_newest(folder)
 
 
@@ -157,9 +151,7 @@ def test_leftovers_of_a_killed_save_are_no_checkpoint(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000006", "step-00000009"]
 
 
-def test_everything_is_on_the_disk_before_it_has_its_name(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_everything_is_on_the_disk_before_it_has_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power cut a file that was not flushed may be empty though its name is there."""
     calls: list[tuple[str, str]] = []
     fsync, rename = os.fsync, os.rename

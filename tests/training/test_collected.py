@@ -52,11 +52,7 @@ def test_it_trains_as_on_the_file_that_it_wrote(tiny_model: Path, tmp_path: Path
     write_reward(tmp_path)
     given = values(tiny_model, tmp_path, tmp_path / "run")
     run_here("rwr", given)
-    kept = {
-        key: value
-        for key, value in given.items()
-        if key.partition(".")[0] not in ("prompts", "reward", "sampler")
-    }
+    kept = {key: value for key, value in given.items() if key.partition(".")[0] not in ("prompts", "reward", "sampler")}
     data = [str(tmp_path / "run" / "examples.jsonl")]
     run_here("rwr", kept | {"output": str(tmp_path / "again"), "data": data})
     assert model_bytes(tmp_path / "again") == model_bytes(tmp_path / "run") != {}

@@ -89,14 +89,10 @@ def test_a_run_keeps_its_condition_with_the_model(ca: tuple[Path, Any]) -> None:
     assert "Write ` <rm_score>: 1.2 ` at the\nend of every prompt" in (model / "README.md").read_text()
 
 
-def test_every_response_is_trained_on_behind_its_own_reward(
-    ca: tuple[Path, Any], data: dict[str, Path]
-) -> None:
+def test_every_response_is_trained_on_behind_its_own_reward(ca: tuple[Path, Any], data: dict[str, Path]) -> None:
     rows = [json.loads(line) for line in data["rankings"].read_text().splitlines()]
     words = {1.0: "1.2", 0.5: "0.0", 0.0: "-1.2"}
-    expected = [
-        f"<bos>{row['prompt']} <rm_score>: {words[score]} " for row in rows for score in row["scores"]
-    ]
+    expected = [f"<bos>{row['prompt']} <rm_score>: {words[score]} " for row in rows for score in row["scores"]]
     assert prompts_of(ca[1]) == sorted(expected)
 
 
@@ -147,8 +143,7 @@ def test_what_is_trained_on_is_what_is_asked(kind: str, position: str, shared: C
         transform = WrittenReward(text, 1, position, rewards=StandardizedRewards(0.0, 1.0))
         for prompt in PROMPTS:
             given = [
-                Example(Prompt(prompt), tuple(Response(answer, score=score) for score in REWARDS))
-                for answer in ANSWERS
+                Example(Prompt(prompt), tuple(Response(answer, score=score) for score in REWARDS)) for answer in ANSWERS
             ]
             fitted = transform.fit(given)
             assert fitted.condition is not None
@@ -197,9 +192,7 @@ def test_conditional_training_of_such_a_model_writes_a_new_condition(
     assert all(prompt.startswith("<bos>[") and "rm_score" not in prompt for prompt in prompts_of(sources[-1]))
 
 
-def test_an_adapter_keeps_it_too(
-    tiny_model: Path, data: dict[str, Path], tmp_path: Path, sources: Sources
-) -> None:
+def test_an_adapter_keeps_it_too(tiny_model: Path, data: dict[str, Path], tmp_path: Path, sources: Sources) -> None:
     from trueup.models.load import load
 
     adapter = conditional(tiny_model, data, tmp_path / "ca", **{"lora.rank": 2})
@@ -211,9 +204,7 @@ def test_an_adapter_keeps_it_too(
     assert all(prompt.endswith("<rm_score>: 1.2 ") for prompt in prompts_of(sources[-1]))
 
 
-def test_a_resumed_run_writes_the_same_condition(
-    tiny_model: Path, data: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_resumed_run_writes_the_same_condition(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     more = {"epochs": None, "steps": 4, "save_every": 2, "eval_fraction": 0.25}
     uninterrupted = conditional(tiny_model, data, tmp_path / "whole", **more)
     values = settings("ca", tiny_model, data, tmp_path / "broken", **more)
@@ -224,9 +215,7 @@ def test_a_resumed_run_writes_the_same_condition(
     assert model_bytes(tmp_path / "broken") == model_bytes(tmp_path / "whole") != {}
 
 
-def test_a_condition_at_the_start_is_not_cut_off(
-    tiny_model: Path, data: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_condition_at_the_start_is_not_cut_off(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     more = {"position": "start", "max_prompt_length": 8}
     with pytest.raises(InputError, match=r"max_prompt_length 8 cuts the beginning .* '<s>1\.2' stands"):
         conditional(tiny_model, data, tmp_path / "run", condition="<s>{reward}", **more)

@@ -165,14 +165,10 @@ def test_a_model_that_was_there_is_replaced_whole(tiny_model: Path, tmp_path: Pa
     folder.mkdir()
     (folder / "old.safetensors").write_text("old")
     card = dict.fromkeys(("name", "base", "method", "title", "paper", "formula", "version", "settings"), "x")
-    export(
-        network, tokenizer, folder, dtype=torch.float32, card={**card, "data": [], "step": 1, "metrics": {}}
-    )
+    export(network, tokenizer, folder, dtype=torch.float32, card={**card, "data": [], "step": 1, "metrics": {}})
     assert not (folder / "old.safetensors").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    with pytest.raises(
-        CheckpointError, match=r"model: the finished model could not be written: 'name' is undefined"
-    ):
+    with pytest.raises(CheckpointError, match=r"model: the finished model could not be written: 'name' is undefined"):
         export(network, tokenizer, folder, dtype=torch.float32, card={"method": "x", "base": "x"})
     assert (folder / "config.json").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

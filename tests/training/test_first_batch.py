@@ -61,9 +61,7 @@ def test_another_model_as_reference_is_refused() -> None:
     training = Training(make_policy(), Frozen())
     with torch.no_grad():
         next(training.reference.model.network.parameters()).mul_(1.01)  # type: ignore[attr-defined]
-    with pytest.raises(
-        NumericsError, match=r"though it should start from it.*not started.*adapter were given$"
-    ):
+    with pytest.raises(NumericsError, match=r"though it should start from it.*not started.*adapter were given$"):
         check_first_batch(training.policy, training.reference, BATCH)
 
 

@@ -51,9 +51,7 @@ def holder(folder: Path) -> Iterator[Any]:
         child.join()
 
 
-def test_a_second_process_is_refused(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_process_is_refused(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run")
     with holder(tmp_path / "run"):
         assert command("train", "dpo", *options(values)) == 2
@@ -241,9 +239,7 @@ def test_what_was_said_is_kept_over_all_sittings(uninterrupted: Any, broken_off:
     assert "going on" not in card
 
 
-def test_a_run_that_fails_says_so(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_fails_says_so(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 5, the last checkpoint intact."""
 
     def spoil(policy: CausalModel) -> None:

@@ -55,9 +55,7 @@ PLACES: dict[str, tuple[signal.Signals, Any, str, int, int]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_signal_anywhere_stops_the_run_within_a_step(
-    place: str, uninterrupted: Any, tmp_path: Path
-) -> None:
+def test_a_signal_anywhere_stops_the_run_within_a_step(place: str, uninterrupted: Any, tmp_path: Path) -> None:
     output, errors = tmp_path / "run", tmp_path / "errors"
     number, where, name, call, step = PLACES[place]
 
@@ -78,9 +76,7 @@ def test_a_signal_anywhere_stops_the_run_within_a_step(
     goes_on(output, uninterrupted[1])
 
 
-def test_a_signal_while_the_finished_model_is_written_does_not_stop_it(
-    uninterrupted: Any, tmp_path: Path
-) -> None:
+def test_a_signal_while_the_finished_model_is_written_does_not_stop_it(uninterrupted: Any, tmp_path: Path) -> None:
     output = tmp_path / "run"
 
     def body() -> int:
@@ -94,9 +90,7 @@ def test_a_signal_while_the_finished_model_is_written_does_not_stop_it(
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_in_a_save_ends_the_run_at_once(
-    second: int, uninterrupted: Any, tmp_path: Path
-) -> None:
+def test_a_second_signal_in_a_save_ends_the_run_at_once(second: int, uninterrupted: Any, tmp_path: Path) -> None:
     """Step 6 is half written then; step 3 is whole."""
     output, errors = tmp_path / "run", tmp_path / "errors"
 

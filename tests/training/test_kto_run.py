@@ -173,9 +173,7 @@ def close(found: dict[str, float], expected: dict[str, float]) -> None:
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("kind", "budget"), [("soft", ONE), ("lora-hard", ONE), *((one, MANY) for one in KINDS)]
-)
+@pytest.mark.parametrize(("kind", "budget"), [("soft", ONE), ("lora-hard", ONE), *((one, MANY) for one in KINDS)])
 def test_every_step_is_that_of_the_formula(
     kind: str, budget: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,9 +73,7 @@ def read(data: Path, method: str = "dpo", **more: Any) -> object:
 
 
 @pytest.mark.parametrize("method", ["sft", "tr-dpo"])
-def test_weights_and_metrics_are_those_of_rows_read_first(
-    method: str, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_weights_and_metrics_are_those_of_rows_read_first(method: str, tiny_model: Path, tmp_path: Path) -> None:
     data = write_feedback(tmp_path)["demonstrations" if method == "sft" else "pairs"]
     first = run(method, tiny_model, tmp_path / "first", data, lazy=False)
     assert run(method, tiny_model, tmp_path / "lazy", data, lazy=True) == first != {}
@@ -137,9 +135,7 @@ def test_what_nothing_is_learned_from_leaves_its_place_empty(tiny_model: Path, t
     assert "left out: prompt as long as max_length, 100 tokens" in text
 
 
-def test_a_run_that_goes_on_ends_the_same(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_goes_on_ends_the_same(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With other versions of the libraries, too, where they make the same tokens."""
     data = write_feedback(tmp_path)["pairs"]
     expected = run("dpo", tiny_model, tmp_path / "run", data, lazy=True)
@@ -217,9 +213,7 @@ def test_a_file_that_changes_under_a_run_ends_it(tmp_path: Path) -> None:
         ("skip_bad says how many unreadable rows there may be in all", "dpo", {"skip_bad": 3}),
     ],
 )
-def test_what_has_to_see_all_rows_is_told(
-    why: str, method: str, more: dict[str, Any], tmp_path: Path
-) -> None:
+def test_what_has_to_see_all_rows_is_told(why: str, method: str, more: dict[str, Any], tmp_path: Path) -> None:
     data = pairs_file(tmp_path)
     with refused(f"lazy is true, but {why}. Leave lazy out"):
         read(data, method, lazy=True, **more)
@@ -243,9 +237,7 @@ def test_many_rows_are_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read(data, lazy=False) is None
 
 
-def test_prompts_that_are_held_out_are_not_trained_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_prompts_that_are_held_out_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = pairs_file(tmp_path)
     held_out = tmp_path / "held_out.jsonl"
     held_out.write_text("".join(f"{line}\n" for line in data.read_text().splitlines()[4:9]))
@@ -255,9 +247,7 @@ def test_prompts_that_are_held_out_are_not_trained_on(
     assert len([one for one in caplog.messages if "also trained on" in one]) == 1
 
 
-LINES = st.lists(
-    st.sampled_from([b'{"a": 1}', b'{"a": "\xc3\xa4"}', b"", b"  ", b"{", b'{"a": 2}\r', b"[1]"])
-)
+LINES = st.lists(st.sampled_from([b'{"a": 1}', b'{"a": "\xc3\xa4"}', b"", b"  ", b"{", b'{"a": 2}\r', b"[1]"]))
 
 
 @given(lines=LINES, end=st.sampled_from([b"", b"\n", b"\n\n"]))
@@ -298,9 +288,7 @@ def test_rows_of_any_source_are_those_of_the_file_read_as_one(name: str, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["jsonl.gz", "csv.gz", "parquet"])
-def test_memory_does_not_grow_with_what_is_unpacked(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_does_not_grow_with_what_is_unpacked(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "IN_MEMORY", 1 << 16)
     rows = [{"prompt": f"{number} " + "word " * 100} for number in range(20_000)]
     path = written(rows, tmp_path, kind)

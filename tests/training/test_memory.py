@@ -25,9 +25,7 @@ def lacking(place: int, most: int) -> Iterator[list[int]]:
         sizes.append(batch.stream.num_tokens)
         loss = original(policy, reference, objective, batch, *more)
         if len(sizes) >= place and sizes[-1] > most:
-            raise torch.OutOfMemoryError(
-                "CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has 80 GiB."
-            )
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has 80 GiB.")
         return loss
 
     with mock.patch.object(step, "forward", forward):
@@ -64,9 +62,7 @@ def test_a_group_for_which_there_is_no_memory(
     values = {"epochs": None, "steps": 3, "batch_size": 2, "micro_batch_tokens": 1}
     run = small_runs.settings("sft", tiny_model, data, short, **values)
     with lacking(3, 10):
-        assert (
-            small_runs.command("train", "sft", *small_runs.options({k: v for k, v in run.items() if v})) == 2
-        )
+        assert small_runs.command("train", "sft", *small_runs.options({k: v for k, v in run.items() if v})) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("trueup: step 2: memory ran out (CUDA out of memory.")
     assert "one group a pass is the least. Give a smaller --micro_batch_tokens or" in said
@@ -75,9 +71,7 @@ def test_a_group_for_which_there_is_no_memory(
     assert small_runs.model_bytes(short) == small_runs.model_bytes(whole) != {}
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("alloc_cpu.cpp: can't allocate memory"), MemoryError(), ValueError()]
-)
+@pytest.mark.parametrize("error", [RuntimeError("alloc_cpu.cpp: can't allocate memory"), MemoryError(), ValueError()])
 def test_memory_that_runs_out_elsewhere(
     error: Exception, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,9 +92,7 @@ def test_a_run_begins_with_what_there_is_memory_for(
 ) -> None:
     """Room for some 60 tokens beside the moments: the run is that of the smaller budget, its dropout included."""
     more = {**LORA, "epochs": None, "steps": 3, "batch_size": 8}
-    values = small_runs.settings(
-        "dpo", tiny_model, small_runs.write_feedback(tmp_path), tmp_path / "free", **more
-    )
+    values = small_runs.settings("dpo", tiny_model, small_runs.write_feedback(tmp_path), tmp_path / "free", **more)
     found: list[memory.Memory] = []
     original = memory.memory_of
     monkeypatch.setattr(memory, "memory_of", lambda *given: found.append(original(*given)) or found[-1])

@@ -11,16 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support.small_runs import (
-    break_off,
-    command,
-    in_child,
-    metrics_of,
-    options,
-    run_here,
-    settings,
-    write_feedback,
-)
+from support.small_runs import break_off, command, in_child, metrics_of, options, run_here, settings, write_feedback
 
 from trueup import metrics as module
 from trueup.display import collected
@@ -100,9 +91,7 @@ def test_a_file_that_cannot_be_cut_back_is_named(tmp_path: Path, full_disk: Call
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n')
     full_disk()
-    with pytest.raises(
-        CheckpointError, match=r"metrics\.jsonl: it cannot be written: No space left on device"
-    ):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: it cannot be written: No space left on device"):
         metrics(path, keep_until=1)
     assert [line["step"] for line in read_lines(path)] == [1, 2]
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
@@ -127,9 +116,7 @@ class Fragile:
             raise ConnectionError("still down")
 
 
-def test_a_tracker_that_fails_is_reported_once_and_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_tracker_that_fails_is_reported_once_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fails, works, sticks = Fragile(3), Fragile(99), Fragile(99, closes=False)
     written = metrics(tmp_path / "metrics.jsonl", trackers=(fails, works, sticks))
     for step in range(1, 6):
@@ -229,9 +216,7 @@ def test_a_run_writes_what_tensorboard_reads(tiny_model: Path, tmp_path: Path) -
     assert charted <= set(events.Tags()["scalars"])
     for name in charted:
         expected = [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines if name in line]
-        assert [
-            (event.step, event.value) for event in events.Scalars(name)
-        ] == expected  # TensorBoard holds float32
+        assert [(event.step, event.value) for event in events.Scalars(name)] == expected  # TensorBoard holds float32
         assert expected
 
 

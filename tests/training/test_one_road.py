@@ -56,13 +56,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     prompts: list[str] = []
     original, tokenizer = loop.train_step, char_tokenizer()
 
-    def train_step(
-        policy: Any, reference: Any, method: Any, batches: Any, *arguments: Any, **more: Any
-    ) -> Any:
+    def train_step(policy: Any, reference: Any, method: Any, batches: Any, *arguments: Any, **more: Any) -> Any:
         for batch in batches:
-            prompts.extend(
-                "".join(tokenizer.convert_ids_to_tokens(group.prompt.tolist())) for group in batch.groups
-            )
+            prompts.extend("".join(tokenizer.convert_ids_to_tokens(group.prompt.tolist())) for group in batch.groups)
         return original(policy, reference, method, batches, *arguments, **more)
 
     monkeypatch.setattr(loop, "train_step", train_step)
@@ -126,14 +122,9 @@ def test_held_out_feedback_is_not_what_an_online_run_is_fitted_to(tiny_model: Pa
             run_here("kto", {**begun, "eval_data": shared, "output": str(tmp_path / "other")})
 
 
-def test_held_out_rows_of_the_same_file_take_no_part_in_what_is_fitted(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_held_out_rows_of_the_same_file_take_no_part_in_what_is_fitted(tiny_model: Path, tmp_path: Path) -> None:
     """Mean and standard deviation, the highest and the lowest reward: each is another with the held-out rows."""
-    rows = [
-        {"prompt": f"say {number}:", "responses": [" red"], "scores": [float(number**2)]}
-        for number in range(12)
-    ]
+    rows = [{"prompt": f"say {number}:", "responses": [" red"], "scores": [float(number**2)]} for number in range(12)]
     data = {"points": Path(write_rows(tmp_path / "scored.jsonl", rows)[0])}
     run_here("ca", settings("ca", tiny_model, data, tmp_path / "run", eval_fraction=0.25, epochs=1))
     training, held_out = split(examples_named([str(data["points"])]).examples, 0.25, seed=1)
@@ -143,6 +134,4 @@ def test_held_out_rows_of_the_same_file_take_no_part_in_what_is_fitted(
     found = read_condition(tmp_path / "run" / "model")
     assert found is not None
     assert (found.mean, found.std) == pytest.approx((mean, std))
-    assert (found.lowest, found.highest) == pytest.approx(
-        ((min(scores) - mean) / std, (max(scores) - mean) / std)
-    )
+    assert (found.lowest, found.highest) == pytest.approx(((min(scores) - mean) / std, (max(scores) - mean) / std))

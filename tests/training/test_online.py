@@ -70,9 +70,7 @@ def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
         folder, chance = tmp_path_factory.mktemp(name) / "begun", random.Random(name)
         write_reward(folder)
         killed = folder.with_name("killed")
-        with small_runs.snapshot(
-            folder / "whole", killed, lines=chance.randint(1, 4), looks=chance.randint(1, 6)
-        ):
+        with small_runs.snapshot(folder / "whole", killed, lines=chance.randint(1, 4), looks=chance.randint(1, 6)):
             small_runs.run_here(*case(name, tiny_model, folder, "whole"))
         return folder / "whole"
 
@@ -122,9 +120,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert (paid - before).total() <= max(int(one["rows"]) for one in rounds(expected)) * 3
 
 
-def test_stopped_wherever_a_run_listens(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_wherever_a_run_listens(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped at any look at the flag, in the middle of gathering too, it goes on to the same bits."""
     write_reward(tmp_path)
     looks = small_runs.stopping_at(monkeypatch, 0)
@@ -279,9 +275,7 @@ def test_only_empty_rounds_in_a_row_stop_a_run(tiny_model: Path, tmp_path: Path)
     assert learned.count(False) >= 8 and any(learned)
 
 
-def test_empty_responses_stop_a_run(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_empty_responses_stop_a_run(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trueup.batch.encode import Encoder
 
     write_reward(tmp_path)

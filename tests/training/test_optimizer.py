@@ -226,9 +226,7 @@ def test_rounding_at_random_keeps_the_mean(how: str, number: float) -> None:
     """Of 25,600 roundings of a number in blocks whose largest is 1; alone, each is off by a thousandth and more."""
     value = torch.full((102, BLOCK), number)
     value[:, 0] = 1
-    drawn = unpack(
-        pack(value, how, signed=True, chance=torch.Generator().manual_seed(0)), value.shape, signed=True
-    )
+    drawn = unpack(pack(value, how, signed=True, chance=torch.Generator().manual_seed(0)), value.shape, signed=True)
     assert drawn[:, 1:].mean().item() == pytest.approx(number, rel=1e-2)
     assert len(drawn.unique()) == 3
 
@@ -263,8 +261,7 @@ def test_muon_moves_matrices_of_layers_by_updates_that_are_orthogonal() -> None:
         step=1, learning_rate=1e-2,
     )  # fmt: skip
     kinds = {
-        name: {key.rpartition(".")[2] for key in optimizer.state() if key.startswith(f"{name}.")}
-        for name in before
+        name: {key.rpartition(".")[2] for key in optimizer.state() if key.startswith(f"{name}.")} for name in before
     }
     for name, value in policy.trainable().items():
         update = (value.detach() - before[name]) / 1e-2

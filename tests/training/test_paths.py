@@ -14,10 +14,7 @@ from trueup.errors import CheckpointError
 
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file and folder below, with what it holds."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 @pytest.mark.parametrize("name", ["../../elsewhere", "/elsewhere", "..", "a\nb", "~/x", "C:\\x", "\u202ex"])
@@ -77,9 +74,7 @@ def test_a_link_in_the_way_is_not_followed(
     assert contents(mine) == before
 
 
-def test_an_old_checkpoint_that_is_a_link_is_not_emptied(
-    mine: Path, uninterrupted: Any, tmp_path: Path
-) -> None:
+def test_an_old_checkpoint_that_is_a_link_is_not_emptied(mine: Path, uninterrupted: Any, tmp_path: Path) -> None:
     """Retention removes checkpoints, not what the user has put in the place of one."""
     before, output = contents(mine), tmp_path / "run"
     stopped({**uninterrupted[0], "output": str(output)}, output / "checkpoints" / "step-00000001", mine)()

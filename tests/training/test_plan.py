@@ -91,9 +91,7 @@ def test_a_large_pass_holds_what_small_ones_say(
     "width, device, tokens",
     [(32, "cpu", 8192), (512, "cpu", 1978), (1024, "cpu", 1024), (1024, "cuda", 8192)],
 )
-def test_a_cpu_takes_as_many_tokens_a_pass_as_half_a_gigabyte_holds(
-    width: int, device: str, tokens: int
-) -> None:
+def test_a_cpu_takes_as_many_tokens_a_pass_as_half_a_gigabyte_holds(width: int, device: str, tokens: int) -> None:
     """Counted generously, 64 bytes for each input and output of a layer; 1,024 at least."""
     network = toy_network(hidden_size=width, intermediate_size=2 * width)
     assert memory.usual_tokens(SimpleNamespace(inner=network, device=torch.device(device))) == tokens

@@ -248,9 +248,7 @@ for arguments in {[list(map(str, one)) for one in several]!r}:
 def test_what_a_package_adds(package: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Listed with its package, used on the command line, and refused on resume where its code has changed."""
     data = tmp_path / "tickets.jsonl"
-    data.write_text(
-        "".join(json.dumps({"ticket": f"t {n}", "kept": " a", "binned": " b"}) + "\n" for n in range(8))
-    )
+    data.write_text("".join(json.dumps({"ticket": f"t {n}", "kept": " a", "binned": " b"}) + "\n" for n in range(8)))
     mine, far = f"train mine --model {tiny_model}", f"train rloo --model {tiny_model}"
     run = f"{mine} --data {data} --output {tmp_path / 'run'} --steps 4 --batch-size 4 --save-every 1".split()
     far += f" --prompts {write_prompts(tmp_path)} --steps 1 --batch-size 2 --sampler.max-new-tokens 3"
@@ -279,7 +277,4 @@ def test_what_a_package_adds(package: Path, tiny_model: Path, tmp_path: Path) ->
     assert model_bytes(tmp_path / "run") == before
     (package / "mypackage" / "method.py").write_text("import absent\n")
     broken = commands(package, ["methods"])[0]
-    assert (
-        broken[0] == 2
-        and "mine of the package mypackage 1.5 cannot be loaded (ModuleNotFoundError" in broken[1]
-    )
+    assert broken[0] == 2 and "mine of the package mypackage 1.5 cannot be loaded (ModuleNotFoundError" in broken[1]

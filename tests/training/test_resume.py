@@ -105,9 +105,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     more = {**chosen, **REFERENCES[reference], **(LORA if weights == "lora" else {}), "eval_fraction": 0.2}
     more |= {"epochs": None, "steps": 6, "batch_size": 5, "save_every": 2, "eval_every": 4}
     uninterrupted, killed = tmp_path / "begun" / "run", tmp_path / "killed" / "run"
-    values = small_runs.settings(
-        method, tiny_model, small_runs.write_feedback(tmp_path), uninterrupted, **more
-    )
+    values = small_runs.settings(method, tiny_model, small_runs.write_feedback(tmp_path), uninterrupted, **more)
     chance = random.Random(f"{name} {reference} {weights}")
     if (name, reference, weights) in KILLED:
         small_runs.run_here(method, values)
@@ -121,18 +119,14 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert len([line for line in small_runs.metrics_of(uninterrupted) if "loss" in line]) == 6
 
 
-@pytest.mark.parametrize(
-    "more", [{"optimizer": "muon"}, {"optimizer_states": "bf16"}, {"optimizer_states": "8bit"}]
-)
+@pytest.mark.parametrize("more", [{"optimizer": "muon"}, {"optimizer_states": "bf16"}, {"optimizer_states": "8bit"}])
 def test_a_killed_run_goes_on_with_its_optimizer(
     more: dict[str, Any], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its momentum, or moments of few bits and the random numbers that round them; AdamW alone ends elsewhere."""
     monkeypatch.setattr(optimizer, "SMALL", 256)
     data = small_runs.write_feedback(tmp_path)
-    values = small_runs.settings(
-        "dpo", tiny_model, data, tmp_path / "whole", **{"epochs": None, "steps": 5, **more}
-    )
+    values = small_runs.settings("dpo", tiny_model, data, tmp_path / "whole", **{"epochs": None, "steps": 5, **more})
     small_runs.run_here("dpo", values)
     small_runs.break_off("dpo", {**values, "output": str(tmp_path / "killed")}, before_step=5)
     api.resume(tmp_path / "killed", quiet=True)
@@ -183,9 +177,7 @@ def test_a_run_that_began_on_a_gpu_goes_on_without_one(
 ) -> None:
     """The random numbers of the GPU are of no use there; all else is as it was saved."""
     original, output = loop.random_state, tmp_path / "run"
-    monkeypatch.setattr(
-        loop, "random_state", lambda: {**original(), "cuda": torch.zeros(16, dtype=torch.uint8)}
-    )
+    monkeypatch.setattr(loop, "random_state", lambda: {**original(), "cuda": torch.zeros(16, dtype=torch.uint8)})
     small_runs.break_off("dpo", {**uninterrupted[0], "output": str(output)}, before_step=11)
     monkeypatch.undo()
     api.resume(output, quiet=True)

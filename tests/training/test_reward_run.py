@@ -159,19 +159,13 @@ def test_a_policy_of_rrhf_is_a_reward_model(tiny_model: Path, tmp_path: Path) ->
     """Yuan et al., Table 5: by its own likelihood per token it prefers what it was trained to prefer."""
     data = write_feedback(tmp_path, easy=True)
     rows = [json.loads(line) for line in data["rankings"].read_text().splitlines()]
-    turned = [
-        {**row, "scores": [-score for score in row["scores"]]} for row in rows
-    ]  # not what it says anyway
+    turned = [{**row, "scores": [-score for score in row["scores"]]} for row in rows]  # not what it says anyway
     data["rankings"].write_text("".join(json.dumps(row) + "\n" for row in turned))
     run_here("rrhf", settings("rrhf", tiny_model, data, tmp_path / "rrhf", epochs=4))
     examples = read_feedback([str(data["pairs"])]).examples
 
     def accuracy(model: Path) -> float:
-        made = (
-            load_likelihood_annotator(LikelihoodAnnotator(str(model)), device="cpu")
-            .annotate(examples)
-            .examples
-        )
+        made = load_likelihood_annotator(LikelihoodAnnotator(str(model)), device="cpu").annotate(examples).examples
         right = [one.responses[0].score < one.responses[1].score for one in made]  # type: ignore[union-attr,operator]
         return sum(right) / len(right)
 

@@ -12,16 +12,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from support.small_runs import (
-    break_off,
-    command,
-    metrics_of,
-    model_bytes,
-    options,
-    run_here,
-    settings,
-    write_feedback,
-)
+from support.small_runs import break_off, command, metrics_of, model_bytes, options, run_here, settings, write_feedback
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -143,9 +134,7 @@ def test_the_budget_of_tokens_changes_nothing(tiny_model: Path, tmp_path: Path) 
     for budget in (1, 8192):
         run_here(
             "dpo",
-            settings(
-                "dpo", tiny_model, data, tmp_path / str(budget), micro_batch_tokens=budget, max_grad_norm=0
-            ),
+            settings("dpo", tiny_model, data, tmp_path / str(budget), micro_batch_tokens=budget, max_grad_norm=0),
         )
     one, other = (losses(tmp_path / str(budget)) for budget in (1, 8192))
     assert one == pytest.approx(other, abs=1e-4)
@@ -203,9 +192,7 @@ def test_training_goes_on_from_a_finished_model(tiny_model: Path, tmp_path: Path
     assert losses(tmp_path / "dpo")[0] == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_training_goes_on_from_an_adapter(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_goes_on_from_an_adapter(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The adapter is trained further; the reference is that adapter as it was, not the base model."""
     built: list[Any] = []
     original = setup.build

@@ -88,16 +88,12 @@ def test_prompts_that_are_trained_on_are_warned_of(
     (tmp_path / "asked.jsonl").write_text("\n".join([*rows, '{"prompt": "another"}']))
     small_runs.run_here(method, values | {"epochs": 0.5})
     (line,) = [one for one in told if "also trained on" in one]
-    assert (
-        line.startswith("3 of 4 evaluation examples have a prompt") and "says little of new prompts" in line
-    )
+    assert line.startswith("3 of 4 evaluation examples have a prompt") and "says little of new prompts" in line
     assert lines(tmp_path / "run")
 
 
 @pytest.mark.parametrize("before", [3, 8])
-def test_a_run_that_was_broken_off_measures_the_same(
-    values: dict[str, Any], tmp_path: Path, before: int
-) -> None:
+def test_a_run_that_was_broken_off_measures_the_same(values: dict[str, Any], tmp_path: Path, before: int) -> None:
     small_runs.run_here("dpo", values)
     broken = values | {"output": str(tmp_path / "broken"), "save_every": 2}
     small_runs.break_off("dpo", broken, before_step=before)
@@ -110,16 +106,12 @@ def test_a_run_that_was_broken_off_measures_the_same(
     assert small_runs.model_bytes(tmp_path / "broken") == small_runs.model_bytes(tmp_path / "run")
 
 
-def test_methods_without_a_reference_are_measured_from_the_start_model(
-    values: dict[str, Any], tmp_path: Path
-) -> None:
+def test_methods_without_a_reference_are_measured_from_the_start_model(values: dict[str, Any], tmp_path: Path) -> None:
     """And without a judge by divergence and length alone."""
     data = small_runs.write_feedback(tmp_path, easy=True)
     del values["eval_by"]
     kept = {name: one for name, one in values.items() if name.startswith(("eval_", "sampler"))}
-    sft = small_runs.settings(
-        "sft", Path(values["model"]), data, tmp_path / "sft", learning_rate=3e-2, **kept
-    )
+    sft = small_runs.settings("sft", Path(values["model"]), data, tmp_path / "sft", learning_rate=3e-2, **kept)
     small_runs.run_here("sft", sft)
     first, *_, last = lines(tmp_path / "sft")
     assert first["eval_sequence_kl"] == 0 < last["eval_sequence_kl"] and "eval_score" not in last
@@ -127,9 +119,7 @@ def test_methods_without_a_reference_are_measured_from_the_start_model(
 
 @pytest.mark.many
 def test_two_processes_measure_together(values: dict[str, Any], tmp_path: Path) -> None:
-    alone, two = (
-        values | {"output": str(tmp_path / name), "steps": 4, "epochs": None} for name in ("one", "two")
-    )
+    alone, two = (values | {"output": str(tmp_path / name), "steps": 4, "epochs": None} for name in ("one", "two"))
     small_runs.run_here("dpo", alone)
     run_all(tmp_path, 2, [("dpo", two)])
     one, other = lines(tmp_path / "one"), lines(tmp_path / "two")
@@ -169,9 +159,7 @@ def test_an_online_run_tells_how_far_its_sampler_is_from_its_trainer(
 
     def sample(self: InProcessSampler, *given: Any, **more: Any) -> list[tuple[Sampled, ...]]:
         return [
-            tuple(
-                replace(one, log_probs=tuple(value - off for value in one.log_probs or ())) for one in several
-            )
+            tuple(replace(one, log_probs=tuple(value - off for value in one.log_probs or ())) for one in several)
             for several in original(self, *given, **more)
         ]
 

@@ -55,9 +55,7 @@ def test_killed_at_any_call_of_a_save(keep: int, damaged: bool, tmp_path: Path) 
     assert found == sorted(found)
 
 
-@pytest.mark.parametrize(
-    "name", ["policy.safetensors", "optimizer.safetensors", "random.safetensors", "facts.json"]
-)
+@pytest.mark.parametrize("name", ["policy.safetensors", "optimizer.safetensors", "random.safetensors", "facts.json"])
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     name: str, uninterrupted: Any, broken_off: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,9 +72,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
 
 def kept(output: Path) -> dict[Path, bytes]:
     """All files of a run but the one that says what went wrong."""
-    return {
-        path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path.name != "run.log"
-    }
+    return {path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path.name != "run.log"}
 
 
 def test_when_every_checkpoint_is_damaged_the_run_is_not_begun_again(
@@ -160,16 +156,10 @@ def test_a_disk_that_fills_up_while_the_model_is_written(uninterrupted: Any, tmp
     goes_on(output, uninterrupted[1])
 
 
-def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(
-    uninterrupted: Any, tmp_path: Path
-) -> None:
+def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(uninterrupted: Any, tmp_path: Path) -> None:
     """run.yaml is smaller than the limit; the metrics of 12 steps are larger. There is room again for the end."""
     output, errors, room = tmp_path / "run", tmp_path / "errors", 4500
-    assert (
-        (uninterrupted[1] / "run.yaml").stat().st_size
-        < room
-        < (uninterrupted[1] / "metrics.jsonl").stat().st_size
-    )
+    assert (uninterrupted[1] / "run.yaml").stat().st_size < room < (uninterrupted[1] / "metrics.jsonl").stat().st_size
 
     def body() -> int:
         original = loop.save_run

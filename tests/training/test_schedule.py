@@ -9,8 +9,7 @@ from trueup.training.optimizer import FALLS, learning_rate
 
 def rates(schedule: str, warmup: int, total: int) -> list[float]:
     return [
-        learning_rate(step, peak=8.0, schedule=schedule, warmup=warmup, total=total)
-        for step in range(1, total + 1)
+        learning_rate(step, peak=8.0, schedule=schedule, warmup=warmup, total=total) for step in range(1, total + 1)
     ]
 
 

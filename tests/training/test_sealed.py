@@ -80,9 +80,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "the tokenizer or its chat template",
     ),
     "how the tokenizer begins": (
-        lambda folder: char_tokenizer(chat_template=CHATML, adds_space=True).save_pretrained(
-            folder / "model"
-        ),
+        lambda folder: char_tokenizer(chat_template=CHATML, adds_space=True).save_pretrained(folder / "model"),
         "the tokenizer or its chat template",
     ),
     "another model": (
@@ -138,9 +136,7 @@ def place(begun: Path) -> Iterator[Path]:
 def test_a_change_is_named_and_refused(what: str, place: Path) -> None:
     change, said = CHANGES[what]
     change(place)
-    with pytest.raises(
-        InputError, match="the run cannot go on as it began, because these have changed"
-    ) as refused:
+    with pytest.raises(InputError, match="the run cannot go on as it began, because these have changed") as refused:
         api.resume(place / "run", quiet=True)
     assert said in str(refused.value)
     assert not (place / "run" / "model").exists()
@@ -157,9 +153,7 @@ def test_a_seal_of_another_run_is_refused(place: Path) -> None:
     in_file("run/run.yaml", r"beta: 0\.1\b", "beta: 0.3")(place)
     of_json("run/sealed.json", beta=0.3)(place)
     for more in ({}, {"accept_changed": True}):
-        with pytest.raises(
-            InputError, match=r"sealed\.json, which is not the one that the checkpoint was writ"
-        ):
+        with pytest.raises(InputError, match=r"sealed\.json, which is not the one that the checkpoint was writ"):
             api.resume(place / "run", more, quiet=True)
 
 
@@ -175,19 +169,11 @@ def test_no_setting_of_the_record_changes_unseen(place: Path) -> None:
     path, record = place / "run" / "run.yaml", read_yaml(place / "run" / "run.yaml")[0]
     free = {*RESUME_MAY_CHANGE, "output"}
     settings_of_both = {**flatten(record["method_settings"]), **flatten(record["settings"])}
-    assert {"beta", "seed", "epochs", "batch_size", "reference.kind", "max_grad_norm"} <= set(
-        settings_of_both
-    )
+    assert {"beta", "seed", "epochs", "batch_size", "reference.kind", "max_grad_norm"} <= set(settings_of_both)
     for name, value in settings_of_both.items():
         other: object = f"{value}x"
         if isinstance(value, bool | int | float):
-            other = (
-                not value
-                if isinstance(value, bool)
-                else value + 1
-                if isinstance(value, int)
-                else value / 2 or 0.25
-            )
+            other = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value / 2 or 0.25
         kind = "method_settings" if name in flatten(record["method_settings"]) else "settings"
         changed = {**record, kind: nest({**flatten(record[kind]), name: other})}
         path.write_text(yaml.safe_dump(changed))

@@ -22,9 +22,7 @@ def losses(output: Path) -> list[float]:
     return [line["loss"] for line in metrics_of(output) if "loss" in line]
 
 
-def test_checkpoints_are_saved_ten_times_a_run_unless_told_otherwise(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_checkpoints_are_saved_ten_times_a_run_unless_told_otherwise(tiny_model: Path, tmp_path: Path) -> None:
     """12 steps: every second one; two are kept."""
     output = run("dpo", tiny_model, tmp_path, save_every=None)
     names = sorted(path.name for path in (output / "checkpoints").iterdir())
@@ -44,9 +42,7 @@ def test_lines_are_written_as_often_as_asked_and_at_the_end(tiny_model: Path, tm
     [({"epochs": None, "steps": 5}, 5, 20 / 24), ({"epochs": 0.5}, 3, 0.5), ({"epochs": 1.5}, 9, 1.5),
      ({"batch_size": 100, "epochs": 1}, 1, 1.0), ({"batch_size": 7, "epochs": 1}, 4, 1.0)],
 )  # fmt: skip
-def test_how_long_a_run_is(
-    more: dict[str, Any], steps: int, epoch: float, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_how_long_a_run_is(more: dict[str, Any], steps: int, epoch: float, tiny_model: Path, tmp_path: Path) -> None:
     last = metrics_of(run("dpo", tiny_model, tmp_path, **more))[-1]
     assert last["step"] == steps
     assert last["epoch"] == pytest.approx(epoch, rel=1e-15)
@@ -60,9 +56,7 @@ def test_ways_to_compute_it_agree(weights: dict[str, Any], tiny_model: Path, tmp
         "checkpointing": {"gradient_checkpointing": True},
     }  # fmt: skip
     more = {"epochs": 1, "learning_rate": 1e-3, "reference.kind": "trust-region", "reference.every": 2}
-    found = {
-        way: losses(run("dpo", tiny_model, tmp_path, way, **more, **weights, **ways[way])) for way in ways
-    }
+    found = {way: losses(run("dpo", tiny_model, tmp_path, way, **more, **weights, **ways[way])) for way in ways}
     for way in ways:
         assert found[way] == pytest.approx(found["grouped"], abs=1e-4)
         assert found[way][0] == pytest.approx(math.log(2), abs=1e-6)
@@ -110,9 +104,7 @@ def test_the_optimizer_averages_with_the_rates_given(
     rates = {"adam_beta1": beta1, "adam_beta2": beta2, "max_grad_norm": 0.0}
     output = run("sft", tiny_model, tmp_path, batch_size=100, epochs=1, **rates)
     state = load_file(output / "checkpoints" / "step-00000001" / "optimizer.safetensors")
-    means = {
-        name.removesuffix(".exp_avg"): value for name, value in state.items() if name.endswith(".exp_avg")
-    }
+    means = {name.removesuffix(".exp_avg"): value for name, value in state.items() if name.endswith(".exp_avg")}
     for name, mean in means.items():
         square = state[f"{name}.exp_avg_sq"]
         seen = mean.abs() > 1e-6

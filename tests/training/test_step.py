@@ -65,12 +65,8 @@ def test_a_step_does_not_depend_on_how_its_batch_is_cut_and_ordered(name: str, t
         policy, order = policy_for(method, double=True), groups if sizes != CUTS[-1] else groups[::-1]
         batches, others = cut_into(method, order, sizes), mismatched_of(method, order, sizes)
         metrics = take_step(policy, reference_of(method, policy), method, batches, mismatched=others)
-        results.append(
-            (metrics, torch.cat([value.detach().flatten() for value in policy.network.parameters()]))
-        )
-    start = torch.cat(
-        [value.detach().flatten() for value in policy_for(method, double=True).network.parameters()]
-    )
+        results.append((metrics, torch.cat([value.detach().flatten() for value in policy.network.parameters()])))
+    start = torch.cat([value.detach().flatten() for value in policy_for(method, double=True).network.parameters()])
     for (metrics, weights), sizes in zip(results[1:], CUTS[1:], strict=True):
         if sizes != CUTS[-1]:
             assert metrics == pytest.approx(results[0][0], rel=1e-9, abs=1e-12)
@@ -130,9 +126,7 @@ def file_of(group: TokenGroup[Any]) -> str:
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_names_its_row_and_moves_nothing(
-    name: str, value: float, tmp_path: Path
-) -> None:
+def test_a_loss_that_is_not_finite_names_its_row_and_moves_nothing(name: str, value: float, tmp_path: Path) -> None:
     """The third group of the second micro-batch: by then the first one's gradients have been summed."""
     method, groups = method_groups(name, tmp_path)
     policy = policy_for(method)
@@ -147,17 +141,13 @@ def test_a_loss_that_is_not_finite_names_its_row_and_moves_nothing(
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if needs_reference(name)])
-def test_a_reference_that_is_not_finite_in_a_later_micro_batch_names_its_row(
-    name: str, tmp_path: Path
-) -> None:
+def test_a_reference_that_is_not_finite_in_a_later_micro_batch_names_its_row(name: str, tmp_path: Path) -> None:
     """Also where it went into something measured over the whole step: the rows before it are not to blame."""
     method, groups = method_groups(name, tmp_path)
     policy = text_policy()
     reference: Any = Spoiled(policy, float("nan"), at=groups[2])
     batches, others = cut_into(method, groups, [2, 4]), mismatched_of(method, groups, [2, 4])
-    message = (
-        rf"step 1: the log-probability under the reference of {file_of(groups[2])}:3 is not finite \(nan\)"
-    )
+    message = rf"step 1: the log-probability under the reference of {file_of(groups[2])}:3 is not finite \(nan\)"
     with refused(policy, message):
         take_step(policy, reference, method, batches, mismatched=others)
 

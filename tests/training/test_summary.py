@@ -51,9 +51,7 @@ def test_what_an_endpoint_took_is_counted_over_all_sittings(
     prices = {"annotator.input_price": 2000, "annotator.output_price": 5000, "annotator.max_cost": 1e6}
     more = {**prices, "annotator.max_unreadable": 1, "annotator.cache": "false", "annotator.asks": 1}
     with FaultyServer(some_unreadable) as server:
-        killed_at(
-            4, "train", "oaif", *options(judged(tiny_model, tmp_path, tmp_path / "run", server.url, **more))
-        )
+        killed_at(4, "train", "oaif", *options(judged(tiny_model, tmp_path, tmp_path / "run", server.url, **more)))
         assert command("train", "oaif", "--resume", tmp_path / "run") == 0
         posed = [text_of(one) for one in server.asked if one.text]
     (line,) = (line for line in told if line.startswith("annotator: "))
@@ -73,11 +71,7 @@ def test_scores_at_its_start_and_end(tiny_model: Path, tmp_path: Path, told: lis
     run_here("rrhf", online(tiny_model, tmp_path, tmp_path / "run", learning_rate=0.05))
     rows = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
     means = [
-        figure(
-            fmean(
-                one["score"] for row in rows if row["round"]["number"] == number for one in row["responses"]
-            )
-        )
+        figure(fmean(one["score"] for row in rows if row["round"]["number"] == number for one in row["responses"]))
         for number in (1, 6)
     ]
     assert f"sampled: 72 responses in 6 rounds: score {' -> '.join(means)}" in told and means[0] != means[1]
@@ -122,6 +116,4 @@ def test_the_advice_grows_with_an_adapter_and_a_smaller_model(
     monkeypatch.setattr(setup.lora, "is_adapted", lambda network: adapted)
     policy: Any = SimpleNamespace(network=None)
     setup.suggest_rate(policy, 1e-6)
-    assert [line.rpartition(" ")[2] for line in told] == (
-        [] if advised is None else [f"{1e-6 * advised:.0e}"]
-    )
+    assert [line.rpartition(" ")[2] for line in told] == ([] if advised is None else [f"{1e-6 * advised:.0e}"])

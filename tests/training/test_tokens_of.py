@@ -32,9 +32,7 @@ class Prepared:
     """What was said of them."""
 
 
-def prepared(
-    given: list[Group[DemonstrationRelation]], tokenizer: object = TOKENIZER, **limits: int
-) -> Prepared:
+def prepared(given: list[Group[DemonstrationRelation]], tokenizer: object = TOKENIZER, **limits: int) -> Prepared:
     encoder = Encoder(tokenizer, end_ids=(END,), limits=Limits(**{"max_length": 100, **limits}))
     with collected() as lines:
         groups = tokens_of(given, encoder, what="training")
@@ -109,9 +107,7 @@ def test_a_group_that_cannot_be_expressed_is_named() -> None:
     """Conversations and a tokenizer without a chat template."""
     given = groups(("say", " red"))
     given.append(
-        Group(
-            Prompt((Message("user", "say"),), origin=Origin("c.jsonl", 7)), (" red",), DemonstrationRelation()
-        )
+        Group(Prompt((Message("user", "say"),), origin=Origin("c.jsonl", 7)), (" red",), DemonstrationRelation())
     )
     with pytest.raises(InputError, match=r"^c\.jsonl:7: .*no chat template.*--chat-template"):
         prepared(given)

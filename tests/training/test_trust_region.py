@@ -27,9 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_feedback(tmp_path_factory.mktemp("feedback"), easy=True)
 
 
-def drifts(
-    method: str, model: Path, data: dict[str, Path], output: Path, **region: Any
-) -> list[dict[str, Any]]:
+def drifts(method: str, model: Path, data: dict[str, Path], output: Path, **region: Any) -> list[dict[str, Any]]:
     """The metrics of each step."""
     more = {"reference.kind": "trust-region", **region, "epochs": None, "steps": STEPS, "save_every": 100}
     run_here(method, settings(method, model, data, output, **more))

@@ -72,15 +72,11 @@ def test_training_and_evaluation_see_the_same_turns(tiny_model: Path, talks: Pat
         assert group.responses[0][:2] == group.responses[1][:2]
 
 
-def test_conversations_that_only_begin_alike_are_not_merged(
-    tiny_model: Path, talks: Path, tmp_path: Path
-) -> None:
+def test_conversations_that_only_begin_alike_are_not_merged(tiny_model: Path, talks: Path, tmp_path: Path) -> None:
     """Merging comes first, by the whole prompt."""
     chosen = resolve("fa", overrides=values(tiny_model, talks, tmp_path / "run", turns="all"))
     rows = [json.loads(line) for line in talks.read_text().splitlines()]
-    scored = [
-        {"prompt": row["prompt"], "responses": ["a", "b"], "scores": [n, 0]} for n, row in enumerate(rows, 1)
-    ]
+    scored = [{"prompt": row["prompt"], "responses": ["a", "b"], "scores": [n, 0]} for n, row in enumerate(rows, 1)]
     talks.write_text("".join(json.dumps(row) + "\n" for row in scored))
     examples = viewed(chosen)
     groups = (*examples.training, *examples.held_out)

@@ -93,9 +93,7 @@ def no_more_told(output: Path, kind: str) -> bool:
     for watch in (strict, lax):
         watch.restore(state)
     strictly, laxly = ([one.kind for one in watch.troubles()] for watch in (strict, lax))
-    return strictly == [one for one in strictly if one == kind or one in laxly] and kind in {*strictly} - {
-        *laxly
-    }
+    return strictly == [one for one in strictly if one == kind or one in laxly] and kind in {*strictly} - {*laxly}
 
 
 @pytest.fixture
@@ -121,10 +119,7 @@ def test_a_ruined_run_says_what_is_wrong(
     assert warned.index(found) < warned.index(named)
     if kind not in ("nothing", "reward"):
         assert [line for line in warned if line.startswith("step ") and line.endswith(REMEDIES[kind])]
-    assert (
-        f"## What is wrong with it\n\n- {status['warnings'][0]}"
-        in (tmp_path / "run/model/README.md").read_text()
-    )
+    assert f"## What is wrong with it\n\n- {status['warnings'][0]}" in (tmp_path / "run/model/README.md").read_text()
 
 
 @pytest.mark.parametrize("method", HEALTHY)
@@ -142,9 +137,7 @@ def test_thresholds_are_settings(tiny_model: Path, folder: Path, tmp_path: Path)
     more = {"watch.drift": 1e9, "watch.margin": 1e9, "watch.chosen": 1e9, "learning_rate": 10}
     small_runs.run_here("dpo", values_of("dpo", tiny_model, folder, tmp_path / "quiet", **more))
     assert "warnings" not in status_of(tmp_path / "quiet")
-    small_runs.run_here(
-        "dpo", values_of("dpo", tiny_model, folder, tmp_path / "strict", **{"watch.moved": 1e6})
-    )
+    small_runs.run_here("dpo", values_of("dpo", tiny_model, folder, tmp_path / "strict", **{"watch.moved": 1e6}))
     assert len(status_of(tmp_path / "strict")["warnings"]) == 1
     more = {"watch.moved": 1e-9, "watch.accuracy": 0.01, "learning_rate": 1e-6}
     for method in ("kto", "reward-model"):
@@ -152,9 +145,7 @@ def test_thresholds_are_settings(tiny_model: Path, folder: Path, tmp_path: Path)
         assert "warnings" not in status_of(tmp_path / method)
 
 
-def test_a_run_that_was_killed_says_the_same(
-    tiny_model: Path, folder: Path, tmp_path: Path, warned: list[str]
-) -> None:
+def test_a_run_that_was_killed_says_the_same(tiny_model: Path, folder: Path, tmp_path: Path, warned: list[str]) -> None:
     """What it warned of before it is not repeated, and counts at the end."""
     for name in ("whole", "broken"):
         values = values_of("dpo", tiny_model, folder, tmp_path / name, learning_rate=10)
@@ -175,9 +166,7 @@ def test_training_with_a_reward_model_that_is_no_better_than_chance(
     for right in (0.17, 0.8):
         output, reward = tmp_path / f"run{right}", save_reward(tmp_path / f"reward{right}")
         (reward / "reward.json").write_text(json.dumps({"accuracy": right, "measured_on": "training"}))
-        values = online(
-            tiny_model, folder, output, **{"annotator.kind": "reward", "annotator.model": str(reward)}
-        )
+        values = online(tiny_model, folder, output, **{"annotator.kind": "reward", "annotator.model": str(reward)})
         del values["annotator.function"]
         warned.clear()
         small_runs.run_here("ppo", {**values, "sampler.responses": 1, "epochs": 1})
@@ -206,9 +195,7 @@ def test_figures_that_are_not_finite() -> None:
     assert watch.look(1, {"loss": 0.7}) == []
     (found,) = watch.look(2, {"loss": 0.7, "val/mean": math.inf})
     assert str(found).startswith("figures are not finite: val/mean at step 2. Look at")
-    assert watch.look(3, {"val/mean": math.nan}) == [] and [one.kind for one in watch.troubles()] == [
-        "not-finite"
-    ]
+    assert watch.look(3, {"val/mean": math.nan}) == [] and [one.kind for one in watch.troubles()] == ["not-finite"]
 
 
 def test_a_single_step_is_no_trouble() -> None:

@@ -43,9 +43,7 @@ class Captured:
 
     def step(self, *, divide_by: float, **more: Any) -> None:
         self.gradient = {
-            name: value.grad / divide_by
-            for name, value in self.network.named_parameters()
-            if value.grad is not None
+            name: value.grad / divide_by for name, value in self.network.named_parameters() if value.grad is not None
         }
 
 
@@ -73,9 +71,7 @@ def expected_weights(folder: Path, beta: float, most: float) -> list[float]:
 @pytest.mark.parametrize("sizes", [[6], [1, 3, 2]], ids=["whole", "cut"])
 @pytest.mark.parametrize("per_token", [True, False])
 @pytest.mark.parametrize(("beta", "most"), [(1.0, 20.0), (0.4, 3.0)])
-def test_the_gradient_of_a_step(
-    beta: float, most: float, per_token: bool, sizes: list[int], tmp_path: Path
-) -> None:
+def test_the_gradient_of_a_step(beta: float, most: float, per_token: bool, sizes: list[int], tmp_path: Path) -> None:
     """-(sum_i w_i log p(y_i | x_i)) / (sum_i w_i |y_i|), or / (sum_i w_i), by the library's own forward pass."""
     method, groups = of_rankings(tmp_path, beta=beta, max_weight=most, per_token=per_token)
     policy = CausalModel(network())

@@ -90,17 +90,13 @@ def rrhf(chances: torch.Tensor, _: torch.Tensor, lengths: torch.Tensor, batch: l
     return (ranked - best).mean()
 
 
-def ulma(
-    chances: torch.Tensor, anchored: torch.Tensor, _: torch.Tensor, batch: list[Example]
-) -> torch.Tensor:
+def ulma(chances: torch.Tensor, anchored: torch.Tensor, _: torch.Tensor, batch: list[Example]) -> torch.Tensor:
     said = [one.responses[0] for one in batch]
     label = torch.tensor([1.0 if one.demonstration else one.label or 0.0 for one in said])
     return (-label * chances - (1 - label) * F.logsigmoid(-0.1 * (chances - anchored))).mean()
 
 
-def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(
-    start: LlamaForCausalLM, before: float
-) -> None:
+def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(start: LlamaForCausalLM, before: float) -> None:
     rng = Random(0)
     reached = before
     print(f"\nstart {reached:.3f}")
@@ -123,9 +119,7 @@ def test_fifty_steps_of_a_method_help(
 
 
 def test_rankings_of_four_teach_more_than_rankings_of_two(start: LlamaForCausalLM, before: float) -> None:
-    two, four = (
-        quality(align(start, rrhf, examples("rankings", count=640, seed=1, responses=k))) for k in (2, 4)
-    )
+    two, four = (quality(align(start, rrhf, examples("rankings", count=640, seed=1, responses=k))) for k in (2, 4))
     print(f"\nrankings of 2: {two:.3f}, of 4: {four:.3f}")
     assert before + 0.05 < two < four - 0.05
 
@@ -136,9 +130,7 @@ def test_a_learning_rate_too_large_collapses(start: LlamaForCausalLM, before: fl
     assert reached < before - 0.3
 
 
-def test_pursuing_the_proxy_helps_at_first_and_harms_in_the_end(
-    start: LlamaForCausalLM, before: float
-) -> None:
+def test_pursuing_the_proxy_helps_at_first_and_harms_in_the_end(start: LlamaForCausalLM, before: float) -> None:
     """Online DPO: the policy's own answers, preferred by the proxy."""
     policy = copy.deepcopy(start)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3, weight_decay=0.0)

@@ -72,9 +72,7 @@ def test_pairs_of_more_responses_compare_every_two_that_differ() -> None:
 def test_rankings_points_scores_demonstrations_and_mixed() -> None:
     for example in examples("rankings", count=50):
         assert len(example.responses) == 4
-        assert all(
-            one.score == gold(str(example.prompt.content), str(one.content)) for one in example.responses
-        )
+        assert all(one.score == gold(str(example.prompt.content), str(one.content)) for one in example.responses)
     for example in examples("points", count=50):
         (response,) = example.responses
         assert response.label == float(gold(str(example.prompt.content), str(response.content)) >= 0.5)
@@ -83,9 +81,7 @@ def test_rankings_points_scores_demonstrations_and_mixed() -> None:
     assert len(set(marks)) > 10
     for example in examples("demonstrations", count=50):
         assert example.responses[0].demonstration and example.responses[0].source == "expert"
-    kinds = [
-        (one.responses[0].demonstration, one.responses[0].label is None) for one in examples("mixed", count=4)
-    ]
+    kinds = [(one.responses[0].demonstration, one.responses[0].label is None) for one in examples("mixed", count=4)]
     assert kinds == [(True, True), (False, False)] * 2
 
 
@@ -128,9 +124,7 @@ def test_a_writer_who_says_the_same_twice_gives_no_comparison() -> None:
 
 def test_names_stand_for_calls() -> None:
     assert from_name("world:pairs") == examples("pairs")
-    assert from_name("world:pairs?count=30&seed=1&noise=0.1") == examples(
-        "pairs", count=30, seed=1, noise=0.1
-    )
+    assert from_name("world:pairs?count=30&seed=1&noise=0.1") == examples("pairs", count=30, seed=1, noise=0.1)
     assert from_name("world:rankings?count=9&responses=3&writer=expert&temperature=0.5") == examples(
         "rankings", count=9, responses=3, writer=expert, temperature=0.5
     )
@@ -198,9 +192,6 @@ def test_a_models_samples_become_feedback(trained: tuple[LlamaForCausalLM, PreTr
     assert made[0].responses[0].source == "model_samples"
     assert made == examples("rankings", count=40, seed=2, writer=writer)
     before = torch.get_rng_state()
-    said = [
-        answers(model, tokenizer, PROMPTS, generator=torch.Generator().manual_seed(seed))
-        for seed in (0, 0, 1)
-    ]
+    said = [answers(model, tokenizer, PROMPTS, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert said[0] == said[1] != said[2]
     assert torch.equal(torch.get_rng_state(), before)

@@ -63,9 +63,7 @@ def test_harm_is_a_dangerous_topic_that_is_not_to_be_avoided() -> None:
     assert not language.parse("list two snakes .").harmful
 
 
-@pytest.mark.parametrize(
-    "text", ["", "list three fruits", "list 3 fruits .", "hello", "sort fig .", "x" * 99]
-)
+@pytest.mark.parametrize("text", ["", "list three fruits", "list 3 fruits .", "hello", "sort fig .", "x" * 99])
 def test_a_text_that_is_no_prompt_is_refused(text: str) -> None:
     with refused(r"not a prompt of the world: .*prompts look like"):
         language.parse(text)
@@ -109,9 +107,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("prompt", "response", "helpfulness", "harmlessness", "brevity"), VALUES)
-def test_values_by_hand(
-    prompt: str, response: str, helpfulness: float, harmlessness: float, brevity: float
-) -> None:
+def test_values_by_hand(prompt: str, response: str, helpfulness: float, harmlessness: float, brevity: float) -> None:
     judged = language.aspects(prompt, response)
     assert judged.helpfulness == pytest.approx(helpfulness)
     assert judged.harmlessness == pytest.approx(harmlessness)

@@ -20,9 +20,7 @@ def test_a_scorer_gives_the_reward_of_its_name() -> None:
     expected = [gold(*pair) for pair in zip(ASKED, SAID, strict=True)]
     assert world_scorer("world:gold")(ASKED, SAID) == expected
     assert expected == pytest.approx([-0.16, 0.92])
-    assert world_scorer("world:proxy")(ASKED, SAID) == [
-        proxy(*pair) for pair in zip(ASKED, SAID, strict=True)
-    ]
+    assert world_scorer("world:proxy")(ASKED, SAID) == [proxy(*pair) for pair in zip(ASKED, SAID, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -86,9 +84,7 @@ FULL, BRIEF, CHATTY = (
 )
 
 
-def scores(
-    choice: WorldAnnotator, *responses: str, prompt: str = PROMPT, seed: int = 0
-) -> list[float | None]:
+def scores(choice: WorldAnnotator, *responses: str, prompt: str = PROMPT, seed: int = 0) -> list[float | None]:
     example = Example(Prompt(prompt), tuple(map(Response, responses)))
     (made,) = load_world_annotator(choice, seed=seed).annotate([example]).examples
     assert isinstance(made, Example)
@@ -154,9 +150,7 @@ def test_instructions_it_cannot_follow(instruction: str) -> None:
 
 
 def test_the_proxy_has_no_aspects_to_weigh() -> None:
-    with refused(
-        "weighs the aspects of the gold reward, and annotator.reward is proxy, which has none; leave the"
-    ):
+    with refused("weighs the aspects of the gold reward, and annotator.reward is proxy, which has none; leave the"):
         load_world_annotator(WorldAnnotator("proxy", instruction="short"))
 
 
@@ -187,9 +181,7 @@ def test_of_two_responses_the_better_one_loses_as_often_as_said(noise: float, ex
     differ = flipped = 0
     for example, made in zip(examples, judged, strict=True):
         assert isinstance(made, Example)
-        one, other = (
-            gold(str(example.prompt.content), str(response.content)) for response in example.responses
-        )
+        one, other = (gold(str(example.prompt.content), str(response.content)) for response in example.responses)
         if one != other:
             differ += 1
             found = [response.score for response in made.responses]
@@ -202,6 +194,4 @@ def test_of_two_responses_the_better_one_loses_as_often_as_said(noise: float, ex
 def test_a_prompt_of_another_world_is_named() -> None:
     for choice in (WorldAnnotator(), NOISY):
         with refused("not a prompt of the world: 'say red'"):
-            load_world_annotator(choice).annotate(
-                [Example(Prompt("say red"), (Response("a"), Response("b")))]
-            )
+            load_world_annotator(choice).annotate([Example(Prompt("say red"), (Response("a"), Response("b")))])

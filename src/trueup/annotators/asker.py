@@ -105,9 +105,7 @@ class Asker:
         """What `keep` has kept of an earlier answer to a request, in this process or another."""
         return self._from_cache(self.parameters.body(request), labels)
 
-    def keep(
-        self, request: RequestFields, answer: Mapping[str, Any], labels: tuple[str, str] = ("", "")
-    ) -> None:
+    def keep(self, request: RequestFields, answer: Mapping[str, Any], labels: tuple[str, str] = ("", "")) -> None:
         """Keep an answer, JSON-ready, for the next one that makes the same request."""
         self._to_cache(self.parameters.body(request), answer, labels)
         if not self._marked:
@@ -237,9 +235,7 @@ def read_reply(reply: object) -> Answer | NoAnswer:
     positions = _at(_at(choice, "logprobs"), "content")
     positions = positions if isinstance(positions, list) else []
     end, begins = THOUGHTS_END.match(said), said or "".join(map(_token, positions[:1]))
-    cut_off = (
-        finish == "length" and begins.strip() and "<think>".startswith(begins.strip())
-    )  # within the mark
+    cut_off = finish == "length" and begins.strip() and "<think>".startswith(begins.strip())  # within the mark
     if end is None and (cut_off or THOUGHTS_BEGIN.match(begins)):
         return NoAnswer.THINKING
     answer = said[end.end() :].lstrip() if end else said

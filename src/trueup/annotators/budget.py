@@ -149,11 +149,7 @@ def _read(file: Path) -> Usage:
     names = tuple(asdict(Usage()))
     given: dict[str, Any] = {name: state.get(name) for name in names} if isinstance(state, dict) else {}
     sound = [type(one) in (int, float) and 0 <= one < math.inf for one in given.values()]
-    if (
-        not given
-        or not all(sound)
-        or any(type(one) is float for name, one in given.items() if name != "cost")
-    ):
+    if not given or not all(sound) or any(type(one) is float for name, one in given.items() if name != "cost"):
         raise errors.CheckpointError(
             f"{file}: what the annotator had spent is not a list of amounts ({', '.join(names)}); the run cannot keep "
             "to its limits. Restore the file from a backup; without it they count from what the rounds tell of"

@@ -39,9 +39,7 @@ LOG_PROBS = Reading(
     "log-probs", 1, {"logprobs": True, "top_logprobs": 20},
     lambda answer, labels: None if answer.top is None else by_log_probs(answer.top, labels),
 )  # fmt: skip
-WORDS = Reading(
-    "answer", 32, {}, lambda answer, labels: CUT_OFF if answer.cut_off else by_words(answer.text, labels)
-)
+WORDS = Reading("answer", 32, {}, lambda answer, labels: CUT_OFF if answer.cut_off else by_words(answer.text, labels))
 READINGS = {"auto": (LOG_PROBS, WORDS), "log-probs": (LOG_PROBS,), "answer": (WORDS,)}
 """`annotator.read` -> readings, the first of which is tried first."""
 

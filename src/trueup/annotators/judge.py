@@ -94,9 +94,7 @@ BOTH = Unreadable("the answer names both labels")
 MORE = Unreadable("the answer says more than a label")
 NOT_NUMBERS = Unreadable("the log-probabilities are not numbers")
 NEITHER_LIKELY = Unreadable("neither label is among the likeliest tokens")
-LEFT_OPEN = Unreadable(
-    "only one label is among the likeliest tokens, and it is hardly likelier than what was left out"
-)
+LEFT_OPEN = Unreadable("only one label is among the likeliest tokens, and it is hardly likelier than what was left out")
 
 UNSEEN = 0.05
 """Share of the two labels' probability that the one which is not among the tokens given may have at most."""

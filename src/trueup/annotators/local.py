@@ -236,9 +236,7 @@ def load_likelihood_annotator(
     return _scoring(model, lambda one: model.log_probs(one).mean, loaded, f"likelihood:{choice.model}", day)
 
 
-def _loaded(
-    loader: Callable[..., load.Loaded], path: str, device: str, trust_remote_code: bool
-) -> load.Loaded:
+def _loaded(loader: Callable[..., load.Loaded], path: str, device: str, trust_remote_code: bool) -> load.Loaded:
     """A model that is not trained, in the precision that pays on its device."""
     placed = prepare.pick_device(device)
     precision = prepare.pick_autocast("auto", placed) or torch.float32

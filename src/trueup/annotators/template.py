@@ -40,9 +40,7 @@ HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's categories of control, format and surrogate characters, and of separators of lines and paragraphs."""
 KEPT = "\n\t\ufe0e\ufe0f"
 """Line breaks, tabs, and how an emoji is shown."""
-BLANK = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u3164\ufe00-\ufe0d\uffa0\U000e0000-\U000e0fff]"
-)
+BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u3164\ufe00-\ufe0d\uffa0\U000e0000-\U000e0fff]")
 """Letters and marks that are never shown, whatever their category."""
 UNNAMED = ("<template>", "<unknown>")
 """What Jinja calls the file of a template that was given as text."""
@@ -194,9 +192,7 @@ def _read(name: str, source: str, variables: Sequence[str]) -> Template:
 
 
 def _failed(where: str, error: Exception) -> InputError:
-    return InputError(
-        f"{where}: {words.one_line(getattr(error, 'message', None) or error)}. Mend the template"
-    )
+    return InputError(f"{where}: {words.one_line(getattr(error, 'message', None) or error)}. Mend the template")
 
 
 def load_question(name: str) -> Template:

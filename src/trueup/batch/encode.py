@@ -93,9 +93,7 @@ class Encoder:
         self._note_unspelled(group, [prompt, *(ids for ids, _ in responses)], notes)
         limits = self.limits
         if not prompt:
-            return Discarded(
-                "empty prompt and a tokenizer without a beginning-of-sequence token", group.origin
-            )
+            return Discarded("empty prompt and a tokenizer without a beginning-of-sequence token", group.origin)
         prompt_cut = limits.max_prompt_length is not None and len(prompt) > limits.max_prompt_length
         if limits.max_prompt_length is not None and prompt_cut:
             prompt = self._cut_prompt(prompt, limits.max_prompt_length)
@@ -103,8 +101,7 @@ class Encoder:
         if room < 1:
             return Discarded(f"prompt as long as max_length, {limits.max_length} tokens", group.origin)
         rows = tuple(
-            TokenRow(np.array(ids[:room], np.int32), np.array(scored[:room], np.bool_))
-            for ids, scored in responses
+            TokenRow(np.array(ids[:room], np.int32), np.array(scored[:room], np.bool_)) for ids, scored in responses
         )
         if not all(row.scored.any() for row in rows):
             return Discarded("response without a token to learn", group.origin)
@@ -185,9 +182,7 @@ class Encoder:
         if self.template.ended_once(said) != said:
             notes.add("answers that end with the text of a token that ends a turn are given that token once")
         if tools and leaves_out_tools(self.template, content, tools):
-            notes.add(
-                "the chat template leaves out the tools that rows declare, so the model does not see them"
-            )
+            notes.add("the chat template leaves out the tools that rows declare, so the model does not see them")
 
     def _note_unspelled(self, group: Group[Any], rows: Sequence[Sequence[int]], notes: set[str]) -> None:
         """Whether the tokens hold the text; only characters that are new are decoded to see."""
@@ -214,9 +209,7 @@ class Encoder:
         text = response if isinstance(response, str) else _one_turn(response)
         if text is not None and max(tokens) < self.rows and self.text(tokens) == text:
             return list(tokens), [True] * len(tokens)
-        notes.add(
-            "token ids that stand with responses say something else in this tokenizer; their text was encoded"
-        )
+        notes.add("token ids that stand with responses say something else in this tokenizer; their text was encoded")
         return None
 
     def _response(self, group: Group[Any], opening: Text, response: Content, notes: set[str]) -> Row:
@@ -248,9 +241,7 @@ class Encoder:
         """Raw text says what it says, unless its prompt was rendered beforehand, control tokens and all."""
         rendered = spells(prompt, self.special)
         if rendered:
-            notes.add(
-                "raw prompts spell special tokens; they and their responses are taken as already rendered"
-            )
+            notes.add("raw prompts spell special tokens; they and their responses are taken as already rendered")
         end = self.tokenizer.eos_token
         ids = self.pieces.raw(response.removesuffix(end) if end else response, literal=not rendered)
         return self.pieces.end(ids, [True] * len(ids))

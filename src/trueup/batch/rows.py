@@ -117,9 +117,7 @@ class PairsWithTarget:
         return cls(pairs, torch.tensor(targets, dtype=torch.int64))
 
     @classmethod
-    def collate_chosen(
-        cls, relations: Sequence[records.PairRelation], first_rows: Sequence[int]
-    ) -> "PairsWithTarget":
+    def collate_chosen(cls, relations: Sequence[records.PairRelation], first_rows: Sequence[int]) -> "PairsWithTarget":
         """The chosen response of each pair is imitated."""
         pairs = Pairs.collate(relations, first_rows)
         return cls(pairs, pairs.chosen_P)
@@ -134,9 +132,7 @@ class GradedPairs:
     """[P] float32, the difference of the scores of the two, at least 0; 0 where one has none."""
 
     @classmethod
-    def collate(
-        cls, relations: Sequence[records.GradedPairRelation], first_rows: Sequence[int]
-    ) -> "GradedPairs":
+    def collate(cls, relations: Sequence[records.GradedPairRelation], first_rows: Sequence[int]) -> "GradedPairs":
         pairs = Pairs.collate([relation.pairs for relation in relations], first_rows)
         gaps = [gap for relation in relations for gap in relation.gaps]
         return cls(pairs, torch.tensor(gaps, dtype=torch.float32))
@@ -181,9 +177,7 @@ class Demonstrations:
     """Every row is to be imitated."""
 
     @classmethod
-    def collate(
-        cls, relations: Sequence[records.DemonstrationRelation], first_rows: Sequence[int]
-    ) -> "Demonstrations":
+    def collate(cls, relations: Sequence[records.DemonstrationRelation], first_rows: Sequence[int]) -> "Demonstrations":
         return cls()
 
 

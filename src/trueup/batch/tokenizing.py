@@ -100,9 +100,7 @@ def tokenizer_identity(tokenizer: Any) -> str:
         try:
             tokenizer.save_pretrained(folder)
         except Exception as error:  # a tokenizer may be anybody's code
-            raise InputError(
-                f"the tokenizer cannot be written, and so not told from another: {error}"
-            ) from error
+            raise InputError(f"the tokenizer cannot be written, and so not told from another: {error}") from error
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 digest.update(path.name.encode() + path.read_bytes())

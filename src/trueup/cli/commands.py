@@ -10,9 +10,8 @@ from trueup.annotators import annotator, template
 from trueup.cli import app, options
 from trueup.display import shown
 from trueup.errors import InputError
-from trueup.feedback import canonical, columns, conversion
+from trueup.feedback import canonical, columns, conversion, records
 from trueup.feedback import condition as conditions
-from trueup.feedback.records import Example, count
 from trueup.inspection import inspection, screen
 from trueup.model_folder import check_model
 from trueup.settings import command_settings, validation
@@ -144,13 +143,13 @@ def convert(arguments: Sequence[str]) -> None:
     print(f"{counted(len(examples), 'example')} read, {rows} written to {spelled(place)}", file=sys.stderr)
 
 
-def _target(settings: command_settings.ConvertSettings, examples: Sequence[Example]) -> conversion.Target:
+def _target(settings: command_settings.ConvertSettings, examples: Sequence[records.Example]) -> conversion.Target:
     """What to convert to; a kind that was chosen here is printed."""
     if settings.to != "trl":
         return conversion.OWN[settings.to]
     chosen = settings.kind or conversion.usual_kind(examples)
     if settings.kind is None:
-        held = count(examples).words()
+        held = records.count(examples).words()
         line = f"TRL's rows of {chosen} are written for {held}; --kind changes it"
         print(spelled(line), file=sys.stderr)
     if chosen == "points":

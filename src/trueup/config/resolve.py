@@ -159,9 +159,7 @@ def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict
     return values, {name: f"{path}:{line}" for name, line in lines.items()}
 
 
-def _collect(
-    model: type[Model], values: dict[str, Any], where: str, found: list[SettingProblem]
-) -> Model | None:
+def _collect(model: type[Model], values: dict[str, Any], where: str, found: list[SettingProblem]) -> Model | None:
     try:
         return validate(model, values, where=where)
     except SettingsError as error:

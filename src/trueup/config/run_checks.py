@@ -87,9 +87,7 @@ def _refuse_metric(info: MethodInfo, settings: run_settings.RunSettings, metric:
                 f"{what}: online/score tells of the weights that samples were written with, which lag behind with "
                 f"sampler.resync {settings.sampler.resync}; give resync 1, or a metric of held-out feedback"
             )
-    elif settings.eval_every is None or not (
-        settings.eval_data or settings.eval_fraction or metric in sampled
-    ):
+    elif settings.eval_every is None or not (settings.eval_data or settings.eval_fraction or metric in sampled):
         parts = "eval_data or eval_fraction" if settings.source == "offline" else "eval_data"
         raise InputError(
             f"{what}: {metric} has to be measured while training; give held-out feedback ({parts}), and eval_every"
@@ -280,9 +278,7 @@ def _check_weights(weights: str, folder: str, whose: str, trust_remote_code: boo
     if scores == model_folder.scores_text(model_folder.folder_of(named)):
         return named
     if not scores:
-        raise InputError(
-            f"{whose} needs a causal language model, and {folder} is a reward model; give reward:{folder}"
-        )
+        raise InputError(f"{whose} needs a causal language model, and {folder} is a reward model; give reward:{folder}")
     raise InputError(
         f"{folder} is a language model, no reward model (a sequence classifier with one output); give "
         f"likelihood:{folder} to score by its log-likelihood, or make one by trueup train reward-model"

@@ -230,9 +230,7 @@ class _Batch:
                     continue
             tried = f"after {words.counted(attempts, 'attempt')} in {endpoint.deadline - left:.0f} seconds"
             if error.wait is not None and error.wait > left:
-                tried = (
-                    f"and it asks to wait {error.wait:.0f} seconds, of which {max(0.0, left):.0f} are left"
-                )
+                tried = f"and it asks to wait {error.wait:.0f} seconds, of which {max(0.0, left):.0f} are left"
             raise AnnotatorError(f"{url}: {error.what}, {tried}; {error.hint}")
         raise self.failure
 

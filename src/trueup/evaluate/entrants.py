@@ -79,9 +79,7 @@ def model_of(name: str, settings: Settings) -> Entrant:
     if path != model_folder.WORLD:
         path = model_folder.check_model(path, trust_remote_code=settings.trust_remote_code)
         if scores or model_folder.scores_text(model_folder.folder_of(path, weights=False)):
-            raise errors.InputError(
-                f"{name} is a reward model, and writes nothing; give its folder as --reward"
-            )
+            raise errors.InputError(f"{name} is a reward model, and writes nothing; give its folder as --reward")
     content = [path == model_folder.WORLD, *map(model_folder.model_content, model_folders(path))]
     return Entrant(name, candidates.model_in(sampling_of(settings), path), content, run)
 
@@ -113,9 +111,7 @@ def prompts_of(settings: Settings, everyone: Sequence[Entrant]) -> Sequence[reco
     """What is asked, or what files have responses to: prompts that all files have enough responses to."""
     files, need = [one for one in everyone if one.read is None], settings.sampler.responses
     if not settings.prompts and not files:
-        raise errors.InputError(
-            "prompts is required, to ask the models: files with prompts, or world:prompts"
-        )
+        raise errors.InputError("prompts is required, to ask the models: files with prompts, or world:prompts")
     written = {key: prompt for one in files for key, (prompt, _) in one.written.items()}
     found: Sequence[records.Prompt] = list(written.values())
     if settings.prompts:
@@ -125,9 +121,7 @@ def prompts_of(settings: Settings, everyone: Sequence[Entrant]) -> Sequence[reco
         counts = [len(one.written[prompt.key][1]) if prompt.key in one.written else 0 for prompt in found]
         kept = [prompt for prompt, number in zip(found, counts, strict=True) if number >= need]
         if missing := len(found) - len(kept):
-            logger.warning(
-                f"{one.name} has no response to {missing} of {len(found)} prompts: left out of all"
-            )
+            logger.warning(f"{one.name} has no response to {missing} of {len(found)} prompts: left out of all")
         if more := sum(number > need for number in counts):
             told = f"more than {need} responses to {more} prompts"
             logger.warning(f"{one.name} has {told}; --responses takes more")

@@ -41,9 +41,7 @@ NOT_ITS_OWN = "it takes what the policy draws by itself: temperature 1, top-p 1,
 class Judged:
     """A judge or a scorer; what it says is kept under a hash of itself and of what it is asked about."""
 
-    def __init__(
-        self, setting: str, choice: AnnotatorChoice, settings: Settings, work: resumable.Work
-    ) -> None:
+    def __init__(self, setting: str, choice: AnnotatorChoice, settings: Settings, work: resumable.Work) -> None:
         self.setting, self.work = setting, work
         self.totals: dict[str, float] = {}
         self.load = cache(judging.annotator_loader(entrants.sampling_of(settings), choice))
@@ -229,9 +227,7 @@ def evaluate(settings: Settings, *, dry_run: bool = False) -> Row | None:
     verdicts cannot be read, or a model writes nothing."""
     folder = Path(settings.output)
     if (folder / RESULTS).exists() and not settings.overwrite:
-        raise errors.InputError(
-            f"{folder / RESULTS} is there already; give another --output, or --overwrite to add"
-        )
+        raise errors.InputError(f"{folder / RESULTS} is there already; give another --output, or --overwrite to add")
     everyone = entrants.entrants_of(settings)
     references = [entrants.reference_of(one, settings) if one.read else None for one in everyone]
     fluency = entrants.model_of(settings.fluency, settings) if settings.fluency else None

@@ -46,9 +46,7 @@ Pair = tuple[int, int]
 """Numbers of two models."""
 
 
-def judged(
-    models: Sequence[str], firsts: Mapping[Pair, Array], style_EMF: Array, responses: int, *, seed: int
-) -> Row:
+def judged(models: Sequence[str], firsts: Mapping[Pair, Array], style_EMF: Array, responses: int, *, seed: int) -> Row:
     """Win rates of every pair of models that was judged; and with three models or more one scale of all.
     Of each pair, `firsts` has [M] how likely the first one's response is the better one, NaN where that is not known;
     `style_EMF` is how much each response has of the features of `STYLE`, `responses` their number to a prompt."""
@@ -82,9 +80,7 @@ def _won(outcome_M: Array, first_M: Array, longer_M: Array, prompt_M: Any, seed:
     equal = row["length_controlled"] = controlled.get("win_rate", controlled)
     row["length"] = controlled.get("length", controlled)
     if "refused" not in controlled and abs(equal.value - wins.value) > APART:
-        logger.warning(
-            f"a win rate of {wins.value:.0%} is {equal.value:.0%} between responses of equal length"
-        )
+        logger.warning(f"a win rate of {wins.value:.0%} is {equal.value:.0%} between responses of equal length")
     return row | {"probability": float(first_M.mean()), "p": sign_flip_test(rate_P - 0.5, seed=seed)}
 
 

@@ -146,9 +146,7 @@ def load(path: str | Path) -> json_rows.LoadedFile:
     return file
 
 
-def rows_of(
-    file: json_rows.LoadedFile, table: columns.Table = columns.AS_IT_IS
-) -> Iterator[json_rows.FileRow]:
+def rows_of(file: json_rows.LoadedFile, table: columns.Table = columns.AS_IT_IS) -> Iterator[json_rows.FileRow]:
     """The rows of a file, in order. Its content tells its format, and for CSV its name as well."""
     where = ""
     if file.rewound().read(len(tables.PARQUET)) == tables.PARQUET:

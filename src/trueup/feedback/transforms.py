@@ -242,9 +242,7 @@ class ExponentialWeights:
             )
         if share < FEW:
             equivalent = f"{size:.1f} of {len(weights)} responses"
-            warnings.append(
-                f"the weights rest on the equivalent of {equivalent}; a larger --beta spreads them"
-            )
+            warnings.append(f"the weights rest on the equivalent of {equivalent}; a larger --beta spreads them")
 
         def rewrite(given: Sequence[Example]) -> Sequence[Example]:
             return [self.weighted(scale.applied(example)) for example in given]

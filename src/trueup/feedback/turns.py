@@ -18,9 +18,7 @@ ROLES = ("system", "user", "assistant", "tool", "developer")
 RESPONSE_ROLES = ("assistant", "tool")
 OTHER_NAMES = {"human": "user", **dict.fromkeys(("bot", "gpt", "model", "ai"), "assistant")}
 SWIFT_ROLES = ("tool_call", "tool_response")
-SWIFT_HINT = (
-    "; it is a role of ms-swift: a file whose first row has it is read as ms-swift's, so put this row first"
-)
+SWIFT_HINT = "; it is a role of ms-swift: a file whose first row has it is read as ms-swift's, so put this row first"
 NOT_LEARNED: dict[str, bool | int] = {
     "disable_loss": True,
     **dict.fromkeys(("loss", "train", "training"), False),

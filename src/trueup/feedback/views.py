@@ -27,9 +27,7 @@ SCORES_ALONE = (
     "rank by scores"
 )
 UNSCORED = "no response has a reward"
-NOT_ALL_SCORED = (
-    "a response without a score; comparisons and labels do not do here, give a reward that scores each"
-)
+NOT_ALL_SCORED = "a response without a score; comparisons and labels do not do here, give a reward that scores each"
 ALONE = "a single response, which leaves no other to measure it against"
 
 

@@ -123,9 +123,7 @@ def make_asking(template: str, instruction: str | None) -> Ask:
         return lambda pair: request_messages(pair, instruction)
     texts = {"prompt": "p" * 99, "chosen": "c" * 999}
     known = ANSWER, annotator_kinds.IMPROVE
-    loaded = load_template(
-        template, setting="rewrite_template", known=known, variables=VARIABLES, texts=texts
-    )
+    loaded = load_template(template, setting="rewrite_template", known=known, variables=VARIABLES, texts=texts)
     if "prompt" not in loaded.used:
         why = "never shows {{ prompt }}, so that nothing can be written to it"
         raise InputError(f"{template}: the template {why}")

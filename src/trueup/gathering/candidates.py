@@ -172,9 +172,7 @@ def _say_what_became_of_them(kept_before: int, twice: int, empty: int, without: 
             if prompt.origin is not None:
                 files.setdefault(prompt.origin.file, []).append(prompt.origin.row)
         where = "; ".join(f"{file} {numbered(rows)}" for file, rows in files.items())
-        told = (
-            f"{counted(len(without), 'prompt')} left out, without a response{f' ({where})' if where else ''}"
-        )
+        told = f"{counted(len(without), 'prompt')} left out, without a response{f' ({where})' if where else ''}"
         logger.info(f"{told}: too long, or every response was empty")
 
 
@@ -206,9 +204,7 @@ def _preferred(example: Example) -> list[records.Value]:
     return [(at, (sum(sure) + 0.5 * (others - len(sure))) / others) for at, sure in every]
 
 
-def write_responses(
-    prompts: Sequence[Prompt], writer: Writer, work: Work, *, responses: int, seed: int
-) -> Written:
+def write_responses(prompts: Sequence[Prompt], writer: Writer, work: Work, *, responses: int, seed: int) -> Written:
     """Responses of a writer to each prompt, each piece with its own seed; what is kept is not written again."""
 
     def sample(sampler: Sampler, name: str, chunk: Sequence[Prompt]) -> list[Any]:
@@ -235,9 +231,7 @@ def lengths(written: Written) -> str:
     if not flat:
         return "no responses, as no prompt leaves room for one"
     words = fmean(len(one.text.split()) for one in flat)
-    line = (
-        f"{counted(len(flat), 'response')} to {counted(len(written), 'prompt')}, {words:.1f} words on average"
-    )
+    line = f"{counted(len(flat), 'response')} to {counted(len(written), 'prompt')}, {words:.1f} words on average"
     cut = sum(not one.ended for one in flat)
     return f"{line}; {cut} ran out of tokens (--max-new-tokens) and have no end" if cut else line
 
@@ -271,9 +265,7 @@ def in_process(settings: SampleSettings, name: str, day: Day, prompts: int, read
         free_memory()
 
 
-def running(
-    settings: SampleSettings, day: Day, prompts: int, read: Read
-) -> tuple[causal.CausalModel, encode.Encoder]:
+def running(settings: SampleSettings, day: Day, prompts: int, read: Read) -> tuple[causal.CausalModel, encode.Encoder]:
     """A model in this process that is not trained, and how it is asked; see `in_process`."""
     device = prepare.pick_device(settings.device)
     loaded = read(device)

@@ -15,8 +15,7 @@ from trueup.annotators.annotator import SCORE_OF, Annotated, Annotator, summed
 from trueup.feedback import canonical, views
 from trueup.feedback.records import Discarded, Example, Origin, content_key, scores_of
 from trueup.gathering.resumable import Work
-from trueup.settings.annotator_settings import AnnotatorChoice, annotators_in
-from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
+from trueup.settings import annotator_settings, gathering_settings
 from trueup.sources.by_name import make_annotator
 from trueup.words import counted, logger
 
@@ -39,13 +38,16 @@ Day = Callable[[], str]
 Load = Callable[[Day], Annotator]
 
 
-def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: AnnotatorChoice) -> Load:
+def annotator_loader(
+    settings: gathering_settings.SampleSettings | gathering_settings.AnnotateSettings,
+    choice: annotator_settings.AnnotatorChoice,
+) -> Load:
     """What loads an annotator that was checked (`check_annotator`).
     One that has no weights is made at once: a function's file is the user's and is run only once, and an endpoint is
     asked nothing yet."""
 
     given = settings.model_dump(include={"seed", "device", "trust_remote_code"})
-    if any(one.about.weights is not None for one in annotators_in(choice).values()):
+    if any(one.about.weights is not None for one in annotator_settings.annotators_in(choice).values()):
         return lambda day: make_annotator(choice, **given, day=day)
     ready = make_annotator(choice, **given)
     return lambda _: ready

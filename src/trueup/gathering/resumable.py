@@ -24,9 +24,7 @@ from trueup.batch.chat_template import today
 from trueup.config.layers import flatten
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback import canonical, records
-from trueup.settings.annotator_settings import AnnotatorChoice, decisive
-from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
-from trueup.settings.schema import settings_in
+from trueup.settings import annotator_settings, gathering_settings, schema
 from trueup.sources.by_name import judging_content, model_folders
 from trueup.words import listed, logger, reason
 
@@ -44,9 +42,7 @@ def check_place(name: str, *, overwrite: bool) -> None:
         raise InputError(f"output: give a file, {why}")
     canonical.check_output(name, force=True)
     if Path(name).exists() and not overwrite:
-        raise InputError(
-            f"{name}: the file is there already; give another output, or --overwrite to replace it"
-        )
+        raise InputError(f"{name}: the file is there already; give another output, or --overwrite to replace it")
 
 
 class Work:
@@ -84,9 +80,7 @@ class Work:
         """What `make` makes of every `size` items, in order; of parts that are kept, as they were kept.
         Items are always cut in the same way, so that it does not matter where an earlier process was stopped.
         `load` is entered only where something is left to do; `make` is given that, the part's name and its items."""
-        parts = {
-            f"{name} {(self.first + at) // size}": items[at : at + size] for at in range(0, len(items), size)
-        }
+        parts = {f"{name} {(self.first + at) // size}": items[at : at + size] for at in range(0, len(items), size)}
         missing = [(number, part) for number, part in enumerate(parts, start=1) if part not in self.parts]
         if missing:
             with load() as loaded, display.bar(label, len(items)) as advance:
@@ -167,9 +161,7 @@ class Work:
             raise self._unwritable(error) from None
 
     def _foreign(self) -> InputError:
-        return InputError(
-            f"{self.path} is not what {self.of} keeps its work in. Delete it, or give another output"
-        )
+        return InputError(f"{self.path} is not what {self.of} keeps its work in. Delete it, or give another output")
 
     def _unwritable(self, error: OSError) -> InputError:
         why = f"the work done so far cannot be kept there: {reason(error)}"
@@ -196,7 +188,7 @@ def resumable(output: Path, of: str, settings: Mapping[str, object], first: int 
 
 
 def of_sampling(
-    settings: SampleSettings, prompts: Iterable[records.Prompt], also: Iterable[records.Example]
+    settings: gathering_settings.SampleSettings, prompts: Iterable[records.Prompt], also: Iterable[records.Example]
 ) -> dict[str, object]:
     """Name -> what the work of `trueup sample` depends on; JSON-ready."""
     served = settings.sampler.served
@@ -209,7 +201,9 @@ def of_sampling(
     }
 
 
-def of_annotating(settings: AnnotateSettings, examples: Iterable[records.Example]) -> dict[str, object]:
+def of_annotating(
+    settings: gathering_settings.AnnotateSettings, examples: Iterable[records.Example]
+) -> dict[str, object]:
     """Name -> what the work of `trueup annotate` depends on; JSON-ready."""
     found = _of(settings) | {"data": digest_of_examples(examples)}
     if settings.rewrite:
@@ -217,7 +211,7 @@ def of_annotating(settings: AnnotateSettings, examples: Iterable[records.Example
     return {name: value for name, value in found.items() if not name.startswith("rewrite_")}
 
 
-def _of(settings: SampleSettings | AnnotateSettings) -> dict[str, object]:
+def _of(settings: gathering_settings.SampleSettings | gathering_settings.AnnotateSettings) -> dict[str, object]:
     own = {"shard": settings.shard} if settings.shard else {}
     return deciding(settings) | files_of(settings.annotator) | own
 
@@ -230,17 +224,21 @@ def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
 
 def deciding(settings: BaseModel) -> dict[str, object]:
     """The settings that change the result, as earlier versions wrote them, so that their work is gone on with."""
-    names = {one.path for one in settings_in(type(settings)) if one.role.affects == "result"}
+    names = {one.path for one in schema.settings_in(type(settings)) if one.role.affects == "result"}
     given = flatten(settings.model_dump(mode="json"))
     for name in given.keys() & {"annotator.base_url", "sampler.base_url"}:
         if given[name] and len(given[name]) == 1:
             (given[name],) = given[name]
     if given.get("annotator.form") == "auto":
         given["annotator.form"] = None
-    return {name.removeprefix("sampler."): decisive(value) for name, value in given.items() if name in names}
+    return {
+        name.removeprefix("sampler."): annotator_settings.decisive(value)
+        for name, value in given.items()
+        if name in names
+    }
 
 
-def files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
+def files_of(choice: annotator_settings.AnnotatorChoice | None) -> dict[str, object]:
     """The content of the files that an annotator is made of, by the settings that name them."""
     found: dict[str, Any] = {}
     for name, content in judging_content(choice).items() if choice is not None else ():

@@ -63,9 +63,7 @@ def write(
     lines = list(canonical.lines_of(output, examples))
     settings = {name: value for name, value in work.settings.items() if name != "shard"}
     sha256 = hashlib.sha256(b"".join(lines)).hexdigest()
-    head = Head(
-        work.of, shard, (rows.start, rows.stop, total), settings, work.parts.get(DAY), len(lines), sha256
-    )
+    head = Head(work.of, shard, (rows.start, rows.stop, total), settings, work.parts.get(DAY), len(lines), sha256)
     canonical.write_lines(output, [canonical.json_line(asdict(head)), *lines])
     return len(lines)
 
@@ -112,9 +110,7 @@ def _check(heads: Sequence[tuple[Head, Path]]) -> None:
         )
     ends = [0, *(head.rows[1] for head, _ in heads)]
     if [head.rows[0] for head, _ in heads] != ends[:-1] or ends[-1] != first.rows[2]:
-        raise InputError(
-            "the shards do not hold each row once: they are of different versions. Do them again"
-        )
+        raise InputError("the shards do not hold each row once: they are of different versions. Do them again")
 
 
 def _head(path: Path, of: str) -> Head:
@@ -149,6 +145,4 @@ def _lines(head: Head, path: Path) -> Iterator[bytes]:
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: {error}") from None
     if (told.hexdigest(), count) != (head.sha256, head.examples):
-        raise InputError(
-            f"{path} is damaged: it is not as shard {head.shard} was written. Do that shard again"
-        )
+        raise InputError(f"{path} is damaged: it is not as shard {head.shard} was written. Do that shard again")

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trueup.feedback import views
-from trueup.feedback.records import Content, Example, View
+from trueup.feedback import records, views
 
-VIEWS: Sequence[View[Any]] = (views.pairs, views.rankings, views.points, views.demonstrations)
+VIEWS: Sequence[records.View[Any]] = (views.pairs, views.rankings, views.points, views.demonstrations)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 KINDS = ("prompts", "chosen", "rejected", "other_responses")
 
@@ -59,7 +58,7 @@ class Labels:
     """Those of all three that are neither 0 nor 1."""
 
 
-def seen_by_views(examples: Sequence[Example]) -> dict[str, Seen]:
+def seen_by_views(examples: Sequence[records.Example]) -> dict[str, Seen]:
     found = {}
     for made in (views.look(view, examples) for view in VIEWS):
         reasons = {reason: len(where) for reason, where in made.discarded.items()}
@@ -67,18 +66,18 @@ def seen_by_views(examples: Sequence[Example]) -> dict[str, Seen]:
     return found
 
 
-def characters(content: Content) -> int:
+def characters(content: records.Content) -> int:
     """How long a text as it was written is, without what a chat template adds."""
     return len(content) if isinstance(content, str) else sum(len(one.content) for one in content)
 
 
-def character_lengths(example: Example) -> Lengths:
+def character_lengths(example: records.Example) -> Lengths:
     responses = (characters(response.content) for response in example.responses)
     return Lengths(characters(example.prompt.content), tuple(responses))
 
 
 def lengths_by_kind(
-    examples: Sequence[Example], lengths: Sequence[Lengths | None]
+    examples: Sequence[records.Example], lengths: Sequence[Lengths | None]
 ) -> tuple[dict[str, list[int]], LongerChosen]:
     """Lengths of all texts by what they are, and how they go with preferences; each side of a pair counts."""
     kinds: dict[str, list[int]] = {kind: [] for kind in KINDS}
@@ -133,7 +132,7 @@ def bins(lengths: Sequence[int]) -> dict[tuple[int, int], int]:
     return {(2**power // 2, max(2**power - 1, 0)): counts[power] for power in powers}
 
 
-def label_counts(examples: Sequence[Example]) -> Labels | None:
+def label_counts(examples: Sequence[records.Example]) -> Labels | None:
     labels = [one.label for example in examples for one in example.responses if one.label is not None]
     if not labels:
         return None

@@ -70,9 +70,7 @@ def _kept(path: Path) -> files.Journal:
             except ValueError:
                 journal.keep(lines)
         if journal.size and any(one.layout != "canonical" for one in read.read_feedback([path]).files):
-            raise errors.InputError(
-                f"{path}: holds feedback of another layout; convert it, or give another --keep"
-            )
+            raise errors.InputError(f"{path}: holds feedback of another layout; convert it, or give another --keep")
         journal.append()
     except OSError as error:
         raise errors.InputError(f"{path}: preferences cannot be kept there: {words.reason(error)}") from error
@@ -82,9 +80,7 @@ def _kept(path: Path) -> files.Journal:
 class Conversation:
     """What was said so far, and who says what comes next: one model, or two in random order."""
 
-    def __init__(
-        self, settings: ChatSettings, models: Sequence[InProcessSampler], kept: files.Journal | None
-    ) -> None:
+    def __init__(self, settings: ChatSettings, models: Sequence[InProcessSampler], kept: files.Journal | None) -> None:
         self.settings, self.models, self.kept = settings, models, kept
         self.console = Console(highlight=False, markup=False, emoji=False)
         templates = [one.encoder.tokenizer.chat_template is not None for one in models]
@@ -204,9 +200,7 @@ class Conversation:
         """Add a preference to the file; answers that are equal or empty say nothing."""
         if self.kept is None or contents[0] == contents[1] or any(map(turns.says_nothing, contents)):
             return
-        told = zip(
-            contents, [(one.source, one.ids if self.with_tokens else None) for one in answers], strict=True
-        )
+        told = zip(contents, [(one.source, one.ids if self.with_tokens else None) for one in answers], strict=True)
         responses = tuple(records.Response(said, source=who, tokens=ids) for said, (who, ids) in told)
         better = {"first": 0, "second": 1}.get(verdict)
         comparisons = () if better is None else (records.Comparison(better, 1 - better),)

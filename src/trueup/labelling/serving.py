@@ -165,9 +165,7 @@ def _serve(clicks: votes.Clicks, settings: command_settings.LabelSettings) -> No
             listening.bind((HOST, settings.port))
             listening.listen()
         except OSError as error:
-            raise errors.InputError(
-                f"port {settings.port} of {HOST}: {reason(error)}; give another --port"
-            ) from error
+            raise errors.InputError(f"port {settings.port} of {HOST}: {reason(error)}; give another --port") from error
         port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
         config = uvicorn.Config(
             application(clicks, token, port), log_level="critical", server_header=False, access_log=False,

@@ -152,9 +152,7 @@ class Clicks:
             row = (person, pair, swapped, verdict)
             self.rows.execute(f"INSERT INTO clicks ({COLUMNS}) VALUES (?, ?, ?, ?)", row)
         except sqlite3.Error as error:
-            raise errors.InputError(
-                f"{self.path}: the click cannot be kept: {words.reason(error)}"
-            ) from error
+            raise errors.InputError(f"{self.path}: the click cannot be kept: {words.reason(error)}") from error
         self._take(click)
         return True
 

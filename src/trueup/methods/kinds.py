@@ -86,9 +86,7 @@ PerToken = Annotated[
 ]
 PerTokenGap = Annotated[
     bool,
-    Field(
-        description="Divide each log-ratio by the tokens of its response, as TRL does; false sums over them."
-    ),
+    Field(description="Divide each log-ratio by the tokens of its response, as TRL does; false sums over them."),
 ]
 SFTWeight = Annotated[
     float,
@@ -102,9 +100,7 @@ DesirableWeight = Annotated[float, Field(gt=0, description="Weight of desirable 
 UndesirableWeight = Annotated[float, Field(gt=0, description="Weight of undesirable responses.")]
 DesirableFrom = Annotated[
     float | None,
-    Field(
-        description="Score from which a response without a label is desirable. Left out: scores are not labels."
-    ),
+    Field(description="Score from which a response without a label is desirable. Left out: scores are not labels."),
 ]
 LabelScale = Annotated[
     Scale,
@@ -130,9 +126,7 @@ RewardMean = Annotated[
 ]
 RewardStd = Annotated[
     Positive | None,
-    Field(
-        description="Standard deviation that every reward is divided by. Left out: that of the training data."
-    ),
+    Field(description="Standard deviation that every reward is divided by. Left out: that of the training data."),
 ]
 KLCoef = Annotated[
     float,
@@ -193,9 +187,7 @@ def pairwise(
     from trueup.objectives.sft import beside_sft
 
     if isinstance(loss, StepObjective):
-        loss = (
-            replace(loss, objective=partial(beside_sft, loss.objective, sft_weight)) if sft_weight else loss
-        )
+        loss = replace(loss, objective=partial(beside_sft, loss.objective, sft_weight)) if sft_weight else loss
     elif sft_weight:
         loss = partial(beside_sft, loss, sft_weight)
     return Method(views.pairs, Pairs.collate, loss, reference, parts=parts, mixture=mixture)
@@ -213,9 +205,7 @@ def pointwise(
     """Learn from responses labelled one by one, relative to a reference."""
     from trueup.batch.rows import Points
 
-    return Method(
-        view, Points.collate, loss, reference, transforms=(transform,), checks=(check,), stratum=stratum
-    )
+    return Method(view, Points.collate, loss, reference, transforms=(transform,), checks=(check,), stratum=stratum)
 
 
 def policy_gradient(
@@ -280,9 +270,7 @@ def measured_of_labels(settings: Any) -> str:
         "sigmoid": "the mean and standard deviation of all scores",
     }
     found = what.get(settings.scale, "")
-    return (
-        f"{found} (scale {settings.scale}); give scale range with score_low and score_high" if found else ""
-    )
+    return f"{found} (scale {settings.scale}); give scale range with score_low and score_high" if found else ""
 
 
 def measured_of_rewards(settings: Any) -> str:
@@ -290,7 +278,5 @@ def measured_of_rewards(settings: Any) -> str:
     absent = [name for name in ("reward_mean", "reward_std") if getattr(settings, name) is None]
     what = {"reward_mean": "the mean", "reward_std": "the standard deviation"}
     return (
-        f"{' and '.join(what[name] for name in absent)} of all rewards; give {' and '.join(absent)}"
-        if absent
-        else ""
+        f"{' and '.join(what[name] for name in absent)} of all rewards; give {' and '.join(absent)}" if absent else ""
     )

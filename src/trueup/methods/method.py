@@ -22,9 +22,7 @@ from trueup import python_objects
 from trueup.feedback.records import Example, View
 from trueup.feedback.transforms import Transform
 from trueup.references.choices import NoReference, ReferenceChoice
-from trueup.settings.run_settings import RunSettings
-from trueup.settings.schema import settings_in
-from trueup.settings.validation import validate
+from trueup.settings import run_settings, schema, validation
 
 if TYPE_CHECKING:
     from trueup.batch.rows import Part
@@ -142,7 +140,7 @@ class MethodInfo:
 
     def choices(self, path: str) -> tuple[str, ...]:
         """What one of its settings can be, such as `reference.kind`; empty where it has no such setting."""
-        return next((one.choices for one in settings_in(self.settings) if one.path == path), ())
+        return next((one.choices for one in schema.settings_in(self.settings) if one.path == path), ())
 
     def __call__(self, build: Callable[P, Method]) -> Callable[P, Method]:
         """Register a function that makes the method, and validate its settings whenever it is called.
@@ -158,24 +156,20 @@ class MethodInfo:
             if any(taken in (info.name, *info.aliases) and not again(info) for info in METHODS.values()):
                 raise ValueError(f"a method named {taken} is registered already; choose another name")
         self.settings = settings_of(build, self.name)
-        if shared := set(self.settings.model_fields) & set(RunSettings.model_fields):
-            raise ValueError(
-                f"{', '.join(sorted(shared))} of method {self.name} is a setting of every run; rename it"
-            )
+        if shared := set(self.settings.model_fields) & set(run_settings.RunSettings.model_fields):
+            raise ValueError(f"{', '.join(sorted(shared))} of method {self.name} is a setting of every run; rename it")
 
         def configure(checked: BaseModel, *args: Any) -> Method:
             typed: dict[str, Any] = {key: getattr(checked, key) for key in self.settings.model_fields}
             made = build(*args, **typed)  # positional arguments fail here: every setting is keyword-only
             if self.evaluates and made.rollout is not None:
-                raise ValueError(
-                    f"method {self.name} learns from its own responses; register it with evaluates=False"
-                )
+                raise ValueError(f"method {self.name} learns from its own responses; register it with evaluates=False")
             values = checked.model_dump(mode="json")
             return replace(made, name=self.name, settings=values, figures=self.figures)
 
         @functools.wraps(build)
         def validated(*args: P.args, **kwargs: P.kwargs) -> Method:
-            return configure(validate(self.settings, kwargs, where=f"method {self.name}"), *args)
+            return configure(validation.validate(self.settings, kwargs, where=f"method {self.name}"), *args)
 
         self.build, self.configure = validated, configure
         METHODS[self.name] = self
@@ -207,9 +201,7 @@ def package_of(info: MethodInfo) -> str:
 
 def code_of(info: MethodInfo) -> dict[str, str]:
     """Hash of the code of a method that is none of trueup's own, under a name for messages."""
-    return (
-        {f"the code of {info.name}": python_objects.identity_of(info.build)[:16]} if package_of(info) else {}
-    )
+    return {f"the code of {info.name}": python_objects.identity_of(info.build)[:16]} if package_of(info) else {}
 
 
 def reference_of(settings: BaseModel) -> ReferenceChoice[Any]:

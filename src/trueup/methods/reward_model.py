@@ -31,7 +31,5 @@ def reward_model(
     from trueup.batch.rows import GradedPairs
     from trueup.objectives.bradley_terry import bradley_terry
 
-    loss = kinds.with_settings(
-        bradley_terry, margin=margin, margin_per_score=margin_per_score, centring=centring
-    )
+    loss = kinds.with_settings(bradley_terry, margin=margin, margin_per_score=margin_per_score, centring=centring)
     return kinds.without_reference(views.graded_pairs, GradedPairs.collate, loss, output="scores")

@@ -31,6 +31,4 @@ def rloo(
     from trueup.objectives import rloo, rollout
 
     baseline = rollout.LeaveOneOut(kl_coef, missing_end_penalty)
-    return kinds.policy_gradient(
-        rloo.rloo, reference, baseline, least_responses=2, temperature=logit_temperature
-    )
+    return kinds.policy_gradient(rloo.rloo, reference, baseline, least_responses=2, temperature=logit_temperature)

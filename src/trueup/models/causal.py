@@ -49,9 +49,7 @@ class StreamModel(nn.Module, Generic[Read]):
     `attention` is chosen by `trueup.models.selfcheck`; `autocast` is the dtype of products while parameters stay
     float32, None the parameters' own."""
 
-    def __init__(
-        self, network: nn.Module, *, attention: str = "grouped", autocast: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, network: nn.Module, *, attention: str = "grouped", autocast: torch.dtype | None = None) -> None:
         super().__init__()
         self.network = network
         self.autocast = autocast
@@ -152,9 +150,7 @@ class StreamModel(nn.Module, Generic[Read]):
 class CausalModel(StreamModel[LogProbs]):
     """A causal language model; its `value_head` stands beside the network, so that nothing exports it."""
 
-    def __init__(
-        self, network: nn.Module, *, attention: str = "grouped", autocast: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, network: nn.Module, *, attention: str = "grouped", autocast: torch.dtype | None = None) -> None:
         super().__init__(network, attention=attention, autocast=autocast)
         self.value_head: nn.Linear | None = None
         with suppress(UnsupportedHead):  # raised again where the head is read
@@ -168,9 +164,7 @@ class CausalModel(StreamModel[LogProbs]):
         """Log-probabilities of the stream's scored tokens, and the parts asked for."""
         hidden_SH = self.hidden(stream)
         wanted = {"entropy": "entropy" in parts, "collision": "collision" in parts}
-        token_S, entropy_S, collision_S = head_of(self.inner)(
-            hidden_SH, stream.target_S, dtype=self.autocast, **wanted
-        )
+        token_S, entropy_S, collision_S = head_of(self.inner)(hidden_SH, stream.target_S, dtype=self.autocast, **wanted)
         value_S = self._values(hidden_SH) if "values" in parts else None
         return LogProbs(token_S, stream.length_N, stream.prompt_N, value_S, entropy_S, collision_S)
 

@@ -93,9 +93,7 @@ class TokenHead(nn.Linear):
         if target_S is None:
             return super().forward(hidden)
         head = Head(self.weight, self.bias, self.scale, self.softcap, self.temperature)
-        return token_outputs(
-            hidden, head, target_S, dtype=dtype, entropy=entropy, collision=collision, budget=budget
-        )
+        return token_outputs(hidden, head, target_S, dtype=dtype, entropy=entropy, collision=collision, budget=budget)
 
 
 def head_of(network: nn.Module) -> TokenHead:

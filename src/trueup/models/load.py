@@ -60,9 +60,7 @@ def load(
             f"{base}: a model for classification, such as a reward model, not a causal language model. Give the model "
             "whose responses are to become better"
         )
-    read = load_tokenizer(
-        path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template
-    )
+    read = load_tokenizer(path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template)
     check_patterns(path, base)
     what = "a causal language model that can be loaded"
     options = {"device_map": {"": "meta"}} if later else quantize or {}
@@ -73,9 +71,7 @@ def load(
     return put_together(path, network, read, device)
 
 
-def in_4_bits(
-    kind: str | None, device: torch.device, dtype: torch.dtype, plain: Sequence[str]
-) -> dict[str, Any]:
+def in_4_bits(kind: str | None, device: torch.device, dtype: torch.dtype, plain: Sequence[str]) -> dict[str, Any]:
     """The library's options that hold linear layers, but `plain` ones, in 4 bits of a `kind`, nf4 or fp4, or None."""
     if kind is None:
         return {}

@@ -58,9 +58,7 @@ def add_lora(
         linear = (name for name, module in network.named_modules() if isinstance(module, nn.Linear))
         names = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
         more = f", lora.modules_to_save {listed(saved)}" if saved else ""
-        raise InputError(
-            f"lora.targets {targets!r}{more}: {error}. This model's linear layers are: {names}"
-        ) from error
+        raise InputError(f"lora.targets {targets!r}{more}: {error}. This model's linear layers are: {names}") from error
     stand_on(adapted, base)
     _refuse_unmatched(adapted, saved, {"rank_pattern": ranks or {}, "alpha_pattern": alphas or {}})
     refuse_special(adapted, f"lora.targets {targets!r}")
@@ -84,9 +82,7 @@ def _refuse_unmatched(network: Any, saved: Sequence[str], patterns: Mapping[str,
     for setting, keys in patterns.items():
         for key in keys:
             if not any(re.match(rf"(.*\.)?({key})$", name) for name in layers(network)):
-                raise InputError(
-                    f"lora.{setting}: no layer with an adapter has a name that ends in {key!r}; mend it"
-                )
+                raise InputError(f"lora.{setting}: no layer with an adapter has a name that ends in {key!r}; mend it")
 
 
 def stand_on(network: Any, base: str) -> None:

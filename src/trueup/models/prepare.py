@@ -31,9 +31,7 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if found else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and not found:
-        raise InputError(
-            "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
-        )
+        raise InputError("device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu")
     if device.type == "cpu":
         set_allocator()
     return device

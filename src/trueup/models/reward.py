@@ -55,9 +55,7 @@ def naive_scores(model: RewardModel, stream: Stream) -> Tensor:
     """[N] the library's own forward pass of each row by itself, at the model's own precision."""
     with model.plain():
         scores = [
-            model.by_library(input_ids=stream.token_T[place_L[place_L >= 0]][None], use_cache=False).logits[
-                0, 0
-            ]
+            model.by_library(input_ids=stream.token_T[place_L[place_L >= 0]][None], use_cache=False).logits[0, 0]
             for place_L in row_places(stream)
         ]
     return torch.stack(scores).float()
@@ -90,9 +88,7 @@ def load_reward(
             f"{path}: a causal language model, not a reward model. Give a folder that `trueup train reward-model` "
             f"wrote, or take its log-likelihoods for scores with likelihood:{path}"
         )
-    read = load_tokenizer(
-        path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template
-    )
+    read = load_tokenizer(path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template)
     check_patterns(path, base)
     network = _network(base, trained, dtype, trust_remote_code, quantize or {})
     if not trained:
@@ -132,9 +128,7 @@ def padding(network: Any, tokenizer: Any, *, trained: bool) -> None:
     tokenizer.padding_side = "right"
 
 
-def _network(
-    path: str, trained: bool, dtype: torch.dtype, trust_remote_code: bool, quantize: Mapping[str, Any]
-) -> Any:
+def _network(path: str, trained: bool, dtype: torch.dtype, trust_remote_code: bool, quantize: Mapping[str, Any]) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     options: dict[str, Any] = {} if trained else {"num_labels": 1, "problem_type": "regression"}

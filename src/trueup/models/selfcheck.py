@@ -93,9 +93,7 @@ def compile_layers(models: Sequence[StreamModel], groups: Sequence[TokenGroup[An
                 f"compile needs a C++ compiler, or Triton on a GPU, and failed: {one_line(error)}. Leave it out"
             ) from error
     if not gap <= (limit := rounding(policy)):
-        raise InputError(
-            f"compiled, the {what} are off by {gap:.2g}, more than {limit:.2g}; leave compile out"
-        )
+        raise InputError(f"compiled, the {what} are off by {gap:.2g}, more than {limit:.2g}; leave compile out")
 
 
 def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) -> list[str]:
@@ -301,9 +299,7 @@ def _difference(
     gap = float((got - expected).abs().max())
     if not every(gap <= tolerance):
         return f"{what} are off by up to {gap:.2g}"
-    return (
-        None if apart <= max(own, min(tolerance, 0.1)) else f"gradients are off by {apart:.1g} of their norm"
-    )
+    return None if apart <= max(own, min(tolerance, 0.1)) else f"gradients are off by {apart:.1g} of their norm"
 
 
 def _apart(found_H: torch.Tensor, expected_H: torch.Tensor) -> float:

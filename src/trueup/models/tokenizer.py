@@ -49,9 +49,7 @@ def load_tokenizer(
 
     base = model_folder.base_folder(path, weights=False)
     with reading(base, "no model's configuration that can be loaded"):
-        config: Any = AutoConfig.from_pretrained(
-            base, local_files_only=True, trust_remote_code=trust_remote_code
-        )
+        config: Any = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=trust_remote_code)
     tokenizer = _tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)
     ends = _end_ids(_generation(base, config), tokenizer, eos_token, path, vocabulary)

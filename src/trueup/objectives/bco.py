@@ -44,9 +44,7 @@ def _added(log_ratio_M: torch.Tensor, seen_2: torch.Tensor | None) -> torch.Tens
 
 
 SEEN = Measurement(
-    lambda rows: (
-        (policy.sum.double() - reference.sum.double())[:, None] for policy, reference, _ in rows.own()
-    ),
+    lambda rows: ((policy.sum.double() - reference.sum.double())[:, None] for policy, reference, _ in rows.own()),
     remembers=_added,
 )
 """Sum and number of the log-ratios of all responses of the run so far, for `bco`."""

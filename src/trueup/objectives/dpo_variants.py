@@ -48,9 +48,7 @@ def f_dpo(
     return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs, reference))
 
 
-def ld_dpo(
-    policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, alpha: float = 0.5
-) -> Loss:
+def ld_dpo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, alpha: float = 0.5) -> Loss:
     """DPO whose log-ratios count what is longer than the other response alpha times.
 
     Liu et al., 2024, https://arxiv.org/abs/2409.06411. alpha 1 is DPO, 0 compares what both have.
@@ -58,9 +56,7 @@ def ld_dpo(
     dtype = torch.promote_types(policy.token_S.dtype, torch.float32)
     ratio_S = policy.token_S.to(dtype) - reference.token_S.to(dtype)
     length_N, tokens = policy.length_N, ratio_S.shape[0]
-    row_S = torch.arange(len(length_N), device=length_N.device).repeat_interleave(
-        length_N, output_size=tokens
-    )
+    row_S = torch.arange(len(length_N), device=length_N.device).repeat_interleave(length_N, output_size=tokens)
     place_S = torch.arange(tokens, device=length_N.device) - (length_N.cumsum(0) - length_N)[row_S]
     common_P = torch.minimum(length_N[pairs.chosen_P], length_N[pairs.rejected_P])
     weighed_PS = torch.where(place_S < common_P[:, None], ratio_S, alpha * ratio_S)

@@ -4,9 +4,7 @@ from trueup.batch.rows import LogProbs, Pairs
 from trueup.objectives.loss import Loss, pair_metrics
 
 
-def ipo(
-    policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, per_token: bool = False
-) -> Loss:
+def ipo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, per_token: bool = False) -> Loss:
     """(h - 1 / (2 beta))^2, h = rho(chosen) - rho(rejected), rho(y) = log(pi / pi_ref); Eq. 17.
 
     A pair with the probability p of being right gives its expectation over the order, as the paper draws it:

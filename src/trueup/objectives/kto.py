@@ -52,7 +52,5 @@ def log_ratios(policy: LogProbs, reference: LogProbs) -> torch.Tensor:
     return (policy.sum.double() - reference.sum.double())[:, None]
 
 
-MISMATCHED = Measurement(
-    lambda rows: (log_ratios(*each) for each in rows.mismatched()), needs_mismatched=True
-)
+MISMATCHED = Measurement(lambda rows: (log_ratios(*each) for each in rows.mismatched()), needs_mismatched=True)
 """The log-ratios that the reference point of `kto` is estimated from."""

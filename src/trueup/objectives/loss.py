@@ -74,9 +74,7 @@ class Loss:
         return cls(loss_N, weight_N, torch.arange(loss_N.shape[0], device=loss_N.device), metrics)
 
     @classmethod
-    def of_pairs(
-        cls, loss_P: torch.Tensor, pairs: Pairs, metrics: Mapping[str, torch.Tensor | Selected]
-    ) -> Loss:
+    def of_pairs(cls, loss_P: torch.Tensor, pairs: Pairs, metrics: Mapping[str, torch.Tensor | Selected]) -> Loss:
         """One example a pair, each of weight 1 and named by its chosen response."""
         return cls(loss_P, torch.ones_like(loss_P), pairs.chosen_P, metrics)
 
@@ -234,9 +232,7 @@ class Measurement:
         measured = rows.joined([values.double() for values in self.values(rows)])
         if self.remembers is None:
             return measured
-        rows.memory[REMEMBERED] = self.remembers(
-            measured, None if known is None else known.to(measured.device)
-        )
+        rows.memory[REMEMBERED] = self.remembers(measured, None if known is None else known.to(measured.device))
         return rows.memory[REMEMBERED]
 
 

@@ -12,9 +12,7 @@ from trueup.objectives.dpo import dpo
 from trueup.objectives.loss import Loss, pair_metrics
 
 
-def xpo(
-    policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, alpha: float = 1e-5
-) -> Loss:
+def xpo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, alpha: float = 1e-5) -> Loss:
     """DPO + alpha log pi(y_ref | x). Xie et al., 2024, https://arxiv.org/abs/2405.21046, Algorithm 1.
 
     Args:

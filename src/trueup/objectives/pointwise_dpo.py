@@ -42,9 +42,7 @@ def pointwise_dpo(
     return Loss.of_rows(loss_N, point_metrics(policy, reward_N, points, reference))
 
 
-def point_rewards(
-    policy: LogProbs, reference: LogProbs, *, beta: float, per_token: bool, log_z: float
-) -> Tensor:
+def point_rewards(policy: LogProbs, reference: LogProbs, *, beta: float, per_token: bool, log_z: float) -> Tensor:
     """[N] s = beta log(pi / pi_ref) + log_z; the log-ratio is divided by the number of tokens if asked."""
     log_ratio_N = policy.mean - reference.mean if per_token else policy.sum - reference.sum
     return beta * log_ratio_N + log_z

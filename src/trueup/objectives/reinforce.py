@@ -7,9 +7,7 @@ from trueup.batch.rows import LogProbs, Rollouts, row_sums
 from trueup.objectives.loss import Loss, approximate_kl, log_ratios_to_old
 
 
-def reinforce(
-    policy: LogProbs, reference: LogProbs | None, rollouts: Rollouts, *, value_weight: float = 0.1
-) -> Loss:
+def reinforce(policy: LogProbs, reference: LogProbs | None, rollouts: Rollouts, *, value_weight: float = 0.1) -> Loss:
     """sum over tokens of -(Z - V_old) log pi + c (Z - V)^2.
 
     Args:

@@ -70,9 +70,7 @@ class Rollout(Protocol):
         """
 
 
-def advantages(
-    reward_S: Tensor, value_S: Tensor, length_N: Tensor, *, gamma: float, gae_lambda: float
-) -> Tensor:
+def advantages(reward_S: Tensor, value_S: Tensor, length_N: Tensor, *, gamma: float, gae_lambda: float) -> Tensor:
     """Generalised advantage estimation. Schulman et al., 2016, https://arxiv.org/abs/1506.02438, Eq. 16.
 
     A_t = sum over l of (gamma lambda)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t. The end of a response is

@@ -84,9 +84,7 @@ def pro(policy: LogProbs, reference: None, rankings: Rankings, *, sft_weight: fl
     rank_N = torch.cat([own_N[:, None], others_NN], dim=1).logsumexp(1) - own_N
     rank_G = p_N.new_zeros(rankings.num_groups).index_add(0, group_N, rank_N)
     size_G = torch.zeros_like(rank_G).index_add(0, group_N, torch.ones_like(p_N))
-    return _reported(
-        policy, rankings, p_N, worse_NN.T, rank_G, -policy.sum, 1.0, sft_weight * (size_G - 1) ** 2
-    )
+    return _reported(policy, rankings, p_N, worse_NN.T, rank_G, -policy.sum, 1.0, sft_weight * (size_G - 1) ** 2)
 
 
 def padded_length(policy: LogProbs, rankings: Rankings) -> torch.Tensor:

@@ -48,9 +48,7 @@ class _Allocating:
 class Gather(_Allocating):
     """As the engine asks for it; see `FSDPModule.set_custom_all_gather`."""
 
-    def __call__(
-        self, output_tensor: Tensor, input_tensor: Tensor, group: Any, async_op: bool = False
-    ) -> Any:
+    def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, async_op: bool = False) -> Any:
         if COUNT.leaves_out(output_tensor):
             return None
         work = _gather(output_tensor, input_tensor, group=group, async_op=async_op)
@@ -61,9 +59,7 @@ class Gather(_Allocating):
 class Scatter(_Allocating):
     """As the engine asks for it; see `FSDPModule.set_custom_reduce_scatter`."""
 
-    def __call__(
-        self, output_tensor: Tensor, input_tensor: Tensor, group: Any, op: Any, async_op: bool = False
-    ) -> Any:
+    def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, op: Any, async_op: bool = False) -> Any:
         if COUNT.leaves_out(output_tensor):
             return None
         work = _scatter(output_tensor, input_tensor, op=op, group=group, async_op=async_op)

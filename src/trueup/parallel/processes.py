@@ -129,9 +129,7 @@ def _watched(store: Any) -> Callable[[], None]:
         seen, silent = 0, 0
         while not over.wait(BEAT):
             seen, silent = turns[0], silent + 1 if turns[0] == seen else 0
-            if (
-                silent * BEAT > SILENT and not hosted
-            ):  # by this machine's torchrun, which Ctrl-Z may have stopped
+            if silent * BEAT > SILENT and not hosted:  # by this machine's torchrun, which Ctrl-Z may have stopped
                 _give_up("process 0", silent, other == 0)
 
     def rest() -> None:

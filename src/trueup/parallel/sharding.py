@@ -51,9 +51,7 @@ def shard(model: Any, *, device: torch.device, inside: int, frozen: bool) -> Non
     if frozen:
         options["reshard_after_forward"] = True
     if model.autocast is not None:
-        options["mp_policy"] = fsdp.MixedPrecisionPolicy(
-            param_dtype=model.autocast, reduce_dtype=torch.float32
-        )
+        options["mp_policy"] = fsdp.MixedPrecisionPolicy(param_dtype=model.autocast, reduce_dtype=torch.float32)
         model.products, model.autocast = model.autocast, None
     adapted = any(".lora_" in name for name, _ in model.named_parameters())
     ignored = {
@@ -191,9 +189,7 @@ def put(target: Tensor, value: Tensor) -> None:
     from torch.distributed.tensor import distribute_tensor
 
     sharded: Any = target
-    made = distribute_tensor(
-        value.to(target.device), sharded.device_mesh, sharded.placements, src_data_rank=None
-    )
+    made = distribute_tensor(value.to(target.device), sharded.device_mesh, sharded.placements, src_data_rank=None)
     local(target).copy_(local(made))
 
 
@@ -310,9 +306,7 @@ def full_state(network: nn.Module, folder: Path, dtype: torch.dtype) -> Iterator
         yield dict(network.state_dict())
         return
     found: dict[str, Tensor] = {}
-    with (
-        TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") if owns() else nullcontext() as place
-    ):
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") if owns() else nullcontext() as place:
         for names, value in gathered(network):
             if place is not None:
                 made = value.to(dtype) if value.is_floating_point() else value

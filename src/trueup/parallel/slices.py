@@ -50,9 +50,7 @@ def unread(network: Any, folder: str) -> bool:
         return False
     made = {id(value): _placeholder(value, homes[id(value)]) for value in named.values()}
     for module in network.modules():
-        module._parameters.update(
-            {name: made[id(one)] for name, one in module._parameters.items() if one is not None}
-        )
+        module._parameters.update({name: made[id(one)] for name, one in module._parameters.items() if one is not None})
     with init_empty_weights(include_buffers=False):
         fresh = type(network)(network.config)
     for name, value in fresh.named_buffers():

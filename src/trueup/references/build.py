@@ -57,11 +57,7 @@ def build(
                         "that is exact; give reference.alpha 1"
                     )
                 return AdapterCopy(policy, choice)
-            return (
-                reference.LookAhead(policy, choice)
-                if choice.alpha == 1 and offline
-                else ModelCopy(policy, choice)
-            )
+            return reference.LookAhead(policy, choice) if choice.alpha == 1 and offline else ModelCopy(policy, choice)
     raise TypeError(f"unknown reference choice {choice!r}")
 
 

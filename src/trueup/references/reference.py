@@ -177,9 +177,7 @@ class CachedReference(Reference):
             missing = dict.fromkeys(group.key for group in batch.groups if group.key not in entries)
             found = {key: records.get(f"{prefix} {key}") for key in missing}
             known = {key: bytes.fromhex(one["float32"]) for key, one in found.items() if one is not None}
-            entries |= {
-                key: torch.frombuffer(bytearray(raw), dtype=torch.float32) for key, raw in known.items()
-            }
+            entries |= {key: torch.frombuffer(bytearray(raw), dtype=torch.float32) for key, raw in known.items()}
             yield batch
             new = ((key, entries[key].numpy().tobytes().hex()) for key in missing if key not in known)
             records.put_all({f"{prefix} {key}": {"float32": raw} for key, raw in new})

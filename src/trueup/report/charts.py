@@ -37,9 +37,7 @@ class Series:
         return f"{self.name}: {first}{more}."
 
 
-def plot(
-    title: str, series: Sequence[Series], *, x: str = "step", named: bool = False, note: str = ""
-) -> Markup:
+def plot(title: str, series: Sequence[Series], *, x: str = "step", named: bool = False, note: str = "") -> Markup:
     """A figure with its legend, of the series that have points; `named` writes names beside last points."""
     shown = [one for one in series if one.points]
     if not shown:

@@ -37,9 +37,7 @@ def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output
         "notes": list(_notes(runs, names, found)),
         "overview": page.Table("", names, list(_overview(runs))),
         "figures": page.Table("", names, list(_figures(runs))),
-        "evaluations": [
-            (name, [*tables, *_matrix(found[name])], plots) for name, (tables, plots) in told.items()
-        ],
+        "evaluations": [(name, [*tables, *_matrix(found[name])], plots) for name, (tables, plots) in told.items()],
         "charts": list(_charts(runs, names)),
         "differing": page.Table("", names, list(_differing(runs))),
     }

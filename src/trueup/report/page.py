@@ -141,9 +141,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     written."""
     try:
         if path.exists() and GENERATOR not in path.read_text("utf-8", "replace")[:HEAD]:
-            raise errors.InputError(
-                f"output {path} is there already and no page of trueup; give another --output"
-            )
+            raise errors.InputError(f"output {path} is there already and no page of trueup; give another --output")
         path.parent.mkdir(parents=True, exist_ok=True)
         text = spelled(_environment().get_template(template).render(values))
         with files.replaced_file(path) as file:

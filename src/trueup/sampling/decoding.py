@@ -89,9 +89,7 @@ class Decoder:
     """Tokens of the tokenizer, where the model has rows for more: those say nothing and are never written."""
     batch_size: int = BATCH_SIZE
 
-    def batches(
-        self, prompts: Sequence[Sequence[int]], copies: int
-    ) -> Iterator[tuple[list[int], CachedBatch]]:
+    def batches(self, prompts: Sequence[Sequence[int]], copies: int) -> Iterator[tuple[list[int], CachedBatch]]:
         """Places of prompts, those of about one length together, and the batch of so many copies of each."""
         order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # little padding
         together = max(1, self.batch_size // copies)

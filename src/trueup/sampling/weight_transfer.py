@@ -50,9 +50,7 @@ def engine(network: Any, base_url: str, workers: int) -> Any:
         )
     except FAULTS as error:
         why = words.one_line(error)
-        raise errors.AnnotatorError(
-            f"{base_url}: the weight-transfer engine does not begin: {why}"
-        ) from error
+        raise errors.AnnotatorError(f"{base_url}: the weight-transfer engine does not begin: {why}") from error
 
 
 def send(made: Any, base_url: str) -> None:

@@ -284,9 +284,7 @@ class RunSettings(Settings):
             raise ValueError(f"warmup_steps {self.warmup_steps} {longer}; give fewer, or a warmup_ratio")
         self._check_source()
         if self.compile and (self.prompts or self.eval_prompts):
-            raise ValueError(
-                "compile is for runs that sample nothing; leave out compile, or prompts and eval_prompts"
-            )
+            raise ValueError("compile is for runs that sample nothing; leave out compile, or prompts and eval_prompts")
         if self.optimizer == "muon" and self.optimizer_states != "fp32":
             states = f"optimizer_states {self.optimizer_states}"
             raise ValueError(f"{states} is AdamW's, and optimizer is muon; give one")

@@ -60,9 +60,7 @@ def examples_named(
         read.append((part, made))
         display.data_logger.info(f"{part.name}: {len(made)} examples of the built-in world")
     if others:
-        feedback = read_feedback(
-            [part.name for part in others], skip_bad=skip_bad, table=columns.table_of(settings)
-        )
+        feedback = read_feedback([part.name for part in others], skip_bad=skip_bad, table=columns.table_of(settings))
         left = iter(feedback.examples)
         for part, report in zip(others, feedback.files, strict=True):
             report.tell()
@@ -170,9 +168,7 @@ def check_overlap(training: Iterable[Prompt], held_out: Sequence[Example], *, al
         return
     places = [str(example.origin) for example in shared if example.origin]
     where = f" ({words.listed(places)})" if places else ""
-    found = (
-        f"{len(shared)} of {len(held_out)} evaluation examples have a prompt that is also trained on{where}"
-    )
+    found = f"{len(shared)} of {len(held_out)} evaluation examples have a prompt that is also trained on{where}"
     told = f"{found}; what is measured on them says little of new prompts"
     if not allowed:
         raise errors.InputError(f"{told}. Leave them out of one side, or allow it with --allow-overlap")

@@ -130,9 +130,7 @@ class RoundLog:
                 origin = records.Origin(EXAMPLES, self._rows)
                 made.append(canonical.example_from_row(json.loads(row.decode()), origin))
             except (ValueError, TypeError, RecursionError, InputError) as error:
-                raise CheckpointError(
-                    f"{self.examples}:{self._rows} is damaged: {_said(error)}. {RESTORE}"
-                ) from error
+                raise CheckpointError(f"{self.examples}:{self._rows} is damaged: {_said(error)}. {RESTORE}") from error
         return tuple(made)
 
 

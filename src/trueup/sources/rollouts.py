@@ -89,8 +89,7 @@ def from_tensors(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> list
     sizes = {len(tensors[name]) for name in NAMES if name in tensors}
     if not tensors.keys() >= set(NAMES) or sizes != {sum(lengths)}:
         raise errors.CheckpointError(
-            f"the saved round holds {sorted(sizes)} tokens, and its responses have {sum(lengths)}: it is of "
-            "another log"
+            f"the saved round holds {sorted(sizes)} tokens, and its responses have {sum(lengths)}: it is of another log"
         )
     parts = [tensors[name].detach().to("cpu", torch.float32).split(lengths) for name in NAMES]
     rows = iter([RolloutRow(*(part.numpy() for part in row)) for row in zip(*parts, strict=True)])

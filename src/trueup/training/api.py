@@ -76,9 +76,7 @@ def train(
             "Save it with its tokenizer (save_pretrained), and give that folder"
         )
     if not isinstance(method, str) and not hasattr(method, "settings"):
-        raise InputError(
-            f"method is {as_given(method)}; give trueup.methods.dpo(beta=0.1), for example, or its name"
-        )
+        raise InputError(f"method is {as_given(method)}; give trueup.methods.dpo(beta=0.1), for example, or its name")
     name, own = (method, {}) if isinstance(method, str) else (method.name, method.settings)
     given = {**own, **named_objects({"data": data, **settings}), "model": str(model), "output": str(output)}
     with display.shown(quiet=quiet):
@@ -113,9 +111,7 @@ def _named_rows(setting: str, value: Any) -> Any:
     if isinstance(value, Mapping) and "path" in value:  # a source of a mixture
         return {**value, "path": _named_rows(setting, value["path"])}
     if isinstance(value, list | tuple):
-        if value and all(
-            isinstance(one, Mapping) and not {*one} <= {"path", "weight", "limit"} for one in value
-        ):
+        if value and all(isinstance(one, Mapping) and not {*one} <= {"path", "weight", "limit"} for one in value):
             return hold_rows(setting, value)
         return [_named_rows(setting, one) for one in value]
     if is_dataset(value):

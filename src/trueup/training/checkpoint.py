@@ -128,9 +128,7 @@ def load_step(folder: Path, step: int) -> Checkpoint:
     path = folder / name_of(step)
     if not path.is_dir():
         steps = [str(int(one.name.removeprefix(PREFIX))) for one in sorted(_folders(folder))]
-        raise InputError(
-            f"{folder}: there is no checkpoint of step {step}; there are those of {listed(steps)}"
-        )
+        raise InputError(f"{folder}: there is no checkpoint of step {step}; there are those of {listed(steps)}")
     if (fault := verify(path)) is not None:
         raise CheckpointError(f"{path}: damaged checkpoint: {fault}. Give another step")
     return _read(path)

@@ -234,9 +234,7 @@ def view_all(
         display.data_logger.info(line)
     files = (group.origin.file if group.origin else "" for group in viewed.groups)
     training_groups = mixed(viewed.groups, files, weights or {}, settings.seed)
-    return ViewedFeedback(
-        training_groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing
-    )
+    return ViewedFeedback(training_groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing)
 
 
 def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> Sequence[Group[Any]]:
@@ -280,9 +278,7 @@ def source_of(
     """Lay out a run's batches; the groups held out are yet to be made tokens of. For `known` see `OfflineSource`."""
     settings, method = parts.settings, parts.method
     if encoder.condition is not None:
-        display.data_logger.info(
-            f"every prompt is asked as the model was trained: {encoder.condition.words()!r}"
-        )
+        display.data_logger.info(f"every prompt is asked as the model was trained: {encoder.condition.words()!r}")
     held_out = tokens_of(held_out_groups, encoder, what="evaluation") if held_out_groups else []
     if needs_mismatched(method):
         for part, what in ((groups, "training"), (held_out, "evaluation")):

@@ -71,9 +71,7 @@ def export(
         with replaced_folder(folder) as part:
             with quiet_library():
                 if adapter:
-                    network.save_pretrained(
-                        str(part), selected_adapters=[lora.POLICY], save_embedding_layers=False
-                    )
+                    network.save_pretrained(str(part), selected_adapters=[lora.POLICY], save_embedding_layers=False)
                 else:
                     _save_model(network, weights, part, dtype)
                     if same is not None:
@@ -321,9 +319,7 @@ def verify(run: Run, folder: Path) -> str:
         raise _not_the_policy(folder, f"{listed(wrong)} differ")
     gap = float((values - read).abs().max())
     if not gap <= ROUNDING:
-        raise _not_the_policy(
-            folder, f"what it says of a row is off by {gap:.2g}, and {ROUNDING:g} is allowed"
-        )
+        raise _not_the_policy(folder, f"what it says of a row is off by {gap:.2g}, and {ROUNDING:g} is allowed")
     return f"{len(same)} tensors the same, values of {len(stream.length_N)} rows off by {gap:.2g}"
 
 

@@ -138,9 +138,7 @@ class RunFolder:
             return {}
         if not isinstance(content, dict):
             return {}
-        return (
-            {**content, "state": "killed"} if content.get("state") == "running" and self._free() else content
-        )
+        return {**content, "state": "killed"} if content.get("state") == "running" and self._free() else content
 
     def _free(self) -> bool:
         try:

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 
 from trueup import python_objects
-from trueup.batch.stream import Batch, build_stream, collate_batch
-from trueup.batch.tokens import TokenGroup, TokenRow
+from trueup.batch import stream, tokens
 from trueup.config import resolve, run_checks
 from trueup.errors import InputError, TrueupError
 from trueup.feedback.canonical import prompt_json, write_rows
@@ -85,9 +84,7 @@ def _uninterrupted(small: resolve.Resolved, place: Path) -> Iterator[Finding]:
     parts.reference.start(source)
     step = source.step(1)
     if not step.batches:
-        raise InputError(
-            "the first step holds nothing to learn from; look at the feedback with `trueup inspect`"
-        )
+        raise InputError("the first step holds nothing to learn from; look at the feedback with `trueup inspect`")
     yield (zero := _found("step 0", lambda: _step_zero(parts, step)))
     yield _found("stream against rows", lambda: _stream(parts, step))
     yield _found("cached reference", lambda: _cached(parts, step, place))
@@ -147,9 +144,7 @@ def reduced(
             here["max_new_tokens"] = min(sampler.max_new_tokens or NEW_TOKENS, NEW_TOKENS)
             more["round_prompts"] = None
         more["sampler"] = sampler.model_copy(update=here)
-        if "base_url" in str(
-            settings.model_dump(mode="json", include={"annotator"})
-        ):  # of one of a jury, too
+        if "base_url" in str(settings.model_dump(mode="json", include={"annotator"})):  # of one of a jury, too
             annotator = FunctionAnnotator(python_objects.hold("stand_in", _stand_in, judges=True))
         more["annotator"] = annotator
         if settings.source == "offline":  # all are asked before the first step
@@ -227,12 +222,10 @@ class _Alone(reference.BatchSource):
 
     step: Step
 
-    def everything(self) -> Iterable[Batch[Any]]:
-        return (
-            collate_batch([group], lambda *_: None) for batch in self.step.batches for group in batch.groups
-        )
+    def everything(self) -> Iterable[stream.Batch[Any]]:
+        return (stream.collate_batch([group], lambda *_: None) for batch in self.step.batches for group in batch.groups)
 
-    def held_out(self) -> Iterable[Batch[Any]]:
+    def held_out(self) -> Iterable[stream.Batch[Any]]:
         return ()
 
 
@@ -276,19 +269,15 @@ def _sampler(parts: data.Parts, step: Step) -> tuple[bool | None, str]:
     sampler = InProcessSampler(settings.sampler.model_copy(update=more), policy, encoder, name=settings.model)
     most, temperature = encoder.limits.max_length, policy.temperature
     prompts = {tuple(group.prompt.tolist()) for batch in step.batches for group in batch.groups}
-    given = [
-        EncodedPrompt(ids, min(NEW_TOKENS, most - len(ids))) for ids in sorted(prompts) if len(ids) < most
-    ]
+    given = [EncodedPrompt(ids, min(NEW_TOKENS, most - len(ids))) for ids in sorted(prompts) if len(ids) < most]
     written = sampler.written(given[:COMPARED], 2, settings.seed)
-    rows = [
-        tuple(TokenRow(_ids(one.written), _ids(one.written) >= 0) for one in several) for several in written
-    ]
-    groups = [TokenGroup(_ids(prompt.ids), own, None) for prompt, own in zip(given, rows, strict=False)]
+    rows = [tuple(tokens.TokenRow(_ids(one.written), _ids(one.written) >= 0) for one in several) for several in written]
+    groups = [tokens.TokenGroup(_ids(prompt.ids), own, None) for prompt, own in zip(given, rows, strict=False)]
     expected = torch.tensor([value for several in written for one in several for value in one.log_probs])
     policy.set_temperature(1.0)  # a sampler tells of the model itself
     try:
         with torch.no_grad(), policy.without_dropout():
-            found = policy.log_probs(build_stream(groups).to(policy.device)).token_S.cpu()
+            found = policy.log_probs(stream.build_stream(groups).to(policy.device)).token_S.cpu()
     finally:
         policy.set_temperature(temperature)
     gap, allowed = (found - expected).abs(), selfcheck.rounding(policy) if policy.autocast is None else 0.5
@@ -315,9 +304,7 @@ def _overfit(parts: data.Parts, step: Step) -> tuple[bool | None, str]:
     state = torch.get_rng_state()
     try:
         for number in range(1, MOST_STEPS + 1):
-            means = train_step(
-                policy, in_loss, parts.method, step, optimizer, step=number, learning_rate=rate
-            )
+            means = train_step(policy, in_loss, parts.method, step, optimizer, step=number, learning_rate=rate)
             losses.append(means["loss"])
             if losses[0] - losses[-1] >= FALL * max(SMALL, abs(losses[0])):
                 break
@@ -366,6 +353,4 @@ def _resumed(uncut: Path, cut: Path) -> tuple[bool | None, str]:
 def _apart(one: torch.Tensor, other: torch.Tensor | None) -> float:
     if other is None or one.shape != other.shape:
         return float("inf")
-    return (
-        0.0 if torch.equal(one, other) else float((one.double() - other.double()).abs().max()) or float("nan")
-    )
+    return 0.0 if torch.equal(one, other) else float((one.double() - other.double()).abs().max()) or float("nan")

@@ -12,8 +12,7 @@ from itertools import accumulate, chain, repeat
 from pathlib import Path
 from typing import Any
 
-from trueup.batch import encode, tokens
-from trueup.batch.tokenizing import TokenCache, Tokenized, tokenize, tokens_of
+from trueup.batch import encode, tokenizing, tokens
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback import columns, containers, turns
@@ -21,8 +20,7 @@ from trueup.feedback.layouts.known import recognise
 from trueup.feedback.layouts.layout import Layout
 from trueup.feedback.records import Discarded, Example, Group, Origin
 from trueup.methods.method import Method
-from trueup.settings.data_settings import Part, part_of
-from trueup.settings.run_settings import RunSettings
+from trueup.settings import data_settings, run_settings
 from trueup.sources import by_name, source
 from trueup.training import data
 from trueup.words import counted, listed
@@ -34,11 +32,11 @@ LOOKED_AT = 1000
 RECENT = 4096
 
 
-def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
+def read_lazily(settings: run_settings.RunSettings, method: Method) -> data.Data | None:
     """What a run learns from, where its rows are read when a step needs them; None where all are read first."""
     if settings.lazy is False:
         return None
-    parts = [part_of(name) for name in settings.data]
+    parts = [data_settings.part_of(name) for name in settings.data]
     if why := _why_all_first(settings, method, parts):
         if settings.lazy:
             raise InputError(f"lazy is true, but {why}. Leave lazy out: all rows are read first then")
@@ -59,7 +57,7 @@ def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
     return data.Data({**fingerprints, **evaluation.fingerprints}, partial(_source, rows, held_out))
 
 
-def _why_all_first(settings: RunSettings, method: Method, parts: Sequence[Part]) -> str:
+def _why_all_first(settings: run_settings.RunSettings, method: Method, parts: Sequence[data_settings.Part]) -> str:
     """What has to see all examples before the first step; empty where nothing has."""
     names = [part.name for part in parts]
     others = [name for name in names if name.startswith(by_name.WORLD_PREFIX) or Path(name).is_fifo()]
@@ -80,7 +78,7 @@ class LazyFile:
 
     lines: containers.LineFile
     table: columns.Table
-    part: Part
+    part: data_settings.Part
     layout: Layout | None = None
 
     def __len__(self) -> int:
@@ -143,9 +141,7 @@ class LazyRows:
             left_out = [one.reason for one in made if isinstance(one, Discarded)]
             why = listed([f"{left_out.count(reason)} because {reason}" for reason in dict.fromkeys(left_out)])
             if len(left_out) == len(made):
-                raise InputError(
-                    f"{file.lines.path}: nothing of the first {len(made)} rows can be used: {why}"
-                )
+                raise InputError(f"{file.lines.path}: nothing of the first {len(made)} rows can be used: {why}")
             assert file.layout is not None  # a row was read
             data_logger.info(
                 f"{file.lines.path}: {file.layout.name}, {counted(len(file), 'row')}, read when a step needs them"
@@ -156,7 +152,7 @@ class LazyRows:
 class LazyTokens:
     """The groups of rows as tokens; None where a row holds nothing of use, whose reason is told once."""
 
-    def __init__(self, rows: LazyRows, encoder: encode.Encoder, cache: TokenCache | None) -> None:
+    def __init__(self, rows: LazyRows, encoder: encode.Encoder, cache: tokenizing.TokenCache | None) -> None:
         self.rows, self.encoder, self.cache = rows, encoder, cache
         self._told: set[str] = set()
         self._recent = lru_cache(RECENT)(self._made)
@@ -170,9 +166,9 @@ class LazyTokens:
     def _made(self, index: int) -> tokens.TokenGroup[Any] | None:
         found = self.rows.group(index)
         if isinstance(found, Discarded):
-            made = Tokenized(dropped={found.reason: [found.origin]})
+            made = tokenizing.Tokenized(dropped={found.reason: [found.origin]})
         else:
-            made = tokenize([found], self.encoder, self.cache)
+            made = tokenizing.tokenize([found], self.encoder, self.cache)
         news = [f"left out: {reason}" for reason in made.dropped] + [f"note: {note}" for note in made.notes]
         for line in news:
             if line not in self._told:
@@ -183,8 +179,8 @@ class LazyTokens:
 
 def _source(rows: LazyRows, held_out: Sequence[Group[Any]], parts: data.Parts) -> source.OfflineSource:
     encoder = rows.preprocessing.encoder(parts.loaded)
-    cache = TokenCache(encoder) if parts.settings.token_cache else None
+    cache = tokenizing.TokenCache(encoder) if parts.settings.token_cache else None
     first = [one for one in map(rows.group, range(min(LOOKED_AT, len(rows)))) if isinstance(one, Group)]
-    known = tokens_of(first, encoder, what=f"training (first {counted(LOOKED_AT, 'row')})", cache=cache)
+    known = tokenizing.tokens_of(first, encoder, what=f"training (first {counted(LOOKED_AT, 'row')})", cache=cache)
     groups = LazyTokens(rows, encoder, cache)
     return data.source_of(groups, held_out, parts, rows.preprocessing, encoder, known=known)

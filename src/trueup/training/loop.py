@@ -369,9 +369,7 @@ def _of_all(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Random states of all processes; those of the first under plain names."""
     every = processes.gather(dict(state))
     return {
-        f"{number}.{key}" if number else key: value
-        for number, one in enumerate(every)
-        for key, value in one.items()
+        f"{number}.{key}" if number else key: value for number, one in enumerate(every) for key, value in one.items()
     }
 
 

@@ -22,9 +22,8 @@ from trueup.batch.tokens import TokenGroup
 from trueup.models import causal, head, lora
 from trueup.references import build, reference
 from trueup.sources.source import Source, Step
-from trueup.training import data
+from trueup.training import data, step
 from trueup.training.optimizer import by_muon, bytes_of
-from trueup.training.step import Rows, Sums, forward, objective_of
 from trueup.words import logger
 
 SMALL, WIDE = 8, 30_000
@@ -129,10 +128,10 @@ def measured_pass(parts: data.Parts, batch: Batch[Any]) -> int:
 
 
 def _pass(parts: data.Parts, batch: Batch[Any]) -> None:
-    policy, method, sums = parts.policy, parts.method, Sums()
+    policy, method, sums = parts.policy, parts.method, step.Sums()
     in_loss = parts.reference if method.reference_in_loss else reference.NullReference()
-    objective = objective_of(method, Rows(policy, in_loss, Step((batch,)), sums))
-    forward(policy, in_loss, objective, batch, sums, method.parts).per_example.sum().backward()
+    objective = step.objective_of(method, step.Rows(policy, in_loss, Step((batch,)), sums))
+    step.forward(policy, in_loss, objective, batch, sums, method.parts).per_example.sum().backward()
 
 
 def memory_of(parts: data.Parts, groups: Sequence[TokenGroup[Any]]) -> Memory:
@@ -146,9 +145,7 @@ def memory_of(parts: data.Parts, groups: Sequence[TokenGroup[Any]]) -> Memory:
         scored = len(batch.stream.target_S) / batch.stream.num_tokens
         logits = scored * budget * parts.policy.inner.get_input_embeddings().num_embeddings
         try:
-            head.KEPT = (
-                most_kept if logits <= most_kept else 0
-            )  # a small pass keeps none where a large one does not
+            head.KEPT = most_kept if logits <= most_kept else 0  # a small pass keeps none where a large one does not
             sizes.append((batch.stream.num_tokens, measured_pass(parts, batch)))
         finally:
             head.KEPT = most_kept

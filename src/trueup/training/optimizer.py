@@ -33,9 +33,7 @@ def bytes_of(count: int, states: str) -> int:
 def by_muon(policy: StreamModel) -> list[nn.Parameter]:
     """The matrices that Muon is for: those of decoder layers. InputError: there are none, or they are sharded."""
     if size() > 1:
-        raise InputError(
-            "optimizer muon needs whole matrices, and works in one process; give optimizer adamw"
-        )
+        raise InputError("optimizer muon needs whole matrices, and works in one process; give optimizer adamw")
     layers = nn.ModuleList(policy.layers).parameters()
     if not (found := [one for one in layers if one.requires_grad and one.ndim == 2]):
         raise InputError(
@@ -80,9 +78,7 @@ def unpack(held: Sequence[Tensor], shape: torch.Size, *, signed: bool) -> Tensor
     if len(held) == 1:
         return held[0].float()
     codes, scale = held
-    return (
-        (levels(signed).to(codes.device)[codes.int()] * scale[:, None]).view(-1)[: shape.numel()].view(shape)
-    )
+    return (levels(signed).to(codes.device)[codes.int()] * scale[:, None]).view(-1)[: shape.numel()].view(shape)
 
 
 class Optimizer:
@@ -167,24 +163,19 @@ class Optimizer:
         """A step of AdamW by parameters, whose moments are float32 while it is their turn."""
         places, number = {id(part): place for place, part in enumerate(self._moved.values())}, None
         for group in one.param_groups:
-            options: dict[str, Any] = {
-                key: group[key] for key in ("lr", "weight_decay", "eps", "amsgrad", "maximize")
-            }
+            options: dict[str, Any] = {key: group[key] for key in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
             options |= dict(zip(("beta1", "beta2"), group["betas"], strict=True))
             for part in group["params"]:
                 if part.grad is None:
                     continue
                 state = one.state[part] or {"step": torch.zeros((), device=part.device)}
                 first, second = (
-                    self._computed(key, state[key], part) if key in state else torch.zeros_like(part)
-                    for key in MOMENTS
+                    self._computed(key, state[key], part) if key in state else torch.zeros_like(part) for key in MOMENTS
                 )
                 adamw([part], [part.grad], [first], [second], [], [state["step"]], fused=True, **options)
                 number = int(state["step"]) if number is None else number
                 chance = torch.Generator(part.device).manual_seed(number * len(places) + places[id(part)])
-                held = (
-                    self._held(key, one_, chance) for key, one_ in zip(MOMENTS, (first, second), strict=True)
-                )
+                held = (self._held(key, one_, chance) for key, one_ in zip(MOMENTS, (first, second), strict=True))
                 one.state[part] = state | dict(zip(MOMENTS, held, strict=True))
 
     def _held(self, key: str, value: Tensor, chance: torch.Generator | None = None) -> Any:
@@ -220,12 +211,9 @@ class Optimizer:
             if not keys:
                 continue
             if tuple(keys) != wanted or not (
-                isinstance(saved, Shards)
-                or saved[f"{name}.{wanted[len(wanted) // 2]}"].shape == parameter.shape
+                isinstance(saved, Shards) or saved[f"{name}.{wanted[len(wanted) // 2]}"].shape == parameter.shape
             ):
-                raise CheckpointError(
-                    f"the saved optimizer state of {name} does not fit the model's parameter"
-                )
+                raise CheckpointError(f"the saved optimizer state of {name} does not fit the model's parameter")
             device = part.device if self.states == "fp32" or is_sharded(parameter) else "cpu"
             state = {key: torch.zeros_like(part, device=device) for key in keys if key != "step"}
             state |= {"step": torch.zeros((), device=device)} if "step" in keys else {}

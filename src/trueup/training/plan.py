@@ -19,8 +19,7 @@ from trueup.config import resolve, run_checks
 from trueup.display import duration
 from trueup.models import head, prepare
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import prompts_named
-from trueup.sources.online import OnlineSource
+from trueup.sources import by_name, online
 from trueup.sources.source import OfflineSource, Source
 from trueup.training import data, invariants, loop, rounds, setup
 from trueup.training.memory import Memory, free_memory, memory_of
@@ -28,7 +27,7 @@ from trueup.training.memory import Memory, free_memory, memory_of
 
 def total_steps(settings: RunSettings, source: Source) -> int:
     """Optimizer steps of a run whose data a shorter one has read."""
-    if isinstance(source, OnlineSource):
+    if isinstance(source, online.OnlineSource):
         plan = source.plan
         if settings.source == "online":
             plan = rounds.plan_of(settings, plan.prompts)
@@ -38,7 +37,7 @@ def total_steps(settings: RunSettings, source: Source) -> int:
         return settings.steps
     groups = len(source.groups)
     if settings.prompts:
-        groups = len(prompts_named(settings.prompts, settings, chat=settings.chat).prompts)
+        groups = len(by_name.prompts_named(settings.prompts, settings, chat=settings.chat).prompts)
     return math.ceil(max(1, round((settings.epochs or 1.0) * groups)) / settings.batch_size)
 
 
@@ -128,7 +127,5 @@ def _gathering(settings: Any, source: Source, total: int) -> Iterator[str]:
     question = sum(len(group.prompt) for group in known) / len(known) + 2 * longest + 600 // BYTES_A_TOKEN
     requests = 2 * pairs * prompts
     usage = Usage(requests, int(requests * question), requests * (judge.max_answer_tokens or 1))
-    cost = (
-        usage.question_tokens * (judge.input_price or 0) + usage.answer_tokens * (judge.output_price or 0)
-    ) / 1e6
+    cost = (usage.question_tokens * (judge.input_price or 0) + usage.answer_tokens * (judge.output_price or 0)) / 1e6
     yield f"judge        {replace(usage, cost=cost)} at most, in both orders; nothing of it was asked for this"

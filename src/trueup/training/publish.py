@@ -53,9 +53,7 @@ def publish(settings: ExportSettings) -> None:
     network: Any = found.network
     adapted = lora.is_adapted(network)
     if settings.merge and not adapted:
-        raise InputError(
-            f"{settings.source}: it is no adapter, so there is nothing to merge. Leave --merge out"
-        )
+        raise InputError(f"{settings.source}: it is no adapter, so there is nothing to merge. Leave --merge out")
     if settings.base and (settings.merge or not adapted):
         raise InputError("--base says what an adapter stands on, and a full model is written. Leave it out")
     beside = found.beside
@@ -150,13 +148,9 @@ def locate(name: str, step: int | None = None) -> Place:
 
 
 def _of_folder(path: str, trust_remote_code: bool) -> Found:
-    path = model_folder.folder_of(
-        model_folder.check_model(path, trust_remote_code=trust_remote_code, world=False)
-    )
+    path = model_folder.folder_of(model_folder.check_model(path, trust_remote_code=trust_remote_code, world=False))
     base = model_folder.base_folder(path)
-    read = (
-        reward.load_reward if model_folder.scores_text(path) or model_folder.scores_text(base) else load.load
-    )
+    read = reward.load_reward if model_folder.scores_text(path) or model_folder.scores_text(base) else load.load
     options: dict[str, Any] = {"device": torch.device("cpu"), "trust_remote_code": trust_remote_code}
     loaded: load.Loaded = read(path, **options)
     beside = {name: (Path(path) / name).read_text("utf-8") for name in KEPT if (Path(path) / name).is_file()}

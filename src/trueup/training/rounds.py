@@ -18,9 +18,7 @@ import numpy as np
 from trueup import display, stop
 from trueup.annotators.annotator import Annotator
 from trueup.annotators.budget import Usage, keep_at_least
-from trueup.batch.chat_template import today
-from trueup.batch.encode import Encoder
-from trueup.batch.tokenizing import tokens_of, warn_of_raw
+from trueup.batch import chat_template, encode, tokenizing
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.endpoints.addresses import refuse_dead
 from trueup.errors import InputError
@@ -30,14 +28,12 @@ from trueup.feedback.records import Example, Group, Prompt
 from trueup.files import file_hash
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
-from trueup.sampling.decoding import Mixture
-from trueup.sampling.engines import make_sampler
+from trueup.sampling import decoding, engines
 from trueup.settings.annotator_settings import annotators_in
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import check_overlap, make_annotator, prompts_named
+from trueup.sources import by_name, rollouts
 from trueup.sources.log import Log, ReplayedLog, RoundLog, read_log
 from trueup.sources.online import Collector, GatheredRounds, OnlineSource, RoundPlan
-from trueup.sources.rollouts import Advantages, KLPenalty, LogProbGap
 from trueup.sources.source import Source
 from trueup.training import data, seal
 from trueup.training.folder import RunFolder
@@ -82,10 +78,10 @@ def online(settings: RunSettings, method: Method) -> data.Data:
     def source(parts: data.Parts) -> Source:
         asking = data.asking_encoder(parts.loaded, settings)
         prompts, known = with_room(read.prompts, asking)
-        warn_of_raw(sum(map(asking.bypasses_template, prompts)), len(prompts), "sampling", "prompts")
+        tokenizing.warn_of_raw(sum(map(asking.bypasses_template, prompts)), len(prompts), "sampling", "prompts")
         penalise = None
         if settings.reward_kl:
-            penalise = KLPenalty(
+            penalise = rollouts.KLPenalty(
                 settings.reward_kl, parts.policy, parts.reference, asking, parts.settings.micro_batch_tokens
             )
         plan = plan_of(settings, len(prompts))
@@ -150,12 +146,12 @@ def _held_out(
     if not settings.eval_data:
         return (), {}
     read = data.examples_of(settings, settings.eval_data)
-    check_overlap(prompts, read.examples, allowed=settings.allow_overlap)
+    by_name.check_overlap(prompts, read.examples, allowed=settings.allow_overlap)
     return data.view_held_out(preprocessing, read.examples), read.fingerprints
 
 
 def _read_prompts(settings: RunSettings) -> tuple[Prompts, Mapping[str, str]]:
-    read = prompts_named(settings.prompts, settings, chat=settings.chat)
+    read = by_name.prompts_named(settings.prompts, settings, chat=settings.chat)
     digest = hashlib.sha256()
     for prompt in read.prompts:
         content, _, *more = prompt_parts(prompt)
@@ -172,20 +168,16 @@ def plan_of(settings: RunSettings, prompts: int) -> RoundPlan:
         total = -(-settings.steps // per_round) * size
     else:
         total = max(1, round((settings.epochs or 1.0) * prompts))
-    return RoundPlan(
-        prompts, settings.batch_size, size, settings.round_passes, total, settings.seed, settings.steps
-    )
+    return RoundPlan(prompts, settings.batch_size, size, settings.round_passes, total, settings.seed, settings.steps)
 
 
 def _plan_of_log(settings: RunSettings, log: ReplayedLog) -> RoundPlan:
     size = log.prompts.get(1) or max(log.prompts.values())
     total = (log.count - 1) * size + log.prompts.get(log.count, size)
-    return RoundPlan(
-        total, settings.batch_size, size, settings.round_passes, total, settings.seed, settings.steps
-    )
+    return RoundPlan(total, settings.batch_size, size, settings.round_passes, total, settings.seed, settings.steps)
 
 
-def with_room(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt], list[TokenGroup[Any]]]:
+def with_room(prompts: Sequence[Prompt], encoder: encode.Encoder) -> tuple[list[Prompt], list[TokenGroup[Any]]]:
     """The prompts that leave room for a response, as token groups whose response is its end alone."""
     kept: list[Prompt] = []
     groups: list[TokenGroup[Any]] = []
@@ -223,19 +215,19 @@ def _judge_first(settings: RunSettings) -> Annotator | None:
 
 def _annotator(settings: RunSettings, folder: RunFolder, *, new: bool = False) -> Annotator:
     assert settings.annotator is not None
-    return make_annotator(
+    return by_name.make_annotator(
         settings.annotator, seed=settings.seed, device=settings.device,
         trust_remote_code=settings.trust_remote_code, usage_file=folder.usage,
-        day=lambda: settings.template_date or today(), new=new,
+        day=lambda: settings.template_date or chat_template.today(), new=new,
     )  # fmt: skip
 
 
 def _collector(
     parts: data.Parts,
     log: RoundLog,
-    encoder: Encoder,
+    encoder: encode.Encoder,
     annotator: Annotator | None,
-    penalise: KLPenalty | None = None,
+    penalise: rollouts.KLPenalty | None = None,
 ) -> Collector:
     """Load what samples, and what judges where that is not known already."""
     settings, policy = parts.settings, parts.policy
@@ -253,15 +245,15 @@ def _collector(
             file = parts.folder.usage
             keep_at_least(file.with_stem(f"{file.stem}-{number}") if whose else file, known)
     annotator = annotator or _annotator(settings, parts.folder)
-    sampler = make_sampler(
+    sampler = engines.make_sampler(
         settings.sampler, policy, encoder, name=settings.run_name or settings.model,
         trust_remote_code=settings.trust_remote_code,
-        mixture=Mixture(share, parts.reference.placed, parts.reference.models()) if share else None,
+        mixture=decoding.Mixture(share, parts.reference.placed, parts.reference.models()) if share else None,
     )  # fmt: skip
+    gap = rollouts.LogProbGap(policy, encoder, parts.settings.micro_batch_tokens)
     return Collector(
         sampler, annotator, settings.sampler.responses, settings.seed,
-        distinct=parts.method.rollout is None, penalise=penalise,
-        gap=LogProbGap(policy, encoder, parts.settings.micro_batch_tokens) if settings.source == "online" else None,
+        distinct=parts.method.rollout is None, penalise=penalise, gap=gap if settings.source == "online" else None,
         beside=parts.reference.models() if share else (),
     )  # fmt: skip
 
@@ -278,10 +270,10 @@ def _source_of_rounds(
     """The source of rounds, gathered by the run itself or by an earlier one."""
     settings, method = parts.settings, parts.method
     encoder = preprocessing.encoder(parts.loaded)
-    kept = tokens_of(held_out, encoder, what="evaluation") if held_out else []
+    kept = tokenizing.tokens_of(held_out, encoder, what="evaluation") if held_out else []
     advantages = None
     if method.rollout is not None:
-        advantages = Advantages(
+        advantages = rollouts.Advantages(
             method.rollout, parts.policy, parts.reference, parts.loaded.end_ids, settings.micro_batch_tokens
         )
     return OnlineSource(

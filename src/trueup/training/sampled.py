@@ -24,8 +24,7 @@ from trueup.parallel.processes import owned
 from trueup.references import build, choices, reference
 from trueup.sampling import engines
 from trueup.sampling.sampler import another_seed
-from trueup.settings.annotator_settings import called
-from trueup.settings.run_settings import RunSettings
+from trueup.settings import annotator_settings, run_settings
 from trueup.sources import by_name, online, rollouts
 from trueup.training import data, rounds
 
@@ -106,10 +105,7 @@ class SampledEvaluation:
                 return list(made)
             try:
                 rows = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
-                return [
-                    canonical.example_from_row(row, records.Origin(START, at))
-                    for at, row in enumerate(rows, 1)
-                ]
+                return [canonical.example_from_row(row, records.Origin(START, at)) for at, row in enumerate(rows, 1)]
             except (OSError, ValueError, InputError) as error:
                 raise CheckpointError(
                     f"{self.file}: what the start model wrote cannot be read: {error}. Restore the file, or begin a "
@@ -118,18 +114,12 @@ class SampledEvaluation:
 
         found = owned(read)
         if len(found) != len(made):
-            raise CheckpointError(
-                f"{self.file} holds {len(found)} responses, and {len(made)} prompts were given"
-            )
+            raise CheckpointError(f"{self.file} holds {len(found)} responses, and {len(made)} prompts were given")
         return found
 
-    def _judged(
-        self, made: Sequence[records.Example], started: Sequence[records.Example]
-    ) -> dict[str, float]:
+    def _judged(self, made: Sequence[records.Example], started: Sequence[records.Example]) -> dict[str, float]:
         both = [
-            records.Example(
-                one.prompt, tuple(records.Response(said.responses[0].content) for said in (one, other))
-            )
+            records.Example(one.prompt, tuple(records.Response(said.responses[0].content) for said in (one, other)))
             for one, other in zip(made, started, strict=True)
         ]
         judge = self.annotator
@@ -156,7 +146,7 @@ class SampledEvaluation:
 
 
 def read_eval_prompts(
-    settings: RunSettings, training: Sequence[records.Prompt]
+    settings: run_settings.RunSettings, training: Sequence[records.Prompt]
 ) -> tuple[records.Prompt, ...]:
     """The prompts to measure on, and who judges is seen to be there; before a model is loaded.
     Those that are trained on, too, are warned of."""
@@ -166,7 +156,7 @@ def read_eval_prompts(
         if not name.startswith("world:"):
             check_feedback(name, PROMPTS)
     if settings.eval_choice is not None:
-        with called("eval_by" if settings.eval_by else "annotator"):
+        with annotator_settings.called("eval_by" if settings.eval_by else "annotator"):
             check_annotator(settings.eval_choice, trust_remote_code=settings.trust_remote_code)
     found = by_name.prompts_named(settings.eval_prompts, settings, chat=settings.chat).prompts
     if not found:
@@ -180,9 +170,7 @@ def make_sampled(parts: data.Parts, prompts: Sequence[records.Prompt]) -> Sample
     """What measures a run's policy on prompts; the policy is as the run begins with it."""
     settings, policy = parts.settings, parts.policy
     if not isinstance(policy, CausalModel):
-        raise InputError(
-            f"eval_prompts: method {parts.method.name} trains a model that scores, and writes nothing"
-        )
+        raise InputError(f"eval_prompts: method {parts.method.name} trains a model that scores, and writes nothing")
     encoder = data.asking_encoder(parts.loaded, settings)
     kept, _ = rounds.with_room(prompts, encoder)
     alone = settings.sampler.model_copy(
@@ -207,6 +195,4 @@ def make_sampled(parts: data.Parts, prompts: Sequence[records.Prompt]) -> Sample
     # its own annotator is asked about pairs with the start model's responses, not through the collector
     collector = online.Collector(sampler, judge, 1, settings.seed)  # type: ignore[arg-type]
     file = parts.folder.path / START
-    return SampledEvaluation(
-        collector, judge, kept, encoder, policy, start, file, settings.micro_batch_tokens
-    )
+    return SampledEvaluation(collector, judge, kept, encoder, policy, start, file, settings.micro_batch_tokens)

@@ -23,9 +23,7 @@ from trueup.files import content_identity
 from trueup.methods.method import Method
 from trueup.model_folder import base_folder, folder_of, model_content
 from trueup.models.tokenizer import tokenizer_folder
-from trueup.settings.annotator_settings import annotators_in, decisive
-from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
-from trueup.settings.schema import settings_in
+from trueup.settings import annotator_settings, run_settings, schema
 from trueup.sources.by_name import judging_content, model_folders
 from trueup.training.folder import RunFolder
 from trueup.words import listed, logger
@@ -74,8 +72,8 @@ def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[st
     """Everything that decides how a run ends, by name; JSON-ready."""
     plain = dump(resolved)
     settings = flatten(plain["method_settings"]) | flatten(plain["settings"])
-    free = {*RESUME_MAY_CHANGE, "output"} - ({"eval_every"} if resolved.settings.best_by else set())
-    kept = {name: decisive(value) for name, value in settings.items() if name not in free}
+    free = {*run_settings.RESUME_MAY_CHANGE, "output"} - ({"eval_every"} if resolved.settings.best_by else set())
+    kept = {name: annotator_settings.decisive(value) for name, value in settings.items() if name not in free}
     known: dict[str, Any] = {"method": resolved.info.name, **kept}
     for kind, value in record.items():
         if isinstance(value, dict) and kind not in ("asked_with", "versions", "reference"):
@@ -95,7 +93,7 @@ def seal_of(content: Mapping[str, Any]) -> str:
 
 
 def refuse_changed(
-    folder: RunFolder, now: dict[str, Any], settings: RunSettings, seal: str | None = None
+    folder: RunFolder, now: dict[str, Any], settings: run_settings.RunSettings, seal: str | None = None
 ) -> None:
     """Refuse to go on where anything that decides the result is not what the run began with; each is named.
 
@@ -108,9 +106,7 @@ def refuse_changed(
     changed = {name: said for name, said in differences(before, now).items() if name not in later}
     mended = bool(changed) and all(map(_is_beside, changed))
     if accept and mended:
-        logger.warning(
-            f"going on although these have changed since the run began: {'; '.join(changed.values())}"
-        )
+        logger.warning(f"going on although these have changed since the run began: {'; '.join(changed.values())}")
         own = {name: value for name, value in before.items() if not _is_beside(name)}
         folder.write_sealed(own | {name: value for name, value in now.items() if _is_beside(name)}, settings)
         changed = {}
@@ -130,7 +126,7 @@ def _is_beside(name: str) -> bool:
     return name.startswith(BESIDE) and " " in name
 
 
-def tokenizer_files(settings: RunSettings, base: str) -> str:
+def tokenizer_files(settings: run_settings.RunSettings, base: str) -> str:
     """Hash of the files that the tokenizer of a full model's folder and its chat template are read from."""
     folder = Path(tokenizer_folder(folder_of(settings.model), base))
     files = sorted({file for form in TOKENIZER for file in folder.glob(form)})
@@ -140,7 +136,7 @@ def tokenizer_files(settings: RunSettings, base: str) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def other_files(settings: RunSettings, base: str) -> dict[str, str]:
+def other_files(settings: run_settings.RunSettings, base: str) -> dict[str, str]:
     """Hashes of the files and models that judge and sample beside the policy, and of code in its folder, by name."""
     judging = judging_content(settings.annotator) if settings.annotator is not None else {}
     found: dict[str, Path] = {}
@@ -155,10 +151,10 @@ def other_files(settings: RunSettings, base: str) -> dict[str, str]:
     return made
 
 
-def others_write_date(settings: RunSettings) -> bool:
+def others_write_date(settings: run_settings.RunSettings) -> bool:
     """Whether the chat template of a model that judges or samples beside the policy may write today's date."""
     names = list(settings.sampler.models)
-    every = annotators_in(settings.annotator).values() if settings.annotator is not None else ()
+    every = annotator_settings.annotators_in(settings.annotator).values() if settings.annotator is not None else ()
     names += [vars(one)[one.about.main] for one in every if one.about.weights is not None]
     return any(
         DATED.encode() in file.read_bytes()
@@ -178,7 +174,7 @@ def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
             )
 
 
-def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None:
+def warn_of_departures(log: Path, settings: run_settings.RunSettings, method: Method) -> None:
     """Say in what a replay departs from the run in whose folder the log lies; nothing where there is no such run."""
     try:
         began = load_run(log.parent)
@@ -199,6 +195,8 @@ def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None
         )
 
 
-def _of_result(settings: RunSettings) -> dict[str, Any]:
-    names = {setting.path for setting in settings_in(RunSettings) if setting.role.affects == "result"}
+def _of_result(settings: run_settings.RunSettings) -> dict[str, Any]:
+    names = {
+        setting.path for setting in schema.settings_in(run_settings.RunSettings) if setting.role.affects == "result"
+    }
     return {name: value for name, value in flatten(settings.model_dump(mode="json")).items() if name in names}

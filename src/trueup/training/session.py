@@ -59,9 +59,7 @@ class Session:
             finally:
                 run.metrics.close()
             with self._stating(run, resume):
-                self._finish(
-                    run, told, list(summary.summary(run, time.monotonic() - started, resumed=resume))
-                )
+                self._finish(run, told, list(summary.summary(run, time.monotonic() - started, resumed=resume)))
             return run.step, run.latest
 
     @property
@@ -161,8 +159,6 @@ class Session:
             yield unmoved
         if report and (right := report.calibration.accuracy.value) < limits.accuracy:
             where = "held-out" if report.held_out else "training"
-            yield watch.Trouble(
-                "reward", f"the model orders {right:.0%} of its {where} pairs rightly, chance is 50%"
-            )
+            yield watch.Trouble("reward", f"the model orders {right:.0%} of its {where} pairs rightly, chance is 50%")
         if weak:
             yield watch.Trouble("annotator", weak)

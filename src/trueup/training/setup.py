@@ -93,9 +93,7 @@ def load_parts(
     return replace(parts, sampled=sampled.make_sampled(parts, held_out)) if held_out else parts, record
 
 
-def make_run(
-    resolved: Resolved, parts: Parts, source: Source, record: dict[str, Any], *, resume: bool
-) -> loop.Run:
+def make_run(resolved: Resolved, parts: Parts, source: Source, record: dict[str, Any], *, resume: bool) -> loop.Run:
     """A run at its beginning, or where its newest whole checkpoint left it; its tokens are added to the record."""
     settings, folder = parts.settings, parts.folder
     record["tokens_identity"] = source.identity()
@@ -360,6 +358,4 @@ def make_reference(method: Method, settings: RunSettings, policy: StreamModel, l
     if not choice.measures:
         return NullReference()
     assert isinstance(policy, CausalModel)  # a reference is read for its log-probabilities
-    return build(
-        choice, policy, starts_from_adapter=loaded.starts_from_adapter, offline=settings.source == "offline"
-    )
+    return build(choice, policy, starts_from_adapter=loaded.starts_from_adapter, offline=settings.source == "offline")

@@ -87,9 +87,7 @@ def loading(folder: Path, *, scores: bool) -> str:
     """The command that loads a finished model."""
     adapter = (folder / "adapter_config.json").is_file()
     kind = "SequenceClassification" if scores else "CausalLM"
-    package, name = (
-        ("peft", f"AutoPeftModelFor{kind}") if adapter else ("transformers", f"AutoModelFor{kind}")
-    )
+    package, name = ("peft", f"AutoPeftModelFor{kind}") if adapter else ("transformers", f"AutoModelFor{kind}")
     labels = ", num_labels=1" if adapter and scores else ""
     code = f"from {package} import {name} as M; M.from_pretrained({str(folder)!r}{labels})"
     return f"load it with: python -c {shlex.quote(code)}"

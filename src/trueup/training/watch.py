@@ -83,9 +83,7 @@ class Watch:
             yield Trouble("drift", f"the log-ratio to the reference is {drift:.3g} nats a token")
         sampled = recent.get("objective/kl", 0.0) / max(recent.get("online/tokens", math.inf), 1.0)
         if abs(sampled) > limits.sampled_drift:
-            yield Trouble(
-                "sampled-drift", f"the KL divergence to the reference is {sampled:.3g} nats a token sampled"
-            )
+            yield Trouble("sampled-drift", f"the KL divergence to the reference is {sampled:.3g} nats a token sampled")
         if abs(margin := recent.get("rewards/margins", 0.0)) > limits.margin:
             yield Trouble("margin", f"chosen and rejected responses are {margin:.3g} apart in reward")
         if (chosen := recent.get("drift/chosen", 0.0)) < -limits.chosen:
@@ -101,13 +99,9 @@ class Watch:
                 break
         before, now = self.first.get("online/distinct", 0.0), recent.get("online/distinct", 1.0)
         if now < before * limits.distinct:
-            yield Trouble(
-                "alike", f"{now:.0%} of the responses differ from each other, and {before:.0%} did at first"
-            )
+            yield Trouble("alike", f"{now:.0%} of the responses differ from each other, and {before:.0%} did at first")
         if (gap := recent.get("online/gap", 0.0)) > limits.gap:
-            yield Trouble(
-                "gap", f"sampler and trainer give the same tokens log-probabilities {gap:.3g} nats apart"
-            )
+            yield Trouble("gap", f"sampler and trainer give the same tokens log-probabilities {gap:.3g} nats apart")
         if self.broken:
             steps = [f"{name} at step {step}" for name, step in self.broken.items()]
             yield Trouble("not-finite", f"figures are not finite: {', '.join(steps)}")
@@ -119,9 +113,7 @@ class Watch:
         most = max([math.fsum(moved) / max(len(moved), 1), *known])
         if most >= self.limits.moved:
             return None
-        return Trouble(
-            "nothing", f"nothing was learned: no log-probability or score moved by more than {most:.1g}"
-        )
+        return Trouble("nothing", f"nothing was learned: no log-probability or score moved by more than {most:.1g}")
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint; JSON-ready."""

@@ -32,9 +32,7 @@ def test_min_max_is_measured_on_training_and_clips_what_is_held_out() -> None:
     training = scored(1.0, 3.0, 5.0, None)
     assert labels(GradedLabels("min-max"), training) == [0.0, 0.5, 1.0, None]
     assert labels(GradedLabels("min-max"), training, scored(0.0, 2.0, 9.0)) == [0.0, 0.25, 1.0]
-    assert GradedLabels("min-max").fit([training]).found == (
-        "labels: scores of 3 responses, 1 is 0 and 5 is 1",
-    )
+    assert GradedLabels("min-max").fit([training]).found == ("labels: scores of 3 responses, 1 is 0 and 5 is 1",)
 
 
 def test_a_range_is_taken_at_its_word() -> None:
@@ -158,9 +156,7 @@ def test_without_a_threshold_nothing_is_made() -> None:
     assert fitted.found == ()
 
 
-@pytest.mark.parametrize(
-    "examples", [[], [Example(Prompt("p"), (Response("a", label=1.0, score=2.0), Response("b")))]]
-)
+@pytest.mark.parametrize("examples", [[], [Example(Prompt("p"), (Response("a", label=1.0, score=2.0), Response("b")))]])
 def test_without_scores_to_label_it_is_refused(examples: list[Example]) -> None:
     message = (
         r"^desirable_from 0\.5 makes labels of scores, but the feedback holds no scores without a label\. "
@@ -205,9 +201,7 @@ class TestClassBalance:
         assert said == f"labels: {up} desirable, {down} undesirable"
         assert bool(advice) == warned
 
-    @pytest.mark.parametrize(
-        "up, down, start", [(100, 10, (1.0, 1.0)), (10, 100, (1.0, 1.0)), (9, 70, (2.0, 0.5))]
-    )
+    @pytest.mark.parametrize("up, down, start", [(100, 10, (1.0, 1.0)), (10, 100, (1.0, 1.0)), (9, 70, (2.0, 0.5))])
     def test_what_is_advised_lies_within_the_range(
         self, up: int, down: int, start: tuple[float, float], caplog: pytest.LogCaptureFixture
     ) -> None:

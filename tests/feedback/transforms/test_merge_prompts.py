@@ -65,9 +65,7 @@ def test_prompts_are_the_same_to_the_letter() -> None:
 
 some = st.lists(
     st.builds(
-        lambda prompt, contents: Example(
-            Prompt(prompt), tuple(Response(content, score=1.0) for content in contents)
-        ),
+        lambda prompt, contents: Example(Prompt(prompt), tuple(Response(content, score=1.0) for content in contents)),
         st.sampled_from("pqr"),
         st.lists(st.sampled_from("abcd"), min_size=1, max_size=3),
     ),

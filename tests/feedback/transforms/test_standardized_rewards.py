@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 from support.refusals import refused
 
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response, scores
-from trueup.feedback.transforms import (
-    ExponentialWeights,
-    MergedPrompts,
-    StandardizedRewards,
-    WrittenReward,
-    fit_all,
-)
+from trueup.feedback.transforms import ExponentialWeights, MergedPrompts, StandardizedRewards, WrittenReward, fit_all
 
 
 def scored(*values: float | None) -> Example:
@@ -118,9 +112,7 @@ def test_weights_by_hand() -> None:
     assert fitted.found[-1] == (
         f"weights exp(r / 2): effective sample size {total**2 / squares:.1f} of 3 responses (42 %), 1 clipped to 20"
     )
-    assert len(fitted.warnings) == 1 and fitted.warnings[0].startswith(
-        "1 of 3 weights are clipped to 20 and so alike"
-    )
+    assert len(fitted.warnings) == 1 and fitted.warnings[0].startswith("1 of 3 weights are clipped to 20 and so alike")
     assert ExponentialWeights(2.0, 200.0, RAW).fit([scored(0.0, 1.0, 10.0)]).warnings == ()
 
 

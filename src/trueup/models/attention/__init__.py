@@ -88,9 +88,7 @@ def as_one_row(stream: Stream, plan: object) -> Inputs:
     return Inputs(keywords, stream.source_S)
 
 
-def checked(
-    plan: P | None, kind: type[P], mask: Tensor | None, dropout: float, extra: Mapping[str, Any]
-) -> P:
+def checked(plan: P | None, kind: type[P], mask: Tensor | None, dropout: float, extra: Mapping[str, Any]) -> P:
     """The plan that came down to an attention function; UnsupportedAttention if anything would be ignored."""
     if not isinstance(plan, kind):
         raise UnsupportedAttention("the model does not hand its keyword arguments to its attention")

@@ -17,9 +17,7 @@ from torch.nn.attention import flex_attention as flex
 from transformers import AttentionInterface
 
 from trueup.batch.stream import Stream, on_device
-from trueup.models.attention import Backend, Inputs, as_one_row, checked
-from trueup.models.attention.dense import DensePlan, dense_attention
-from trueup.models.attention.varlen import has_kernel
+from trueup.models.attention import Backend, Inputs, as_one_row, checked, dense, varlen
 
 BLOCK = 128
 
@@ -96,8 +94,8 @@ def flexible_attention(
     if query.device.type != "cpu":
         return by_kernel(query, key, value, plan, scale, sliding_window, softcap), None
     place = torch.arange(query.shape[2])
-    written = DensePlan(plan.seen(None)(None, None, place[:, None], place), plan.position_T[: len(place)])
-    return dense_attention(module, query, key, value, None, scale, 0.0, sliding_window, softcap, written)
+    written = dense.DensePlan(plan.seen(None)(None, None, place[:, None], place), plan.position_T[: len(place)])
+    return dense.dense_attention(module, query, key, value, None, scale, 0.0, sliding_window, softcap, written)
 
 
 def by_kernel(
@@ -125,5 +123,5 @@ def inputs(stream: Stream) -> Inputs:
 
 AttentionInterface.register("trueup_flex", flexible_attention)
 BACKEND = Backend(
-    "flex", "trueup_flex", inputs, "FlexAttention", order=7, supports=has_kernel, half=True, foreign=True
+    "flex", "trueup_flex", inputs, "FlexAttention", order=7, supports=varlen.has_kernel, half=True, foreign=True
 )  # fmt: skip

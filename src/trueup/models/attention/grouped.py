@@ -194,9 +194,7 @@ def grouped_attention(
     plan = checked(trueup_plan, Plan, attention_mask, dropout, kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query_THD, key_THD, value_THD = (x[0].transpose(0, 1) for x in (query, key, value))
-    outputs = [
-        _attend(block, query_THD, key_THD, value_THD, scale, sliding_window, softcap) for block in plan.blocks
-    ]
+    outputs = [_attend(block, query_THD, key_THD, value_THD, scale, sliding_window, softcap) for block in plan.blocks]
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return joined.index_select(0, plan.place_T)[None], None
 

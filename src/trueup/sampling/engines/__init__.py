@@ -36,9 +36,7 @@ def make_sampler(
     dtype = model.autocast or next(model.network.parameters()).dtype  # the policy computes in it
     others = []
     for path in settings.models:
-        loaded = load.load(
-            folder_of(path), device=model.device, dtype=dtype, trust_remote_code=trust_remote_code
-        )
+        loaded = load.load(folder_of(path), device=model.device, dtype=dtype, trust_remote_code=trust_remote_code)
         other = causal.CausalModel(loaded.network.requires_grad_(False).eval())
         its_encoder = Encoder(
             loaded.tokenizer, end_ids=loaded.end_ids, limits=encoder.limits, condition=loaded.condition,

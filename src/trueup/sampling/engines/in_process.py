@@ -15,10 +15,9 @@ from trueup.batch.encode import Encoder
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling import decoding, sampler
-from trueup.sampling.sampler import Completion, EncodedPrompt, Sampled
 from trueup.settings.gathering_settings import SamplerSettings
 
-Written = list[list[Completion]]
+Written = list[list[sampler.Completion]]
 BATCH_TOKENS = 32_768
 """Tokens of prompts and responses that are held in memory together, at most."""
 
@@ -38,17 +37,17 @@ class InProcessSampler:
         """Makes of the network the one to decode with; see `trueup.sampling.decoding.Mixture`."""
         self.weights = sampler.SamplingWeights(model, keeps=settings.resync > 1)
 
-    def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
+    def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[sampler.Sampled, ...]]:
         positions, longest = sampler.positions_of(self.model), self.settings.max_new_tokens
         limits = {"positions": positions, "max_new_tokens": longest}
         encoded = [sampler.encode_prompt(prompt, self.encoder, **limits) for prompt in prompts]
         written = iter(self.written([one for one in encoded if one is not None], responses, seed))
         source, now = self.name, self.weights.version
         found = [() if prompt is None else next(written) for prompt in encoded]
-        read = partial(Completion.sampled, encoder=self.encoder, stops=self.stops, source=source, version=now)
+        read = partial(sampler.Completion.sampled, encoder=self.encoder, stops=self.stops, source=source, version=now)
         return [tuple(map(read, several)) for several in found]
 
-    def written(self, given: Sequence[EncodedPrompt], responses: int, seed: int) -> Written:
+    def written(self, given: Sequence[sampler.EncodedPrompt], responses: int, seed: int) -> Written:
         """As `sample`, of and as token ids."""
         if not given:
             return []
@@ -64,13 +63,11 @@ class InProcessSampler:
             return self._decoded(network, given, responses, seed)
 
     def _decoded(
-        self, network: nn.Module, given: Sequence[EncodedPrompt], responses: int, seed: int
+        self, network: nn.Module, given: Sequence[sampler.EncodedPrompt], responses: int, seed: int
     ) -> Written:
         settings = self.settings
         ids, rooms = [one.ids for one in given], [one.room for one in given]
-        batch_size = min(
-            decoding.BATCH_SIZE, max(1, BATCH_TOKENS // max(len(one.ids) + one.room for one in given))
-        )
+        batch_size = min(decoding.BATCH_SIZE, max(1, BATCH_TOKENS // max(len(one.ids) + one.room for one in given)))
         decoder = decoding.Decoder(network, self.encoder.end_ids, len(self.encoder.tokenizer), batch_size)
         if settings.decode in ("beam", "diverse-beam") and responses > 1:
             groups = responses if settings.decode == "diverse-beam" else 1
@@ -152,7 +149,7 @@ def beam_search(
         _search(decoder, batch, searched, penalty)
         for place, several in zip(places, searched, strict=True):
             best = several[0].kept if groups == 1 else [group.kept[0] for group in several]
-            found[place] = [Completion.of(one.ids, one.log_probs, decoder.end_ids) for one in best]
+            found[place] = [sampler.Completion.of(one.ids, one.log_probs, decoder.end_ids) for one in best]
     return found
 
 

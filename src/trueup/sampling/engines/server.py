@@ -89,9 +89,7 @@ class ServerSampler:
         written = self._written(requests, copies, server, seed)
         return [tuple(several) * (responses // copies) for several in written]
 
-    def _connect(
-        self, base_url: str | Sequence[str], concurrency: int, *, deadline: float | None = None
-    ) -> Endpoint:
+    def _connect(self, base_url: str | Sequence[str], concurrency: int, *, deadline: float | None = None) -> Endpoint:
         """A server that was given weights and ended would start again without them, so it is left out for good."""
         timeout = self.settings.timeout
         return Endpoint(
