@@ -29,8 +29,8 @@ from trueup.words import logger
 SMALL, WIDE = 8, 30_000
 """Of the tokens of a micro-batch, the larger of two that are looked at is this part, the smaller half of it.
 An embedding has more than `WIDE` rows, none of which a pass holds."""
-PASSES = 2
-"""With gradients and moments there, after which the C library keeps little more."""
+PASSES = 5
+"""With gradients and moments there, of several sizes, after which the C library keeps little more."""
 MOST, LEAST, HELD = 8192, 1024, 2**29
 """Tokens of a micro-batch where none are said: on a CPU as many as hold `HELD` bytes, counted generously."""
 
@@ -139,7 +139,7 @@ def memory_of(parts: data.Parts, groups: Sequence[TokenGroup[Any]]) -> Memory:
     few = max(parts.settings.micro_batch_tokens // SMALL // 2, *(group.num_tokens for group in groups), 1)
     sizes, most_kept, budget = [], head.KEPT, parts.settings.micro_batch_tokens
     full = _batch(parts, groups, budget)
-    tried = _tried(parts, full) if generous(parts, budget) < free_memory(parts.policy.device) / 2 else None
+    tried = _tried(parts, full, groups) if generous(parts, budget) < free_memory(parts.policy.device) / 2 else None
     for most in (few, 2 * few):
         batch = _batch(parts, groups, most)
         scored = len(batch.stream.target_S) / batch.stream.num_tokens
@@ -158,25 +158,28 @@ def memory_of(parts: data.Parts, groups: Sequence[TokenGroup[Any]]) -> Memory:
     return replace(memory, fixed=kept * memory.fixed, a_token=kept * slope)
 
 
-def _tried(parts: data.Parts, batch: Batch[Any]) -> int | None:
+def _tried(parts: data.Parts, batch: Batch[Any], groups: Sequence[TokenGroup[Any]]) -> int | None:
     """Bytes that the process holds more for the passes of a micro-batch: on a CPU more than their tensors, as the C
     library keeps what was given back. None on GPUs, and where the system does not tell."""
     if parts.policy.device.type != "cpu":
         return None
+    trained = parts.policy.trainable().values()
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the most there was is what there is
         before = _resident("VmRSS")
         _pass(parts, batch)
-        # As in a run, they are made where the first pass left room.
-        moments = torch.ones(parts_held(parts)["optimizer"], dtype=torch.uint8)
-        for _ in range(PASSES):
-            _pass(parts, batch)
+        # As in a run, moments lie where the first pass left room, and cut it up.
+        sizes = [bytes_of(one.numel(), parts.settings.optimizer_states) for one in trained for _ in range(2)]
+        moments = [torch.ones(size, dtype=torch.uint8) for size in sizes]
+        for shift in range(PASSES):
+            several = [*groups[shift:], *groups[:shift]]
+            _pass(parts, _batch(parts, several, parts.settings.micro_batch_tokens // (1 + shift % 2)))
         most = _resident("VmHWM") - before
     except (OSError, AttributeError, LookupError):
         return None
     parts.policy.zero_grad()
-    return most - moments.nbytes - sum(one.nbytes for one in parts.policy.trainable().values())
+    return most - sum(one.nbytes for one in (*moments, *trained))
 
 
 def _resident(what: str) -> int:
