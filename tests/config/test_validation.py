@@ -150,7 +150,7 @@ class TestMethods:
 
     def test_typed_settings_are_not_validated_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         typed = validate(METHODS["dpo"].settings, {"beta": "0.2"}, where="method dpo")
-        monkeypatch.setattr(sys.modules["trueup.methods.method"], "validate", None)
+        monkeypatch.setattr(sys.modules["trueup.settings.validation"], "validate", None)
         assert METHODS["dpo"].configure(typed).settings["beta"] == 0.2
 
     def test_a_name_is_registered_once(self) -> None:

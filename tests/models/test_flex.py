@@ -77,12 +77,12 @@ def test_it_is_taken_where_it_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gradient_that_is_wrong_is_named_and_it_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = ours.dense_attention
+    original = ours.dense.dense_attention
 
     def detached(module: Any, query: Any, key: Any, value: Any, *more: Any) -> Any:
         return original(module, query, key.detach(), value, *more)
 
-    monkeypatch.setattr(ours, "dense_attention", detached)
+    monkeypatch.setattr(ours.dense, "dense_attention", detached)
     found = chosen(monkeypatch)
     assert found.attention == "grouped"
     assert "FlexAttention does not fit this model (gradients are off by" in found.message

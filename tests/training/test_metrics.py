@@ -59,7 +59,7 @@ def test_lines_that_are_lost_are_told(tmp_path: Path) -> None:
         ("", "metrics of earlier steps are gone: 4 lines"),
     ):
         path.write_text(content)
-        with collected(module.logger) as warnings:
+        with collected(module.words.logger) as warnings:
             metrics(path, keep_until=4).expect(4)
         assert len(warnings) == 1 and said in warnings[0]
         assert [line["step"] for line in read_lines(path)] == ([1, 3] if content else [])
@@ -70,7 +70,7 @@ def test_a_line_that_does_not_fit_is_left_out_whole(tmp_path: Path) -> None:
     path, said = tmp_path / "metrics.jsonl", tmp_path / "said"
 
     def body() -> None:
-        with collected(module.logger) as warnings:
+        with collected(module.words.logger) as warnings:
             written = metrics(path)
             for step in range(1, 10):
                 room = 100 if step < 7 else resource.RLIM_INFINITY

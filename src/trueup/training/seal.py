@@ -186,6 +186,8 @@ def warn_of_departures(log: Path, settings: run_settings.RunSettings, method: Me
         **_of_result(began.settings),
     }
     now = {"method": method.name, **flatten(dict(method.settings)), **_of_result(settings)}
+    if not settings.micro_batch_tokens:  # the model decides, as it did
+        now["micro_batch_tokens"] = before["micro_batch_tokens"]
     changed = differences(before, now)
     if changed:
         said = changed.get("method") or listed(changed.values())
