@@ -289,7 +289,7 @@ def _difference(
         model.autocast = None if parameter.dtype == torch.float32 and not half else autocast
         got = read(stream)
         apart = _apart(_gradient(model, read, stream), gradient_H) if told else 0.0
-    except Exception as error:
+    except Exception as error:  # a kernel, or the library's cache, may raise anything; it is named, and not taken
         if not tried.foreign and not isinstance(error, UnsupportedAttention | head.UnsupportedHead):
             raise
         return one_line(error)

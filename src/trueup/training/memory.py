@@ -211,10 +211,10 @@ def usual_tokens(policy: causal.StreamModel[Any]) -> int:
     """Of a micro-batch where none are said. A CPU computes 1,024 as fast as more, which only take memory."""
     if policy.device.type != "cpu":
         return MOST
-    return min(MOST, max(LEAST, HELD // a_token(policy)))
+    return min(MOST, max(LEAST, HELD // token_bytes(policy)))
 
 
-def a_token(policy: causal.StreamModel[Any]) -> int:
+def token_bytes(policy: causal.StreamModel[Any]) -> int:
     """Bytes that a pass holds of a token, generously: every layer's inputs and outputs four times over."""
     matrices = (one.shape for one in policy.inner.base_model.parameters() if one.ndim == 2)
     return 16 * sum(sum(shape) for shape in matrices if max(shape) < WIDE)
@@ -223,7 +223,7 @@ def a_token(policy: causal.StreamModel[Any]) -> int:
 def generous(parts: data.Parts, tokens: int) -> int:
     """Bytes that a run holds beside its weights; it will hold fewer."""
     held = parts_held(parts)
-    return held["gradients"] + held["optimizer"] + 16 * head.LOGITS_BUDGET + a_token(parts.policy) * tokens
+    return held["gradients"] + held["optimizer"] + 16 * head.LOGITS_BUDGET + token_bytes(parts.policy) * tokens
 
 
 def fit(parts: data.Parts, source: Source) -> None:
