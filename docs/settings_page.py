@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from trueup.config.resolve import run_settings
-from trueup.config.trl_rules import TABLE
+from trueup.config.trl_names import TABLE
 from trueup.methods import METHODS, MethodInfo
 from trueup.settings.run_settings import RESUME_MAY_CHANGE
 from trueup.settings.schema import Setting, settings_in

@@ -71,7 +71,7 @@ WRONG = {
     "objectives.dpo": "from trueup.models.causal import CausalModel",
     "models.load": "def read():\n    from trueup.objectives import dpo",
     "references.build": "import trueup.training.loop",
-    "settings.run_settings": "from trueup.config import trl_rules",
+    "settings.run_settings": "from trueup.config import trl_names",
     "feedback.read": "if True:\n    from trueup.batch.rows import Pairs",
 }
 

@@ -300,11 +300,11 @@ def test_scores_of_several_add_up_by_their_weights() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"weights": [1]}, "weights are 1 and of names 2; give one weight for each"),
+        ({"weights": [1]}, "weights are 1 and of names 2; give one for each"),
         ({"weights": [1, 0]}, "weights hold a 0, with which a score says nothing"),
         ({"weights": [1, "nan"]}, "must be a finite number"),
         ({"of": ["world:gold", "world:gold"]}, "of names 'gold' twice with the same settings"),
-        ({"of": ["world:gold", "openai?base_url=http://h/v1&model=J"]}, "openai, which compares and gives no score"),
+        ({"of": ["world:gold", "openai?base_url=http://h/v1&model=J"]}, "openai, which compares; give annotators"),
         ({"of": []}, "at least"),
     ],
 )  # fmt: skip

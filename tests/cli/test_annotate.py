@@ -332,7 +332,7 @@ URL = "http://localhost:9/v1"
         (("pairs.jsonl", "--annotator", "rewards.py:nan"), 2, "pairs.jsonl:1: rewards.py:nan: prompt 1, 'p1': the fun"),
         (("there.jsonl", "--annotator", "world:gold", "--output", "there.jsonl"), 2, "the file is there already; give"),
         (("pairs.jsonl", "--annotatr", "world:gold"), 2, "annotatr is not an option of trueup annotate; did you mean"),
-        (("pairs.jsonl", "--annotator", "world:gold", "--rewrite"), 2, "rewrite needs a model at an endpoint, and"),
+        (("pairs.jsonl", "--annotator", "world:gold", "--rewrite"), 2, "rewrite needs an endpoint, and annotator.kind"),
         (("pairs.jsonl", "--annotator", "world:gold", "--rewrite-tokens", 9), 2, "rewrite_tokens says how demonstrat"),
         (("--show-template", "helpfullness"), 2, "there is no template 'helpfullness'; did you mean 'helpfulness'?"),
         (

@@ -175,7 +175,7 @@ def test_an_adapter_that_is_asked_in_conversations(tiny_model: Path, folder: Pat
         ({"model": "none"}, "model none is not a folder; give a folder in Hugging Face format"),
         ({"model": "asked.jsonl"}, "model asked.jsonl is a file; give the folder it lies in"),
         ({"model": "RUN"}, "is the folder of a run; give its model, "),
-        ({"model": "TINY"}, "has no condition.json: it was not trained by conditional alignment"),
+        ({"model": "TINY"}, "has no condition.json: give a model that `trueup train ca` trained"),
         ({"model": "damaged"}, "condition.json: the condition this model was trained with cannot be read"),
         ({"more": ("--max-new-tokens", 512)}, "max_new_tokens 512 leaves no room for a prompt"),
     ],

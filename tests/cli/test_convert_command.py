@@ -139,7 +139,7 @@ def test_a_file_can_be_converted_in_place(files: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--to", "canonical", "--output", "out.parquet"), "out.parquet: only JSON lines are written; give a name"),
+        (("--to", "canonical", "--output", "out.parquet"), "out.parquet: give a name that ends in .jsonl"),
         (("--to", "canonical", "--output", "."), ".: this is a folder; name a file in it, e.g. feedback.jsonl"),
         (("--to", "canonical", "--output", "no/o.jsonl"), "no/o.jsonl: the folder no does not exist; make it first"),
         (("--to", "pairs", "--kind", "pairs"), "--kind says which of TRL's rows to write; leave it out with --to"),

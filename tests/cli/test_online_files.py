@@ -301,7 +301,7 @@ def test_scores_that_are_all_the_same(tiny_model: Path, tmp_path: Path, capsys: 
     values = own(tiny_model, tmp_path, tmp_path / "run", f"{tmp_path / 'reward.py'}:reward")
     assert train("ca", values) == 2
     said = capsys.readouterr().err
-    assert one_line(said).startswith("all 24 rewards are 1, so none is better than another")
+    assert one_line(said).startswith("all 24 rewards are 1. Give feedback")
     file = tmp_path / "run" / "examples.jsonl"
     assert f"{file} is feedback like any other: for other settings give it as --data" in said
     kept = {

@@ -87,7 +87,7 @@ class TestScores:
 
 
 def warnings(said: list[str]) -> list[str]:
-    return [line for line in said if "so that nothing tells desirable responses" in line]
+    return [line for line in said if "which teaches little" in line]
 
 
 class TestOneClass:
@@ -97,7 +97,7 @@ class TestOneClass:
         code, said, _ = train(method, thumbs(*[label] * 5))
         assert code == 0
         (warning,) = warnings(said)
-        assert f"all 5 labels are {label:d}, so that nothing tells desirable" in warning
+        assert f"all 5 labels are {label:d}, which teaches little" in warning
 
     def test_grades_that_are_all_the_same_are_found_after_the_scale(self, train: Any) -> None:
         scale = ("--scale", "range", "--score-low", 0, "--score-high", 4)

@@ -163,7 +163,7 @@ class TestRefused:
             (["dpo", "--resume", ""],
              "'' is not a run, as it has no run.yaml; give the folder that was the output when it began"),
             (["dpo"], f"model is required; output is required; {NO_DATA}"),
-            ([], f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"),
+            ([], f"a method is missing: trueup train METHOD, one of {', '.join(sorted(METHODS))}"),
             (["dpo", "--config", "none.yaml"], "none.yaml: no such file"),
             (["sft", "--rewrd", "m"], "rewrd is not a setting of method sft or of a run; did you mean reward?"),
             (["oaif", *GATHERING, "--annotator=openai"], "annotator.base_url is required; annotator.model is required"),

@@ -32,13 +32,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("oaif", {"reward_kl": 0.1} | OPENAI, r"^reward_kl 0\.1 is taken off scores, and annotator openai gives compari"),
     *[(name, LOCAL, f"^annotator local compares responses, and method {name} n") for name in POLICY_GRADIENTS],
     *[
-        (name, {"sampler.models": "m"}, rf"^sampler\.models is refused, as method {name} learns from")
+        (name, {"sampler.models": "m"}, rf"^sampler\.models is refused: method {name} learns from")
         for name in ("oaif", *POLICY_GRADIENTS)
     ],
     *[
         (
             name, {"source": source, "reward_kl": 0.1, "kl_coef": 0.0},
-            rf"^reward_kl 0\.1 is refused, as method {name} has such a penalty of its own: give kl_coef",
+            rf"^reward_kl is refused, as method {name} has its own penalty: give kl_coef",
         )
         for name in POLICY_GRADIENTS
         for source in ("online", "replay")
@@ -57,21 +57,21 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("dpo", {"prompts": "p", "reward": "rm"} | ONE, "^method dpo needs at least 2"),
     (
         "kto", ONLINE | ONE | OPENAI,
-        r"^annotator openai compares responses, and sampler\.responses is 1; give at least 2$",
+        r"^annotator openai compares responses: give sampler\.responses 2 or more$",
     ),
     (
         "oaif", {"reference.kind": "cached"},
-        r"^reference\.kind cached is refused when source is online: .*; take reference\.kind frozen$",
+        r"^reference\.kind cached is computed before .* when source is online; take reference\.kind frozen$",
     ),
     ("dpo", {"source": "replay", "reference.kind": "cached"}, "when source is replay"),
     ("dpo", {"keep_best": "loss"}, r"^keep_best: method dpo has no loss to go by; give one of eval_loss, eval_"),
     ("dpo", {"keep_best": "eval_kl"} | EVALUATED, "^keep_best: method dpo has no eval_kl to go by; "),
     ("sft", {"keep_best": "eval_rewards/margins"} | EVALUATED, "^keep_best: method sft has no .* give one of eval_"),
     ("ppo", {"keep_best": "eval_loss"}, "^keep_best: method ppo has no eval_loss to go by; give one of online/score$"),
-    ("dpo", {"keep_best": "eval_loss", "eval_fraction": 0.2}, "^keep_best: eval_loss has to be measured"),
+    ("dpo", {"keep_best": "eval_loss", "eval_fraction": 0.2}, "^keep_best: eval_loss is measured"),
     ("dpo", {"early_stopping": 2}, r"^early_stopping: eval_loss .*; give held-out feedback \(eval_data or eval_f"),
-    ("dpo", {"keep_best": "online/score"}, "^keep_best: online/score is what an annotator scores samples with while"),
-    ("oaif", {"early_stopping": 2} | OPENAI, "^early_stopping: online/score is what an annotator scores"),
+    ("dpo", {"keep_best": "online/score"}, "^keep_best: online/score needs source online and a reward"),
+    ("oaif", {"early_stopping": 2} | OPENAI, "^early_stopping: online/score needs source online"),
     ("oaif", {"keep_best": "online/score", "sampler.resync": 2}, r"sampler\.resync 2; give resync 1, or a metric of"),
 ]  # fmt: skip
 TAKEN: list[tuple[str, dict[str, Any]]] = [

@@ -14,7 +14,7 @@ from support.refusals import refused
 
 from trueup.config.layers import flatten, nest
 from trueup.config.resolve import Resolved, dump, load_run, read_record, resolve
-from trueup.config.trl_rules import TABLE
+from trueup.config.trl_names import TABLE
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import AdapterOff, Frozen, TrustRegion
@@ -281,7 +281,7 @@ class TestResume:
             ("method: dpo\nmethod_settings: {}\nsettings: 3\n", r"run.yaml is damaged: it has no settings$"),
             ("method: dpo\nmethod_settings: {}\nsettings: {}\n", r"damaged.*: model is required"),
             ("method: old\nmethod_settings: {}\nsettings: {}\n",
-             r"of a method of a script or package that is not here: old is not"),
+             r"of a method that is not here: old is not"),
             ("method: dpo\nmethod_settings: {gone: 1}\nsettings: {}\n", r"gone is not a setting of method"),
             ("method: dpo\nmethod_se", r"run.yaml:2: not YAML"),
         ],

@@ -286,8 +286,8 @@ class TestAnnotator:
 
     def test_a_language_model_is_none(self, online: dict[str, Any], model: Path) -> None:
         message = (
-            r"model is a language model, no reward model \(a sequence classifier with one output\); give "
-            r"likelihood:\S+model to score by its log-likelihood, or make one by trueup train reward-model$"
+            r"model is a language model, no reward model \(a classifier with one output\); give "
+            r"likelihood:\S+model, or make one by trueup train reward-model$"
         )
         for config in (
             {"model_type": "llama"},

@@ -69,12 +69,13 @@ def test_a_recipe_by_value(settle: Settle, yaml: Callable[[str], Path]) -> None:
         "gradient_checkpointing": True, "max_length": 1536, "max_prompt_length": 1024,
         "lora": {"rank": 128, "alpha": 128.0, "dropout": 0.05, "targets": ("q_proj", "k_proj")},
         "log_every": 10, "save_every": 100, "keep_checkpoints": 1, "trackers": ("tensorboard", "wandb"), "seed": 42,
+        "optimizer_states": "fp32",
     }  # fmt: skip
     assert dict(resolved.method_settings) == {
         "beta": 0.01, "label_smoothing": 0.0, "per_token": False, "sft_weight": 0.0,
         "reference": TrustRegion(alpha=0.9, every=64),
     }  # fmt: skip
-    named = "attn_implementation batch_size dataset_train_split gradient_checkpointing_kwargs optim "
+    named = "attn_implementation batch_size dataset_train_split gradient_checkpointing_kwargs "
     named += "per_device_eval_batch_size remove_unused_columns torch_dtype"
     assert sorted(note.partition(" ")[0].rstrip(":") for note in said) == named.split()
 

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from support.refusals import refused
 
-from trueup.config.resolve import Resolved, rows_for, translate
-from trueup.config.trl_rows import Translated
-from trueup.config.trl_rules import TABLE
+from trueup.config.resolve import Resolved
+from trueup.config.trl_names import TABLE, Translated, rows_for, translate
 from trueup.display import collected, logger
 from trueup.methods import METHODS
 from trueup.settings.run_settings import RunSettings
@@ -119,8 +118,7 @@ def translated(method: str = "dpo", **values: Any) -> Translated:
         ("oaif", {"reward_model_path": "rm", "loss_type": "ipo"}, {"reward": "rm", "objective": "ipo"}),
         ("oaif", {"kl_coef": 0.2, "dataset_name": "p.jsonl"}, {"beta": 0.2, "prompts": "p.jsonl"}),
         ("dpo", {"dataset_name": "d.jsonl"}, {"data": "d.jsonl"}),
-        ("ppo", {"reward_clip_range": [-5, 5]}, {"clip_reward": 5}),
-        ("ppo", {"reward_clip_range": "-5,5", "kl_estimator": "k1"}, {"clip_reward": 5}),
+        ("ppo", {"kl_estimator": "k1"}, {}),
         ("ppo", {"normalize_advantages": True, "exp_name": "x"}, {"whiten_advantages": True, "run_name": "x"}),
         ("dpo", {"optim": "adamw_bnb_8bit"}, {"optimizer_states": "8bit"}),
     ],
@@ -135,23 +133,20 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("dpo", {"fp16": True}, "fp16 is not offered, as its range needs loss scaling: use bf16, or neither"),
         ("dpo", {"torch_dtype": "float16"}, "fp16 is not offered"),
         ("dpo", {"dtype": "int8"}, "dtype must be one of auto, float32, bfloat16; got 'int8'"),
-        ("dpo", {"optim": "adafactor"}, "optim 'adafactor' is not offered, only AdamW, also with 8bit"),
+        ("dpo", {"optim": "adafactor"}, "optim must be one of adamw_torch, .*; got 'adafactor'"),
         ("dpo", {"lr_scheduler_type": "polynomial"}, "lr_scheduler_type must be one of linear, .*; got"),
         ("dpo", {"loss_type": "nll"}, "loss_type nll is not the loss of method dpo: use method sft"),
         ("rrhf", {"loss_type": "sigmoid"}, "not the loss of method rrhf: use method dpo or tr-dpo"),
         ("dpo", {"f_divergence_type": "js_divergence"}, "'js_divergence' is not offered: use method f-dpo"),
         ("f-dpo", {"f_divergence_type": "tv"}, "f_divergence_type must be one of forward_kl, js_divergence, alpha"),
-        ("dpo", {"use_weighting": True}, "method dpo does not weigh its pairs: use method wpo"),
+        ("dpo", {"use_weighting": True}, "use_weighting True is not offered: use method wpo"),
         ("dpo", {"ld_alpha": 0.4}, "ld_alpha is refused: method dpo has no such term; leave it out"),
         ("simpo", {"loss_type": "sigmoid"}, "not the loss of method simpo: use method dpo or tr-dpo$"),
         ("rloo", {"scale_rewards": True}, "True is not offered: the method does not scale its advantages"),
         ("grpo", {"importance_sampling_level": "word"}, "importance_sampling_level must be one of token, sequence"),
         ("dpo", {"loss_type": "discopop"}, "not the loss of method dpo: `trueup methods` lists what there"),
         ("dpo", {"loss_type": ["sigmoid", "nll"]}, "is not offered: a method has one loss"),
-        ("tr-dpo", {"sync_ref_model": False}, "the reference of method tr-dpo always moves; use method dpo"),
-        ("sft", {"sync_ref_model": True}, "sync_ref_model is true, but method sft needs no reference"),
-        ("tr-dpo", {"precompute_ref_log_probs": True}, "method tr-dpo has a reference that moves; leave it"),
-        ("rrhf", {"precompute_ref_log_probs": True}, "method rrhf needs no reference; leave it out"),
+        ("tr-dpo", {"sync_ref_model": False}, "the reference of tr-dpo always moves; use the method of that loss"),
         ("dpo", {"precompute_ref_log_probs": True, "sync_ref_model": True}, "contradict each other: each"),
         ("dpo", {"load_in_8bit": "true"}, "load_in_8bit 'true' is not offered: give load_in_4bit"),
         ("dpo", {"push_to_hub": True}, "push_to_hub True is not offered: nothing is uploaded"),
@@ -172,8 +167,6 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("dpo", {"loss_type": "kto"}, "not the loss of method dpo: use method kto or tr-kto$"),
         ("paired-kto", {"loss_type": "kto"}, "not the loss of method paired-kto: use method kto or tr-kto$"),
         ("tr-kto", {"loss_type": "kto_pair"}, "not the loss of method tr-kto: use method paired-kto$"),
-        ("tr-kto", {"sync_ref_model": False}, "reference of method tr-kto always moves; use method kto$"),
-        ("tr-ipo", {"sync_ref_model": False}, "the reference of method tr-ipo always moves; use method ipo"),
         ("dpo", {"push_to_hub": True, "fsdp": "full_shard"}, "training runs in one process; push_to_hub True is"),
         ("ppo", {"use_vllm": True}, r"^use_vllm with vllm_mode colocate is not offered: start vllm serve, and"),
         ("ppo", {"use_vllm": True, "vllm_mode": "sever"}, r"^vllm_mode must be one of server, colocate; got"),
@@ -182,8 +175,7 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("ppo", {"num_mini_batches": 4}, r"^num_mini_batches 4 is not offered: give round_prompts, .* and"),
         ("ppo", {"total_episodes": 1000}, r"^total_episodes 1000 is not offered: give epochs, or steps$"),
         ("ppo", {"kl_estimator": "k3"}, r"^kl_estimator 'k3' is not offered"),
-        ("ppo", {"reward_clip_range": [0, 5]}, r"^reward_clip_range 0 to 5 is not offered: rewards are clipped to"),
-        ("ppo", {"reward_clip_range": 5}, r"^reward_clip_range must be two numbers; got 5$"),
+        ("ppo", {"reward_clip_range": [-5, 5]}, r"^reward_clip_range \[-5, 5\] is not offered: give clip_reward"),
         ("ppo", {"min_p": 0.1, "repetition_penalty": 1.2}, r"^min_p 0\.1 is not offered.*; repetition_penalty"),
         ("ppo", {"center_rewards_coefficient": 0.1}, r"^center_rewards_coefficient is refused: method ppo has no"),
     ],
@@ -209,6 +201,19 @@ def test_refused(method: str, values: dict[str, Any], message: str) -> None:
 def test_the_warning(values: dict[str, Any], note: str) -> None:
     (said,) = translated(**values).notes
     assert said.startswith(note)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "message"),
+    [
+        ("sft", "sync_ref_model", "sync_ref_model: reference.kind is refused: method sft needs no reference; leave it"),
+        ("rrhf", "precompute_ref_log_probs", "precompute_ref_log_probs: reference.kind is refused: method rrhf needs"),
+        ("tr-dpo", "precompute_ref_log_probs", "precompute_ref_log_probs: reference.kind must be"),
+    ],
+)
+def test_a_reference_that_the_method_has_not(method: str, name: str, message: str, settle: Settle) -> None:
+    with refused(message):
+        settle(method, **{name: True})
 
 
 def test_ipo_is_per_token_as_in_trl() -> None:

@@ -9,7 +9,6 @@ import pytest
 from trueup.cli.app import run
 from trueup.config.layers import flatten, nest, read_yaml
 from trueup.errors import InputError
-from trueup.feedback.columns import guessed
 from trueup.feedback.read import read_feedback
 from trueup.settings.command_settings import ConvertSettings
 from trueup.settings.validation import SettingsError, validate
@@ -69,7 +68,7 @@ def test_what_stands_within_a_column_is_named_by_the_way_to_it(write: Write, cap
     assert (rows[0]["prompt"], rows[0]["responses"]) == ("hi", [{"content": "hu"}, {"content": "ho"}])
     assert "responses (the column of this name) (1 row)" in said
     write({"request": {"text": "hi"}, "responses": [{"text": "ho"}]})
-    assert "chosen is to be read from responses.1.text, but" in converted(capsys, "data.jsonl", *ways, code=2)[1]
+    assert "chosen is to be read from 'responses.1.text', but" in converted(capsys, "data.jsonl", *ways, code=2)[1]
 
 
 def test_a_score_can_be_a_word(write: Write, capsys: Captured) -> None:
@@ -109,7 +108,7 @@ def test_a_csv_column_is_of_the_kind_that_it_is_called(write: Write, capsys: Cap
     ("arguments", "says"),
     [
         (("--columns", "prompt=user_mesage"),
-         "data.jsonl:1: columns: prompt is to be read from user_mesage, but the "),
+         "data.jsonl:1: columns: prompt is to be read from 'user_mesage', but the "),
         (("--columns", "promt=user_message"), "'promt' is none of prompt, response, "),
         (("--columns", "prompt=a", "prompt=b"), "'prompt' is given twice"),
         (("--columns", "prompt=a", "response=a"), "'a' is given twice"),
@@ -126,25 +125,6 @@ def test_what_a_table_does_not_have_is_refused(
 ) -> None:
     write(*CHATS)
     assert says in converted(capsys, "data.jsonl", *arguments, code=2)[1]
-
-
-@pytest.mark.parametrize(
-    ("row", "options"),
-    [
-        ({"non_preferred_reply": "a", "preferred_reply": "b"}, "chosen=preferred_reply rejected=non_preferred_reply"),
-        ({"worse_answer": "a", "better_answer": "b"}, "chosen=better_answer rejected=worse_answer"),
-        ({"bot_reply": "a", "thumbs_down": True},
-         "response=bot_reply label=thumbs_down --values true=false false=true"),
-        ({"bot_reply": "a", "not_liked": 0}, "response=bot_reply label=not_liked --values 1=false 0=true"),
-        ({"bot_reply": "a", "disliked": "no"}, "response=bot_reply label=disliked --values yes=false no=true"),
-        ({"negative_prompt": "a", "bot_reply": "b"}, "response=bot_reply"),
-        ({"bad_answer": "a"}, ""),
-    ],
-    ids=lambda given: " ".join(given),
-)  # fmt: skip
-def test_a_name_that_says_the_opposite_is_not_offered_for_it(row: dict[str, object], options: str) -> None:
-    found = guessed({"negative_note": "a", **row, "query": "q"})
-    assert found == (f"--columns prompt=query {options}" if options else "")
 
 
 @pytest.mark.parametrize("row", [{"unchosen": "a", "rejected": "b"}, {"chosen": "a", "not_rejected": "b"}])

@@ -57,7 +57,7 @@ def test_conversations() -> None:
     assert applied(PAPER, talk) == (*talk[:3], Message("user", "and 3? <rm_score>: 2.0"))
     start = Condition("[{reward}] ", 1, "start", reward=2.0)
     assert applied(start, talk) == (system, Message("user", "[2.0] 2 + 2 =", {"name": "ann"}), answer, more)
-    with refused("nothing but a system message"):
+    with refused("a system message alone"):
         applied(PAPER, (system,))
 
 

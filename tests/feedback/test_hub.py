@@ -113,7 +113,7 @@ def test_what_a_hub_has(hub: Hub, tmp_path: Path) -> None:
     kept = [plain["sha256"], part["sha256"], None, two["sha256"], None, None]
     assert [one.get("sha256") for one in again] == kept
     off = "the hub is switched off (HF_HUB_OFFLINE), and"
-    assert f"{off} the copy in the cache may be of another" in again[2]["error"]
+    assert f"{off} the cache may hold another revision" in again[2]["error"]
     assert f"{off} the cache holds the configuration 'two', perhaps of several" in again[4]["error"]
     assert again[4]["error"].endswith("; give one, as in ?config=two")
     assert again[5]["error"].startswith(f"ann/absent: no such file, and {off}")
@@ -163,7 +163,7 @@ def test_an_older_copy_does_not_take_the_place_of_what_was_asked_for(hub: Hub, t
     hub.repositories["ann/pairs"] = {"README.md": b"# all gone\n"}
     (said,) = read("hub:ann/pairs", home=tmp_path, HF_ENDPOINT=hub.address)
     new = hub.commit("ann/pairs")[:12]
-    assert f"no files with data can be read at its commit {new}; the cache holds it at {old}" in said["error"]
+    assert f"there are no data at its commit {new}; the cache holds it at {old}" in said["error"]
 
 
 @pytest.mark.parametrize("listening", [False, True], ids=["refused", "silent"])

@@ -178,7 +178,7 @@ CHECKED = packed(
 TWICE = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
 FAULTS = {
     "no rows": (packed(pa.table({"prompt": pa.array([], pa.string())})), "the file holds no rows$"),
-    "column twice": (packed(TWICE), "the column 'prompt' stands twice; rename or leave out"),
+    "column twice": (packed(TWICE), "the column 'prompt' stands twice; rename one"),
     "footer": (SOUND[:-8] + b"\xff\xff\xff\x7fPAR1", r"the Parquet file is damaged \(.*\); copy or download"),
     "checksum": (CHECKED.replace(b"red", b"bad"), r"the Parquet file is damaged \(.*(CRC|checksum)"),
     **{

@@ -127,7 +127,7 @@ def test_what_does_not_belong_together_is_refused(folder: Path, capsys: Captured
         (("a.jsonl", "nowhere.jsonl"), "nowhere.jsonl: "),
         (
             ("a.jsonl", "b.jsonl", "--seed", "1"),
-            "--seed: what the shards were made with stands in their files",
+            "--seed: the shards' files say what they were made with",
         ),
     )
     capsys.readouterr()

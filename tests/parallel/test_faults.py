@@ -301,7 +301,7 @@ def test_a_fault_that_all_meet_is_said_once(
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"quantize": "nf4", "lora.rank": 4}, "weights in 4 bits do not lie in shards; start one process"),
+        ({"quantize": "nf4", "lora.rank": 4}, "weights in 4 bits are not sharded; start one process"),
         ({"parallel.shard": 3}, "parallel.shard 3 and parallel.replicate None do not make 2"),
     ],
 )

@@ -45,9 +45,7 @@ def _merged(given: options.Arguments, of: str) -> bool:
     if "merge" not in given.more or not given.on("merge"):  # which `export` has as a setting
         return False
     if more := given.settings.keys() - {"data", "output", "overwrite"}:
-        raise InputError(
-            f"--{min(more)}: what the shards were made with stands in their files; leave it out with --merge"
-        )
+        raise InputError(f"--{min(more)}: the shards' files say what they were made with; leave it out with --merge")
     if not (output := given.settings.get("output")):
         raise InputError("--merge needs --output, the file to write")
     from trueup.gathering import shards
@@ -210,9 +208,8 @@ def label(arguments: Sequence[str]) -> None:
         try:
             from trueup.labelling import serving
         except ModuleNotFoundError as error:
-            raise InputError(
-                f"the page needs {error.name}, which is not installed: pip install 'trueup[labelling]'"
-            ) from error
+            absent = f"the page needs {error.name}, which is not installed"
+            raise InputError(f"{absent}: pip install 'trueup[labelling]'") from error
         with shown():
             serving.label(found[0])
 
@@ -261,10 +258,7 @@ def _condition_of(model: str) -> conditions.Condition:
         if (inner / conditions.FILE).exists():
             raise InputError(f"{model} is the folder of a run; give its model, {inner}")
         if Path(model).is_dir():
-            raise InputError(
-                f"{model} has no {conditions.FILE}: it was not trained by conditional alignment, so there is no reward "
-                "to ask it for. Train one by `trueup train ca`, and give its folder"
-            )
+            raise InputError(f"{model} has no {conditions.FILE}: give a model that `trueup train ca` trained")
     check_model(model, trust_remote_code=False, world=False)
     assert found is not None
     return found

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from trueup.cli import app, options
-from trueup.config import layers, resolve, trust
+from trueup.config import layers, resolve, trl_names, trust
 from trueup.display import duration, shown
 from trueup.errors import InputError, NumericsError
 from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of
@@ -54,9 +54,8 @@ def selfcheck(arguments: Sequence[str]) -> None:
             failed += [found.check] * (found.right is False)
     print(f"{duration(time.monotonic() - started)}, and nothing is left behind")
     if failed:
-        raise NumericsError(
-            f"selfcheck: {counted(len(failed), 'check')} failed: {', '.join(failed)}; each says what to do"
-        )
+        names = f"{counted(len(failed), 'check')} failed: {', '.join(failed)}"
+        raise NumericsError(f"selfcheck: {names}; each says what to do")
 
 
 def plan(arguments: Sequence[str]) -> None:
@@ -89,9 +88,7 @@ def _request(verb: str, arguments: Sequence[str]) -> Request | None:
     if not name or name.startswith("-"):
         name, rest = _method_in_file(arguments), list(arguments)
     if not name:
-        raise InputError(
-            f"a method is missing: trueup {verb} METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"
-        )
+        raise InputError(f"a method is missing: trueup {verb} METHOD, one of {', '.join(sorted(METHODS))}")
     info = resolve.find_method(name)
     command = command_of(info, verb)
     given = command.read(rest)
@@ -129,7 +126,7 @@ def command_of(info: MethodInfo, verb: str = "train") -> options.Command:
     settings = {one.path: one for one in (*own, *of_run)}
     more = {name: told for name, told in OF_TRAIN.items() if verb == "train" or name != "resume"}
     more |= OF_PLAN if verb == "plan" else {}
-    unseen = frozenset(resolve.names_of_trl()) - settings.keys()
+    unseen = frozenset(trl_names.names_of_trl()) - settings.keys()
     return options.Command(
         f"trueup {verb} {info.name}", settings, "data", more, unseen, lambda name: resolve.unknown(name, info)
     )

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from trueup import model_folder, model_hub, python_objects
-from trueup.config import layers, run_checks, trl_rows, trl_rules
+from trueup.config import layers, run_checks
+from trueup.config.trl_names import names_of_trl, rows_for, translate
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of, reference_of
 from trueup.settings import annotator_settings, schema
@@ -130,10 +131,8 @@ def settle(info: MethodInfo, layer: layers.Layer, origins: Mapping[str, str]) ->
     reference = reference_of(method_settings)
     bare = settings.lora is None and not model_folder.is_adapter(settings.model)
     if reference.needs_adapter and bare:  # a model that is an adapter, the reference refuses
-        raise InputError(
-            f"reference.kind {reference.kind} is refused without lora: there is no adapter to switch off; "
-            "give lora.rank, or take reference.kind frozen"
-        )
+        refused = f"reference.kind {reference.kind} is refused without lora"
+        raise InputError(f"{refused}: there is no adapter to switch off; give lora.rank, or reference.kind frozen")
     return Resolved(info, method_settings, settings)
 
 
@@ -251,10 +250,7 @@ def load_run(
         layer = layers.flatten({**values["method_settings"], **of_run, "output": str(run)})
         began = settle(info, layer, {})
     except InputError as error:
-        raise InputError(
-            f"{path} is damaged, from another version of trueup, or of a method of a script or package that is not "
-            f"here: {error}"
-        ) from None
+        raise InputError(f"{path} is damaged, of another version, or of a method that is not here: {error}") from None
     if method_name is not None and find_method(method_name) is not info:
         raise InputError(f"{run} is a run of method {info.name}; resume it with trueup train {info.name}")
 
@@ -270,10 +266,8 @@ def load_run(
     if refused := [name for name in changed if name not in RESUME_MAY_CHANGE]:
         # Nothing of annotator and sampler where there are none.
         can = sorted(name for name in RESUME_MAY_CHANGE if began.settings.gathers or "." not in name)
-        raise InputError(
-            f"{', '.join(refused)} cannot change when a run is resumed, as the result could change: leave it "
-            f"out, or start a new run in another folder (what can change: {', '.join(can)})"
-        )
+        told = f"{', '.join(refused)} cannot change when a run is resumed, as the result could change"
+        raise InputError(f"{told}: leave it out, or start a new run (what can change: {', '.join(can)})")
     for note in given.notes:
         logger.info(note)
     return resumed
@@ -316,46 +310,3 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = 
         elif annotator_settings.decisive(one) != annotator_settings.decisive(other):
             names.append(f"{prefix}{name}")
     return names
-
-
-def translate(values: Mapping[str, Any], method: MethodInfo) -> trl_rows.Translated:
-    """Translate the values that stand under TRL's names; a name that is also ours passes untouched."""
-    given = {name: value for name, value in values.items() if value is not None}
-    result = trl_rows.Translated()
-    notes: list[str] = []
-    refusals: list[SettingProblem] = []
-    for row in rows_for(method):
-        chosen = {name: given[name] for name in row.names if name in given}
-        if not chosen:
-            continue
-        try:
-            outcome = row.rule(chosen, method)
-        except InputError as error:
-            refusals.append(SettingProblem(next(iter(chosen)), str(error)))
-            continue
-        notes += outcome.notes
-        result.unless_given.update(outcome.unless_given)
-        for setting, value in outcome.settings.items():
-            if setting in result.settings and not same(result.settings[setting], value):
-                names = " and ".join((*result.made_from[setting], *chosen))
-                told = f"{names} contradict each other: each sets {setting}"
-                refusals.append(SettingProblem(setting, told))
-            result.settings[setting] = value
-            result.made_from[setting] = tuple(chosen)
-    if refusals:
-        raise SettingsError(refusals)
-    return replace(result, notes=tuple(notes))
-
-
-def names_of_trl(method: MethodInfo | None = None) -> tuple[str, ...]:
-    """Every name in the table that is not also a name of ours; or those alone that a method makes something of."""
-    names = [name for row in trl_rules.TABLE if method is None or row.becomes for name in row.names]
-    ours, of_method = {*RunSettings.model_fields}, trl_rows.NAMES["of_method"]
-    for name in () if method is None else of_method.keys() - method.settings.model_fields.keys():
-        ours.update(of_method[name].split())
-    return tuple(name for name in names if name not in ours)
-
-
-def rows_for(method: MethodInfo) -> list[trl_rows.Row]:
-    """The table without names that the method itself has as settings."""
-    return [row for row in trl_rules.TABLE if not set(row.names) & set(method.settings.model_fields)]

@@ -42,15 +42,10 @@ def refuse_source(info: MethodInfo, source: object) -> None:
 def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: run_settings.RunSettings) -> None:
     """Refuse a run whose parts do not fit each other, as far as its settings tell."""
     if settings.reward_kl and "kl_coef" in type(method_settings).model_fields:
-        raise InputError(
-            f"reward_kl {settings.reward_kl:g} is refused, as method {info.name} has such a penalty of its own: give "
-            "kl_coef instead"
-        )
+        raise InputError(f"reward_kl is refused, as method {info.name} has its own penalty: give kl_coef instead")
     if settings.eval_data and not info.evaluates:
-        raise InputError(
-            f"eval_data: method {info.name} learns from responses of its own, and has nothing to measure on others. "
-            "Leave it out; online/score and objective/kl say how the run goes"
-        )
+        own = f"method {info.name} learns from responses of its own"
+        raise InputError(f"eval_data: {own}. Leave it out; online/score and objective/kl say how the run goes")
     if settings.best_by is not None:
         _refuse_metric(info, settings, settings.best_by)
     _refuse_adapter(method_settings, settings)
@@ -78,29 +73,23 @@ def _refuse_metric(info: MethodInfo, settings: run_settings.RunSettings, metric:
         raise InputError(f"{what}: method {info.name} has no {metric} to go by; give one of {known}")
     if metric == "online/score":
         if settings.source != "online" or not scored:
-            raise InputError(
-                f"{what}: online/score is what an annotator scores samples with while training; give source online and "
-                "a reward, or held-out feedback and one of its metrics"
-            )
+            needs = "needs source online and a reward; or give a metric of held-out feedback"
+            raise InputError(f"{what}: online/score {needs}")
         if settings.sampler.resync > 1:
-            raise InputError(
-                f"{what}: online/score tells of the weights that samples were written with, which lag behind with "
-                f"sampler.resync {settings.sampler.resync}; give resync 1, or a metric of held-out feedback"
-            )
+            lag = f"online/score lags behind with sampler.resync {settings.sampler.resync}"
+            raise InputError(f"{what}: {lag}; give resync 1, or a metric of held-out feedback")
     elif settings.eval_every is None or not (settings.eval_data or settings.eval_fraction or metric in sampled):
         parts = "eval_data or eval_fraction" if settings.source == "offline" else "eval_data"
         raise InputError(
-            f"{what}: {metric} has to be measured while training; give held-out feedback ({parts}), and eval_every"
+            f"{what}: {metric} is measured while training; give held-out feedback ({parts}), and eval_every"
         )
 
 
 def _refuse_adapter(method_settings: BaseModel, settings: run_settings.RunSettings) -> None:
     reference, lora = reference_of(method_settings), settings.lora
     if lora and lora.dora and isinstance(reference, TrustRegion) and reference.alpha < 1:
-        raise InputError(
-            f"reference.alpha {reference.alpha:g} is refused under lora.dora, whose norms have no mean that is exact; "
-            "give reference.alpha 1, or leave lora.dora out"
-        )
+        alpha = f"reference.alpha {reference.alpha:g} is refused under lora.dora, whose norms have no exact mean"
+        raise InputError(f"{alpha}; give reference.alpha 1, or leave lora.dora out")
     names = ("dora", "modules_to_save", "rank_pattern", "alpha_pattern")
     odd = [name for name in names if lora and getattr(lora, name)]
     if odd and settings.gathers and settings.sampler.engine == "server":
@@ -111,14 +100,12 @@ def _refuse_adapter(method_settings: BaseModel, settings: run_settings.RunSettin
 def _refuse_what_needs_all(info: MethodInfo, method_settings: BaseModel, source: str) -> None:
     reference = reference_of(method_settings)
     if reference.needs_all_data:
-        raise InputError(
-            f"reference.kind {reference.kind} is refused when source is {source}: it is computed for all of the data "
-            "before training; take reference.kind frozen"
-        )
+        kind = f"reference.kind {reference.kind} is computed before training"
+        raise InputError(f"{kind}, and refused when source is {source}; take reference.kind frozen")
     if measured := info.measures(method_settings):
         what, _, instead = measured.partition("; ")
         raise InputError(
-            f"method {info.name} measures {what} before training, and source {source} has no examples then: {instead}"
+            f"method {info.name} measures {what} before training; source {source} has none then: {instead}"
         )
 
 
@@ -126,30 +113,20 @@ def _refuse_gathering(info: MethodInfo, settings: run_settings.RunSettings) -> N
     assert settings.annotator is not None  # the settings themselves see to that
     kind, compares = settings.annotator.kind, settings.annotator.gives == "comparisons"
     if info.needs_scores and compares:
-        raise InputError(
-            f"annotator {kind} compares responses, and method {info.name} needs their scores: give as reward "
-            f"{annotator_settings.REWARD_FORMS}"
-        )
+        needs = f"annotator {kind} compares responses, and method {info.name} needs their scores"
+        raise InputError(f"{needs}: give as reward {annotator_settings.REWARD_FORMS}")
     sampler = settings.sampler
     if sampler.models and "offline" not in info.sources:
-        raise InputError(
-            f"sampler.models is refused, as method {info.name} learns from what its own policy samples; leave it out"
-        )
+        raise InputError(f"sampler.models is refused: method {info.name} learns from its own samples; leave it out")
     if info.opponent and (sampler.served or sampler.responses > 1 or sampler.decode != "sample"):
-        raise InputError(
-            f"method {info.name} draws one response of the policy and one of its reference to each prompt, in this "
-            "process; leave sampler.engine, sampler.responses and sampler.decode out"
-        )
+        draws = f"method {info.name} draws one response of the policy and one of its reference, in this process"
+        raise InputError(f"{draws}; leave sampler.engine, sampler.responses and sampler.decode out")
     responses = sampler.responses * (1 + len(sampler.models) + info.opponent)
     if responses < info.least_responses:
-        raise InputError(
-            f"method {info.name} needs at least {info.least_responses} responses to each prompt, and sampler.responses "
-            f"is {sampler.responses}; give more"
-        )
+        needs = f"method {info.name} needs at least {info.least_responses} responses to each prompt"
+        raise InputError(f"{needs}, and sampler.responses is {sampler.responses}; give more")
     if compares and responses < 2:
-        raise InputError(
-            f"annotator {kind} compares responses, and sampler.responses is {sampler.responses}; give at least 2"
-        )
+        raise InputError(f"annotator {kind} compares responses: give sampler.responses 2 or more")
 
 
 def _refuse_unused(info: MethodInfo, settings: run_settings.RunSettings) -> None:
@@ -158,10 +135,7 @@ def _refuse_unused(info: MethodInfo, settings: run_settings.RunSettings) -> None
     differing = [name for name, one in vars(settings.sampler).items() if one != default[name]]
     used = ("max_new_tokens",) if settings.eval_prompts else ()
     if changed := [f"sampler.{one}" for one in differing if one not in used]:
-        raise InputError(
-            f"{', '.join(changed)}: nothing is sampled, as data is all that is given; give prompts and an annotator, "
-            "or leave it out"
-        )
+        raise InputError(f"{', '.join(changed)}: nothing is sampled; give prompts and an annotator, or leave it out")
 
 
 def check_inputs(settings: run_settings.RunSettings) -> run_settings.RunSettings:
@@ -170,10 +144,7 @@ def check_inputs(settings: run_settings.RunSettings) -> run_settings.RunSettings
     check_output(settings.output)
     parts, held_out = [[*map(data_settings.part_of, names)] for names in (settings.data, settings.eval_data)]
     if not all(part.taken_as_it_is for part in parts) and (settings.source != "offline" or settings.prompts):
-        raise InputError(
-            "data: weight and limit are for feedback that is learned from as it is; leave them out where a run samples "
-            "or replays"
-        )
+        raise InputError("data: weight and limit are refused where a run samples or replays; leave them out")
     for name in (part.name for part in (*parts, *held_out)):
         if not name.startswith(f"{model_folder.WORLD}:"):
             check_feedback(name)
@@ -193,12 +164,10 @@ def _check_4_bits(settings: run_settings.RunSettings, folder: str) -> None:
         return
     if processes.size() > 1:
         raise InputError(
-            f"{settings.model}: weights in 4 bits do not lie in shards; start one process, or leave quantize out"
+            f"{settings.model}: weights in 4 bits are not sharded; start one process, or leave quantize out"
         )
     if settings.lora is None and not model_folder.is_adapter(folder):
-        raise InputError(
-            f"{settings.model}: weights in 4 bits are not trained; give lora.rank, which trains an adapter on them"
-        )
+        raise InputError(f"{settings.model}: weights in 4 bits are not trained; give lora.rank, for an adapter on them")
     model_folder.refuse_without_package(f"quantize {settings.quantize}" if settings.quantize else folder)
 
 
@@ -213,10 +182,8 @@ def _check_gathering(settings: run_settings.RunSettings) -> dict[str, Any]:
         if model_folder.scores_text(model_folder.folder_of(folder)):
             raise InputError(f"sampler.models: {folder} is a reward model, and writes nothing; leave it out")
     if settings.sampler.transfer == "nccl" and settings.lora is None and find_spec("vllm") is None:
-        raise InputError(
-            "sampler.transfer nccl needs the package vllm, which is not installed here: pip install trueup[vllm], or "
-            "leave sampler.transfer out, so that weights go through a folder"
-        )
+        missing = "sampler.transfer nccl needs the package vllm, which is not installed"
+        raise InputError(f"{missing}: pip install trueup[vllm], or leave sampler.transfer out")
     found: dict[str, Any] = {"sampler": settings.sampler.model_copy(update={"models": models})}
     if settings.annotator is not None:
         found["annotator"] = check_annotator(
@@ -279,10 +246,8 @@ def _check_weights(weights: str, folder: str, whose: str, trust_remote_code: boo
         return named
     if not scores:
         raise InputError(f"{whose} needs a causal language model, and {folder} is a reward model; give reward:{folder}")
-    raise InputError(
-        f"{folder} is a language model, no reward model (a sequence classifier with one output); give "
-        f"likelihood:{folder} to score by its log-likelihood, or make one by trueup train reward-model"
-    )
+    instead = f"give likelihood:{folder}, or make one by trueup train reward-model"
+    raise InputError(f"{folder} is a language model, no reward model (a classifier with one output); {instead}")
 
 
 def _check_folder(whose: str, folder: str, trust_remote_code: bool) -> str:

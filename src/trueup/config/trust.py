@@ -107,10 +107,8 @@ def _not_own(path: Path, values: Mapping[str, Any]) -> str:
 
 def _refuse(what: str, told: list[str], *, trusted: bool) -> None:
     if not trusted:
-        raise InputError(
-            f"{what}, and has what you have not named: {'; '.join(told)}. Look at it; then give it on the command "
-            "line, or --trust-run"
-        )
+        instead = "look at it; then give it on the command line, or --trust-run"
+        raise InputError(f"{what}, and has what you have not named: {'; '.join(told)}; {instead}")
     logger.warning(f"{what}, and is trusted with: {'; '.join(told)}")
 
 

@@ -130,9 +130,9 @@ def sweep_model(
         if not unknown or one == now:
             tried.append(one)
         elif rewards is not None:
+            lacks = f"the model's tokenizer lacks {', '.join(map(repr, unknown))}"
             raise errors.InputError(
-                f"--candidates: {one.reward:g} is written {one.words()!r}, and the model's tokenizer has only its "
-                f"unknown token for {', '.join(map(repr, unknown))}; leave it out"
+                f"--candidates: {one.reward:g} is written {one.words()!r}, and {lacks}; leave it out"
             )
     prepare.set_threads(loaded.network, len(prompts))
     swept = sweep(loaded, prompts, scorer, tried, seed=seed, max_new_tokens=max_new_tokens)
@@ -161,9 +161,9 @@ def sweep(
         encoded.append([one.ids if one and one.room == longest else None for one in own])
     fitting = [at for at, row in enumerate(zip(*encoded, strict=True)) if all(row)]
     if not fitting:
+        left = f"{positions - longest} tokens that are left beside {longest} for the answer"
         raise errors.InputError(
-            f"all {len(prompts)} prompts are longer than the {positions - longest} tokens that are left of the model's "
-            f"{positions} beside {longest} for the answer. Give a smaller --max-new-tokens, or shorter prompts"
+            f"all {len(prompts)} prompts are longer than the {left}. Give a smaller --max-new-tokens"
         )
     model, trials = causal.CausalModel(loaded.network), []
     for condition, row in display.track(zip(tried, encoded, strict=True), "asking", len(tried)):
@@ -193,6 +193,5 @@ def keep(folder: Path, before: Condition, after: Condition) -> None:
             with files.replaced_file(card) as file:
                 file.write(mended.encode())
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.InputError(
-            f"{folder / FILE} cannot be written: {reason(error)}. Make room or mend the rights, or give --dry-run"
-        ) from error
+        why = f"{reason(error)}. Make room or mend the rights, or give --dry-run"
+        raise errors.InputError(f"{folder / FILE} cannot be written: {why}") from error

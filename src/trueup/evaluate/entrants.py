@@ -126,10 +126,8 @@ def prompts_of(settings: Settings, everyone: Sequence[Entrant]) -> Sequence[reco
             told = f"more than {need} responses to {more} prompts"
             logger.warning(f"{one.name} has {told}; --responses takes more")
         if not kept:
-            raise errors.InputError(
-                f"{one.name} has {counted(need, 'response')} to none of the {counted(len(found), 'prompt')} that are "
-                "asked or that the others have; give responses to the same prompts, equal to the letter"
-            )
+            lacks = f"has {counted(need, 'response')} to none of the {counted(len(found), 'prompt')} of the others"
+            raise errors.InputError(f"{one.name} {lacks}; give responses to the same prompts, equal to the letter")
         found = kept
     if not found:
         raise errors.InputError("there is no prompt to ask; give --prompts with some rows")

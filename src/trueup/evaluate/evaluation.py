@@ -163,10 +163,8 @@ class Evaluation:
             undecided[pair] = len(left)
             self.undecided += left
         if self.firsts and all(np.isnan(first_M).all() for first_M in self.firsts.values()):
-            raise errors.AnnotatorError(
-                "judge: no comparison could be read, or judges agree on none. Look at what it answers, and choose "
-                f"another model, template or agreement; pairs that judges differ on are in {UNDECIDED}, for people"
-            )
+            none = "no comparison could be read, or judges agree on none. Look at what it answers"
+            raise errors.AnnotatorError(f"judge: {none}; pairs that judges differ on are in {UNDECIDED}, for people")
         style = [[measures.style(text) for row in texts for text in row] for texts in self.texts]
         size, seed = self.settings.sampler.responses, self.settings.seed
         self.results |= side_by_side.judged(self.names, self.firsts, np.array(style), size, seed=seed)

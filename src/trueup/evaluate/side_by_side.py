@@ -214,9 +214,7 @@ def _fitted(design_MP: Array, share_M3: Array, prompt_M: Numbers, *, ties: bool)
     for _ in range(STEPS):
         score_MP, hessian_PP = _derivatives(value_P, design_MP, share_M3, ties)
         if np.abs(value_P).max() > FARTHEST:
-            raise Undetermined(
-                "all is decided without fail by models, style or ties, so that no finite fit is the best"
-            )
+            raise Undetermined("models, style or ties decide all without fail, so that no finite fit is the best")
         if np.linalg.cond(hessian_PP) > SINGULAR:
             raise Undetermined("what it is fitted on does not determine it")
         if np.abs(score_MP.sum(0)).max() <= TOLERANCE * len(design_MP):

@@ -162,10 +162,7 @@ def check_output(name: str, *, force: bool) -> None:
     if path.is_dir():
         raise InputError(f"{name}: this is a folder; name a file in it, e.g. {path / 'feedback.jsonl'}")
     if not name.endswith(SUFFIXES):
-        raise InputError(
-            f"{name}: only JSON lines are written; give a name that ends in {' or '.join(SUFFIXES)}, or - for the "
-            "standard output"
-        )
+        raise InputError(f"{name}: give a name that ends in {' or '.join(SUFFIXES)}, or - for the standard output")
     if not path.parent.is_dir():
         raise InputError(f"{name}: the folder {path.parent} does not exist; make it first")
     if path.exists() and not force:
@@ -220,10 +217,7 @@ def declared(row: Field, prompt: Content) -> Tools:
         return ()
     found = tuple(_schema(one.object().value) for one in listed)
     if isinstance(prompt, str):
-        raise given.fault(
-            "tools are for a chat template, but the prompt is raw text, which none renders; give the prompt as "
-            "messages, or leave the key out"
-        )
+        raise given.fault("tools are for a chat template, which raw text has not; give the prompt as messages")
     return found
 
 

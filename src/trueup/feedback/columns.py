@@ -6,7 +6,6 @@ What stands within a column is named by the way to it: prompt=request.text respo
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -18,8 +17,6 @@ from trueup.words import did_you_mean, listed, printable
 
 LABELLED = (*LABELS, "is_safe")
 """Keys of a row whose values `--values` explains; those of scores are explained where they are not numbers."""
-TYPICAL: Mapping[str, list[str]] = fields.NAMES["typical"]
-AGAINST = {*fields.NAMES["negated"], *TYPICAL["rejected"], *fields.NAMES["against"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +51,9 @@ class Table:
         for ours, theirs in self.columns.items():
             if theirs not in names and within(row.value, theirs) is NOTHING:
                 near = did_you_mean(theirs, names, quoted=True)
+                named = f"{listed(map(printable, names), 12)}{near}"
                 raise InputError(
-                    f"{path}:{row.number}: columns: {ours} is to be read from {printable(theirs)}, but the row has "
-                    f"{listed(map(printable, names), 12)}{near}"
+                    f"{path}:{row.number}: columns: {ours} is to be read from {theirs!r}, but the row has {named}"
                 )
 
     def _translated(self, row: json_rows.FileRow, path: str) -> json_rows.FileRow:
@@ -123,48 +120,3 @@ def table_of(settings: Described | None) -> Table:
     names = dict(one.split("=", 1) for one in settings.columns)
     meanings = dict(one.rsplit("=", 1) for one in settings.values)
     return Table(names, {spelled(name): json.loads(meant.lower()) for name, meant in meanings.items()})
-
-
-def guessed(row: Mapping[str, object]) -> str:
-    """The options with which a row of unknown keys could be read; empty where its names tell too little."""
-    found = {ours: theirs for ours in TYPICAL if (theirs := typical(ours, row)) is not None}
-    sides = {"chosen", "rejected"} <= found.keys()
-    if "messages" in found:
-        used = ["messages"]
-    elif sides or {"prompt", "response"} <= found.keys():
-        used = ["system", "prompt", *(("chosen", "rejected") if sides else ("response",))]
-    else:
-        return ""
-    used += [] if sides else [one for one in ("label", "score") if one in found][:1]
-    pairs = [f"{ours}={found[ours]}" for ours in used if found.get(ours, ours) != ours]
-    told = [fields.given("columns", *pairs)] if pairs else []
-    if pairs and "label" in used:
-        label = row[found["label"]]
-        meant = fields.opposite(label)
-        if words_of(found["label"]) & AGAINST:
-            bad, good = meant or (("true", "false") if isinstance(label, bool) else ("1", "0"))
-            told.append(fields.given("values", f"{bad}=false", f"{good}=true"))
-        elif meant:
-            told.append(fields.meaning(*meant))
-    return " ".join(told)
-
-
-def words_of(name: str) -> set[str]:
-    return set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
-
-
-def typical(ours: str, row: Mapping[str, object]) -> str | None:
-    """The first column whose name and value are typical of what we call so; none of several responses."""
-    if ours in row:
-        return ours
-    found = []
-    for name, value in row.items():
-        words = words_of(name)
-        kind = list if ours == "messages" else object if ours in ("label", "score") else str
-        if isinstance(value, list) and not any(isinstance(one, dict) and "role" in one for one in value):
-            continue
-        meant = words & set(TYPICAL[ours]) and (ours in ("label", "rejected") or not words & AGAINST)
-        opposed = ours == "rejected" and words & set(TYPICAL["chosen"]) and words & AGAINST
-        if isinstance(value, kind) and (meant or opposed) and words.isdisjoint(fields.NAMES["about"]):
-            found.append(name)
-    return None if ours == "response" and len(found) > 1 else next(iter(found), None)

@@ -60,10 +60,7 @@ class Condition:
             return replace(prompt, content=given + words if self.position == "end" else words + given)
         places = [at for at, message in enumerate(given) if message.role != "system"]
         if not places:
-            raise InputError(
-                "a condition cannot be written into a conversation that holds nothing but a system message; "
-                "give prompts with a message of the user"
-            )
+            raise InputError("a condition cannot be written into a system message alone; give messages of the user")
         at = places[-1] if self.position == "end" else places[0]
         said = given[at]
         content = said.content + words.rstrip() if self.position == "end" else words.lstrip() + said.content
@@ -95,7 +92,5 @@ def read_condition(folder: Path) -> Condition | None:
                 raise ValueError(f"{name} is {value!r:.80}")
         return Condition(**found)
     except (OSError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
-        raise InputError(
-            f"{path}: the condition this model was trained with cannot be read: {error}. Restore the file; without it "
-            "the model would be asked in other words than it learned"
-        ) from error
+        what = f"the condition this model was trained with cannot be read: {error}"
+        raise InputError(f"{path}: {what}. Restore the file; without it the model is asked otherwise") from error

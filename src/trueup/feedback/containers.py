@@ -219,10 +219,8 @@ def _unpacked(file: json_rows.LoadedFile) -> json_rows.LoadedFile:
                     raise json_rows.unpacks_to_too_much(file.path, file.size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             what = "cut short" if isinstance(error, EOFError) else "damaged"
-            raise InputError(
-                f"{file.path}: the gzip data is {what} ({error}); copy or download the file again "
-                "(`gzip -t` tells whether it is whole)"
-            ) from None
+            again = "copy or download the file again (`gzip -t` tests it)"
+            raise InputError(f"{file.path}: the gzip data is {what} ({error}); {again}") from None
     return made
 
 
@@ -239,10 +237,8 @@ def spill(name: str) -> Iterator[IO[bytes]]:
             told = f"unpacked to {size >> 20} MiB in {folder}, for as long as the process lives"
             display.data_logger.info(f"{name}: {told}")
     except OSError as error:
-        raise InputError(
-            f"{name}: what it unpacks to cannot be kept in {folder}: {reason(error)}. Point the environment variable "
-            "TRUEUP_CACHE to a folder with room"
-        ) from None
+        kept = f"what it unpacks to cannot be kept in {folder}: {reason(error)}"
+        raise InputError(f"{name}: {kept}. Point TRUEUP_CACHE to a folder with room") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

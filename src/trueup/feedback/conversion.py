@@ -1,13 +1,8 @@
 """Feedback written in another form, with an account of what it holds and what not: canonical rows, or TRL's plain ones.
 
-What an example becomes is said in smaller examples, each of which one row holds. What the example states and they do
-not is dropped, and named with its reason and its row:
-
-    dropped 6 scores: 2 because a file of pairs holds no scores (a.jsonl:1), 4 with their response
-
-In canonical rows, what a view finds is put in the words of that view: pairs as comparisons, a ranking as scores, points
-as labels. Reading the output again, the view finds exactly what it found in the input. TRL's rows are a pair, a
-labelled completion or a demonstration each. https://huggingface.co/docs/trl
+What an example becomes is said in smaller examples, each of which one row holds; what they do not state is dropped, and
+named with its reason and rows. In canonical rows, what a view finds is put in the words of that view, so that it finds
+the same again. TRL's rows are a pair, a labelled completion or a demonstration each. https://huggingface.co/docs/trl
 """
 
 from collections import Counter
@@ -24,28 +19,14 @@ from trueup.words import counted
 
 R = TypeVar("R")
 
-NOUNS = {
-    "example": "examples",
-    "response": "responses",
-    "score": "scores",
-    "label": "labels",
-    "demonstration mark": "demonstration marks",
-    "source": "sources",
-    "list of token ids": "lists of token ids",
-    "comparison": "comparisons",
-    "probability": "probabilities",
-    "vote": "votes",
-}
+NOUNS = {one: f"{one}s" for one in ("example", "response", "score", "label", "demonstration mark", "source")}
+NOUNS |= {"list of token ids": "lists of token ids", "comparison": "comparisons"}
+NOUNS |= {"probability": "probabilities", "vote": "votes"}
 """Kinds of parts, and several of each. A probability is one that is not 1: a comparison that is not sure."""
-ALONG = "with their "
-
-Because = Callable[[Example, int], str]
-"""Why nothing of the output has the response, or the comparison, at a position of an example, as a clause."""
-RowContent = tuple[Example, tuple[int, ...]]
-"""What one row of the output says, as an example, and where its responses stand in the one that it comes from."""
-RowContents = tuple[RowContent, ...]
-Taken = RowContents | Discarded
 Places = tuple[int, ...]
+RowContent = tuple[Example, Places]
+"""What one row of the output says, as an example, and where its responses stand in the one that it comes from."""
+Taken = tuple[RowContent, ...] | Discarded
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,48 +35,67 @@ class Target:
     take: Callable[[Example], Taken]
     row: Callable[[Example], dict[str, object]]
     """A piece as a JSON-ready object; what reads files makes the same piece of it."""
-    dropped: Mapping[str, str | Because] = field(default_factory=dict)
-    """Kind -> why one of it is not in the output, where that is not because the output holds none of the kind."""
+    why: Mapping[str, str] = field(default_factory=dict)
+    """Kind -> why some of it is not in the output; of kinds that are not here the output holds none."""
+
+    def reason(self, kind: str) -> str:
+        unit = "row" if self.name.startswith("TRL") else "file"
+        return self.why.get(kind, f"a {unit} of {self.name} holds no {NOUNS[kind]}")
 
 
 @dataclass(slots=True)
 class Account:
     """What became of the parts of all examples that were converted so far."""
 
+    target: Target
     made: Counter[str] = field(default_factory=Counter)
     """Kind -> how many parts of the output the input does not state as such."""
-    dropped: dict[str, dict[str, list[Origin | None]]] = field(default_factory=dict)
-    """Kind -> reason -> where each part that is not in the output comes from."""
+    dropped: dict[str, list[Origin | None]] = field(default_factory=dict)
+    """Kind -> where each part comes from that is not in the output, of examples that are."""
+    unused: dict[str, list[Origin | None]] = field(default_factory=dict)
+    """Reason -> where the examples come from of which nothing is in the output."""
+    along: Counter[str] = field(default_factory=Counter)
+    """Kind -> parts of those."""
 
     def lost(self, kind: str) -> int:
-        return sum(len(where) for where in self.dropped.get(kind, {}).values())
+        return len(self.dropped.get(kind, ())) + self.along[kind]
 
-    def add(self, example: Example, taken: Taken, target: Target) -> None:
+    def add(self, example: Example, taken: Taken) -> None:
         stated = parts(everything(example))
-        written = {} if isinstance(taken, Discarded) else parts(taken)
+        if isinstance(taken, Discarded):
+            self.along.update(kind for kind, _ in stated)
+            self.unused.setdefault(taken.reason, []).append(example.origin)
+            return
+        written = parts(taken)
         self.made.update(kind for kind, at in written if stated.get((kind, at)) != written[kind, at])
         for (kind, at), value in stated.items():
-            if written.get((kind, at)) == value:
-                continue
-            if isinstance(taken, Discarded):
-                reason = taken.reason if kind == "example" else ALONG + "example"
-            else:
-                reason = why(kind, at, example, written, target)
-            self.dropped.setdefault(kind, {}).setdefault(reason, []).append(example.origin)
+            if written.get((kind, at)) != value:
+                self.dropped.setdefault(kind, []).append(example.origin)
+
+    def unused_words(self) -> str:
+        return ", ".join(f"{len(where)} for {why}{views.places(where)}" for why, where in self.unused.items())
 
     def lines(self) -> list[str]:
         """The account for people, one line for each kind of which something was dropped or made."""
-        lines = []
-        for kind in NOUNS:
-            if number := self.lost(kind):
-                found = sorted(self.dropped[kind].items(), key=lambda one: one[0].startswith(ALONG))
-                reasons = ", ".join(told(kind, reason, where) for reason, where in found)
-                lines.append(f"dropped {several(number, kind)}: {reasons}")
+        lines = [f"dropped {several(self.lost('example'), 'example')}: {self.unused_words()}"] if self.unused else []
+        for kind in filter(self.lost, list(NOUNS)[1:]):
+            told = [f"{self.along[kind]} with their example"] if self.along[kind] else []
+            if where := self.dropped.get(kind):
+                told.insert(0, f"{len(where)} because {self.target.reason(kind)}{views.places(dict.fromkeys(where))}")
+            lines.append(f"dropped {several(self.lost(kind), kind)}: {', '.join(told)}")
         made = (several(number, kind) for kind in NOUNS if (number := self.made[kind]))
         return [*lines, *(f"made {one} from what else is said of the responses" for one in made)]
 
 
-def parts(pieces: RowContents) -> dict[tuple[str, Any], object]:
+def several(number: int, kind: str) -> str:
+    return f"{number} {kind if number == 1 else NOUNS[kind]}"
+
+
+def everything(example: Example) -> tuple[RowContent, ...]:
+    return ((example, tuple(range(len(example.responses)))),)
+
+
+def parts(pieces: Sequence[RowContent]) -> dict[tuple[str, Any], object]:
     """Everything that the pieces of an example state, with its value, by the positions of the responses in it."""
     stated: dict[tuple[str, Any], object] = {("example", 0): True}
     seen: Counter[object] = Counter()
@@ -116,31 +116,7 @@ def parts(pieces: RowContents) -> dict[tuple[str, Any], object]:
     return stated
 
 
-def why(kind: str, at: Any, example: Example, written: Mapping[Any, object], target: Target) -> str:
-    """Why the output has not this part of an example of which it has something, as a clause."""
-    holder = "comparison" if kind == "probability" else "response"
-    if kind not in ("response", "comparison", "vote") and (holder, at) not in written:
-        return ALONG + holder
-    unit = "row" if target.name.startswith("TRL") else "file"
-    reason = target.dropped.get(kind) or f"a {unit} of {target.name} holds no {NOUNS[kind]}"
-    if isinstance(reason, str):
-        return reason
-    ends = [(one.better, one.worse) for one in example.comparisons]
-    return reason(example, at if isinstance(at, int) else ends.index(at[0]))
-
-
-def several(number: int, kind: str) -> str:
-    return f"{number} {kind if number == 1 else NOUNS[kind]}"
-
-
-def told(kind: str, reason: str, where: Sequence[Origin | None]) -> str:
-    if reason.startswith(ALONG):
-        return f"{len(where)} {reason}"
-    joined = "for" if kind == "example" else "because"
-    return f"{len(where)} {joined} {reason}{views.places(dict.fromkeys(where))}"
-
-
-def look_at(view: View[R], example: Example) -> tuple[R, tuple[int, ...]] | Discarded:
+def look_at(view: View[R], example: Example) -> tuple[R, Places] | Discarded:
     """The relation that a view finds in an example, and where the responses that it relates stand there."""
     marked = (replace(one, tokens=(position,)) for position, one in enumerate(example.responses))
     group = view(replace(example, responses=tuple(marked)))
@@ -163,22 +139,19 @@ class Conversion:
 
 def convert(examples: Sequence[Example], target: Target) -> Conversion:
     """Write examples as rows of the target's form, in order; InputError where it finds nothing to write."""
-    account = Account()
+    account = Account(target)
     rows = []
     kinds = Counter[bool]()
     for example in examples:
         taken = target.take(example)
-        account.add(example, taken, target)
+        account.add(example, taken)
         if not isinstance(taken, Discarded):
             rows += [target.row(one) for one, _ in taken]
             kinds[isinstance(example.prompt.content, str)] += len(taken)
     if not rows:
-        reasons = account.dropped.get("example", {}).items()
-        raise InputError(
-            f"no {target.name} can be made of {counted(len(examples), 'example')} with "
-            f"{records.count(examples).words()} (dropped: {', '.join(told('example', *one) for one in reasons)}); "
-            "convert to another form"
-        )
+        held = f"{counted(len(examples), 'example')} with {records.count(examples).words()}"
+        dropped = f"(dropped: {account.unused_words()})"
+        raise InputError(f"no {target.name} can be made of {held} {dropped}; convert to another form")
     notes = [ON_EVERY_TURN] if "messages" in rows[0] else []
     if target.name.startswith("TRL") and len(kinds) > 1:
         held = f"{counted(kinds[True], 'row')} of text and {counted(kinds[False], 'row')} of messages"
@@ -187,8 +160,10 @@ def convert(examples: Sequence[Example], target: Target) -> Conversion:
 
 
 REPEATS = "both responses begin with the prompt, which would be taken off them"
-GRADED = "its label is neither true nor false (--threshold makes it one of them)"
-NO_PAIR, NO_LABEL = "no pair uses it", "nothing labels it"
+NO_PAIR, LEFT_OUT = "no pair uses it", "it belongs to what is left out"
+NOT_SURE = "its two responses are identical, or comparisons contradict each other"
+BESIDE = dict.fromkeys(("source", "list of token ids"), LEFT_OUT)
+"""What every canonical row can hold."""
 ON_EVERY_TURN = (
     "note: TRL trains on every turn of `messages`; its setting assistant_only_loss leaves out those of others"
 )
@@ -208,21 +183,17 @@ def seen_by(view: View[R], make: Pieces[R], *, answered: bool = True) -> Callabl
     return take
 
 
-def everything(example: Example) -> RowContents:
-    return ((example, tuple(range(len(example.responses)))),)
-
-
-def as_pairs(example: Example, relation: records.PairRelation, positions: Places) -> RowContents:
+def as_pairs(example: Example, relation: records.PairRelation, positions: Places) -> tuple[RowContent, ...]:
     compared = (Comparison(*one) for one in relation.pairs)
     return (piece(example, positions, [unjudged(example, at) for at in positions], *compared),)
 
 
-def as_rankings(example: Example, relation: records.RankRelation, positions: Places) -> RowContents:
+def as_rankings(example: Example, relation: records.RankRelation, positions: Places) -> tuple[RowContent, ...]:
     ranked = zip(positions, relation.scores, strict=True)
     return (piece(example, positions, [unjudged(example, at, score=score) for at, score in ranked]),)
 
 
-def as_points(example: Example, relation: records.PointRelation, positions: Places) -> RowContents:
+def as_points(example: Example, relation: records.PointRelation, positions: Places) -> tuple[RowContent, ...]:
     """The responses that have a label or are marked as demonstrations; nothing else is a label by itself."""
     labelled = []
     for at, label, marked in zip(positions, relation.labels, relation.demonstrations, strict=True):
@@ -240,18 +211,14 @@ def piece(example: Example, at: Places, responses: Sequence[Response], *compared
     return Example(example.prompt, tuple(responses), compared), at
 
 
-def no_pair(example: Example, position: int) -> str:
-    one = example.comparisons[position]
-    same = example.responses[one.better].content == example.responses[one.worse].content
-    return "its two responses are identical" if same else views.CONTRADICTING
-
-
 as_own = partial(Target, row=canonical.example_to_row)
 CANONICAL = as_own("canonical", everything)
-PAIRS = as_own("pairs", seen_by(views.pairs, as_pairs), dropped={"response": NO_PAIR, "comparison": no_pair})
-RANKINGS = as_own("rankings", seen_by(views.rankings, as_rankings), dropped={"response": "it has no rank"})
-labelled = seen_by(views.points_with_demonstrations, as_points)
-POINTS = as_own("points", labelled, dropped={"response": NO_LABEL})
+OF_PAIRS = {"response": NO_PAIR, "comparison": NOT_SURE, "probability": LEFT_OUT, **BESIDE}
+PAIRS = as_own("pairs", seen_by(views.pairs, as_pairs), why=OF_PAIRS)
+OF_RANKINGS = {"response": "it has no rank", "score": LEFT_OUT, **BESIDE}
+RANKINGS = as_own("rankings", seen_by(views.rankings, as_rankings), why=OF_RANKINGS)
+OF_POINTS = {"response": "nothing labels it", "label": LEFT_OUT, "demonstration mark": LEFT_OUT, **BESIDE}
+POINTS = as_own("points", seen_by(views.points_with_demonstrations, as_points), why=OF_POINTS)
 OWN = {target.name: target for target in (CANONICAL, PAIRS, RANKINGS, POINTS)}
 
 
@@ -269,13 +236,6 @@ def trl_pairs(example: Example, relation: records.PairRelation, positions: Place
     return tuple(pieces) or Discarded(REPEATS, example.origin)
 
 
-def no_trl_pair(example: Example, position: int) -> str:
-    one = example.comparisons[position]
-    sides = (example.responses[one.better].content, example.responses[one.worse].content)
-    repeated = sides[0] != sides[1] and readers.repeated_prompt(example.prompt.content, *sides)
-    return REPEATS if repeated else no_pair(example, position)
-
-
 def trl_points(least: float | None, example: Example, found: records.PointRelation, places: Places) -> Taken:
     """A row for each response that has a label; those at or above the threshold are true."""
     pieces = []
@@ -284,11 +244,6 @@ def trl_points(least: float | None, example: Example, found: records.PointRelati
         if label in (0, 1):
             pieces.append(piece(example, (at,), [unjudged(example, at, label=label, tokens=None)]))
     return tuple(pieces) or Discarded("no label is true or false", example.origin)
-
-
-def no_trl_point(example: Example, position: int) -> str:
-    found = look_at(views.points, example)
-    return GRADED if not isinstance(found, Discarded) and position in found[1] else NO_LABEL
 
 
 def trl_demonstrations(example: Example, relation: records.DemonstrationRelation, positions: Places) -> Taken:
@@ -328,22 +283,21 @@ def conversation_row(piece: Example) -> dict[str, object] | None:
     return trl_row(piece, prompt=None, messages=canonical.content_json(prompt + response))
 
 
-TRL_PAIRS = Target(
-    "TRL's pairs",
-    seen_by(views.pairs, trl_pairs, answered=False),
-    pair_row,
-    {
-        "response": NO_PAIR,
-        "comparison": no_trl_pair,
-        "probability": "a row of TRL's pairs is a plain preference",
-        "source": "a row of TRL's pairs has two sides with one source",
-    },
-)
+OF_TRL_PAIRS = {
+    "response": NO_PAIR,
+    "score": LEFT_OUT,
+    "comparison": f"{NOT_SURE}, or {REPEATS}",
+    "probability": "a row of TRL's pairs is a plain preference",
+    "source": "a row of TRL's pairs has two sides with one source",
+}
+TRL_PAIRS = Target("TRL's pairs", seen_by(views.pairs, trl_pairs, answered=False), pair_row, OF_TRL_PAIRS)
 
 
 def trl_points_target(threshold: float | None) -> Target:
     take = seen_by(views.points, partial(trl_points, threshold), answered=False)
-    why: dict[str, str | Because] = {"response": no_trl_point, "label": "the threshold made another of it"}
+    unlabelled = "it has no label, or one that is neither true nor false (--threshold makes it one of them)"
+    why = {"response": unlabelled, "label": LEFT_OUT, "source": LEFT_OUT}
+    why |= {} if threshold is None else {"response": "nothing labels it", "label": "the threshold made another of it"}
     return Target("TRL's points", take, completion_row, why)
 
 
@@ -356,8 +310,8 @@ def trl_demonstrations_target(examples: Sequence[Example]) -> Target:
     def row(piece: Example) -> dict[str, object]:
         return (conversation_row(piece) if comes_apart else None) or completion_row(piece)
 
-    dropped = {"response": "nothing says that it is to be imitated"}
-    return Target("TRL's demonstrations", take, row, dropped)
+    why = {"response": "nothing says that it is to be imitated", "demonstration mark": LEFT_OUT, "source": LEFT_OUT}
+    return Target("TRL's demonstrations", take, row, why)
 
 
 def usual_kind(examples: Sequence[Example]) -> str:

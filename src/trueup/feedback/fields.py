@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 
 from trueup.errors import InputError
 from trueup.feedback.records import Origin
-from trueup.files import table_beside
 from trueup.words import did_you_mean, listed, nearest, printable, shortened
 
 T = TypeVar("T")
-NAMES = table_beside(__file__, "names.toml")
+OPPOSITES = "yes/no,1/-1,up/down,thumbs_up/thumbs_down,good/bad,like/dislike,positive/negative,\U0001f44d/\U0001f44e,"
+OPPOSITES += "thumbs up/thumbs down,thumbs-up/thumbs-down,liked/disliked,y/n,upvote/downvote,accepted/rejected,"
+OPPOSITES += "correct/incorrect,helpful/unhelpful"
+"""Values with which people label responses, the good one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +138,12 @@ def described(value: object) -> str:
 
 def opposite(value: object) -> Sequence[str] | None:
     """The two values of which this is one, the good one first; None where it is none that is known."""
-    return next((pair for pair in NAMES["opposites"] if str(value).strip().lower() in pair), None)
-
-
-def given(option: str, *words: str) -> str:
-    typed = (word if word.isprintable() and " " not in word else repr(word) for word in words)
-    return f"--{option} {' '.join(typed)}"
+    pairs = (pair.split("/") for pair in OPPOSITES.split(","))
+    return next((pair for pair in pairs if str(value).strip().lower() in pair), None)
 
 
 def meaning(good: str, bad: str) -> str:
-    return given("values", f"{good}=true", f"{bad}=false")
+    typed = (
+        word if word.isprintable() and " " not in word else repr(word) for word in (f"{good}=true", f"{bad}=false")
+    )
+    return f"--values {' '.join(typed)}"

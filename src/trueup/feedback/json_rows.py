@@ -58,10 +58,8 @@ class LoadedFile:
     def check(self) -> None:
         """Refuse the file if it is no longer what was hashed."""
         if self.state and state_of(self.data) != self.state:
-            raise InputError(
-                f"{self.path}: the file has changed while rows of it were read. Put back what the run began with and "
-                "resume, or begin a new run"
-            )
+            again = "put back what the run began with and resume, or begin a new run"
+            raise InputError(f"{self.path}: the file has changed while rows of it were read; {again}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +93,8 @@ def unpacked_limit(size: int) -> int:
 
 def unpacks_to_too_much(name: str, size: int) -> InputError:
     most = unpacked_limit(size) / 2**20
-    return InputError(
-        f"{name}: these {size} bytes unpack to more than {most:.0f} MiB, which no feedback does; if it is what you "
-        "want, give it unpacked, as JSON lines"
-    )
+    much = f"these {size} bytes unpack to more than {most:.0f} MiB, which no feedback does"
+    return InputError(f"{name}: {much}; if it is what you want, give it unpacked, as JSON lines")
 
 
 def too_many_keys(number: int, of: str) -> str:
@@ -113,8 +109,6 @@ def json_rows(file: LoadedFile) -> Iterator[FileRow]:
     if file.beginning().startswith(b"["):
         yield from array_rows(file)
         return
-    if not is_lines(file):
-        refuse_wrapped(file)
     lines = ((number, line) for number, line in enumerate(file.rewound(), start=1) if line.strip())
     for (number, line), (after, _) in pairwise(chain(lines, [(0, b"")])):
         yield line_row(line, number, file.path, last=not after)
@@ -130,8 +124,7 @@ def array_rows(file: LoadedFile) -> Iterator[FileRow]:
     try:
         items = parsed(text)
     except json.JSONDecodeError as error:
-        cut = "the array is cut off: make or copy the file again"
-        remedy = cut if is_cut(error) else "mend the array there"
+        remedy = "the array is cut off: make or copy the file again" if is_cut(error) else "mend the array there"
         raise InputError(syntax_error(file.path, error, "array", remedy)) from None
     assert isinstance(items, list)
     for number, item in enumerate(items, start=1):
@@ -155,20 +148,6 @@ def line_row(line: bytes, number: int, path: str, *, last: bool) -> FileRow:
         return FileRow(number, error=str(error))
 
 
-def refuse_wrapped(file: LoadedFile) -> None:
-    """Refuse one object over several lines that holds the rows as a list; do nothing for any other file."""
-    data = file.rewound().read().strip()
-    try:
-        value = json.loads(data) if b"\n" in data else None
-    except (ValueError, RecursionError):
-        return
-    for key, listed in value.items() if isinstance(value, dict) else ():
-        first = listed[0] if isinstance(listed, list) and listed else None
-        if isinstance(first, dict) and not {"role", "from"} & first.keys():  # turns are no rows
-            remedy = "write that list alone, or one of its objects on each line"
-            raise InputError(f"{file.path}: the rows are wrapped in {printable(key)!r}: {remedy}")
-
-
 def decoded(data: bytes, path: str, line: int = 1) -> str:
     """Bytes as text; every byte must be UTF-8. They begin at the given line of the file."""
     try:
@@ -176,10 +155,8 @@ def decoded(data: bytes, path: str, line: int = 1) -> str:
     except UnicodeDecodeError as error:
         at = error.start - (data.rfind(b"\n", 0, error.start) + 1)
         line += data.count(b"\n", 0, error.start)
-        raise InputError(
-            f"{path}:{line}: byte 0x{data[error.start]:02x} at byte offset {at} of the line is not UTF-8; convert the "
-            "file, e.g. with `iconv -f ISO-8859-1 -t UTF-8`"
-        ) from None
+        byte = f"byte 0x{data[error.start]:02x} at byte offset {at} of the line is not UTF-8"
+        raise InputError(f"{path}:{line}: {byte}; convert the file, e.g. with `iconv -f ISO-8859-1 -t UTF-8`") from None
 
 
 def parsed(text: str) -> object:

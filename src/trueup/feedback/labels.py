@@ -30,8 +30,7 @@ class Thumbs:
         labels = [self.label(one.score) for one in responses if one.score is not None]
         if not labels:
             raise InputError(
-                f"desirable_from {self.threshold:g} makes labels of scores, but the feedback holds no scores without a "
-                "label. Leave --desirable-from out"
+                f"desirable_from {self.threshold:g}: the feedback holds no scores without a label. Leave it out"
             )
         line = f"labels: {counted(int(sum(labels)), 'score')} of {len(labels)} from {self.threshold:g} on are desirable"
         return transforms.Fitted(lambda given: [graded(example, self.label) for example in given], (line,))
@@ -55,10 +54,8 @@ class GradedLabels:
 
     def __post_init__(self) -> None:
         if (self.scale == "range") != (self.low is not None and self.high is not None):
-            raise InputError(
-                f"scale {self.scale} with score_low {self.low} and score_high {self.high}: both belong to scale range, "
-                "and it needs both"
-            )
+            ends = f"score_low {self.low} and score_high {self.high}"
+            raise InputError(f"scale {self.scale} with {ends}: scale range needs both, and no other scale has them")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise InputError(f"score_low {self.low:g} must be below score_high {self.high:g}")
 
@@ -70,10 +67,8 @@ class GradedLabels:
 
         if self.demonstration_from is not None:
             before, after = (count(some).demonstrations for some in (examples, rewrite(examples)))
-            lines.append(
-                f"demonstrations: {counted(after - before, 'response')} labelled {self.demonstration_from:g} or more, "
-                f"beside {before} marked"
-            )
+            more = f"{counted(after - before, 'response')} labelled {self.demonstration_from:g} or more"
+            lines.append(f"demonstrations: {more}, beside {before} marked")
         return transforms.Fitted(rewrite, tuple(lines))
 
     def measured(self, examples: Sequence[Example]) -> tuple[Callable[[float], float] | None, list[str]]:
@@ -82,9 +77,7 @@ class GradedLabels:
             return None, []
         values = [value for example in examples for _, value in records.scores(example)]
         if not values:
-            raise InputError(
-                f"scale {self.scale} makes labels of scores, but the feedback holds no scores. Leave --scale out"
-            )
+            raise InputError(f"scale {self.scale}: the feedback holds no scores to make labels of. Leave --scale out")
         said = f"labels: scores of {counted(len(values), 'response')}, "
         if self.scale == "sigmoid":
             found = transforms.StandardizedRewards().measure(examples)
@@ -158,10 +151,8 @@ def check_class_balance(examples: Examples, *, desirable_weight: float, undesira
     good = sum(labels)
     bad = len(labels) - good
     if not (good and bad):
-        raise InputError(
-            f"all {len(labels)} labels are {labels[0]:g}: there is no {'un' * (not bad)}desirable response to "
-            "learn from. Give feedback of both kinds, or choose a method for demonstrations (`trueup methods`)"
-        )
+        kind = f"there is no {'un' * (not bad)}desirable response to learn from"
+        raise InputError(f"all {len(labels)} labels are {labels[0]:g}: {kind}. Give feedback of both kinds")
     data_logger.info(f"labels: {good:g} desirable, {bad:g} undesirable")
     ratio = desirable_weight * good / (undesirable_weight * bad)
     if LOW * (1 - SLACK) <= ratio <= HIGH * (1 + SLACK):
@@ -179,10 +170,7 @@ def check_classes(examples: Sequence[Example]) -> None:
     """Warn where all labels, those of demonstrations too, are the same; for methods that can learn from such."""
     labels = labels_of(examples)
     if len(set(labels)) == 1:
-        logger.warning(
-            f"all {len(labels)} labels are {labels[0]:g}, so that nothing tells desirable responses from undesirable "
-            "ones. Give feedback of both kinds"
-        )
+        logger.warning(f"all {len(labels)} labels are {labels[0]:g}, which teaches little. Give feedback of both kinds")
 
 
 def labels_of(examples: Sequence[Example]) -> list[float]:

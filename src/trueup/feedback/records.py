@@ -108,10 +108,9 @@ class Vote:
 
     def __post_init__(self) -> None:
         if self.first == self.second or self.preferred not in VERDICTS:
-            raise ValueError(
-                f"a vote is on two responses and prefers one of {', '.join(VERDICTS)}; got positions {self.first} and "
-                f"{self.second}, and {self.preferred!r}"
-            )
+            kinds = ", ".join(VERDICTS)
+            given = f"{self.first}, {self.second} and {self.preferred!r}"
+            raise ValueError(f"a vote is on two responses and prefers one of {kinds}; got {given}")
 
 
 VERDICTS = ("first", "second", "tie", "neither")

@@ -79,9 +79,8 @@ def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]
             rows = max(1, batch.num_rows * BATCH_SIZE // max(taken, BATCH_SIZE))
             yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
     except unreadable() as error:
-        raise InputError(
-            f"{file.path}: the Parquet file is damaged ({library_words(error)}); copy or download it again"
-        ) from None
+        damaged = f"the Parquet file is damaged ({library_words(error)})"
+        raise InputError(f"{file.path}: {damaged}; copy or download it again") from None
 
 
 def declared_size(metadata: pyarrow.parquet.FileMetaData) -> int:
@@ -127,10 +126,8 @@ def saved_rows(path: Path) -> Iterator[json_rows.FileRow]:
             return  # no rows, and so no files, which the library cannot read back
         found = datasets.load_from_disk(str(path))
     except Exception as error:  # the library raises of its own, of Arrow and of the system
-        raise InputError(
-            f"{path}: the data set in this folder is damaged ({type(error).__name__}: {library_words(error)}); "
-            "save or copy it again"
-        ) from None
+        damaged = f"the data set in this folder is damaged ({type(error).__name__}: {library_words(error)})"
+        raise InputError(f"{path}: {damaged}; save or copy it again") from None
     yield from batch_rows(found.with_format("arrow").iter(BATCH), str(path))
 
 
@@ -144,9 +141,7 @@ def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[js
         if problem := json_rows.too_many_keys(len(names), "the table"):
             raise InputError(f"{path}: {problem}")
         if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
-            raise InputError(
-                f"{path}: the column {shortened(repeated[0])} stands twice; rename or leave out one of them"
-            )
+            raise InputError(f"{path}: the column {shortened(repeated[0])} stands twice; rename one of them")
         types = dict(zip(names, batch.schema.types, strict=True))
         for values in row_values(batch):
             number += 1
@@ -271,36 +266,28 @@ def downloaded(name: HubName, commit: str | None) -> Any:
     import datasets
 
     if commit is None and name.revision:
-        raise InputError(
-            f"{name.given}: the hub is switched off (HF_HUB_OFFLINE), and the copy in the cache may be of another "
-            "revision; leave out the revision, or switch the hub on"
-        )
+        offline = "the hub is switched off (HF_HUB_OFFLINE), and the cache may hold another revision"
+        raise InputError(f"{name.given}: {offline}; leave out the revision, or switch the hub on")
     with model_hub.without_bars(datasets, "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         builder = datasets.load_dataset_builder(f"hf://datasets/{name.id}", name.config, revision=commit)
         refuse_another(name, commit, builder)
         builder.download_and_prepare()
     splits = list(builder.info.splits or {})
     if name.split not in splits:
-        raise InputError(
-            f"{name.given}: there is no split {name.split!r}; it has {listed(splits)}: give one, as in "
-            f"?split={splits[0] if splits else 'train'}"
-        )
+        there = f"there is no split {name.split!r}; it has {listed(splits)}"
+        raise InputError(f"{name.given}: {there}: give one, as in ?split={(splits or ['train'])[0]}")
     return builder.as_dataset(split=name.split)
 
 
 def refuse_another(name: HubName, commit: str | None, builder: Any) -> None:
     """Refuse what the library took from its cache in the place of what was asked for."""
     if commit is not None and builder.hash != commit:
-        raise InputError(
-            f"{name.given}: no files with data can be read at its commit {commit[:12]}; the cache holds it at "
-            f"{builder.hash[:12]}: give a revision that has data, as in ?revision={builder.hash[:12]}"
-        )
+        there = f"there are no data at its commit {commit[:12]}; the cache holds it at {builder.hash[:12]}"
+        raise InputError(f"{name.given}: {there}: give a revision that has data, as in ?revision={builder.hash[:12]}")
     kept = builder.config.name
     if commit is None and name.config is None and kept != "default":
-        raise InputError(
-            f"{name.given}: the hub is switched off (HF_HUB_OFFLINE), and the cache holds the configuration {kept!r}, "
-            f"perhaps of several; give one, as in ?config={kept}"
-        )
+        offline = f"the hub is switched off (HF_HUB_OFFLINE), and the cache holds the configuration {kept!r}"
+        raise InputError(f"{name.given}: {offline}, perhaps of several; give one, as in ?config={kept}")
 
 
 def explained(name: HubName, error: Exception) -> str:

@@ -192,10 +192,8 @@ class StandardizedRewards:
     def measure(self, examples: Sequence[Example]) -> "Scale":
         kind = next((name for name, find in KINDS.items() if any(find(one) for one in examples)), None)
         if kind is None:
-            raise InputError(
-                "the feedback holds nothing that says how good a response is: no scores, no labels and no comparisons. "
-                "Give responses with scores, or choose a method for demonstrations (`trueup methods`)"
-            )
+            none = "no scores, no labels and no comparisons"
+            raise InputError(f"the feedback does not say how good a response is: {none}. Give responses with scores")
         find = KINDS[kind]
         values = [value for example in examples for _, value in find(example)]
         mean = statistics.fmean(values) if self.mean is None else self.mean
@@ -205,10 +203,7 @@ class StandardizedRewards:
             squares = math.fsum((value - own) ** 2 for value in values)
             spread = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else 0.0
         if not spread > 0:
-            raise InputError(
-                f"all {len(values)} rewards are {values[0]:g}, so none is better than another. Give feedback that "
-                "tells responses apart"
-            )
+            raise InputError(f"all {len(values)} rewards are {values[0]:g}. Give feedback that tells responses apart")
         return Scale(kind, mean, spread, len(values))
 
 
@@ -236,10 +231,8 @@ class ExponentialWeights:
         ]
         warnings = []
         if clipped > MANY * len(weights):
-            warnings.append(
-                f"{clipped} of {len(weights)} weights are clipped to {self.largest:g} and so alike: a smaller beta no "
-                "longer tells good from better. Raise --beta or --max-weight"
-            )
+            alike = f"{clipped} of {len(weights)} weights are clipped to {self.largest:g} and so alike"
+            warnings.append(f"{alike}. Raise --beta or --max-weight")
         if share < FEW:
             equivalent = f"{size:.1f} of {len(weights)} responses"
             warnings.append(f"the weights rest on the equivalent of {equivalent}; a larger --beta spreads them")
@@ -289,10 +282,8 @@ class WrittenReward:
             lines.append(f"condition: {counted(without, 'response')} without a reward not used")
         warnings = []
         if reward > found[-1]:
-            warnings.append(
-                f"the reward to ask for, {reward:g}, is above every reward of training ({found[-1]:.3g} at most): what "
-                "the model makes of it is a guess. `trueup condition` tells which is best"
-            )
+            above = f"the reward to ask for, {reward:g}, is above every reward of training ({found[-1]:.3g} at most)"
+            warnings.append(f"{above}: what the model makes of it is a guess. `trueup condition` tells which is best")
 
         def rewrite(given: Sequence[Example]) -> Sequence[Example]:
             return [made for one in given for made in conditioned(scale.applied(one), condition)]

@@ -284,11 +284,9 @@ def apply(view: View[R], examples: Iterable[Example]) -> Viewed[R]:
     prompts = {example.prompt.key for example in seen}
     merge = "put the responses to one prompt together with --merge-prompts true, where the method has it, "
     instead = merge if SINGLE in made.discarded and len(prompts) < len(seen) else ""
-    raise InputError(
-        f"the {counted(len(seen), 'example')}{where} hold {count(seen).words()}, and no {made.view} can be made of "
-        f"that (discarded: {why}); {instead}give other feedback, or choose a method that uses this kind (`trueup "
-        "methods` lists what each needs)"
-    )
+    hold = f"the {counted(len(seen), 'example')}{where} hold {count(seen).words()}"
+    instead += "give other feedback, or choose a method that uses this kind (`trueup methods`)"
+    raise InputError(f"{hold}, and no {made.view} can be made of that (discarded: {why}); {instead}")
 
 
 def look(view: View[R], examples: Sequence[Example]) -> Viewed[R]:

@@ -53,10 +53,8 @@ def load_coding(settings: InspectSettings) -> Coding:
         loaded = load_tokenizer(model_folder.folder_of(model, weights=False), **of_user)
     limits = encode.Limits(_length(model, loaded.positions, settings.max_length), settings.max_prompt_length)
     if limits.max_prompt_length is not None and limits.max_prompt_length >= limits.max_length:
-        raise InputError(
-            f"max_prompt_length {limits.max_prompt_length} leaves no room for a response within max_length "
-            f"{limits.max_length}; give a smaller one"
-        )
+        room = f"leaves no room for a response within max_length {limits.max_length}"
+        raise InputError(f"max_prompt_length {limits.max_prompt_length} {room}; give a smaller one")
     tokenizer = loaded.tokenizer
     day = settings.template_date or chat_template.today()
     encoders = [
@@ -85,10 +83,7 @@ def _length(model: str, positions: int | None, given: int | None) -> int:
     if given is None:
         return min(DEFAULT_LENGTH, positions or DEFAULT_LENGTH)
     if positions is not None and given > positions:
-        raise InputError(
-            f"max_length {given} is more than the {positions} positions {model} was made for. Give --max-length "
-            f"{positions} or less"
-        )
+        raise InputError(f"max_length {given} is more than the {positions} positions {model} was made for; give less")
     return given
 
 

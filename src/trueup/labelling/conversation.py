@@ -209,9 +209,8 @@ class Conversation:
         try:
             self.kept.append(canonical.json_line(row).rstrip(b"\n"))
         except OSError as error:
-            raise errors.InputError(
-                f"{self.kept.path}: the preference cannot be kept: {words.reason(error)}"
-            ) from error
+            why = words.reason(error)
+            raise errors.InputError(f"{self.kept.path}: the preference cannot be kept: {why}") from error
 
     def tell(self) -> None:
         """Say at the end how often which model was preferred."""

@@ -53,10 +53,8 @@ def opened(settings: command_settings.LabelSettings) -> votes.Clicks:
         gold_files = ", ".join(settings.gold)
         raise errors.InputError(f"{gold_files}: no pair has a known answer; give comparisons or scores")
     which = "that nothing decides " if settings.undecided else ""
-    raise errors.InputError(
-        f"{', '.join(settings.data)}: no prompt has two different responses {which}to compare; give samples with "
-        "several responses to a prompt (trueup sample --responses 2)"
-    )
+    none = f"{', '.join(settings.data)}: no prompt has two different responses {which}to compare"
+    raise errors.InputError(f"{none}; give several to a prompt (trueup sample --responses 2)")
 
 
 def write(clicks: votes.Clicks) -> str:

@@ -131,10 +131,8 @@ class Clicks:
         unknown = {one.pair for one in self._all()} - self.pairs.keys() - self.gold.keys()
         if unknown:
             self.close()
-            raise errors.InputError(
-                f"{path} holds judgements of {words.counted(len(unknown), 'pair')} that these files do not hold; give "
-                "the files that it was begun with (more may be added), or another --output"
-            )
+            pairs = f"judgements of {words.counted(len(unknown), 'pair')} that these files do not hold"
+            raise errors.InputError(f"{path} holds {pairs}; give those that it was begun with, or another --output")
 
     def close(self) -> None:
         self.rows.close()

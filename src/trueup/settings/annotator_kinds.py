@@ -143,10 +143,8 @@ class EndpointAnnotator:
 
     def __post_init__(self) -> None:
         if self.max_cost is not None and None in (self.input_price, self.output_price):
-            raise ValueError(
-                f"annotator.max_cost {self.max_cost:g} needs annotator.input_price and annotator.output_price, what a "
-                "million tokens of questions and of answers cost"
-            )
+            prices = "annotator.input_price and annotator.output_price, of a million tokens"
+            raise ValueError(f"annotator.max_cost {self.max_cost:g} needs {prices}")
 
 
 @dataclass(frozen=True, config=STRICT_DATACLASS)

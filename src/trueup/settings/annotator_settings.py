@@ -35,10 +35,8 @@ def spelled(given: Any) -> Any:
     try:
         made = annotator_layer(name)
         if odd := [key for key, equals, _ in more if not equals]:
-            raise InputError(
-                f"annotator {as_given(name)}: {as_given(odd[0])} is no setting; write NAME?setting=value&"
-                "setting=value, or give settings in a file, as in of: [{kind: openai, base_url: ..., model: ...}]"
-            )
+            instead = "write NAME?setting=value&setting=value, or in a file {kind: NAME, setting: value}"
+            raise InputError(f"annotator {as_given(name)}: {as_given(odd[0])} is no setting; {instead}")
     except InputError as error:  # said of the setting that holds the name, `annotator` or another
         raise schema.unfit(str(error).removeprefix("annotator ")) from None
     return made | {key: value for key, _, value in more}
@@ -79,9 +77,7 @@ class JuryAnnotator:
 
     def __post_init__(self) -> None:
         if len(self.of) < 2:
-            raise ValueError(
-                "a jury has two judges or more, and of names one; give another one, or this one alone, without a jury"
-            )
+            raise ValueError("a jury has two judges or more, and of names one; give another one")
         told = [one for one in self.of if isinstance(one, annotator_kinds.Instructed)]
         if self.instruction is not None and not told:
             raise ValueError("instruction is given, and none of the judges takes one; leave it out")
@@ -100,10 +96,7 @@ def criterion_of(given: str) -> tuple[str, float]:
         text, weight = given, 1.0
     text = (text or given).strip()
     if not 0 < abs(weight) < float("inf"):
-        raise InputError(
-            f"criterion {as_given(text)}: the weight {weight:g} says nothing; give a number, below 0 for what a "
-            "response must not be, or leave the criterion out"
-        )
+        raise InputError(f"criterion {as_given(text)}: the weight {weight:g} says nothing; give a number that is not 0")
     return text, weight
 
 
@@ -147,12 +140,10 @@ class WeightedAnnotator:
 
     def __post_init__(self) -> None:
         if odd := [one.kind for one in self.of if one.gives != "scores"]:
-            raise ValueError(
-                f"of names {odd[0]}, which compares and gives no score; give annotators that score, or a jury"
-            )
+            raise ValueError(f"of names {odd[0]}, which compares; give annotators that score, or a jury")
         if self.weights and len(self.weights) != len(self.of):
             raise ValueError(
-                f"weights are {len(self.weights)} and of names {len(self.of)}; give one weight for each, in their order"
+                f"weights are {len(self.weights)} and of names {len(self.of)}; give one for each, in order"
             )
         if 0 in self.weights:
             raise ValueError("weights hold a 0, with which a score says nothing; leave that annotator out")
@@ -249,10 +240,8 @@ def reward_layer(name: str) -> dict[str, Any]:
     """Return what `reward: NAME` stands for: an annotator that scores. A plain folder is a reward model's."""
     kind, colon, _ = name.partition(":")
     if kind in KINDS and KINDS[kind].gives == "comparisons":
-        raise InputError(
-            f"reward {as_given(name)} is refused, as it compares responses and gives no score; give {REWARD_FORMS}, or "
-            "give it as annotator"
-        )
+        compares = f"reward {as_given(name)} is refused, as it compares responses and gives no score"
+        raise InputError(f"{compares}; give {REWARD_FORMS}, or give it as annotator")
     if (kind in KINDS and (colon or kind in KINDS[kind].about.forms)) or is_function(name):
         return annotator_layer(name)
     if kind in KINDS or not name.strip() or name.endswith(".py") or ".py:" in name:
@@ -264,10 +253,8 @@ def judge_layer(name: str) -> dict[str, Any]:
     """Return what `judge: NAME` stands for: an annotator that compares."""
     made = annotator_layer(name)
     if KINDS[made["kind"]].gives == "scores":
-        raise InputError(
-            f"annotator {as_given(name)} is refused, as it scores responses and compares none; give {JUDGES}, or give "
-            "it as reward"
-        )
+        scores = f"annotator {as_given(name)} is refused, as it scores responses and compares none"
+        raise InputError(f"{scores}; give {JUDGES}, or give it as reward")
     return made
 
 
@@ -306,7 +293,7 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
         beside = [name for name in rest if name.partition(".")[0] == "annotator"]
         if beside and (reward not in KINDS or "annotator" in rest):
             raise InputError(
-                f"reward and {beside[0]} are both given, and a reward is short for an annotator that scores; give one"
+                f"reward and {beside[0]} are both given, and a reward is an annotator that scores; give one"
             )
         _put(rest, "annotator", f"reward {as_given(reward)}", reward_layer(reward))
     _spell_out(rest, "annotator", annotator_layer)

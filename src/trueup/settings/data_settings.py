@@ -51,10 +51,7 @@ def part_of(given: str) -> Part:
     except ValueError:
         weight, limit = math.nan, None
     if not 0 < weight < math.inf or (limit is not None and limit < 1):
-        raise InputError(
-            f"{given!r}: weight must be a number above 0, how often each example stands in a pass, and limit a whole "
-            "number of at least 1, how many examples are taken"
-        )
+        raise InputError(f"{given!r}: weight must be a number above 0, and limit a whole number of at least 1")
     return Part(name, weight, limit)
 
 
@@ -93,8 +90,7 @@ def _unweighted(names: tuple[str, ...]) -> tuple[str, ...]:
             raise unfit(f"cannot be read: {error}") from None
         if weight != 1:
             raise unfit(
-                f"has a weight in {name!r}: it would say how often an example is learned from, and what is held out is "
-                "measured once; leave the weight out, or give a limit"
+                f"has a weight in {name!r}, and what is held out is measured once; leave it out, or give a limit"
             )
     return names
 

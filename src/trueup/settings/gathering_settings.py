@@ -68,16 +68,13 @@ class SamplerSettings(Settings):
             raise ValueError("sampler.engine server needs sampler.base_url, as in http://localhost:8000/v1")
         for name in () if self.served else ("server_model", "base_url"):
             if getattr(self, name) is not None:
-                raise ValueError(
-                    f"sampler.{name} is given, but sampler.engine is {self.engine}; give --sampler.engine server"
-                )
+                raise ValueError(f"sampler.{name} is given, but sampler.engine is {self.engine}; give engine server")
         if self.served and self.decode in ("beam", "diverse-beam"):
             here = "is computed in this process only; leave sampler.engine out"
             raise ValueError(f"sampler.decode {self.decode} {here}")
         if self.decode == "greedy" and self.responses > 1:
             raise ValueError(
-                f"sampler.decode greedy gives one response to a prompt, not {self.responses}; give --sampler.responses "
-                "1, or draw them"
+                f"sampler.decode greedy gives one response to a prompt; got sampler.responses {self.responses}"
             )
 
     @property
@@ -152,19 +149,16 @@ class SampleSettings(Settings):
             raise ValueError("data is required: files with prompts or feedback, or world:prompts")
         if not self.model and not self.sampler.served:
             raise ValueError(
-                "model is required: a model's folder, or world; or give engine server with the base_url of a server"
+                "model is required: a model's folder, world, or engine server with the base_url of a server"
             )
         if self.sampler.served and len(self.model) > 1:
             raise ValueError(
-                "several models are given, but a server writes as one; give the one whose tokenizer and chat template "
-                "it has, or none"
+                "several models are given, but a server writes as one; give the one whose tokenizer it has"
             )
         if self.sampler.models:
             raise ValueError("sampler.models is for training; give model several times")
         if self.best and self.annotator is None:
-            raise ValueError(
-                "best needs an annotator that judges the responses: give one, as in --annotator reward:FOLDER"
-            )
+            raise ValueError("best needs an annotator that judges the responses, as in --annotator reward:FOLDER")
         if len(set(self.model)) < len(self.model):
             raise ValueError("a model is given twice; give it once, and more responses")
 
@@ -215,10 +209,8 @@ class AnnotateSettings(Settings):
                 how = "says how demonstrations are written"
                 raise ValueError(f"{unused[0]} {how}; add --rewrite, or leave it out")
         elif self.annotator.about.asker is None:
-            raise ValueError(
-                f"rewrite needs a model at an endpoint, and annotator.kind is {self.annotator.kind}; give --annotator "
-                "openai with annotator.base_url and annotator.model"
-            )
+            instead = "give openai with its base_url and model"
+            raise ValueError(f"rewrite needs an endpoint, and annotator.kind is {self.annotator.kind}; {instead}")
         given, kind = vars(self.annotator), type(self.annotator)
         for name in self.annotator.about.files if self.rewrite else ():
             if given[name] != getattr(kind, name, given[name]):

@@ -294,10 +294,8 @@ class RunSettings(Settings):
             parts = "eval_data or eval_fraction" if self.source == "offline" else "eval_data"
             raise ValueError(f"eval_every {self.eval_every} needs held-out feedback; give {parts}")
         if self.max_prompt_length is not None and self.max_prompt_length >= self.max_length:
-            raise ValueError(
-                f"max_prompt_length {self.max_prompt_length} leaves no room for a response within "
-                f"max_length {self.max_length}; give a smaller one"
-            )
+            room = f"leaves no room for a response within max_length {self.max_length}"
+            raise ValueError(f"max_prompt_length {self.max_prompt_length} {room}; give a smaller one")
 
     @property
     def eval_choice(self) -> AnnotatorChoice | None:
@@ -323,28 +321,21 @@ class RunSettings(Settings):
 
     def _check_source(self) -> None:
         if self.source != "offline" and self.eval_fraction:
-            raise ValueError(
-                f"eval_fraction holds out a part of data known beforehand, and source is {self.source}; give eval_data"
-            )
+            raise ValueError(f"eval_fraction holds out a part of data, and source is {self.source}; give eval_data")
         match self.source:
             case "offline":
                 self._check_offline()
             case "online":
                 self._check_online()
             case "replay" if not self.data:
-                raise ValueError(
-                    "data is required when source is replay: give the examples.jsonl of an online run's folder"
-                )
+                raise ValueError("data is required when source is replay: give an online run's examples.jsonl")
 
     def _check_offline(self) -> None:
         if self.prompts and self.annotator is None:
             judge = "give an annotator or a reward"
             raise ValueError(f"prompts are given but no annotator to judge the responses; {judge}")
         if self.annotator is not None and not self.prompts:
-            raise ValueError(
-                "an annotator is given but nothing to judge; give prompts to sample responses to, and source online to "
-                "sample them while training"
-            )
+            raise ValueError("an annotator is given but nothing to judge; give prompts to sample responses to")
         if not (self.data or self.prompts):
             raise ValueError(NO_DATA)
         of_rounds = {
@@ -365,15 +356,11 @@ class RunSettings(Settings):
             judge = f"to judge the responses: give {ANNOTATORS}"
             raise ValueError(f"an annotator is required when source is online, {judge}")
         if self.data:
-            raise ValueError(
-                "data is given, but source is online, which gathers its own; leave data out, or give it as eval_data, "
-                "or take source replay for the examples.jsonl of an online run"
-            )
+            instead = "give it as eval_data, or take source replay for the examples.jsonl of an online run"
+            raise ValueError(f"data is given, but source is online, which gathers its own; {instead}")
         if self.reward_kl and self.annotator.gives != "scores":
-            raise ValueError(
-                f"reward_kl {self.reward_kl:g} is taken off scores, and annotator {self.annotator.kind} gives "
-                "comparisons; leave it out, or give an annotator that scores"
-            )
+            gives = f"annotator {self.annotator.kind} gives comparisons; give one that scores"
+            raise ValueError(f"reward_kl {self.reward_kl:g} is taken off scores, and {gives}")
 
 
 RESUME_MAY_CHANGE = frozenset(one.path for one in schema.settings_in(RunSettings) if one.role.resume)

@@ -126,25 +126,17 @@ def _plain_url(url: str) -> str:
         parts = urlsplit(url)
         readable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     if parts is not None and "@" in parts.netloc:
-        raise unfit(
-            "holds a user's name or password, which would stand in run.yaml; give the URL without them, and the key in "
-            "the environment variable that key_variable names"
-        )
+        raise unfit("holds a user's name or password; give the key in the variable that key_variable names instead")
     if not readable or parts is None:
         raise unfit("must be a URL, as in http://localhost:8000/v1")
     if parts.query or parts.fragment:
-        raise unfit(
-            "must end with its path, as in http://localhost:8000/v1; give a key in the environment variable that "
-            "key_variable names"
-        )
+        raise unfit("must end with its path, as in http://localhost:8000/v1; key_variable names where the key is")
     return url
 
 
 def _variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise unfit(
-            "must be the name of an environment variable, not the key itself; export the key under a name and give it"
-        )
+        raise unfit("must be the name of an environment variable that holds the key, not the key itself")
     return name
 
 

@@ -78,7 +78,7 @@ def test_demonstrations_are_those_marked_and_those_labelled_so_much() -> None:
     "settings, message",
     [
         (("range", 1.0, None), "scale range with score_low 1.0 and score_high None"),
-        (("min-max", 0.0, 1.0), "both belong to scale range"),
+        (("min-max", 0.0, 1.0), "scale range needs both"),
         (("range", 2.0, 1.0), "score_low 2 must be below score_high 1"),
     ],
 )
@@ -88,7 +88,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: Any, message:
 
 
 def test_data_that_cannot_be_scaled_is_refused() -> None:
-    with refused("scale min-max makes labels of scores, but the feedback holds no scores"):
+    with refused("scale min-max: the feedback holds no scores"):
         labels(GradedLabels("min-max"), Example(Prompt("p"), (Response("a", label=1.0),)))
 
 
@@ -159,8 +159,8 @@ def test_without_a_threshold_nothing_is_made() -> None:
 @pytest.mark.parametrize("examples", [[], [Example(Prompt("p"), (Response("a", label=1.0, score=2.0), Response("b")))]])
 def test_without_scores_to_label_it_is_refused(examples: list[Example]) -> None:
     message = (
-        r"^desirable_from 0\.5 makes labels of scores, but the feedback holds no scores without a label\. "
-        "Leave --desirable-from out$"
+        r"^desirable_from 0\.5: the feedback holds no scores without a label\. "
+        "Leave it out$"
     )
     with refused(message):
         Thumbs(0.5).fit(examples)
@@ -221,11 +221,11 @@ class TestClassBalance:
 @pytest.mark.parametrize(
     ("examples", "said"),
     [
-        ([labelled(1), labelled(1, 1)], "all 3 labels are 1, "),
-        ([labelled(0, 0)], "all 2 labels are 0, "),
-        ([labelled(0.5), labelled(0.5)], "all 2 labels are 0.5, "),
-        ([labelled(1), labelled(None, demonstration=True)], "all 2 labels are 1, "),
-        ([labelled(1), UNLABELLED], "all 1 labels are 1, "),
+        ([labelled(1), labelled(1, 1)], "all 3 labels are 1, which teaches"),
+        ([labelled(0, 0)], "all 2 labels are 0, which teaches"),
+        ([labelled(0.5), labelled(0.5)], "all 2 labels are 0.5, which teaches"),
+        ([labelled(1), labelled(None, demonstration=True)], "all 2 labels are 1, which teaches"),
+        ([labelled(1), UNLABELLED], "all 1 labels are 1, which teaches"),
         ([labelled(1, 0)], ""),
         ([labelled(1), labelled(0)], ""),
         ([labelled(0.25, 0.5)], ""),
@@ -237,5 +237,5 @@ class TestClassBalance:
 )
 def test_one_class_is_a_warning(examples: list[Example], said: str, caplog: pytest.LogCaptureFixture) -> None:
     check_classes(examples)
-    warning = "so that nothing tells desirable responses from undesirable ones. Give feedback of both kinds"
+    warning = " little. Give feedback of both kinds"
     assert caplog.messages == ([said + warning] if said else [])

@@ -79,8 +79,8 @@ def test_one_kind_serves_all_examples() -> None:
 @pytest.mark.parametrize(
     "examples, message",
     [
-        ([Example(Prompt("p"), (Response("a"),))], "holds nothing that says how good a response is"),
-        ([scored(2.0, 2.0), scored(2.0)], "all 3 rewards are 2, so none is better"),
+        ([Example(Prompt("p"), (Response("a"),))], "does not say how good a response is"),
+        ([scored(2.0, 2.0), scored(2.0)], "all 3 rewards are 2. Give feedback"),
         ([scored(2.0)], "all 1 rewards are 2"),
     ],
 )

@@ -302,9 +302,7 @@ def selected(result: Field, data: Field) -> tuple[str, str]:
     shown = result.optional("to_name", Field.text) or SHOWN
     left, _, right = shown.partition(",")
     if left not in data or right not in data or left == right:
-        raise result.at("to_name", shown).unexpected(
-            "the keys of two texts of `data`, the left one and the right one, as in 'answer1,answer2'"
-        )
+        raise result.at("to_name", shown).unexpected("the keys of two texts of `data`, as in 'answer1,answer2'")
     if side.text() not in ("left", "right"):
         raise side.unexpected("left or right")
     return (left, right) if side.value == "left" else (right, left)

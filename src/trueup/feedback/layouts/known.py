@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from trueup import python_objects
+from trueup import python_objects, words
 from trueup.errors import InputError
-from trueup.feedback import canonical, columns, fields, records
+from trueup.feedback import canonical, fields, records
 from trueup.feedback.layouts import data_sets, layout, readers, shapes
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
-from trueup.words import listed, nearest, printable
+from trueup.words import listed, printable
 
 FORMS = layout.TABLE["forms"]
 """Name -> a form of `trueup.feedback.layouts.shapes`, and parameters of it that several rows have."""
@@ -71,80 +71,45 @@ def recognise(row: RowValue, origin: records.Origin, empty: tuple[str, ...] = ()
     for one in LAYOUTS:
         if one.recognises(row):
             return one
-    if gap := empty_field(row, empty):
-        raise fields.Field(row, origin, gap).fault(
-            "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
-        )
-    candidates = [one for family in LIKELY for one in FAMILIES[family]]
-    nearest = max(candidates, key=lambda one: likeness(one, row))
-    own, help_with_it = columns.guessed(row), wrapped(row)
-    strange = sum(key in row for key in nearest.keys) < min(2, len(nearest.keys))
-    judged = " label=" in own or " score=" in own
-    if not help_with_it:
-        help_with_it = "" if own and strange else advice(nearest, row)
-        help_with_it += f"; a table of your own is read with {own}" if own and (strange or judged) else ""
-    if not help_with_it:
-        known = dict.fromkeys(" + ".join(one.keys) for family in LIKELY[:2] for one in FAMILIES[family])
-        help_with_it = f"; known are {listed(map(printable, known), 8)}"
+    for one in LAYOUTS if empty else ():
+        gaps = [key for key in one.keys if key not in row]
+        if {*gaps} <= {*empty} and not {*one.foreign} & {*row, *empty}:
+            told = "the field is empty, and the first row tells the layout; fill it in, or leave the row out"
+            raise fields.Field(row, origin, gaps[0]).fault(told)
+    keys = listed(map(printable, row), 12)
     raise InputError(
-        f"{origin}: no known layout has the keys of this row ({listed(map(printable, row), 12)}){help_with_it}; "
-        "docs/feedback.md lists the layouts"
+        f"{origin}: no known layout has the keys of this row ({keys}){advice(row)}; docs/feedback.md lists the layouts"
     )
 
 
-def empty_field(row: RowValue, empty: tuple[str, ...]) -> str | None:
-    """The first column without which, being empty in this row, the row has no layout; None where that is not why."""
-    for one in LAYOUTS:
-        gaps = [key for key in one.keys if key not in row]
-        if set(gaps) <= {*empty} and not {*one.foreign} & {*row, *empty}:
-            return next(iter(gaps), None)
-    return None
-
-
-def wrapped(row: RowValue) -> str:
-    """What to do with a row that holds all the rows under one of its keys; nothing where it does not."""
+def advice(row: RowValue) -> str:
+    """What to do with a row of no layout: what the nearest one would need, or where the rows are."""
     for key, value in row.items():
         first = value[0] if isinstance(value, list) and value else None
         if isinstance(first, dict) and any(one.recognises(first) for one in LAYOUTS):
-            remedy = "write that list alone, or one of its objects on each line"
-            return f"; the rows are wrapped in {printable(key)!r}: {remedy}"
-    return ""
+            instead = "write that list alone, or one of its objects on each line"
+            return f"; the rows are wrapped in {printable(key)!r}: {instead}"
+    candidates = [one for family in LIKELY for one in FAMILIES[family]]
+    nearest = max(candidates, key=lambda one: likeness(one, row))
+    excess = [key for key in nearest.foreign if key in row]
+    told = []
+    for key, name in lacking(nearest, row).items():
+        told.append(f"did you mean {key!r} where it says {name!r}?" if name else f"they would also have {key!r}")
+    told += [f"they would not have {key!r}{remedy(key)}" for key in excess]
+    if likeness(nearest, row) < 0.5:
+        known = dict.fromkeys(" + ".join(one.keys) for one in candidates)
+        return f"; known are {listed(map(printable, known), 8)}; --columns says what those of a table of your own are"
+    own = "; or say by --columns what these are"
+    return f"; nearest are {nearest.name}: {'; '.join(told) or 'they have other values there'}{own}"
 
 
-def likeness(layout: Layout, row: RowValue) -> float:
-    """How near the keys of a row come to those of a layout, from 0 to 1."""
-    missing = {name: near for name, near in (meant_for(key, row) for key in layout.keys if key not in row)}
-    near = (sum(key in row for key in layout.keys) + sum(missing.values())) / len(layout.keys)
-    if near < 1 or layout.recognises(row):
-        return near
-    # Nearer than another name for a key where it has a key too many, farther where its values are of another kind.
-    return 0.98 if any(key in row for key in layout.foreign) else 0.94
+def likeness(one: Layout, row: RowValue) -> float:
+    return 1 - sum(0.6 if name else 1.0 for name in lacking(one, row).values()) / len(one.keys)
 
 
-def meant_for(key: str, row: RowValue) -> tuple[str, float]:
-    """The key of the row that was probably meant for `key`, and how near it is; empty where none is."""
-    if other := [name for name in row if name.lower() in fields.NAMES["other_names"].get(key, ())]:
-        return other[0], 0.95
-    known = {name for one in LAYOUTS for name in one.keys}
-    # A name that says the opposite of a key, such as `unchosen`, is near to it all the same.
-    opposed = {f"{no}{gap}{key}" for no in fields.NAMES["negated"] for gap in ("", "_", "-", " ")}
-    free = [name for name in row if name not in known and name.lower() not in opposed]
-    near = nearest(key, free)
-    return (near, 0.9) if near else ("", 0.0)
-
-
-def advice(nearest: Layout, row: RowValue) -> str:
-    """What to change to come to the nearest layout; nothing where none is near."""
-    missing = {key: meant_for(key, row)[0] for key in nearest.keys if key not in row}
-    missing = {key: name * ([*missing.values()].count(name) == 1) for key, name in missing.items()}
-    typos = [f"{key!r} where it says {name!r}" for key, name in missing.items() if name]
-    absent = [repr(key) for key, name in missing.items() if not name]
-    if len(absent) == len(nearest.keys):
-        return ""
-    if not missing:
-        excess = [key for key in nearest.foreign if key in row]
-        without = f"would not have {' and '.join(map(repr, excess))}{''.join(map(remedy, excess))}"
-        return f"; {nearest.name} {without if excess else 'has other values there'}"
-    did_you = f"; nearest are {nearest.name}: did you mean {' and '.join(typos)}?" if typos else ""
-    need = "would also need" if typos else "would need"
-    return did_you + (f"; {nearest.name} {need} {' and '.join(absent)}" if absent else "")
+def lacking(one: Layout, row: RowValue) -> dict[str, str]:
+    """Key of a layout that a row lacks -> the one that was probably meant for it, or nothing."""
+    free = [name for name in row if name not in one.keys]
+    absent = [key for key in one.keys if key not in row]
+    # A name that ends with a key, such as `unchosen`, says something else.
+    return {key: words.nearest(key, (name for name in free if not name.endswith(key))) or "" for key in absent}

@@ -258,9 +258,7 @@ def scored_completions(row: Field) -> Example | Discarded:
         said = layout.turn(one["completion"], GEMINI)[1]
         responses.append(Response(turns.as_response((said,), prompt, one["completion"])))
     if sorted(scores) != [0, 1]:
-        raise row["completions"].fault(
-            f"found the scores {scores}, expected two completions, one with the score 1 and one with 0"
-        )
+        raise row["completions"].fault(f"found the scores {scores}, expected two: a 1 and a 0")
     return shapes.judged(prompt, tuple(responses), scores.index(1))
 
 
