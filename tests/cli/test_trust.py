@@ -76,7 +76,7 @@ def test_the_run_of_another_needs_to_be_trusted_once(place: Path, said: Said) ->
     assert resume(place / "run") == 2
     assert said() == (
         f"trueup: {place / 'run'} was not begun here by this user, and has what you have not named: annotator.function "
-        f"{function!r} (runs that file). Look at it; then give it on the command line, or --trust-run\n"
+        f"{function!r} (runs that file); look at it; then give it on the command line, or --trust-run\n"
     )
     stopped = ("--steps", "1")  # refused, but later
     assert resume(place / "run", "--annotator.function", f"{place / 'other.py'}:variety", *stopped) == 2
