@@ -12,15 +12,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from trueup import __version__
+from trueup import __version__, files, words
 from trueup.errors import InputError, Stopped, TrueupError, is_out_of_memory
-from trueup.files import table_beside
 from trueup.parallel import processes
-from trueup.words import did_you_mean, named, one_line, printable, reason
 
 ABOUT = "Align a causal language model with feedback: demonstrations, scores, thumbs, pairs or rankings."
 OPTIONS = {"version": "Print the version and exit.", "help": "Show this message and exit."}
-TOLD = table_beside(__file__, "commands.toml")
+TOLD = files.table_beside(__file__, "commands.toml")
 COMMANDS: dict[str, str] = {name: told["about"] for name, told in TOLD.items()}
 """Command -> what it does. The function of its name is in `trueup.cli.train_command` or `trueup.cli.commands`."""
 TRAINING = ("train", "methods", "selfcheck", "plan")
@@ -49,7 +47,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return stopped.exit_code
     except TrueupError as error:
         if not error.shown_elsewhere:
-            print(f"trueup: {one_line(error)}", file=sys.stderr)
+            print(f"trueup: {words.one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -57,7 +55,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         less = "Give a smaller --micro_batch_tokens or --max_length"
-        print(f"trueup: memory ran out: {one_line(error)}. {less}", file=sys.stderr)
+        print(f"trueup: memory ran out: {words.one_line(error)}. {less}", file=sys.stderr)
         return 1
     except OSError as error:
         if error.filename is None and sys.stdout is not None:
@@ -65,8 +63,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return 1
-        where = "" if error.filename is None else f"{printable(str(error.filename))}: "
-        print(f"trueup: {where}{reason(error)}", file=sys.stderr)
+        where = "" if error.filename is None else f"{words.printable(str(error.filename))}: "
+        print(f"trueup: {where}{words.reason(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -80,9 +78,9 @@ def _call(name: str, arguments: Sequence[str]) -> None:
     elif name == "--version":
         print(f"trueup {__version__}")
     elif name.startswith("-"):
-        raise InputError(f"{name} is not an option of trueup{did_you_mean(name.lstrip('-'), OPTIONS)}")
+        raise InputError(f"{name} is not an option of trueup{words.did_you_mean(name.lstrip('-'), OPTIONS)}")
     elif name not in COMMANDS:
-        raise InputError(f"{named(name)} is not a command of trueup{did_you_mean(name, COMMANDS)}")
+        raise InputError(f"{words.named(name)} is not a command of trueup{words.did_you_mean(name, COMMANDS)}")
     elif processes.size() > 1 and name != "train":
         raise InputError(f"{name} works in one process; start it without torchrun. Only train takes several")
     else:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trueup import display, model_folder
 from trueup.annotators import annotator, template
 from trueup.cli import app, options
-from trueup.display import shown
 from trueup.errors import InputError
 from trueup.feedback import canonical, columns, conversion, records
 from trueup.feedback import condition as conditions
 from trueup.inspection import inspection, screen
-from trueup.model_folder import check_model
 from trueup.settings import command_settings, validation
 from trueup.settings import gathering_settings as gathering
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
@@ -50,7 +49,7 @@ def _merged(given: options.Arguments, of: str) -> bool:
         raise InputError("--merge needs --output, the file to write")
     from trueup.gathering import shards
 
-    with shown():
+    with display.shown():
         shards.merge(given.settings.get("data", ()), output[-1], of, overwrite=given.on("overwrite"))
     return True
 
@@ -74,7 +73,7 @@ def sample(arguments: Sequence[str]) -> None:
     if found := _typed("sample", gathering.SampleSettings, arguments, **further):
         from trueup.gathering import candidates
 
-        with shown():
+        with display.shown():
             candidates.sample(found[0])
 
 
@@ -82,7 +81,7 @@ def annotate(arguments: Sequence[str]) -> None:
     if found := _typed("annotate", gathering.AnnotateSettings, arguments, more=MERGE | SHOW_TEMPLATE):
         from trueup.gathering import annotating
 
-        with shown():
+        with display.shown():
             annotating.annotate(found[0])
 
 
@@ -103,7 +102,7 @@ def inspect(arguments: Sequence[str]) -> None:
         from trueup.inspection.encoded import load_coding
 
         coding = load_coding(settings)
-    with shown():
+    with display.shown():
         found = inspection.inspect(
             settings.data,
             settings.eval_data,
@@ -130,7 +129,7 @@ def convert(arguments: Sequence[str]) -> None:
         return
     settings, _ = found
     canonical.check_output(settings.output, force=settings.force)
-    with shown():
+    with display.shown():
         examples = examples_named(settings.data, settings, skip_bad=settings.skip_bad).examples
     converted = conversion.convert(examples, _target(settings, examples))
     canonical.write_rows(settings.output, converted.rows)
@@ -167,11 +166,11 @@ def condition(arguments: Sequence[str]) -> None:
     now = _condition_of(settings.model)
     reward = settings.reward
     scorer = world_scorer(reward) if reward.startswith(WORLD_PREFIX) else annotator.load_scorer(reward)
-    with shown():
+    with display.shown():
         prompts = prompts_named(settings.prompts, settings).prompts[: settings.count]
     from trueup.evaluate import condition_sweep
 
-    with shown():
+    with display.shown():
         rewards, length = settings.candidates, settings.max_new_tokens
         swept = condition_sweep.sweep_model(
             settings.model, now, rewards, prompts, scorer, seed=settings.seed, max_new_tokens=length
@@ -195,7 +194,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         settings, given = found
         from trueup.evaluate import evaluation, side_by_side
 
-        with shown():
+        with display.shown():
             results = evaluation.evaluate(settings, dry_run=given.on("dry_run"))
         if results is not None and given.on("json"):
             print(json.dumps(results, indent=1))
@@ -210,7 +209,7 @@ def label(arguments: Sequence[str]) -> None:
         except ModuleNotFoundError as error:
             absent = f"the page needs {error.name}, which is not installed"
             raise InputError(f"{absent}: pip install 'trueup[labelling]'") from error
-        with shown():
+        with display.shown():
             serving.label(found[0])
 
 
@@ -239,13 +238,13 @@ def chat(arguments: Sequence[str]) -> None:
     if found := _typed("chat", gathering.ChatSettings, arguments, short="sampler", **further):
         from trueup.labelling import conversation
 
-        with shown():
+        with display.shown():
             conversation.chat(found[0])
 
 
 def export(arguments: Sequence[str]) -> None:
     if found := _typed("export", command_settings.ExportSettings, arguments, files="source"):
-        with shown():
+        with display.shown():
             from trueup.training import publish
 
             publish.publish(found[0])
@@ -259,6 +258,6 @@ def _condition_of(model: str) -> conditions.Condition:
             raise InputError(f"{model} is the folder of a run; give its model, {inner}")
         if Path(model).is_dir():
             raise InputError(f"{model} has no {conditions.FILE}: give a model that `trueup train ca` trained")
-    check_model(model, trust_remote_code=False, world=False)
+    model_folder.check_model(model, trust_remote_code=False, world=False)
     assert found is not None
     return found

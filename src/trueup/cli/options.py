@@ -12,8 +12,7 @@ from typing import Any
 from trueup.cli.app import Row, print_boxes
 from trueup.config import layers
 from trueup.errors import InputError
-from trueup.settings import annotator_settings, schema
-from trueup.settings.validation import Model, SettingProblem, SettingsError, convert, validate
+from trueup.settings import annotator_settings, schema, validation
 from trueup.words import did_you_mean, named
 
 SWITCH = "true or false"
@@ -40,7 +39,7 @@ class Arguments:
     help: str = ""
 
     def on(self, name: str) -> bool:
-        return convert(bool, name, self.more.get(name, self.settings.get(name, ["false"])[-1]))
+        return validation.convert(bool, name, self.more.get(name, self.settings.get(name, ["false"])[-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Command:
             layer[setting.path] = read if setting.several and len(read) > 1 else read[-1]
         return layer
 
-    def typed(self, model: type[Model], given: Arguments, *, short: str = "") -> Model:
+    def typed(self, model: type[validation.Model], given: Arguments, *, short: str = "") -> validation.Model:
         """What was given as typed settings; what does not fit is named as the command line knows it."""
         layer = self.layer(given)
         if "annotator" in model.model_fields:
@@ -118,12 +117,12 @@ class Command:
         elif "judge" in model.model_fields:
             layer = annotator_settings.expanded_apart(layer)
         try:
-            return validate(model, layers.nest(layer), where=self.name)
-        except SettingsError as found:
+            return validation.validate(model, layers.nest(layer), where=self.name)
+        except validation.SettingsError as found:
             if not short:
                 raise
-            told = [SettingProblem(one.path, one.text.replace(f"{short}.", "")) for one in found.problems]
-            raise SettingsError(told) from None
+            told = [validation.SettingProblem(one.path, one.text.replace(f"{short}.", "")) for one in found.problems]
+            raise validation.SettingsError(told) from None
 
     def _is_switch(self, name: str) -> bool:
         if name in self.more:
@@ -142,7 +141,7 @@ class Command:
 
 def of_settings(
     name: str,
-    model: type[Model],
+    model: type[validation.Model],
     *,
     files: str = "data",
     short: str = "",

@@ -13,10 +13,9 @@ from typing import Any
 
 import yaml
 
+from trueup import files, words
 from trueup.errors import InputError
-from trueup.files import no_device
 from trueup.settings.run_settings import EITHER
-from trueup.words import as_given, named, reason, shortened
 
 Layer = dict[str, Any]
 
@@ -30,7 +29,7 @@ def flatten(values: Mapping[str, Any]) -> Layer:
     layer: Layer = {}
     for name, value in _leaves(values, ""):
         if name in layer:
-            raise InputError(f"{named(name)} is given twice, once nested and once dotted; give it once")
+            raise InputError(f"{words.named(name)} is given twice, once nested and once dotted; give it once")
         layer[name] = value
     return layer
 
@@ -52,8 +51,8 @@ def nest(layer: Layer) -> dict[str, Any]:
             if _is_true(inner):
                 inner = node[parent] = {}
             if not isinstance(inner, dict):
-                both = f"{as_given(inner)} and as a mapping with {named(name)}"
-                raise InputError(f"{named('.'.join(parents[: depth + 1]))} is given as {both}; give one")
+                both = f"{words.as_given(inner)} and as a mapping with {words.named(name)}"
+                raise InputError(f"{words.named('.'.join(parents[: depth + 1]))} is given as {both}; give one")
             node = inner
         node[last] = layer[name]
     return nested
@@ -69,7 +68,7 @@ def differences(before: Layer, now: Layer) -> dict[str, str]:
 
 
 def _shown(value: object) -> str:
-    return "nothing" if value is None else shortened(value, 60) if isinstance(value, str) else str(value)
+    return "nothing" if value is None else words.shortened(value, 60) if isinstance(value, str) else str(value)
 
 
 def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -136,13 +135,13 @@ def _composed(text: str) -> yaml.Node | None:
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Read a mapping of settings from a YAML file, and the line of each dotted key, counted from 1."""
     try:
-        text = no_device(path).read_text(encoding="utf-8-sig")
+        text = files.no_device(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{named(str(path))}: no such file") from None
+        raise InputError(f"{words.named(str(path))}: no such file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{named(str(path))}: cannot be read: {reason(error)}") from None
+        raise InputError(f"{words.named(str(path))}: cannot be read: {words.reason(error)}") from None
     try:
         node = _composed(text)
         lines = dict(_lines(node, "", str(path)))

@@ -12,15 +12,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from trueup import model_folder, model_hub, python_objects
-from trueup.config import layers, run_checks
-from trueup.config.trl_names import names_of_trl, rows_for, translate
+from trueup import model_folder, model_hub, python_objects, words
+from trueup.config import layers, run_checks, trl_names
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of, reference_of
-from trueup.settings import annotator_settings, schema
+from trueup.settings import annotator_settings, schema, validation
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
-from trueup.settings.validation import Model, SettingProblem, SettingsError, same, validate
-from trueup.words import did_you_mean, logger, named
 
 SHORT_NAMES = {
     "lr": "learning_rate",
@@ -61,7 +58,7 @@ def resolve(
     given = read_layers(info, config_file, overrides or {})
     resolved = settle(info, layers.overlay(layers.flatten(info.defaults), given.layer), given.origins)
     for note in given.notes:
-        logger.info(note)
+        words.logger.info(note)
     return resolved
 
 
@@ -71,18 +68,18 @@ def find_method(name: str) -> MethodInfo:
     known = {alias: info for info in METHODS.values() for alias in info.aliases} | METHODS
     info = known.get(name) or known.get(name.replace("_", "-"))
     if info is None:
-        close = did_you_mean(name, known) or f"; the methods are {', '.join(sorted(METHODS))}"
-        raise InputError(f"{named(name)} is not a method{close}")
+        close = words.did_you_mean(name, known) or f"; the methods are {', '.join(sorted(METHODS))}"
+        raise InputError(f"{words.named(name)} is not a method{close}")
     return info
 
 
 def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Mapping[str, Any]) -> Given:
     """Read what the user gave, the file first, and translate TRL's names in both."""
     values, lines = _read_file(info, config_file) if config_file is not None else ({}, {})
-    handled = {name for row in rows_for(info) for name in row.names}
+    handled = {name for row in trl_names.rows_for(info) for name in row.names}
     try:
-        translated = translate({**values, **overrides}, info)
-    except SettingsError as refusal:
+        translated = trl_names.translate({**values, **overrides}, info)
+    except validation.SettingsError as refusal:
         raise _located(refusal.problems, lines) from None
 
     origins = dict(lines)
@@ -91,7 +88,7 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
     for name, value in translated.settings.items():
         sources = translated.made_from[name]
         layer = upper if any(source in overrides for source in sources) else lower
-        if name in layer and not same(layer[name], value):
+        if name in layer and not validation.same(layer[name], value):
             raise InputError(f"{' and '.join(sources)} and {name} are both given and differ; give one")
         layer[name] = value
         if name not in sources:
@@ -116,13 +113,13 @@ def settle(info: MethodInfo, layer: layers.Layer, origins: Mapping[str, str]) ->
     nested = layers.nest(layer)
     of_method = {name: nested.pop(name) for name in list(nested) if name in info.settings.model_fields}
     of_run = {name: nested.pop(name) for name in list(nested) if name in RunSettings.model_fields}
-    problems = [SettingProblem(name, unknown(name, info)) for name in layers.flatten(nested) or nested]
+    problems = [validation.SettingProblem(name, unknown(name, info)) for name in layers.flatten(nested) or nested]
     run_checks.refuse_source(info, of_run.get("source", "offline"))
     method_settings = _collect(info.settings, of_method, f"method {info.name}", problems)
     settings = _collect(RunSettings, of_run, "a run", problems)
     gives = of_run.get("source", "offline") != "offline" or of_run.get("data") or of_run.get("prompts")
     if settings is None and not gives and all(NO_DATA not in one.text for one in problems):
-        problems.append(SettingProblem("data", NO_DATA))
+        problems.append(validation.SettingProblem("data", NO_DATA))
     if method_settings is None or settings is None or problems:
         raise _located(problems, origins)
     run_checks.refuse_misfit(info, method_settings, settings)
@@ -158,10 +155,12 @@ def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict
     return values, {name: f"{path}:{line}" for name, line in lines.items()}
 
 
-def _collect(model: type[Model], values: dict[str, Any], where: str, found: list[SettingProblem]) -> Model | None:
+def _collect(
+    model: type[validation.Model], values: dict[str, Any], where: str, found: list[validation.SettingProblem]
+) -> validation.Model | None:
     try:
-        return validate(model, values, where=where)
-    except SettingsError as error:
+        return validation.validate(model, values, where=where)
+    except validation.SettingsError as error:
         found += error.problems
         return None
 
@@ -171,8 +170,12 @@ def unknown(name: str, info: MethodInfo) -> str:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
     known = [setting.path for setting in (*schema.settings_in(info.settings), *run_settings())]
     close = SHORT_NAMES.get(name) or name.replace("reward.", "annotator.", 1)  # `reward` is short for it
-    hint = f"; did you mean {close}?" if close in known else did_you_mean(name, [*known, *names_of_trl(info)])
-    return f"{named(name)} is not a setting of method {info.name} or of a run{hint}"
+    hint = (
+        f"; did you mean {close}?"
+        if close in known
+        else words.did_you_mean(name, [*known, *trl_names.names_of_trl(info)])
+    )
+    return f"{words.named(name)} is not a setting of method {info.name} or of a run{hint}"
 
 
 def run_settings() -> list[schema.Setting]:
@@ -184,9 +187,9 @@ def run_settings() -> list[schema.Setting]:
     return [*found[: place + 1], reward, *found[place + 1 :]]
 
 
-def _located(problems: Iterable[SettingProblem], origins: Mapping[str, str]) -> SettingsError:
+def _located(problems: Iterable[validation.SettingProblem], origins: Mapping[str, str]) -> validation.SettingsError:
     told = ((found.path, f"{_origin(found.path, origins)}{found.text}") for found in problems)
-    return SettingsError(SettingProblem(path, text) for path, text in told)
+    return validation.SettingsError(validation.SettingProblem(path, text) for path, text in told)
 
 
 def _origin(path: str, origins: Mapping[str, str]) -> str:
@@ -269,7 +272,7 @@ def load_run(
         told = f"{', '.join(refused)} cannot change when a run is resumed, as the result could change"
         raise InputError(f"{told}: leave it out, or start a new run (what can change: {', '.join(can)})")
     for note in given.notes:
-        logger.info(note)
+        words.logger.info(note)
     return resumed
 
 
@@ -282,7 +285,7 @@ def read_run(run: str | Path) -> dict[str, Any]:
     path = Path(run) / RUN_FILE
     if not path.is_file():
         give = "give the folder that was the output when it began"
-        raise InputError(f"{named(str(run))} is not a run, as it has no {RUN_FILE}; {give}")
+        raise InputError(f"{words.named(str(run))} is not a run, as it has no {RUN_FILE}; {give}")
     values, _ = layers.read_yaml(path)
     if missing := [key for key, kind in KEYS.items() if not isinstance(values.get(key), kind)]:
         raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")

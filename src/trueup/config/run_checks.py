@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from trueup import metrics, model_folder, python_objects
+from trueup import metrics, model_folder, python_objects, words
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback import containers, tables
@@ -20,7 +20,6 @@ from trueup.methods.method import MethodInfo, reference_of
 from trueup.parallel import processes
 from trueup.references.choices import TrustRegion
 from trueup.settings import annotator_settings, data_settings, gathering_settings, run_settings
-from trueup.words import as_given, did_you_mean, logger
 
 INSTEAD = {
     "offline": "give source offline with data",
@@ -221,16 +220,16 @@ def check_annotator(
         name = _check_weights(about.weights, given[about.main], whose, trust_remote_code)
         checked = replace(checked, **{about.main: name})
         if about.weights == "reward model" and (weak := model_folder.at_chance(name, least)):
-            logger.warning(f"{weak}; what is made of its scores will be no better. Train a better one")
+            words.logger.warning(f"{weak}; what is made of its scores will be no better. Train a better one")
     for setting, named in about.files.items():
         if (name := given[setting]) is None:
             continue
         if named.function and not annotator_settings.is_function(name):
-            raise InputError(f"annotator.{setting} {as_given(name)} names no function; give {named.give}")
+            raise InputError(f"annotator.{setting} {words.as_given(name)} names no function; give {named.give}")
         if name.startswith(python_objects.PREFIX):
             python_objects.held(name)
         elif name not in named.known:
-            check_file(named.path(name), named.give + did_you_mean(name, named.known))
+            check_file(named.path(name), named.give + words.did_you_mean(name, named.known))
     made: Choice = checked
     return made
 

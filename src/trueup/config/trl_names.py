@@ -10,16 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from trueup import files, metrics, words
 from trueup.errors import InputError
-from trueup.files import table_beside
 from trueup.methods.method import METHODS, MethodInfo
-from trueup.metrics import FIGURES, GREATER, TRACKERS
-from trueup.settings.annotator_settings import reward_layer
-from trueup.settings.run_settings import RunSettings
-from trueup.settings.validation import SettingProblem, SettingsError, convert, same
-from trueup.words import as_given, one_of
+from trueup.settings import annotator_settings, run_settings, validation
 
-NAMES = table_beside(__file__, "trl_names.toml")
+NAMES = files.table_beside(__file__, "trl_names.toml")
 Values = Mapping[str, Any]
 """Values under the names of one row, none of them None."""
 
@@ -52,7 +48,7 @@ class Row:
 
 
 def flag(given: Values, name: str) -> bool | None:
-    return convert(bool, name, given[name]) if name in given else None
+    return validation.convert(bool, name, given[name]) if name in given else None
 
 
 def several(value: Any) -> list[Any]:
@@ -67,7 +63,7 @@ def of_method(ours: str, given: Values, method: MethodInfo) -> Translated:
     ((name, value),) = given.items()
     if ours in method.settings.model_fields:
         return Translated({ours: value})
-    if same(value, False) or same(value, 0):
+    if validation.same(value, False) or validation.same(value, 0):
         return Translated()
     raise InputError(f"{name} is refused: method {method.name} has no such term; leave it out")
 
@@ -79,9 +75,9 @@ def no_effect(reason: str, given: Values, method: MethodInfo) -> Translated:
 def refused(row: Sequence[Any], given: Values, method: MethodInfo) -> Translated:
     ((name, value),) = given.items()
     instead, harmless, methods = (*row, [], [])[:3]
-    if any(same(value, one) for one in harmless) or method.name in methods:
+    if any(validation.same(value, one) for one in harmless) or method.name in methods:
         return Translated()
-    raise InputError(f"{name} {as_given(value)} is not offered: {instead}")
+    raise InputError(f"{name} {words.as_given(value)} is not offered: {instead}")
 
 
 def mapped(row: Sequence[Any], given: Values, method: MethodInfo) -> Translated:
@@ -90,7 +86,7 @@ def mapped(row: Sequence[Any], given: Values, method: MethodInfo) -> Translated:
     if ours not in method.settings.model_fields and otherwise:
         return refused(otherwise[0], given, method)
     if (key := str(value).lower()) not in values:
-        raise InputError(f"{name} must be {one_of(tuple(values), value)}")
+        raise InputError(f"{name} must be {words.one_of(tuple(values), value)}")
     return Translated({ours: values[key]})
 
 
@@ -110,7 +106,7 @@ def cadence(row: Sequence[str], given: Values, method: MethodInfo) -> Translated
     what = steps.removesuffix("_steps")
     strategy = next((value for name, value in given.items() if name != steps), "steps")
     if strategy not in ("no", "steps", "epoch"):
-        raise InputError(f"{what}_strategy must be {one_of(('no', 'steps', 'epoch'), strategy)}")
+        raise InputError(f"{what}_strategy must be {words.one_of(('no', 'steps', 'epoch'), strategy)}")
     if strategy == "steps":
         return Translated({ours: given[steps]} if steps in given else {})
     note = f"{what}_strategy {strategy} has no effect: give {ours}, a number of steps"
@@ -119,22 +115,22 @@ def cadence(row: Sequence[str], given: Values, method: MethodInfo) -> Translated
 
 def batch(given: Values, method: MethodInfo) -> Translated:
     per_device, accumulation = "per_device_train_batch_size", "gradient_accumulation_steps"
-    size = convert(int, per_device, given.get(per_device, 8))
-    times = convert(int, accumulation, given.get(accumulation, 1))
+    size = validation.convert(int, per_device, given.get(per_device, 8))
+    times = validation.convert(int, accumulation, given.get(accumulation, 1))
     note = f"batch_size is {size * times}: {per_device} {size} times {accumulation} {times}, on one device"
     return Translated({"batch_size": size * times}, (note,))
 
 
 def length(given: Values, method: MethodInfo) -> Translated:
     epochs = {"epochs": given["num_train_epochs"]} if "num_train_epochs" in given else {}
-    if "max_steps" not in given or convert(int, "max_steps", given["max_steps"]) <= 0:
+    if "max_steps" not in given or validation.convert(int, "max_steps", given["max_steps"]) <= 0:
         return Translated(epochs)
     over = ("num_train_epochs has no effect: max_steps goes before it",)
     return Translated({"steps": given["max_steps"]}, over if epochs else ())
 
 
 def warm_up(given: Values, method: MethodInfo) -> Translated:
-    steps = convert(float, "warmup_steps", given["warmup_steps"])
+    steps = validation.convert(float, "warmup_steps", given["warmup_steps"])
     if 0 < steps < 1:
         return Translated({"warmup_ratio": steps}, (f"warmup_steps {steps:g}, below 1, is taken as warmup_ratio",))
     return Translated({"warmup_steps": given["warmup_steps"]})
@@ -147,7 +143,7 @@ def precision(given: Values, method: MethodInfo) -> Translated:
         raise InputError("fp16 is not offered, as its range needs loss scaling: use bf16, or neither for fp32")
     for name, dtype in dtypes.items():
         if dtype not in (known := ("auto", "float32", "bfloat16")):
-            raise InputError(f"{name} must be {one_of(known, dtype)}")
+            raise InputError(f"{name} must be {words.one_of(known, dtype)}")
     notes = tuple(f"{name}: weights are held in fp32; precision says what is computed in" for name in dtypes)
     if bf16 or (bf16 is None and "bfloat16" in dtypes.values()):
         return Translated({"precision": "bf16"}, notes)
@@ -161,14 +157,14 @@ def data_set(given: Values, method: MethodInfo) -> Translated:
 def temperature(given: Values, method: MethodInfo) -> Translated:
     value, ours = given["temperature"], "logit_temperature"
     divided = {ours: value} if ours in method.settings.model_fields else {}
-    note = f"temperature {as_given(value)}: logits are divided by it where they are learned from too, as in TRL"
+    note = f"temperature {words.as_given(value)}: logits are divided by it where they are learned from too, as in TRL"
     return Translated({"sampler.temperature": value} | divided, (note,) if divided else ())
 
 
 def loss_type(given: Values, method: MethodInfo) -> Translated:
     if len(losses := several(given["loss_type"])) != 1:
-        raise InputError(f"loss_type {as_given(given['loss_type'])} is not offered: a method has one loss")
-    loss = convert(str, "loss_type", losses[0])
+        raise InputError(f"loss_type {words.as_given(given['loss_type'])} is not offered: a method has one loss")
+    loss = validation.convert(str, "loss_type", losses[0])
     names = method.choices("objective")
     objectives = {loss: name for name in names for loss in METHODS[name].trl_loss.split()[:1]}
     if loss in objectives:
@@ -190,7 +186,7 @@ def alpha(given: Values, method: MethodInfo) -> Translated:
     name = "f_alpha_divergence_coef"
     if "divergence" not in method.settings.model_fields:
         return no_effect("the loss has the reverse KL", given, method)
-    return Translated({"alpha": 1 - convert(float, name, given[name])})
+    return Translated({"alpha": 1 - validation.convert(float, name, given[name])})
 
 
 def moving_reference(given: Values, method: MethodInfo) -> Translated:
@@ -204,22 +200,22 @@ def moving_reference(given: Values, method: MethodInfo) -> Translated:
 
 
 def trackers(given: Values, method: MethodInfo) -> Translated:
-    names, known = several(given["report_to"]), list(TRACKERS)
+    names, known = several(given["report_to"]), list(metrics.TRACKERS)
     if names in (["none"], ["all"], []):
         return Translated({"trackers": known if names == ["all"] else []})
     if unknown := [name for name in names if name not in known]:
-        raise InputError(f"report_to must be {one_of(('none', 'all', *known), unknown[0])}")
+        raise InputError(f"report_to must be {words.one_of(('none', 'all', *known), unknown[0])}")
     return Translated({"trackers": names})
 
 
 def best(given: Values, method: MethodInfo) -> Translated:
-    name = convert(str, "metric_for_best_model", given.get("metric_for_best_model", "loss"))
+    name = validation.convert(str, "metric_for_best_model", given.get("metric_for_best_model", "loss"))
     metric = name if name.startswith(("eval_", "online/")) else f"eval_{name}"
-    better = FIGURES.get(metric.removeprefix("eval_"), ("", "", ""))[1]
+    better = metrics.FIGURES.get(metric.removeprefix("eval_"), ("", "", ""))[1]
     greater = flag(given, "greater_is_better")
-    if better and greater not in (None, better == GREATER):
-        which = f"of {metric} the {'greater' if better == GREATER else 'lesser'} value is better"
-        raise InputError(f"greater_is_better {as_given(greater)} is refused: {which}")
+    if better and greater not in (None, better == metrics.GREATER):
+        which = f"of {metric} the {'greater' if better == metrics.GREATER else 'lesser'} value is better"
+        raise InputError(f"greater_is_better {words.as_given(greater)} is refused: {which}")
     patience, load = "early_stopping_patience", "load_best_model_at_end"
     inner = {"early_stopping": given[patience]} if patience in given else {}
     if flag(given, load):
@@ -233,9 +229,9 @@ def reward(given: Values, method: MethodInfo) -> Translated:
     if "reward_funcs" not in given:
         return idle(given, "reward_funcs", "")
     names, weights = several(given["reward_funcs"]), several(given.get("reward_weights", 1))
-    if len(names) == 1 and convert(float, "reward_weights", weights[0]) == 1:
+    if len(names) == 1 and validation.convert(float, "reward_weights", weights[0]) == 1:
         return Translated({"reward": names[0]})
-    made = {"annotator": "weighted", "annotator.of": [reward_layer(str(name)) for name in names]}
+    made = {"annotator": "weighted", "annotator.of": [annotator_settings.reward_layer(str(name)) for name in names]}
     return Translated(made | ({"annotator.weights": weights} if "reward_weights" in given else {}))
 
 
@@ -244,7 +240,7 @@ def vllm(given: Values, method: MethodInfo) -> Translated:
     if not flag(given, "use_vllm"):
         return idle(given, "use_vllm")
     if mode not in ("server", "colocate"):
-        raise InputError(f"vllm_mode must be {one_of(('server', 'colocate'), mode)}")
+        raise InputError(f"vllm_mode must be {words.one_of(('server', 'colocate'), mode)}")
     if mode == "colocate":
         raise InputError("use_vllm with vllm_mode colocate is not offered: start vllm serve, and give vllm_mode server")
     host, port = given.get("vllm_server_host", "localhost"), given.get("vllm_server_port", 8000)
@@ -263,7 +259,7 @@ def rows() -> Iterator[Row]:
         for key, names in NAMES[kind].items():
             yield from (Row((name,), says.format(key), partial(rule, key)) for name in names.split())
     for names, *row in NAMES["refused"]:
-        allowed = ", ".join(f"`{as_given(value).lower()}`" for value in (*row, [])[1])
+        allowed = ", ".join(f"`{words.as_given(value).lower()}`" for value in (*row, [])[1])
         says = f"refused{f' unless {allowed}' if allowed else ''}: {row[0]}"
         yield from (Row((name,), says, partial(refused, row)) for name in names.split())
     for name, *row in NAMES["mapped"]:
@@ -293,7 +289,7 @@ def rows_for(method: MethodInfo) -> list[Row]:
 def names_of_trl(method: MethodInfo | None = None) -> tuple[str, ...]:
     """Every name in the table that is not also a name of ours; or those alone that a method makes something of."""
     names = [name for row in TABLE if method is None or row.becomes for name in row.names]
-    ours, terms = {*RunSettings.model_fields}, NAMES["of_method"]
+    ours, terms = {*run_settings.RunSettings.model_fields}, NAMES["of_method"]
     for name in () if method is None else terms.keys() - method.settings.model_fields.keys():
         ours.update(terms[name].split())
     return tuple(name for name in names if name not in ours)
@@ -304,7 +300,7 @@ def translate(values: Mapping[str, Any], method: MethodInfo) -> Translated:
     given = {name: value for name, value in values.items() if value is not None}
     result = Translated()
     notes: list[str] = []
-    refusals: list[SettingProblem] = []
+    refusals: list[validation.SettingProblem] = []
     for row in rows_for(method):
         chosen = {name: given[name] for name in row.names if name in given}
         if not chosen:
@@ -312,17 +308,17 @@ def translate(values: Mapping[str, Any], method: MethodInfo) -> Translated:
         try:
             outcome = row.rule(chosen, method)
         except InputError as error:
-            refusals.append(SettingProblem(next(iter(chosen)), str(error)))
+            refusals.append(validation.SettingProblem(next(iter(chosen)), str(error)))
             continue
         notes += outcome.notes
         result.unless_given.update(outcome.unless_given)
         for setting, value in outcome.settings.items():
-            if setting in result.settings and not same(result.settings[setting], value):
+            if setting in result.settings and not validation.same(result.settings[setting], value):
                 names = " and ".join((*result.made_from[setting], *chosen))
                 told = f"{names} contradict each other: each sets {setting}"
-                refusals.append(SettingProblem(setting, told))
+                refusals.append(validation.SettingProblem(setting, told))
             result.settings[setting] = value
             result.made_from[setting] = tuple(chosen)
     if refusals:
-        raise SettingsError(refusals)
+        raise validation.SettingsError(refusals)
     return replace(result, notes=tuple(notes))

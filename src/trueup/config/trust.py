@@ -16,12 +16,11 @@ from typing import Any
 
 from filelock import FileLock
 
+from trueup import files, words
 from trueup.config import layers, resolve
 from trueup.errors import InputError
-from trueup.files import cache_folder, config_folder, replaced_file
 from trueup.methods import MethodInfo
 from trueup.settings import annotator_kinds, annotator_settings, gathering_settings, validation
-from trueup.words import logger
 
 SEALED_FILE = "sealed.json"
 SIGNED = "signed"
@@ -76,7 +75,7 @@ def refuse_run(run: str | Path, info: MethodInfo, named: Mapping[str, Any], *, t
     _refuse(f"{run} was not begun here by this user", told, trusted=trusted)
     if sealed := sealed_content(run):
         signed = signature(sealed, layer)
-        with suppress(OSError), replaced_file(Path(run) / SEALED_FILE) as file:
+        with suppress(OSError), files.replaced_file(Path(run) / SEALED_FILE) as file:
             file.write(json.dumps({**sealed, SIGNED: signed}, indent=1).encode() + b"\n")
 
 
@@ -87,7 +86,7 @@ def refuse_config(path: str | Path, info: MethodInfo, named: Mapping[str, Any], 
     if told and (why := _not_own(Path(path), values)):
         _refuse(f"{path} {why}", told, trusted=trusted)
     elif told:
-        logger.info(f"{path}: {'; '.join(told)}")
+        words.logger.info(f"{path}: {'; '.join(told)}")
 
 
 def _not_own(path: Path, values: Mapping[str, Any]) -> str:
@@ -109,7 +108,7 @@ def _refuse(what: str, told: list[str], *, trusted: bool) -> None:
     if not trusted:
         instead = "look at it; then give it on the command line, or --trust-run"
         raise InputError(f"{what}, and has what you have not named: {'; '.join(told)}; {instead}")
-    logger.warning(f"{what}, and is trusted with: {'; '.join(told)}")
+    words.logger.warning(f"{what}, and is trusted with: {'; '.join(told)}")
 
 
 def is_own(run: str | Path, layer: layers.Layer) -> bool:
@@ -141,14 +140,14 @@ def sealed_content(run: str | Path) -> dict[str, Any]:
 
 def _secret(*, make: bool) -> bytes:
     """The user's, which nobody else can read; empty where there is none, or none can be kept."""
-    for folder in (config_folder, cache_folder):
+    for folder in (files.config_folder, files.cache_folder):
         with suppress(OSError, InputError):
             file = folder() / f"runs-of-{os.geteuid() if os.name == 'posix' else 'user'}.key"
             if make and not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with FileLock(file.with_suffix(".lock")):
                     if not file.exists():
-                        with replaced_file(file) as opened:
+                        with files.replaced_file(file) as opened:
                             os.chmod(opened.name, 0o600)
                             opened.write(secrets.token_bytes(32))
             found = file.stat()

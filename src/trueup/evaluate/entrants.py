@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trueup import errors, model_folder, model_hub
+from trueup import errors, model_folder, model_hub, words
 from trueup.config import resolve, run_checks
 from trueup.feedback import records, turns
 from trueup.gathering import candidates, resumable
@@ -14,7 +14,6 @@ from trueup.sampling.sampler import MAX_NEW_TOKENS
 from trueup.settings import annotator_settings, gathering_settings
 from trueup.sources.by_name import examples_named, model_folders, prompts_named
 from trueup.training import checkpoint, publish
-from trueup.words import counted, logger
 
 Settings = gathering_settings.EvaluateSettings
 
@@ -67,7 +66,7 @@ def model_of(name: str, settings: Settings) -> Entrant:
             if not kept:
                 raise errors.InputError(f"{name}: the run has no checkpoint yet; go on with it first")
             step, total = int(kept[-1].name[len(checkpoint.PREFIX) :]), folder.read_status().get("steps")
-            logger.warning(f"{name} is not done: it is taken as it was after step {step} of {total}")
+            words.logger.warning(f"{name} is not done: it is taken as it was after step {step} of {total}")
         identity = model_folder.model_content(folder.checkpoints / f"{checkpoint.PREFIX}{step:08d}")
 
         def read(device: Any) -> Any:
@@ -93,7 +92,7 @@ def reference_of(model: Entrant, settings: Settings) -> Entrant | None:
     try:
         return model_of(model.run.settings.model, settings)
     except errors.InputError as error:
-        logger.warning(f"{model.name}: no divergence is measured: {error}; or give another --reference")
+        words.logger.warning(f"{model.name}: no divergence is measured: {error}; or give another --reference")
         return None
 
 
@@ -121,12 +120,12 @@ def prompts_of(settings: Settings, everyone: Sequence[Entrant]) -> Sequence[reco
         counts = [len(one.written[prompt.key][1]) if prompt.key in one.written else 0 for prompt in found]
         kept = [prompt for prompt, number in zip(found, counts, strict=True) if number >= need]
         if missing := len(found) - len(kept):
-            logger.warning(f"{one.name} has no response to {missing} of {len(found)} prompts: left out of all")
+            words.logger.warning(f"{one.name} has no response to {missing} of {len(found)} prompts: left out of all")
         if more := sum(number > need for number in counts):
             told = f"more than {need} responses to {more} prompts"
-            logger.warning(f"{one.name} has {told}; --responses takes more")
+            words.logger.warning(f"{one.name} has {told}; --responses takes more")
         if not kept:
-            lacks = f"has {counted(need, 'response')} to none of the {counted(len(found), 'prompt')} of the others"
+            lacks = f"has not {words.counted(need, 'response')} to any of the {len(found)} prompts of the others"
             raise errors.InputError(f"{one.name} {lacks}; give responses to the same prompts, equal to the letter")
         found = kept
     if not found:
@@ -138,8 +137,8 @@ def tell_cost(settings: Settings, everyone: Sequence[Entrant], prompts: int, pai
     """What is to be done at most, before any of it is; nothing that is kept or cached is done again."""
     each, models = prompts * settings.sampler.responses, sum(one.read is not None for one in everyone)
     longest = settings.sampler.max_new_tokens or MAX_NEW_TOKENS
-    responses = counted(models * each, "response")
-    logger.info(f"to draw: {responses} of at most {longest} tokens to {counted(prompts, 'prompt')}")
+    responses = words.counted(models * each, "response")
+    words.logger.info(f"to draw: {responses} of at most {longest} tokens to {words.counted(prompts, 'prompt')}")
     if settings.judge is not None:
         compared, rated, judge = each * pairs, each * len(everyone) * len(settings.rate), settings.judge
         if isinstance(judge, annotator_settings.JuryAnnotator) and judge.gold:
@@ -147,11 +146,11 @@ def tell_cost(settings: Settings, everyone: Sequence[Entrant], prompts: int, pai
         judges = annotator_settings.annotators_in(judge).values()
         served = sum(one.about.asker is not None for one in judges)
         by = f" by {len(judges)} judges" if len(judges) > 1 else ""
-        most = f": at most {counted(2 * served * (compared + rated), 'request')}" if served else ""
-        told = f"{counted(compared, 'pair')} and {counted(rated, 'rating')}"
-        logger.info(f"to judge: {told}, each in both orders{by}{most}")
+        most = f": at most {words.counted(2 * served * (compared + rated), 'request')}" if served else ""
+        told = f"{words.counted(compared, 'pair')} and {words.counted(rated, 'rating')}"
+        words.logger.info(f"to judge: {told}, each in both orders{by}{most}")
     if settings.reward is not None:
-        logger.info(f"to score: {counted(each * len(everyone), 'response')}")
+        words.logger.info(f"to score: {words.counted(each * len(everyone), 'response')}")
 
 
 def answers_of(
@@ -165,7 +164,7 @@ def answers_of(
     given = [_sampled(settings, one, prompts, work) if one.read else of_file(one) for one in everyone]
     kept = [at for at in range(len(prompts)) if all(several[at] for several in given)]
     if missing := len(prompts) - len(kept):
-        logger.warning(f"{counted(missing, 'prompt')} left out of all: too long for one of the models")
+        words.logger.warning(f"{words.counted(missing, 'prompt')} left out of all: too long for one of the models")
     if not kept:
         give = "Give a smaller --max-new-tokens, or shorter prompts"
         raise errors.InputError(f"no prompt leaves room for a response of every model. {give}")

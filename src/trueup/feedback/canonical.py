@@ -13,12 +13,11 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from trueup import files, words
 from trueup.errors import InputError
 from trueup.feedback import json_rows, turns
 from trueup.feedback.fields import Field
 from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response, Tools, Vote
-from trueup.files import replaced_file
-from trueup.words import reason, shortened
 
 RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source", "tokens")
 COMPARISON_KEYS = ("better", "worse", "probability")
@@ -196,14 +195,14 @@ def write_lines(path: str | Path, lines: Iterable[bytes]) -> int:
         return number
     target = Path(path)
     try:
-        with replaced_file(target) as raw:
+        with files.replaced_file(target) as raw:
             if target.suffix != ".gz":
                 return sum(1 for line in lines if raw.write(line))
             # Without a name and a time in its header, the same examples give the same bytes.
             with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
                 return sum(1 for line in lines if packed.write(line))
     except OSError as error:
-        raise InputError(f"{path}: the file cannot be written: {reason(error)}") from None
+        raise InputError(f"{path}: the file cannot be written: {words.reason(error)}") from None
 
 
 def json_line(row: Mapping[str, object]) -> bytes:
@@ -237,7 +236,7 @@ def json_list(given: Field, of: str) -> list[Field]:
         found = json_rows.parsed(given.value)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            rest = shortened(given.value[error.pos :].strip())
+            rest = words.shortened(given.value[error.pos :].strip())
             raise given.fault(f"{json_rows.what_is_wrong(error, 'list')}: {rest}") from None
         raise given.unexpected(f"a list of {of}, or JSON text that holds one") from error
     if fault := json_rows.first_fault(found, ""):

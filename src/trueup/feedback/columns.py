@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from trueup.errors import InputError
+from trueup import errors, words
 from trueup.feedback import fields, json_rows
 from trueup.feedback.layouts.layout import LABELS, SCORES
-from trueup.words import did_you_mean, listed, printable
 
 LABELLED = (*LABELS, "is_safe")
 """Keys of a row whose values `--values` explains; those of scores are explained where they are not numbers."""
@@ -43,16 +42,16 @@ class Table:
     def row(self, row: json_rows.FileRow, path: str) -> json_rows.FileRow:
         try:
             return row if row.error else self._translated(row, path)
-        except InputError as error:
+        except errors.InputError as error:
             return json_rows.FileRow(row.number, error=str(error))
 
     def check(self, row: json_rows.FileRow, path: str) -> None:
         names = [*row.value, *row.empty]
         for ours, theirs in self.columns.items():
             if theirs not in names and within(row.value, theirs) is NOTHING:
-                near = did_you_mean(theirs, names, quoted=True)
-                named = f"{listed(map(printable, names), 12)}{near}"
-                raise InputError(
+                near = words.did_you_mean(theirs, names, quoted=True)
+                named = f"{words.listed(map(words.printable, names), 12)}{near}"
+                raise errors.InputError(
                     f"{path}:{row.number}: columns: {ours} is to be read from {theirs!r}, but the row has {named}"
                 )
 
@@ -80,7 +79,7 @@ class Table:
         if isinstance(value, bool) or key in SCORES:
             return value
         known = f"values says nothing (it has {', '.join(self.values)})"
-        raise InputError(f"{where}: {key}: found {fields.described(value)}, of which {known}")
+        raise errors.InputError(f"{where}: {key}: found {fields.described(value)}, of which {known}")
 
 
 NOTHING = object()

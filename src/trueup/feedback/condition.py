@@ -9,9 +9,8 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from trueup.errors import InputError
+from trueup import errors, files
 from trueup.feedback.records import Message, Prompt
-from trueup.files import replaced_file
 
 FILE = "condition.json"
 """Where a model's folder keeps it."""
@@ -60,7 +59,9 @@ class Condition:
             return replace(prompt, content=given + words if self.position == "end" else words + given)
         places = [at for at, message in enumerate(given) if message.role != "system"]
         if not places:
-            raise InputError("a condition cannot be written into a system message alone; give messages of the user")
+            raise errors.InputError(
+                "a condition cannot be written into a system message alone; give messages of the user"
+            )
         at = places[-1] if self.position == "end" else places[0]
         said = given[at]
         content = said.content + words.rstrip() if self.position == "end" else words.lstrip() + said.content
@@ -71,7 +72,7 @@ class Condition:
         return replace(self, reward=reward)
 
     def save(self, folder: Path) -> None:
-        with replaced_file(folder / FILE) as file:
+        with files.replaced_file(folder / FILE) as file:
             file.write((json.dumps(asdict(self), indent=1) + "\n").encode())
 
 
@@ -93,4 +94,4 @@ def read_condition(folder: Path) -> Condition | None:
         return Condition(**found)
     except (OSError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         what = f"the condition this model was trained with cannot be read: {error}"
-        raise InputError(f"{path}: {what}. Restore the file; without it the model is asked otherwise") from error
+        raise errors.InputError(f"{path}: {what}. Restore the file; without it the model is asked otherwise") from error

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 
-from trueup.errors import InputError
+from trueup import errors, words
 from trueup.feedback import json_rows, turns
 from trueup.feedback.layouts.known import LAYOUTS
-from trueup.words import counted, listed, printable, shortened
 
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = (",", "\t", ";", "|")
@@ -43,8 +42,8 @@ def csv_rows(file: json_rows.LoadedFile, called: Mapping[str, str]) -> Iterator[
         elif isinstance(fields, str):
             yield json_rows.FileRow(line, error=f"{file.path}:{line}: {fields}")
         elif len(fields) != len(names):
-            header = f"the header {len(names)} ({listed(map(printable, names), 12)})"
-            many = f"the row has {counted(len(fields), 'field')}, {header}"
+            header = f"the header {len(names)} ({words.listed(map(words.printable, names), 12)})"
+            many = f"the row has {words.counted(len(fields), 'field')}, {header}"
             told = f"{many}; a field that holds the delimiter or a line break must stand in double quotes"
             yield json_rows.FileRow(line, error=f"{file.path}:{line}: {told}")
         else:
@@ -70,7 +69,7 @@ def records(file: json_rows.LoadedFile) -> Iterator[tuple[int, list[str] | str]]
             except csv.Error as error:
                 if "unexpected end" in str(error):
                     what = "a double quote that opens in this row is never closed"
-                    raise InputError(f"{file.path}:{start}: {what}; {QUOTES}") from None
+                    raise errors.InputError(f"{file.path}:{start}: {what}; {QUOTES}") from None
                 after = "expected after" in str(error)
                 fields = f"text follows a closing double quote; {QUOTES}" if after else f"not CSV: {error}"
             if len(fields) > 1 or any(field.strip() for field in fields):
@@ -89,14 +88,14 @@ def records(file: json_rows.LoadedFile) -> Iterator[tuple[int, list[str] | str]]
 def column_names(header: list[str] | str, line: int, path: str) -> list[str]:
     """The names in the header; a column without a name, as an index has, is named by its place."""
     if isinstance(header, str):
-        raise InputError(f"{path}:{line}: {header}")
+        raise errors.InputError(f"{path}:{line}: {header}")
     names = [name.strip() or f"column {place}" for place, name in enumerate(header, start=1)]
     problem = json_rows.too_many_keys(len(names), "the header")
     if repeated := sorted(name for name, number in Counter(names).items() if number > 1):
-        column = f"the column {shortened(repeated[0])}"
+        column = f"the column {words.shortened(repeated[0])}"
         problem = problem or f"{column} stands twice in the header; rename or leave out one of them"
     if problem:
-        raise InputError(f"{path}:{line}: {problem}")
+        raise errors.InputError(f"{path}:{line}: {problem}")
     return names
 
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import IO
 
-from trueup.errors import InputError
+from trueup import errors, words
 from trueup.feedback.fields import described
-from trueup.words import printable, shortened
 
 BOM = b"\xef\xbb\xbf"
 OBJECTS = "put one whole JSON object on each line"
@@ -59,7 +58,7 @@ class LoadedFile:
         """Refuse the file if it is no longer what was hashed."""
         if self.state and state_of(self.data) != self.state:
             again = "put back what the run began with and resume, or begin a new run"
-            raise InputError(f"{self.path}: the file has changed while rows of it were read; {again}")
+            raise errors.InputError(f"{self.path}: the file has changed while rows of it were read; {again}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +90,10 @@ def unpacked_limit(size: int) -> int:
     return max(ALWAYS, RATIO * size)
 
 
-def unpacks_to_too_much(name: str, size: int) -> InputError:
+def unpacks_to_too_much(name: str, size: int) -> errors.InputError:
     most = unpacked_limit(size) / 2**20
     much = f"these {size} bytes unpack to more than {most:.0f} MiB, which no feedback does"
-    return InputError(f"{name}: {much}; if it is what you want, give it unpacked, as JSON lines")
+    return errors.InputError(f"{name}: {much}; if it is what you want, give it unpacked, as JSON lines")
 
 
 def too_many_keys(number: int, of: str) -> str:
@@ -125,7 +124,7 @@ def array_rows(file: LoadedFile) -> Iterator[FileRow]:
         items = parsed(text)
     except json.JSONDecodeError as error:
         remedy = "the array is cut off: make or copy the file again" if is_cut(error) else "mend the array there"
-        raise InputError(syntax_error(file.path, error, "array", remedy)) from None
+        raise errors.InputError(syntax_error(file.path, error, "array", remedy)) from None
     assert isinstance(items, list)
     for number, item in enumerate(items, start=1):
         yield checked(item, number, file.path)
@@ -144,7 +143,7 @@ def line_row(line: bytes, number: int, path: str, *, last: bool) -> FileRow:
             nothing = not text[: error.pos].strip() and number == 1
             remedy = OBJECTS + (CSV_HINT if nothing else "")
         return FileRow(number, error=syntax_error(path, error, "object", remedy, number))
-    except InputError as error:
+    except errors.InputError as error:
         return FileRow(number, error=str(error))
 
 
@@ -156,7 +155,9 @@ def decoded(data: bytes, path: str, line: int = 1) -> str:
         at = error.start - (data.rfind(b"\n", 0, error.start) + 1)
         line += data.count(b"\n", 0, error.start)
         byte = f"byte 0x{data[error.start]:02x} at byte offset {at} of the line is not UTF-8"
-        raise InputError(f"{path}:{line}: {byte}; convert the file, e.g. with `iconv -f ISO-8859-1 -t UTF-8`") from None
+        raise errors.InputError(
+            f"{path}:{line}: {byte}; convert the file, e.g. with `iconv -f ISO-8859-1 -t UTF-8`"
+        ) from None
 
 
 def parsed(text: str) -> object:
@@ -203,7 +204,7 @@ def first_fault(value: object, path: str) -> str | None:
             return f"{path}: found {value}; numbers must be finite: leave the row or the key out"
     elif isinstance(value, dict):
         for key, one in value.items():
-            inner = f"{path}.{printable(key)}" if path else printable(key)
+            inner = f"{path}.{words.printable(key)}" if path else words.printable(key)
             if fault := first_fault(key, "a key") or first_fault(one, inner):
                 return fault
     elif isinstance(value, list):
@@ -211,7 +212,7 @@ def first_fault(value: object, path: str) -> str | None:
             if fault := first_fault(one, f"{path}[{index}]"):
                 return fault
     elif isinstance(value, Repeated):
-        return f"the key {shortened(value.key)} stands twice in one object; keep one of them"
+        return f"the key {words.shortened(value.key)} stands twice in one object; keep one of them"
     elif value is not None and not isinstance(value, int):
         what = "binary data" if isinstance(value, bytes) else f"a value of the type {type(value).__name__}"
         return f"{path}: found {what}, which JSON does not have; leave the column out"

@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from trueup.display import data_logger
+from trueup import display, words
 from trueup.errors import InputError
 from trueup.feedback import records, transforms, views
 from trueup.feedback.records import Discarded, Example, Response, count
-from trueup.words import counted, logger
 
 Scale = Literal["none", "min-max", "range", "sigmoid"]
 
@@ -29,10 +28,10 @@ class Thumbs:
         responses = [one for example in examples for one in example.responses if one.label is None]
         labels = [self.label(one.score) for one in responses if one.score is not None]
         if not labels:
-            raise InputError(
-                f"desirable_from {self.threshold:g}: the feedback holds no scores without a label. Leave it out"
-            )
-        line = f"labels: {counted(int(sum(labels)), 'score')} of {len(labels)} from {self.threshold:g} on are desirable"
+            none = "the feedback holds no scores without a label. Leave it out"
+            raise InputError(f"desirable_from {self.threshold:g}: {none}")
+        good = words.counted(int(sum(labels)), "score")
+        line = f"labels: {good} of {len(labels)} from {self.threshold:g} on are desirable"
         return transforms.Fitted(lambda given: [graded(example, self.label) for example in given], (line,))
 
     def label(self, score: float) -> float:
@@ -67,7 +66,7 @@ class GradedLabels:
 
         if self.demonstration_from is not None:
             before, after = (count(some).demonstrations for some in (examples, rewrite(examples)))
-            more = f"{counted(after - before, 'response')} labelled {self.demonstration_from:g} or more"
+            more = f"{words.counted(after - before, 'response')} labelled {self.demonstration_from:g} or more"
             lines.append(f"demonstrations: {more}, beside {before} marked")
         return transforms.Fitted(rewrite, tuple(lines))
 
@@ -78,7 +77,7 @@ class GradedLabels:
         values = [value for example in examples for _, value in records.scores(example)]
         if not values:
             raise InputError(f"scale {self.scale}: the feedback holds no scores to make labels of. Leave --scale out")
-        said = f"labels: scores of {counted(len(values), 'response')}, "
+        said = f"labels: scores of {words.counted(len(values), 'response')}, "
         if self.scale == "sigmoid":
             found = transforms.StandardizedRewards().measure(examples)
             said += f"mean {found.mean:.4g}, standard deviation {found.std:.4g}, by the logistic function"
@@ -153,14 +152,14 @@ def check_class_balance(examples: Examples, *, desirable_weight: float, undesira
     if not (good and bad):
         kind = f"there is no {'un' * (not bad)}desirable response to learn from"
         raise InputError(f"all {len(labels)} labels are {labels[0]:g}: {kind}. Give feedback of both kinds")
-    data_logger.info(f"labels: {good:g} desirable, {bad:g} undesirable")
+    display.data_logger.info(f"labels: {good:g} desirable, {bad:g} undesirable")
     ratio = desirable_weight * good / (undesirable_weight * bad)
     if LOW * (1 - SLACK) <= ratio <= HIGH * (1 + SLACK):
         return
     setting, scale, low, high = "desirable-weight", desirable_weight, LOW / ratio, HIGH / ratio
     if ratio > HIGH:
         setting, scale, low, high = "undesirable-weight", undesirable_weight, ratio / HIGH, ratio / LOW
-    logger.warning(
+    words.logger.warning(
         f"desirable responses weigh {ratio:.3g} times the undesirable ones; from 1 to 4/3 is advised. "
         f"Set --{setting} between {scale * low:.3g} and {scale * high:.3g}"
     )
@@ -170,7 +169,9 @@ def check_classes(examples: Sequence[Example]) -> None:
     """Warn where all labels, those of demonstrations too, are the same; for methods that can learn from such."""
     labels = labels_of(examples)
     if len(set(labels)) == 1:
-        logger.warning(f"all {len(labels)} labels are {labels[0]:g}, which teaches little. Give feedback of both kinds")
+        words.logger.warning(
+            f"all {len(labels)} labels are {labels[0]:g}, which teaches little. Give feedback of both kinds"
+        )
 
 
 def labels_of(examples: Sequence[Example]) -> list[float]:

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from trueup import model_hub
+from trueup import model_hub, words
 from trueup.errors import InputError
 from trueup.feedback import json_rows
-from trueup.words import did_you_mean, listed, one_line, printable, shortened
 
 if TYPE_CHECKING:
     import pyarrow
@@ -113,7 +112,7 @@ def refuse_several(path: Path) -> None:
     if (path / "dataset_dict.json").is_file():
         parts = sorted(part.name for part in path.iterdir() if is_saved(part))
         example = f", as in {path / parts[0]}" if parts else ""
-        raise InputError(f"{path}: this folder holds the splits {listed(parts)}; name one of them{example}")
+        raise InputError(f"{path}: this folder holds the splits {words.listed(parts)}; name one of them{example}")
 
 
 def saved_rows(path: Path) -> Iterator[json_rows.FileRow]:
@@ -141,7 +140,7 @@ def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[js
         if problem := json_rows.too_many_keys(len(names), "the table"):
             raise InputError(f"{path}: {problem}")
         if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
-            raise InputError(f"{path}: the column {shortened(repeated[0])} stands twice; rename one of them")
+            raise InputError(f"{path}: the column {words.shortened(repeated[0])} stands twice; rename one of them")
         types = dict(zip(names, batch.schema.types, strict=True))
         for values in row_values(batch):
             number += 1
@@ -200,7 +199,7 @@ def plain(value: Any, kind: pyarrow.DataType) -> object:
 
 
 def library_words(error: Exception) -> str:
-    return printable(one_line(error), 160)
+    return words.printable(words.one_line(error), 160)
 
 
 CONFIGS = re.compile(r"(?:BuilderConfig|Config name is missing).*?\[(.*?)\]", re.DOTALL)
@@ -240,7 +239,7 @@ def hub_name(given: str) -> HubName:
     chosen: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in KEYS:
-            hint = did_you_mean(key, KEYS, quoted=True) or f" (known: {', '.join(KEYS)})"
+            hint = words.did_you_mean(key, KEYS, quoted=True) or f" (known: {', '.join(KEYS)})"
             raise InputError(f"{given!r}: unknown key {key!r}{hint}")
         if key in chosen or not value:
             raise InputError(f"{given!r}: {key} must be given once, with a value")
@@ -274,7 +273,7 @@ def downloaded(name: HubName, commit: str | None) -> Any:
         builder.download_and_prepare()
     splits = list(builder.info.splits or {})
     if name.split not in splits:
-        there = f"there is no split {name.split!r}; it has {listed(splits)}"
+        there = f"there is no split {name.split!r}; it has {words.listed(splits)}"
         raise InputError(f"{name.given}: {there}: give one, as in ?split={(splits or ['train'])[0]}")
     return builder.as_dataset(split=name.split)
 

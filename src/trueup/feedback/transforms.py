@@ -16,12 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from trueup.display import data_logger
+from trueup import display, words
 from trueup.errors import InputError
 from trueup.feedback import records
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Comparison, Example, Response, Value, content_key, count, scores
-from trueup.words import counted, logger
 
 Rewrite = Callable[[Sequence[Example]], Sequence[Example]]
 
@@ -40,9 +39,9 @@ class Fitted:
     def log(self) -> None:
         """Tell what was found; not wanted where a transform is fitted to one round of many."""
         for line in self.found:
-            data_logger.info(line)
+            display.data_logger.info(line)
         for line in self.warnings:
-            logger.warning(line)
+            words.logger.warning(line)
 
 
 class Transform(Protocol):
@@ -79,9 +78,9 @@ class MergedPrompts:
 
     def fit(self, examples: Sequence[Example]) -> Fitted:
         made = merged(examples)
-        line = f"merged by prompt: {counted(len(examples), 'example')} gave {len(made)}"
+        line = f"merged by prompt: {words.counted(len(examples), 'example')} gave {len(made)}"
         if twice := count(examples).responses - count(made).responses:
-            line += f"; {counted(twice, 'duplicate response')} removed"
+            line += f"; {words.counted(twice, 'duplicate response')} removed"
         alike = [same for group in by_prompt(examples) for same in by_content(group).values()]
         judged = [[(one.score, one.label) for one in same] for same in alike]
         if differ := sum(len(same) - same.count(same[0]) for same in judged):
@@ -181,12 +180,10 @@ class StandardizedRewards:
 
     def fit(self, examples: Sequence[Example]) -> Fitted:
         scale = self.measure(examples)
-        lines = [
-            f"rewards: {scale.kind} of {counted(scale.count, 'response')}, mean {scale.mean:.4g}, standard deviation "
-            f"{scale.std:.4g}; standardised"
-        ]
+        found = f"{scale.kind} of {words.counted(scale.count, 'response')}, mean {scale.mean:.4g}"
+        lines = [f"rewards: {found}, standard deviation {scale.std:.4g}; standardised"]
         if without := sum(not scale.find(example) for example in examples):
-            lines.append(f"rewards: {counted(without, 'example')} without {scale.kind}")
+            lines.append(f"rewards: {words.counted(without, 'example')} without {scale.kind}")
         return Fitted(lambda given: [scale.applied(example) for example in given], tuple(lines))
 
     def measure(self, examples: Sequence[Example]) -> "Scale":
@@ -279,7 +276,7 @@ class WrittenReward:
             f"asked with {condition.words()!r}",
         ]
         if without := count(examples).responses - len(found):
-            lines.append(f"condition: {counted(without, 'response')} without a reward not used")
+            lines.append(f"condition: {words.counted(without, 'response')} without a reward not used")
         warnings = []
         if reward > found[-1]:
             above = f"the reward to ask for, {reward:g}, is above every reward of training ({found[-1]:.3g} at most)"
@@ -316,7 +313,7 @@ class RejectionSampled:
 
     def fit(self, examples: Sequence[Example]) -> Fitted:
         before, after = (count(many).responses for many in (examples, self._rewrite(examples)))
-        line = f"rejection sampling kept {after} of {counted(before, 'response')}, {self.keep} a prompt"
+        line = f"rejection sampling kept {after} of {words.counted(before, 'response')}, {self.keep} a prompt"
         return Fitted(self._rewrite, (line,))
 
     def _rewrite(self, examples: Sequence[Example]) -> list[Example]:

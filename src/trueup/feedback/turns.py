@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from trueup.display import data_logger
+from trueup import display, words
 from trueup.feedback.fields import Field, described
 from trueup.feedback.records import Content, Example, Message, Prompt
-from trueup.words import counted, did_you_mean
 
 Turns = Literal["last", "all"]
 """Which turns of the assistant are learned: those of the response alone, or the earlier ones of its prompt too."""
@@ -48,7 +47,7 @@ def message(given: Field) -> Message:
     role = given.object()["role"].text()
     if role not in ROLES:
         other = OTHER_NAMES.get(role.lower())
-        hint = f"; did you mean {other!r}?" if other else did_you_mean(role, ROLES, quoted=True)
+        hint = f"; did you mean {other!r}?" if other else words.did_you_mean(role, ROLES, quoted=True)
         hint = SWIFT_HINT if role in SWIFT_ROLES else hint
         raise given["role"].unexpected("one of " + ", ".join(ROLES) + hint)
     more = {key: one for key, one in given.value.items() if key not in ("role", "content")}
@@ -235,7 +234,7 @@ def turns_in_loss(examples: Sequence[Example], turns: Turns, *, tell: bool = Fal
         return tuple(examples)
     made = tuple(map(every_turn, examples))
     if tell:
-        data_logger.info(what_turns_did(examples, made))
+        display.data_logger.info(what_turns_did(examples, made))
     return made
 
 
@@ -243,7 +242,9 @@ def what_turns_did(before: Sequence[Example], after: Sequence[Example]) -> str:
     changed = sum(new is not old for new, old in zip(after, before, strict=True))
     if not changed:
         return "turns all changes nothing: no prompt holds an earlier turn of the assistant (text counts as one turn)"
-    return f"turns all: earlier turns of the assistant are learned in {changed} of {counted(len(after), 'example')}"
+    return (
+        f"turns all: earlier turns of the assistant are learned in {changed} of {words.counted(len(after), 'example')}"
+    )
 
 
 def every_turn(example: Example) -> Example:

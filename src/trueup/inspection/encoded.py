@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from trueup import model_folder, words
+from trueup import errors, model_folder, words
 from trueup.batch import chat_template, encode, pieces
-from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
 from trueup.feedback.turns import Turns, as_messages
 from trueup.inspection import findings, statistics
@@ -54,7 +53,7 @@ def load_coding(settings: InspectSettings) -> Coding:
     limits = encode.Limits(_length(model, loaded.positions, settings.max_length), settings.max_prompt_length)
     if limits.max_prompt_length is not None and limits.max_prompt_length >= limits.max_length:
         room = f"leaves no room for a response within max_length {limits.max_length}"
-        raise InputError(f"max_prompt_length {limits.max_prompt_length} {room}; give a smaller one")
+        raise errors.InputError(f"max_prompt_length {limits.max_prompt_length} {room}; give a smaller one")
     tokenizer = loaded.tokenizer
     day = settings.template_date or chat_template.today()
     encoders = [
@@ -83,7 +82,9 @@ def _length(model: str, positions: int | None, given: int | None) -> int:
     if given is None:
         return min(DEFAULT_LENGTH, positions or DEFAULT_LENGTH)
     if positions is not None and given > positions:
-        raise InputError(f"max_length {given} is more than the {positions} positions {model} was made for; give less")
+        raise errors.InputError(
+            f"max_length {given} is more than the {positions} positions {model} was made for; give less"
+        )
     return given
 
 
@@ -122,7 +123,7 @@ class EncodedFeedback:
         for example in examples:
             try:
                 lengths = self._example(example)
-            except InputError as error:
+            except errors.InputError as error:
                 self._add("cannot-encode", example, str(error))
                 lengths = None
             self.lengths.append(lengths)

@@ -10,12 +10,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from trueup import display, words
-from trueup.errors import InputError
+from trueup import display, errors, words
 from trueup.feedback import columns, containers, read, turns, views
 from trueup.feedback.records import Discarded, Example, Origin, count, scores_of
 from trueup.inspection import findings, statistics
-from trueup.inspection.findings import PARTS, Finding, Overlap, in_part, problem
 from trueup.settings.data_settings import part_of
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
 
@@ -73,9 +71,9 @@ class Inspection:
     longer_chosen: statistics.LongerChosen | None
     labels: statistics.Labels | None
     scores: statistics.Distribution | None
-    overlap: Sequence[Overlap]
+    overlap: Sequence[findings.Overlap]
     tokens: encoded.TokenCounts | None
-    problems: Sequence[Finding]
+    problems: Sequence[findings.Finding]
     shown: Sequence[Shown]
     coding: encoded.Coding | None = None
     turns: Sequence[str] = ()
@@ -92,7 +90,7 @@ class Inspection:
             {"path": one.path, "part": name}
             | {key: getattr(one, key) for key in ("layout", "rows", "examples", "sha256")}
             | {"report": one.lines()}
-            for name, part in zip(PARTS, (self.training, self.evaluation), strict=True)
+            for name, part in zip(findings.PARTS, (self.training, self.evaluation), strict=True)
             for one in part.files
         ]
         told = (one.name for one in fields(self) if one.name not in FOR_PEOPLE)
@@ -113,19 +111,19 @@ def inspect(
     `coding` None looks at the text alone; `show` examples, or those of `rows`, are shown as tokens; responses with
     fewer visible characters than `min_characters` are near-empty. InputError: no file, or no such row to show."""
     if not data:
-        raise InputError("no file of feedback was given; name at least one")
+        raise errors.InputError("no file of feedback was given; name at least one")
     training, evaluation = collect(data, table), collect(eval_data, table)
     if coding is not None and coding.chat:
         training = replace(training, examples=tuple(map(turns.as_chat, training.examples)))
         evaluation = replace(evaluation, examples=tuple(map(turns.as_chat, evaluation.examples)))
     examples = training.examples
     overlap, overlapping = findings.prompt_overlap(examples, evaluation.examples)
-    problems = in_part(problems_of_reading(training), "training")
+    problems = findings.in_part(problems_of_reading(training), "training")
     if eval_data:
-        problems += in_part(problems_of_reading(evaluation), "evaluation")
-    for name, part in zip(PARTS, (training, evaluation), strict=True):
-        problems += in_part(findings.problems_of_examples(part.examples, min_characters=min_characters), name)
-    problems += in_part(overlapping, "evaluation")
+        problems += findings.in_part(problems_of_reading(evaluation), "evaluation")
+    for name, part in zip(findings.PARTS, (training, evaluation), strict=True):
+        problems += findings.in_part(findings.problems_of_examples(part.examples, min_characters=min_characters), name)
+    problems += findings.in_part(overlapping, "evaluation")
     lengths: list[statistics.Lengths | None] = [statistics.character_lengths(one) for one in examples]
     unit = "characters"
     tokens: encoded.TokenCounts | None = None
@@ -179,7 +177,7 @@ def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Co
                 report = read.FileReport(part.name, "the built-in world", rows, rows, digest, count(made))
             else:
                 found, report = read.read_source(containers.opened(part.name, table), skip_bad=sys.maxsize)
-        except InputError as error:
+        except errors.InputError as error:
             unreadable.append(str(error))
             continue
         examples += found[: part.limit]
@@ -187,9 +185,9 @@ def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Co
     return Collected(tuple(examples), tuple(reports), tuple(unreadable))
 
 
-def problems_of_reading(part: Collected) -> list[Finding]:
+def problems_of_reading(part: Collected) -> list[findings.Finding]:
     """What reading found: files and rows that are malformed, rows that are of no use, keys that mean nothing."""
-    problems = [problem("unreadable-file", details=[error]) for error in part.unreadable]
+    problems = [findings.problem("unreadable-file", details=[error]) for error in part.unreadable]
     bad: dict[Origin, str] = {}
     reasons: dict[str, list[Origin]] = {}
     for report in part.files:
@@ -197,16 +195,16 @@ def problems_of_reading(part: Collected) -> list[Finding]:
         for reason, numbers in report.unusable.items():
             reasons.setdefault(reason, []).extend(Origin(report.path, row) for row in numbers)
     if bad:
-        problems.append(problem("malformed-row", bad, bad.values()))
-    problems += [problem("unusable-row", origins, about=reason) for reason, origins in reasons.items()]
+        problems.append(findings.problem("malformed-row", bad, bad.values()))
+    problems += [findings.problem("unusable-row", origins, about=reason) for reason, origins in reasons.items()]
     for report in part.files:
         problems += _of_keys(report)
     if not part.examples and not part.unreadable:
-        problems.append(problem("no-examples"))
+        problems.append(findings.problem("no-examples"))
     return problems
 
 
-def _of_keys(report: read.FileReport) -> list[Finding]:
+def _of_keys(report: read.FileReport) -> list[findings.Finding]:
     problems = []
     by_kind: dict[tuple[str, str], list[str]] = {("misspelt-key", key): [key] for key in report.near_keys}
     for key in report.unused_rows:
@@ -215,7 +213,7 @@ def _of_keys(report: read.FileReport) -> list[Finding]:
     for (kind, near), keys in by_kind.items():
         rows = sorted({row for key in keys for row in report.unused_rows[key]})
         about = words.listed(map(words.printable, keys), 12) + report.near_keys.get(near, "")
-        problems.append(problem(kind, [Origin(report.path, row) for row in rows], about=about))
+        problems.append(findings.problem(kind, [Origin(report.path, row) for row in rows], about=about))
     return problems
 
 
@@ -225,7 +223,7 @@ def show_example(example: Example, coding: encoded.Coding) -> Shown:
     origin = str(example.origin)
     try:
         made, uncut = (one.encode(all_responses(example)) for one in (coding.encoder, coding.uncut))
-    except InputError as error:
+    except errors.InputError as error:
         return Shown(origin, str(error))
     if isinstance(made, Discarded) or isinstance(uncut, Discarded):
         return Shown(origin, made.reason if isinstance(made, Discarded) else "")
@@ -246,14 +244,14 @@ def _named(part: Collected, name: str) -> Example:
     """The example of a row named `3`, or `pairs.jsonl:3` of several files."""
     file, _, row = name.rpartition(":")
     if not re.fullmatch("[0-9]+", row):
-        raise InputError(f"--row {name}: give the number of a row, or FILE:NUMBER")
+        raise errors.InputError(f"--row {name}: give the number of a row, or FILE:NUMBER")
     known = {one.path: ("", one.path, origin_of(one.path)) for one in part.files}
     files = [one for one in part.files if file in known[one.path] or one.path.endswith(f"/{file}")]
     if not files:
-        raise InputError(f"--row {name}: no such file among {', '.join(one.path for one in part.files)}")
+        raise errors.InputError(f"--row {name}: no such file among {', '.join(one.path for one in part.files)}")
     if len(files) > 1:
         which = f"say which by --row {files[0].path}:{row}"
-        raise InputError(f"--row {name}: there are {len(files)} files; {which}")
+        raise errors.InputError(f"--row {name}: there are {len(files)} files; {which}")
     (report,) = files
     number = int(row)
     for example in part.examples:
@@ -261,10 +259,10 @@ def _named(part: Collected, name: str) -> Example:
             return example
     reasons = [reason for reason, numbers in report.unusable.items() if number in numbers]
     if number in report.skipped:
-        raise InputError(f"--row {name}: the row is malformed: {report.skipped[number]}")
+        raise errors.InputError(f"--row {name}: the row is malformed: {report.skipped[number]}")
     if reasons:
-        raise InputError(f"--row {name}: training leaves this row out: {reasons[0]}")
-    raise InputError(f"--row {name}: {report.path} has no such row; it has {report.rows}")
+        raise errors.InputError(f"--row {name}: training leaves this row out: {reasons[0]}")
+    raise errors.InputError(f"--row {name}: {report.path} has no such row; it has {report.rows}")
 
 
 def origin_of(path: str) -> str:

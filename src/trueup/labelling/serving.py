@@ -12,13 +12,12 @@ import uvicorn
 from markdown_it import MarkdownIt
 from starlette import applications, requests, responses, routing
 
-from trueup import errors, stop
+from trueup import errors, stop, words
 from trueup.feedback import canonical, records
 from trueup.labelling import votes
 from trueup.report.page import part
 from trueup.settings import annotator_settings, command_settings
 from trueup.sources.by_name import examples_named
-from trueup.words import counted, logger, reason, shortened, spelled
 
 HOST = "127.0.0.1"
 LONGEST_NAME = 80
@@ -64,23 +63,23 @@ def write(clicks: votes.Clicks) -> str:
         line = f"nothing is compared yet, and {output} is not written"
     else:
         canonical.write_examples(output, examples)
-        said = counted(sum(len(one.votes) for one in examples), "judgement")
-        made = counted(sum(len(one.comparisons) for one in examples), "comparison")
-        line = f"{said} and {made} of {counted(len(examples), 'prompt')} written to {output}"
-    logger.info(line)
+        said = words.counted(sum(len(one.votes) for one in examples), "judgement")
+        made = words.counted(sum(len(one.comparisons) for one in examples), "comparison")
+        line = f"{said} and {made} of {words.counted(len(examples), 'prompt')} written to {output}"
+    words.logger.info(line)
     return line
 
 
 def rendered(content: records.Content) -> str:
     """Text or messages as safe HTML: what would be HTML, a link or an image stays text, and what hides is spelled."""
     if isinstance(content, str):
-        return str(MARKDOWN.render(spelled(content)))
+        return str(MARKDOWN.render(words.spelled(content)))
     parts = []
     for one in content:
         extra = {key: value for key, value in one.extra.items() if value}
         more = f"\n\n```json\n{json.dumps(extra, indent=1, default=str)}\n```" if extra else ""
-        role = f"<h4>{MARKDOWN.renderInline(spelled(one.role))}</h4>"
-        parts.append(f"<section>{role}{MARKDOWN.render(spelled(one.content + more))}</section>")
+        role = f"<h4>{MARKDOWN.renderInline(words.spelled(one.role))}</h4>"
+        parts.append(f"<section>{role}{MARKDOWN.render(words.spelled(one.content + more))}</section>")
     return "".join(parts)
 
 
@@ -144,11 +143,11 @@ def application(clicks: votes.Clicks, token: str, port: int) -> applications.Sta
             if what == "export":
                 return responses.JSONResponse({"said": write(clicks)}, headers=headers)
             if what == "click" and verdict not in ANSWERS:
-                return refused(400, f"unknown verdict {shortened(str(verdict))}")
+                return refused(400, f"unknown verdict {words.shortened(str(verdict))}")
             kept = what == "next" or clicks.add(name, number, verdict)
             return responses.JSONResponse(shown_pair(clicks, name) | {"kept": kept}, headers=headers)
         except errors.InputError as error:
-            logger.warning(str(error))
+            words.logger.warning(str(error))
             return refused(507, str(error))
 
     routes = [routing.Route("/{token}/{what:path}", answer, methods=["GET", "POST"])]
@@ -163,21 +162,25 @@ def _serve(clicks: votes.Clicks, settings: command_settings.LabelSettings) -> No
             listening.bind((HOST, settings.port))
             listening.listen()
         except OSError as error:
-            raise errors.InputError(f"port {settings.port} of {HOST}: {reason(error)}; give another --port") from error
+            raise errors.InputError(
+                f"port {settings.port} of {HOST}: {words.reason(error)}; give another --port"
+            ) from error
         port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
         config = uvicorn.Config(
             application(clicks, token, port), log_level="critical", server_header=False, access_log=False,
             lifespan="off", timeout_graceful_shutdown=2,
         )  # fmt: skip
         done = sum(map(len, clicks.valid.values()))
-        logger.info(f"{counted(len(clicks.pairs), 'pair')} to compare, {counted(done, 'judgement')} so far")
+        words.logger.info(
+            f"{words.counted(len(clicks.pairs), 'pair')} to compare, {words.counted(done, 'judgement')} so far"
+        )
         server, address = uvicorn.Server(config), f"http://{HOST}:{port}/{token}/"
 
         async def serve() -> None:
             running = asyncio.create_task(server.serve(sockets=[listening]))
             while not server.started and not running.done():  # until then nobody would heed a Ctrl-C
                 await asyncio.sleep(0.01)
-            logger.info(f"open {address} in a browser; Ctrl-C ends and writes {settings.output}")
+            words.logger.info(f"open {address} in a browser; Ctrl-C ends and writes {settings.output}")
             await running
 
         with stop.on_signals():

@@ -18,13 +18,12 @@ from typing import Any
 
 from trueup import errors, estimates, words
 from trueup.feedback import canonical, records
-from trueup.feedback.records import VERDICTS, Comparison, Example, Vote
 from trueup.settings.command_settings import LabelSettings
 
 TABLE = """CREATE TABLE IF NOT EXISTS clicks (number INTEGER PRIMARY KEY, time TEXT DEFAULT CURRENT_TIMESTAMP,
     person TEXT NOT NULL, pair TEXT NOT NULL, swapped INTEGER NOT NULL, verdict TEXT NOT NULL)"""
 COLUMNS = "person, pair, swapped, verdict"
-Examples = Sequence[Example]
+Examples = Sequence[records.Example]
 SKIP, UNDO = "skip", "undo"
 GAP = 5
 """Pairs that a person sees between a pair and its repetition, at least."""
@@ -37,7 +36,7 @@ class Pair:
     """Two responses to compare: positions in an example of the data, or of the gold."""
 
     key: str
-    example: Example
+    example: records.Example
     one: int
     other: int
     known: str = ""
@@ -59,7 +58,7 @@ class Click:
     def category(self) -> str:
         """By the response, not by the side."""
         sides = (B, A) if self.swapped else (A, B)
-        return dict(zip(VERDICTS, sides, strict=False)).get(self.verdict, self.verdict)
+        return dict(zip(records.VERDICTS, sides, strict=False)).get(self.verdict, self.verdict)
 
 
 def pairs_of(examples: Examples, settings: LabelSettings) -> list[Pair]:
@@ -98,7 +97,7 @@ def gold_of(examples: Examples) -> list[Pair]:
     return found
 
 
-def _pair(example: Example, one: int, other: int, **more: Any) -> Pair:
+def _pair(example: records.Example, one: int, other: int, **more: Any) -> Pair:
     texts = [canonical.content_json(example.responses[at].content) for at in (one, other)]
     said = json.dumps([canonical.prompt_json(example.prompt), *texts], sort_keys=True).encode()
     return Pair(hashlib.sha256(said).hexdigest()[:16], example, one, other, **more)
@@ -221,7 +220,7 @@ class Clicks:
         }  # fmt: skip
         return {key: None if value != value else value for key, value in found.items()}
 
-    def examples(self) -> list[Example]:
+    def examples(self) -> list[records.Example]:
         """Feedback: each example with what people said, each vote and the comparisons that they amount to.
         A comparison is as sure as the share of people who prefer it, each by what they first said; a tie is half a
         vote for either. At one half there is none."""
@@ -239,15 +238,15 @@ class Clicks:
             for pair in of_example.get(id(example), ()):
                 for one in clicks.get(pair.key, ()):
                     places = (pair.other, pair.one) if one.swapped else (pair.one, pair.other)
-                    votes.append(Vote(*places, one.verdict, one.person))
+                    votes.append(records.Vote(*places, one.verdict, one.person))
                 said = list(by_pair.get(pair.key, {}).values())
                 share = sum({A: 1.0, B: 0.0}.get(one, 0.5) for one in said) / max(1, len(said))
                 if said and share != 0.5:
                     ends = (pair.one, pair.other) if share > 0.5 else (pair.other, pair.one)
-                    comparisons.append(Comparison(*ends, max(share, 1 - share)))
+                    comparisons.append(records.Comparison(*ends, max(share, 1 - share)))
             if votes or comparisons:
                 bare = tuple(replace(one, score=None, label=None) for one in example.responses)
-                made.append(Example(example.prompt, bare, tuple(comparisons), tuple(votes)))
+                made.append(records.Example(example.prompt, bare, tuple(comparisons), tuple(votes)))
         return made
 
 

@@ -9,8 +9,7 @@ from markupsafe import Markup
 
 from trueup import display, errors
 from trueup.config.layers import flatten
-from trueup.report import charts, page, run_page
-from trueup.report.run_data import EVALUATION, HELD_OUT, RunData
+from trueup.report import charts, page, run_data, run_page
 from trueup.words import listed, reason
 
 OVERLAID = (
@@ -24,7 +23,7 @@ Evaluations = Mapping[str, Mapping[str, Any]]
 UNLIKE = ("output", "run_name")
 
 
-def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output: Path) -> Path:
+def write_comparison(runs: Sequence[run_data.RunData], evaluations: Sequence[str], output: Path) -> Path:
     """Write the page, with evaluations (an evaluation.json or its folder) beside those in the runs' folders.
     Raises InputError: an evaluation cannot be read, or the page not written."""
     plain = [run.name for run in runs]
@@ -45,11 +44,11 @@ def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output
     return output
 
 
-def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _evaluations(runs: Sequence[run_data.RunData], given: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     known: list[Any] = []
     every = {str(path): one for run in runs for path, one in run.evaluations.items()}
     for name in given:
-        path = Path(name) / EVALUATION if Path(name).is_dir() else Path(name)
+        path = Path(name) / run_data.EVALUATION if Path(name).is_dir() else Path(name)
         try:
             every[str(path)] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -63,7 +62,7 @@ def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tupl
             yield path_name, one
 
 
-def _notes(runs: Sequence[RunData], names: Sequence[str], found: Evaluations) -> Iterator[str]:
+def _notes(runs: Sequence[run_data.RunData], names: Sequence[str], found: Evaluations) -> Iterator[str]:
     """What keeps the runs from being compared."""
     for run, name in zip(runs, names, strict=True):
         if not run.done:
@@ -74,7 +73,7 @@ def _notes(runs: Sequence[RunData], names: Sequence[str], found: Evaluations) ->
     for key, words in SAME.items():
         if len({json.dumps(run.record.get(key), sort_keys=True) for run in runs}) > 1:
             yield f"The runs were {words}."
-    evaluated = [run.settings for run in runs if any(name.startswith(HELD_OUT) for name in run.names)]
+    evaluated = [run.settings for run in runs if any(name.startswith(run_data.HELD_OUT) for name in run.names)]
     held = [[one.get(name) for name in ("eval_data", "eval_fraction")] for one in evaluated]
     if any(one != held[0] for one in held):
         yield "The runs have different held-out feedback: their eval_ figures cannot be compared."
@@ -83,7 +82,7 @@ def _notes(runs: Sequence[RunData], names: Sequence[str], found: Evaluations) ->
         yield "The evaluations are on different prompts: numbers of one cannot be compared with those of another."
 
 
-def _overview(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
+def _overview(runs: Sequence[run_data.RunData]) -> Iterator[tuple[str, list[str]]]:
     yield "method", [run.method for run in runs]
     yield "model", [str(run.settings.get("model")) for run in runs]
     yield "state", [str(run.status.get("state", "unknown")) for run in runs]
@@ -97,10 +96,10 @@ def _overview(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
             yield f"annotator, {name}", [f"{one[name]:,.10g}" if name in one else "-" for one in costs]
 
 
-def _figures(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
+def _figures(runs: Sequence[run_data.RunData]) -> Iterator[tuple[str, list[str]]]:
     every = dict.fromkeys(name for run in runs for name in run.names)
-    for name in sorted(every, key=lambda one: not one.startswith(HELD_OUT)):
-        if name.startswith(HELD_OUT) or name in run_page.MEANINGS:
+    for name in sorted(every, key=lambda one: not one.startswith(run_data.HELD_OUT)):
+        if name.startswith(run_data.HELD_OUT) or name in run_page.MEANINGS:
             yield name, [display.figure(one[-1][1]) if (one := run.points(name)) else "-" for run in runs]
 
 
@@ -119,12 +118,12 @@ def _matrix(results: Mapping[str, Any]) -> Iterator[page.Table]:
         yield page.Table(f"How often the model of a row wins against that of a column, {who}", names, rows)
 
 
-def _charts(runs: Sequence[RunData], names: Sequence[str]) -> Iterator[Markup]:
+def _charts(runs: Sequence[run_data.RunData], names: Sequence[str]) -> Iterator[Markup]:
     same_loss = len({run.method for run in runs}) == 1
     for metric in OVERLAID:
         if metric == "loss" and not same_loss:
             continue  # losses of different methods have nothing in common
-        for name in (metric, f"{HELD_OUT}{metric}"):
+        for name in (metric, f"{run_data.HELD_OUT}{metric}"):
             if sum(name in run.names for run in runs) > 1:
                 series = [charts.Series(one, run.points(name)) for run, one in zip(runs, names, strict=True)]
                 yield charts.plot(name, series)
@@ -137,7 +136,7 @@ def _charts(runs: Sequence[RunData], names: Sequence[str]) -> Iterator[Markup]:
         yield charts.plot(title, series, x="KL", named=True, note=note)
 
 
-def _differing(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
+def _differing(runs: Sequence[run_data.RunData]) -> Iterator[tuple[str, list[str]]]:
     flat: list[dict[str, Any]] = [{"method": run.method} for run in runs]
     for one, run in zip(flat, runs, strict=True):
         versions = {"versions": run.record.get("versions", {})}

@@ -8,8 +8,7 @@ from markupsafe import Markup
 
 from trueup import methods, metrics, words
 from trueup.display import duration, figure
-from trueup.report import charts, page
-from trueup.report.run_data import HELD_OUT, RunData, Sample, known
+from trueup.report import charts, page, run_data
 
 REPORT = "report.html"
 MEANINGS = {name: meaning for name, (_, _, meaning) in metrics.FIGURES.items() if meaning}
@@ -62,7 +61,7 @@ def write_report(
     """Write the page of a run that stands as its status says, into its folder or as another file; `votes`: files with
     judgements of people. Raises InputError: there is no run, a file holds no votes, or the page cannot be written."""
     path = output or folder / REPORT
-    page.write_page(path, "run_page.html.jinja", _values(RunData(folder, status), votes))
+    page.write_page(path, "run_page.html.jinja", _values(run_data.RunData(folder, status), votes))
     return path
 
 
@@ -75,7 +74,7 @@ def report_at_end(folder: Path, status: Mapping[str, Any]) -> None:
         words.logger.warning(f"the report was not written: {why}. Try again with: trueup report {folder}")
 
 
-def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
+def _values(run: run_data.RunData, votes: Sequence[str]) -> dict[str, Any]:
     used: set[str] = set()
     sections = {title: list(_charts(run, chosen, used)) for title, chosen in SECTIONS.items()}
     note = "Up is better, right is further from the reference, in nats a response. The last point is the end."
@@ -88,7 +87,7 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
 
         people = list(voters.of_votes(run, votes))
     others = [name for name in run.names if name not in used and any(value for _, value in run.points(name))]
-    bare = dict.fromkeys(name.removeprefix(HELD_OUT) for name in others)
+    bare = dict.fromkeys(name.removeprefix(run_data.HELD_OUT) for name in others)
     rest = [(name, (name,), "") for name in list(bare)[:MOST_CHARTS]]
     every = run.samples()
     samples, left = _fitting(every)
@@ -110,7 +109,7 @@ def _values(run: RunData, votes: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _about(run: RunData) -> Iterator[tuple[str, str]]:
+def _about(run: run_data.RunData) -> Iterator[tuple[str, str]]:
     settings = run.settings
     yield "method", run.method
     for name in ("model", "data", "prompts", "eval_data", "annotator"):
@@ -128,12 +127,12 @@ def _about(run: RunData) -> Iterator[tuple[str, str]]:
 def plain(value: Any) -> str:
     """A setting on one line."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {plain(one)}" for key, one in known(value).items())
+        return ", ".join(f"{key} {plain(one)}" for key, one in run_data.known(value).items())
     return words.listed(map(plain, value), 8) if isinstance(value, list) else str(value)
 
 
-def _changes(run: RunData) -> page.Table:
-    prefixes = ("", HELD_OUT) if any(name.startswith(HELD_OUT) for name in run.names) else ("",)
+def _changes(run: run_data.RunData) -> page.Table:
+    prefixes = ("", run_data.HELD_OUT) if any(name.startswith(run_data.HELD_OUT) for name in run.names) else ("",)
     rows = []
     for bare, meaning in MEANINGS.items():
         both = [run.points(f"{prefix}{bare}") for prefix in prefixes]
@@ -150,22 +149,22 @@ def _end(points: Sequence[charts.Point]) -> float:
     return sum(last) / len(last)
 
 
-def _charts(run: RunData, chosen: Sequence[Chart], used: set[str]) -> Iterator[Markup]:
+def _charts(run: run_data.RunData, chosen: Sequence[Chart], used: set[str]) -> Iterator[Markup]:
     for title, names, note in chosen:
-        every = [name for bare in names for name in (bare, f"{HELD_OUT}{bare}") if name in run.names]
+        every = [name for bare in names for name in (bare, f"{run_data.HELD_OUT}{bare}") if name in run.names]
         used |= set(every)
-        points = [(name, run.points(name), name.startswith(HELD_OUT)) for name in every]
+        points = [(name, run.points(name), name.startswith(run_data.HELD_OUT)) for name in every]
         series = [charts.Series(name, at, old and len(at) <= 40, start=not old) for name, at, old in points]
         if chart := charts.plot(title, series, note=note):
             yield chart
 
 
-def reward_and_kl(run: RunData) -> Iterator[tuple[str, list[charts.Point]]]:
+def reward_and_kl(run: run_data.RunData) -> Iterator[tuple[str, list[charts.Point]]]:
     """Of every score of samples, a title and points (divergence, score): means of neighbours where there are many."""
     for name in run.names:
         stem = name.removesuffix("score").removesuffix("win_rate").removesuffix("wins")
         own = (f"{stem}sequence_kl", f"{stem}kl")
-        others = own if name.startswith(HELD_OUT) else (*own, "objective/kl", "kl")
+        others = own if name.startswith(run_data.HELD_OUT) else (*own, "objective/kl", "kl")
         other = next((one for one in others if one in run.names), None)
         if stem == name or other is None:
             continue
@@ -178,15 +177,15 @@ def reward_and_kl(run: RunData) -> Iterator[tuple[str, list[charts.Point]]]:
             yield f"{name} against {other}", points
 
 
-def _happened(run: RunData) -> Iterator[str]:
-    if len(away := run.points(f"{HELD_OUT}drift/chosen") or run.points("drift/chosen")) > 1:
+def _happened(run: run_data.RunData) -> Iterator[str]:
+    if len(away := run.points(f"{run_data.HELD_OUT}drift/chosen") or run.points("drift/chosen")) > 1:
         if _end(away) < 0:
             yield BELOW.format(figure(-_end(away)), next(step for step, value in away if value < 0))
         else:
             yield "Chosen responses are at least as likely as under the reference, on average."
     for name in run.names:
         points, unit = run.points(name), name.rpartition("/")[2]
-        of_length = unit in ("words", f"{HELD_OUT}words", f"{HELD_OUT}length")
+        of_length = unit in ("words", f"{run_data.HELD_OUT}words", f"{run_data.HELD_OUT}length")
         if of_length and len(points) > 1 and points[0][1] > 0:
             times = _end(points) / points[0][1]
             alone = " See whether what they gained in score is length alone." if times > 1.3 else ""
@@ -194,11 +193,11 @@ def _happened(run: RunData) -> Iterator[str]:
             yield f"Responses are {figure(times)} times as long as at first ({ends}).{alone}"
     if len(score := run.points("online/score")) > 1:
         yield f"The mean score of samples went from {figure(score[0][1])} to {figure(_end(score))}."
-    if held := run.points(f"{HELD_OUT}rewards/accuracies"):
+    if held := run.points(f"{run_data.HELD_OUT}rewards/accuracies"):
         yield f"Of held-out pairs {held[-1][1]:.0%} are ordered rightly."
 
 
-def _judge(run: RunData) -> Iterator[tuple[str, str]]:
+def _judge(run: run_data.RunData) -> Iterator[tuple[str, str]]:
     """What is known of who judged, by the rounds of the run and by the evaluations in its folder."""
     every: dict[str, Any] = {"": run.summed("annotator/")}
     for path, results in run.evaluations.items():
@@ -244,7 +243,7 @@ def _reliability(found: Mapping[str, Any] | None) -> Markup:
     return charts.plot("Calibration of the scores", [seen, even], x="said", note=note)
 
 
-def _fitting(samples: Sequence[Sample]) -> tuple[list[Sample], int]:
+def _fitting(samples: Sequence[run_data.Sample]) -> tuple[list[run_data.Sample], int]:
     """As many as there is room for, last and first ones in turn, in their order; and how many are left out."""
     room, kept = MOST_TEXT, set[int]()
     for number in range(min(len(samples), MOST_SAMPLES)):
@@ -256,12 +255,12 @@ def _fitting(samples: Sequence[Sample]) -> tuple[list[Sample], int]:
     return [samples[at] for at in sorted(kept)], len(samples) - len(kept)
 
 
-Side = tuple[str, Sample]
+Side = tuple[str, run_data.Sample]
 
 
-def _panels(run: RunData, every: Sequence[Sample]) -> Iterator[tuple[str, list[tuple[Side, Side]]]]:
+def _panels(run: run_data.RunData, every: Sequence[run_data.Sample]) -> Iterator[tuple[str, list[tuple[Side, Side]]]]:
     """Best and worst examples: a heading, and rows of two responses side by side."""
-    by_prompt: dict[str, list[Sample]] = {}
+    by_prompt: dict[str, list[run_data.Sample]] = {}
     for one in every:
         if one.evaluated:
             by_prompt.setdefault(one.prompt, []).append(one)
@@ -285,7 +284,7 @@ def _panels(run: RunData, every: Sequence[Sample]) -> Iterator[tuple[str, list[t
         yield "Best and worst of the last samples", [(("best", a), ("worst", b)) for a, b in pairs]
 
 
-def _worth(own: Sample, other: Sample) -> float | None:
+def _worth(own: run_data.Sample, other: run_data.Sample) -> float | None:
     if own.score is not None and other.score is not None:
         return own.score - other.score
     return None if own.preferred is None else own.preferred - 0.5

@@ -8,11 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from trueup import python_objects
+from trueup import python_objects, words
 from trueup.errors import AnnotatorError, InputError
 from trueup.settings import annotator_kinds, schema, validation
 from trueup.settings.annotator_kinds import AnnotatorKind, Comparing, Gives, Scoring, Share
-from trueup.words import as_given, did_you_mean
 
 CRITERIA = {
     "coherence": "It is clear, and its sentences follow from each other.",
@@ -36,7 +35,7 @@ def spelled(given: Any) -> Any:
         made = annotator_layer(name)
         if odd := [key for key, equals, _ in more if not equals]:
             instead = "write NAME?setting=value&setting=value, or in a file {kind: NAME, setting: value}"
-            raise InputError(f"annotator {as_given(name)}: {as_given(odd[0])} is no setting; {instead}")
+            raise InputError(f"annotator {words.as_given(name)}: {words.as_given(odd[0])} is no setting; {instead}")
     except InputError as error:  # said of the setting that holds the name, `annotator` or another
         raise schema.unfit(str(error).removeprefix("annotator ")) from None
     return made | {key: value for key, _, value in more}
@@ -45,7 +44,7 @@ def spelled(given: Any) -> Any:
 def _once_each(judges: tuple[Any, ...]) -> tuple[Any, ...]:
     for place, one in enumerate(judges):
         if one in judges[:place]:
-            twice = f"{as_given(str(vars(one)[one.about.main]))} twice with the same settings"
+            twice = f"{words.as_given(str(vars(one)[one.about.main]))} twice with the same settings"
             raise ValueError(f"of names {twice}, which counts it double; name each once")
     return judges
 
@@ -96,7 +95,9 @@ def criterion_of(given: str) -> tuple[str, float]:
         text, weight = given, 1.0
     text = (text or given).strip()
     if not 0 < abs(weight) < float("inf"):
-        raise InputError(f"criterion {as_given(text)}: the weight {weight:g} says nothing; give a number that is not 0")
+        raise InputError(
+            f"criterion {words.as_given(text)}: the weight {weight:g} says nothing; give a number that is not 0"
+        )
     return text, weight
 
 
@@ -223,8 +224,8 @@ def annotator_layer(name: str) -> dict[str, Any]:
         raise InputError("annotator must be a name, not a URL; give openai with annotator.base_url")
     kind, colon, rest = name.partition(":")
     if kind == "world" and colon and rest not in REWARDS:
-        known = f"the world has {' and '.join(REWARDS)}{did_you_mean(rest, REWARDS)}"
-        raise InputError(f"annotator {as_given(name)} is not known; {known}")
+        known = f"the world has {' and '.join(REWARDS)}{words.did_you_mean(rest, REWARDS)}"
+        raise InputError(f"annotator {words.as_given(name)} is not known; {known}")
     if kind in KINDS and not colon:
         return {"kind": kind}
     if kind in KINDS and rest and (KINDS[kind].about.main != "function" or is_function(rest)):
@@ -232,20 +233,20 @@ def annotator_layer(name: str) -> dict[str, Any]:
     if kind not in KINDS and is_function(name):
         return {"kind": "function", "function": name}
     folder = "/" in name and not colon
-    close = f"; did you mean reward:{name}?" if folder else did_you_mean(kind, KINDS)
-    raise InputError(f"annotator {as_given(name)} is not known; give {ANNOTATORS}{close}")
+    close = f"; did you mean reward:{name}?" if folder else words.did_you_mean(kind, KINDS)
+    raise InputError(f"annotator {words.as_given(name)} is not known; give {ANNOTATORS}{close}")
 
 
 def reward_layer(name: str) -> dict[str, Any]:
     """Return what `reward: NAME` stands for: an annotator that scores. A plain folder is a reward model's."""
     kind, colon, _ = name.partition(":")
     if kind in KINDS and KINDS[kind].gives == "comparisons":
-        compares = f"reward {as_given(name)} is refused, as it compares responses and gives no score"
+        compares = f"reward {words.as_given(name)} is refused, as it compares responses and gives no score"
         raise InputError(f"{compares}; give {REWARD_FORMS}, or give it as annotator")
     if (kind in KINDS and (colon or kind in KINDS[kind].about.forms)) or is_function(name):
         return annotator_layer(name)
     if kind in KINDS or not name.strip() or name.endswith(".py") or ".py:" in name:
-        raise InputError(f"reward {as_given(name)} is not known; give {REWARD_FORMS}")
+        raise InputError(f"reward {words.as_given(name)} is not known; give {REWARD_FORMS}")
     return {"kind": "reward", "model": name}
 
 
@@ -253,7 +254,7 @@ def judge_layer(name: str) -> dict[str, Any]:
     """Return what `judge: NAME` stands for: an annotator that compares."""
     made = annotator_layer(name)
     if KINDS[made["kind"]].gives == "scores":
-        scores = f"annotator {as_given(name)} is refused, as it scores responses and compares none"
+        scores = f"annotator {words.as_given(name)} is refused, as it scores responses and compares none"
         raise InputError(f"{scores}; give {JUDGES}, or give it as reward")
     return made
 
@@ -280,7 +281,7 @@ def _spell_out(layer: dict[str, Any], setting: str, spelled: Callable[[str], dic
     if isinstance(name := layer.get(setting), str):
         del layer[setting]
         with called(setting):
-            _put(layer, setting, f"{setting} {as_given(name)}", spelled(name))
+            _put(layer, setting, f"{setting} {words.as_given(name)}", spelled(name))
 
 
 def expanded(layer: dict[str, Any]) -> dict[str, Any]:
@@ -289,13 +290,13 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
     reward = rest.pop("reward", None)
     if reward is not None:
         if not isinstance(reward, str):
-            raise InputError(f"reward must be {REWARD_FORMS}; got {as_given(reward)}")
+            raise InputError(f"reward must be {REWARD_FORMS}; got {words.as_given(reward)}")
         beside = [name for name in rest if name.partition(".")[0] == "annotator"]
         if beside and (reward not in KINDS or "annotator" in rest):
             raise InputError(
                 f"reward and {beside[0]} are both given, and a reward is an annotator that scores; give one"
             )
-        _put(rest, "annotator", f"reward {as_given(reward)}", reward_layer(reward))
+        _put(rest, "annotator", f"reward {words.as_given(reward)}", reward_layer(reward))
     _spell_out(rest, "annotator", annotator_layer)
     _spell_out(rest, "eval_by", annotator_layer)
     return rest
@@ -305,5 +306,5 @@ def _put(layer: dict[str, Any], setting: str, name: str, made: Mapping[str, Any]
     for key, value in made.items():
         path = f"{setting}.{key}"
         if path in layer and not validation.same(layer[path], value):
-            raise InputError(f"{name} and {path} {as_given(layer[path])} are both given and differ; give one")
+            raise InputError(f"{name} and {path} {words.as_given(layer[path])} are both given and differ; give one")
         layer[path] = value

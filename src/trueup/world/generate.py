@@ -13,9 +13,8 @@ from random import Random
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from trueup.errors import InputError, naming
+from trueup import errors, words
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
-from trueup.words import did_you_mean
 from trueup.world import language, people
 
 PROMPTS = "world:prompts"
@@ -52,14 +51,14 @@ def examples(
         writer: who writes the responses; by default the expert writes demonstrations, the demonstrator all else.
     """
     if kind not in KINDS:
-        raise InputError(f"unknown kind of world feedback {kind!r}{_meant(kind, KINDS)}")
+        raise errors.InputError(f"unknown kind of world feedback {kind!r}{_meant(kind, KINDS)}")
     num_responses = NUM_RESPONSES.get(kind, 1) if responses is None else responses
     _check_range("count", count, 1)
     _check_range("responses", num_responses, 2 if kind in NUM_RESPONSES else 1)
     _check_range("noise", noise, 0, 1)
     _check_range("temperature", temperature, 0)
     if reward is not None and weights is not None:
-        raise InputError("weights belong to the gold reward; give weights or another reward, not both")
+        raise errors.InputError("weights belong to the gold reward; give weights or another reward, not both")
     judged_by = reward or (partial(language.gold, weights=weights) if weights else language.gold)
     annotator = people.Rater(judged_by, temperature, noise)
 
@@ -109,17 +108,17 @@ def from_name(name: str) -> tuple[Example, ...]:
     kind, _, query = rest.partition("?")
     write = f"write world:KIND, KIND one of {', '.join(KINDS)}"
     if scheme != "world" or not kind:
-        raise InputError(f"{name!r} names no world feedback; {write}")
+        raise errors.InputError(f"{name!r} names no world feedback; {write}")
     if is_prompt_name(name):
-        raise InputError(f"{name!r}: prompts alone, and feedback is needed here; {write}")
+        raise errors.InputError(f"{name!r}: prompts alone, and feedback is needed here; {write}")
     if kind not in KINDS:
-        near = did_you_mean(kind, (*KINDS, "prompts"), quoted=True) or _meant(kind, KINDS)
-        raise InputError(f"{name!r}: unknown kind of world feedback {kind!r}{near}")
+        near = words.did_you_mean(kind, (*KINDS, "prompts"), quoted=True) or _meant(kind, KINDS)
+        raise errors.InputError(f"{name!r}: unknown kind of world feedback {kind!r}{near}")
     given = _given(name, query, _SETTINGS, f"; choose from {', '.join(_SETTINGS)}")
     weights = {key: given.pop(key) for key in ("helpfulness", "harmlessness", "brevity") if key in given}
     if weights:
         given["weights"] = language.Weights(**weights)
-    with naming(repr(name)):
+    with errors.naming(repr(name)):
         return examples(kind, **given)
 
 
@@ -133,7 +132,7 @@ def prompts_from_name(name: str) -> tuple[Prompt, ...]:
     known = {key: _SETTINGS[key] for key in ("count", "seed")}
     given = _given(name, name.partition("?")[2], known, f"; the keys are {', '.join(known)}")
     count, seed = int(given.get("count", 1000)), int(given.get("seed", 0))
-    with naming(repr(name)):
+    with errors.naming(repr(name)):
         _check_range("count", count, 1)
     numbered = enumerate(prompts(count, seed), start=1)
     return tuple(Prompt(text, origin=Origin(PROMPTS, row)) for row, text in numbered)
@@ -148,15 +147,15 @@ def _given(name: str, query: str, known: Known, choice: str) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in known:
-            meant = did_you_mean(key, known, quoted=True) or choice
-            raise InputError(f"{name!r}: unknown key {key!r}{meant}")
+            meant = words.did_you_mean(key, known, quoted=True) or choice
+            raise errors.InputError(f"{name!r}: unknown key {key!r}{meant}")
         if key in given:
-            raise InputError(f"{name!r}: {key} is given twice; give it once")
+            raise errors.InputError(f"{name!r}: {key} is given twice; give it once")
         read, wanted = known[key]
         try:
             given[key] = read(value)
         except (ValueError, KeyError) as error:
-            raise InputError(f"{name!r}: {key} must be {wanted}; got {value!r}") from error
+            raise errors.InputError(f"{name!r}: {key} must be {wanted}; got {value!r}") from error
     return given
 
 
@@ -184,8 +183,8 @@ def _chance(seed: int, row: int, part: str) -> Random:
 def _check_range(key: str, value: float, low: float, high: float = math.inf) -> None:
     if not low <= value <= high:
         bounds = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
-        raise InputError(f"{key} must be {bounds}; got {value}")
+        raise errors.InputError(f"{key} must be {bounds}; got {value}")
 
 
 def _meant(word: str, known: Iterable[str]) -> str:
-    return did_you_mean(word, known, quoted=True) or f"; choose from {', '.join(known)}"
+    return words.did_you_mean(word, known, quoted=True) or f"; choose from {', '.join(known)}"

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from trueup import python_objects, words
-from trueup.errors import InputError
+from trueup import errors, python_objects, words
 from trueup.feedback import canonical, fields, records
 from trueup.feedback.layouts import data_sets, layout, readers, shapes
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
-from trueup.words import listed, printable
 
 FORMS = layout.TABLE["forms"]
 """Name -> a form of `trueup.feedback.layouts.shapes`, and parameters of it that several rows have."""
@@ -76,8 +74,8 @@ def recognise(row: RowValue, origin: records.Origin, empty: tuple[str, ...] = ()
         if {*gaps} <= {*empty} and not {*one.foreign} & {*row, *empty}:
             told = "the field is empty, and the first row tells the layout; fill it in, or leave the row out"
             raise fields.Field(row, origin, gaps[0]).fault(told)
-    keys = listed(map(printable, row), 12)
-    raise InputError(
+    keys = words.listed(map(words.printable, row), 12)
+    raise errors.InputError(
         f"{origin}: no known layout has the keys of this row ({keys}){advice(row)}; docs/feedback.md lists the layouts"
     )
 
@@ -88,7 +86,7 @@ def advice(row: RowValue) -> str:
         first = value[0] if isinstance(value, list) and value else None
         if isinstance(first, dict) and any(one.recognises(first) for one in LAYOUTS):
             instead = "write that list alone, or one of its objects on each line"
-            return f"; the rows are wrapped in {printable(key)!r}: {instead}"
+            return f"; the rows are wrapped in {words.printable(key)!r}: {instead}"
     candidates = [one for family in LIKELY for one in FAMILIES[family]]
     nearest = max(candidates, key=lambda one: likeness(one, row))
     excess = [key for key in nearest.foreign if key in row]
@@ -98,7 +96,8 @@ def advice(row: RowValue) -> str:
     told += [f"they would not have {key!r}{remedy(key)}" for key in excess]
     if likeness(nearest, row) < 0.5:
         known = dict.fromkeys(" + ".join(one.keys) for one in candidates)
-        return f"; known are {listed(map(printable, known), 8)}; --columns says what those of a table of your own are"
+        names = words.listed(map(words.printable, known), 8)
+        return f"; known are {names}; --columns says what those of a table of your own are"
     own = "; or say by --columns what these are"
     return f"; nearest are {nearest.name}: {'; '.join(told) or 'they have other values there'}{own}"
 

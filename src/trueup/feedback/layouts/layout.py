@@ -4,13 +4,12 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from trueup import files, words
 from trueup.feedback import canonical, turns
 from trueup.feedback.fields import Field
 from trueup.feedback.records import Content, Discarded, Example, Message, Origin
-from trueup.files import table_beside
-from trueup.words import did_you_mean
 
-TABLE = table_beside(__file__, "known.toml")
+TABLE = files.table_beside(__file__, "known.toml")
 RowValue = Mapping[str, object]
 Convert = Callable[[Field], Example | Discarded]
 
@@ -173,7 +172,7 @@ def turn(row: Field, dialect: Dialect) -> tuple[str, Message]:
     role = next((ours for ours, names in dialect.roles.items() if name.lower() in names), None)
     if role is None:
         known = [name for names in dialect.roles.values() for name in names]
-        hint = did_you_mean(name.lower(), known, quoted=True)
+        hint = words.did_you_mean(name.lower(), known, quoted=True)
         raise row[speaker].unexpected(f"one of {', '.join(known)}{hint}")
     turns.check_weights(row.value, row)
     # Null is not worth keeping, nor a loss that is not switched off.
