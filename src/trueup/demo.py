@@ -28,8 +28,7 @@ from trueup.world.model import MAX_LENGTH, world_model_path, written_by
 PROMPTS = 2048
 RESPONSES = 4
 DEMONSTRATIONS = 512
-NOISE = 0.05
-"""Share of the annotator's judgements that are turned around."""
+NOISE = 0.05  # share of the annotator's judgements that are turned around
 MAX_NEW_TOKENS = 40
 HELD_OUT = 512
 
@@ -37,8 +36,7 @@ HELD_OUT = 512
 @dataclass(frozen=True, slots=True)
 class Entry:
     method: Callable[[], methods.Method]
-    feedback: tuple[str, ...]
-    """Names of files made by `write_feedback`; none for what gathers its own while it trains."""
+    feedback: tuple[str, ...]  # names of files made by `write_feedback`; none for what gathers its own while it trains
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -52,8 +50,7 @@ ONLINE: Mapping[str, Any] = {
     "annotator.noise": NOISE, "sampler.temperature": 1.0, "sampler.max_new_tokens": MAX_NEW_TOKENS,
     "sampler.responses": 2,
 }  # fmt: skip
-REGION = TrustRegion(alpha=0.6, every=32)
-"""The policy's own answers, judged while it trains, with the same annotator."""
+REGION = TrustRegion(alpha=0.6, every=32)  # the policy's own answers, judged while it trains, with the same annotator
 
 PLAN: Mapping[str, Entry] = {
     "SFT": Entry(lambda: methods.sft(), ("demonstrations",), {"learning_rate": 2e-3, "steps": 64}),
@@ -73,8 +70,7 @@ PLAN: Mapping[str, Entry] = {
 
 Every policy starts from the same model; SFT comes first, as the others are compared with it.
 """
-SEED, TEST_SEED = 1, 1_000_003
-"""Of the feedback, and of the held-out prompts, far from it."""
+SEED, TEST_SEED = 1, 1_000_003  # of the feedback, and of the held-out prompts, far from it
 
 
 class Policy:

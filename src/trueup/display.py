@@ -28,10 +28,8 @@ T = TypeVar("T")
 data_logger = logging.getLogger("trueup.data")
 """For what the model card tells of the data: what each source was taken for, and what became of it."""
 
-PLAIN_SECONDS = 5.0
-"""Least time between two plain lines of progress."""
-BAR, LEAST_BAR = 40, 4
-"""Most and fewest characters of a bar; where there is less room there is none."""
+PLAIN_SECONDS = 5.0  # least time between two plain lines of progress
+BAR, LEAST_BAR = 40, 4  # most and fewest characters of a bar; where there is less room there is none
 
 
 class Terminal(logging.Handler):

@@ -14,8 +14,7 @@ class TrueupError(Exception):
     """A condition to report to the user in one line."""
 
     exit_code = 1
-    shown_elsewhere = False
-    """Whether another of several processes shows it."""
+    shown_elsewhere = False  # whether another of several processes shows it
 
 
 class InputError(TrueupError):

@@ -13,8 +13,7 @@ from statistics import NormalDist, fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-DRAWS = 10_000
-"""Resamples of an interval, and random sign changes of a test."""
+DRAWS = 10_000  # resamples of an interval, and random sign changes of a test
 BLOCK = 4_000_000
 Values = Sequence[float] | NDArray[np.float64]
 CONFIDENCE = 0.95

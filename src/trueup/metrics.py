@@ -140,8 +140,7 @@ class Metrics:
         self.lost: list[int] = []
         known = [line for line in read_lines(path, self.lost) if line["step"] <= keep_until]
         kept = [line for _, line in sorted({(one["step"], _evaluates(one)): one for one in known}.items())]
-        self.lines = len(kept)
-        """That the file has."""
+        self.lines = len(kept)  # that the file has
         if self.lost:
             self._warn(f"cannot be read, and are left out: {words.numbered(self.lost, 'line')}")
         self.evaluated = {line["step"] for line in kept if _evaluates(line)}

@@ -9,12 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trueup import model_hub, words
-from trueup.errors import InputError, naming
+from trueup import errors, model_hub, words
 from trueup.files import content_identity
 
-WORLD = "world"
-"""Stands for the built-in model where a folder is asked for."""
+WORLD = "world"  # stands for the built-in model where a folder is asked for
 ADAPTER = "adapter_config.json"
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json"),
@@ -30,12 +28,9 @@ WIDTHS = (
 )
 POSITIONS = ("max_position_embeddings", "n_positions")
 """Of configurations: how many layers and the like there are, how wide they are, and how much is read."""
-SPARE = 8
-"""How much more of that a configuration may name than the weights show, as some are packed or shared."""
-MOST = 100_000
-"""The same where there are no weights."""
-LARGEST_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors library."""
+SPARE = 8  # how much more of that a configuration may name than the weights show, as some are packed or shared
+MOST = 100_000  # the same where there are no weights
+LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 
 
 def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, world: bool = True) -> str:
@@ -44,12 +39,12 @@ def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, w
     commit."""
     if model_hub.is_hub_model(folder):
         name, inner = model_hub.fetched(folder, weights=weights)
-        with naming(name):
+        with errors.naming(name):
             check_model(inner, trust_remote_code=trust_remote_code, weights=weights)
         return name
     path = Path(folder)
     if not path.is_dir():
-        raise InputError(_no_folder(folder, world))
+        raise errors.InputError(_no_folder(folder, world))
     if is_adapter(path):
         _check_sizes(path / ADAPTER, _check_weights(path, "adapter_model") if weights else [])
         base = base_folder(folder, weights=weights)
@@ -59,21 +54,21 @@ def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, w
     if not config.exists():
         inner = str(path / "model")
         found = any((path / "model" / name).is_file() for name in ("config.json", ADAPTER))
-        raise InputError(
+        raise errors.InputError(
             f"{folder} has neither config.json nor {ADAPTER}, so it is no model's folder"
             f"{f'; did you mean {inner}?' if found else ''}"
         )
     _check_code(config, trust_remote_code)
     if weights and (how := _read_json(config).get("quantization_config")):
         if not is_quantized(folder):
-            raise InputError(
+            raise errors.InputError(
                 f"{config}: weights quantized by {_method_of(how)}, which are not read; give the model that they were "
                 "made of, and hold it in 4 bits by --quantize nf4 where that is wanted"
             )
         refuse_without_package(folder)
     _check_sizes(config, _check_weights(path, "model") if weights else [])
     if not any((path / name).exists() for name in TOKENIZER_FILES):
-        raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); copy it there")
+        raise errors.InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); copy it there")
     return folder
 
 
@@ -112,7 +107,7 @@ def base_folder(folder: str, *, weights: bool = True) -> str:
     try:
         config = dict(json.loads(adapter.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError, RecursionError) as error:  # no JSON object, or no UTF-8
-        raise InputError(f"{adapter}: not a PEFT adapter's configuration: {error}. Save it again") from error
+        raise errors.InputError(f"{adapter}: not a PEFT adapter's configuration: {error}. Save it again") from error
     base = str(config.get("base_model_name_or_path") or "")
     for candidate in (Path(base), adapter.parent / base):
         if base and (candidate / "config.json").is_file():
@@ -121,9 +116,9 @@ def base_folder(folder: str, *, weights: bool = True) -> str:
     if model_hub.is_hub_model(named := f"{base}@{revision}" if revision else base):
         try:
             return folder_of(named, weights=weights)
-        except InputError as error:
-            raise InputError(f"{adapter}: the adapter's base model {error}") from None
-    raise InputError(
+        except errors.InputError as error:
+            raise errors.InputError(f"{adapter}: the adapter's base model {error}") from None
+    raise errors.InputError(
         f"{adapter}: the adapter's base model is {base!r}, which is no folder here. Set base_model_name_or_path in "
         "that file to the folder of the base model"
     )
@@ -148,7 +143,7 @@ def _config_of(folder: str, name: str = "config.json") -> dict[str, Any]:
     """What a configuration says; nothing where it cannot be read."""
     try:
         return _read_json(Path(folder) / name)
-    except InputError:
+    except errors.InputError:
         return {}
 
 
@@ -159,7 +154,7 @@ def _method_of(how: Any) -> str:
 def refuse_without_package(what: str) -> None:
     """Refuse weights in 4 bits where nothing computes with them."""
     if find_spec("bitsandbytes") is None:
-        raise InputError(
+        raise errors.InputError(
             f"{what} needs the package bitsandbytes, which is not installed here: pip install trueup[quantize], or "
             "give weights that are not quantized"
         )
@@ -178,7 +173,7 @@ def check_safetensors(path: Path) -> dict[str, Any]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else LARGEST_HEADER + 1
         if length > min(LARGEST_HEADER, max(size - 8, 0)):
-            raise InputError(f"{path} is cut short, or no safetensors file ({size} bytes); copy it again")
+            raise errors.InputError(f"{path} is cut short, or no safetensors file ({size} bytes); copy it again")
         header = file.read(length)
     try:
         tensors = {name: one for name, one in json.loads(header).items() if name != "__metadata__"}
@@ -186,10 +181,10 @@ def check_safetensors(path: Path) -> dict[str, Any]:
         if not all(type(size) is int for tensor in tensors.values() for size in tensor["shape"]):
             raise ValueError("a shape is made of numbers")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-        raise InputError(f"{path} has a damaged header; copy it again") from None
+        raise errors.InputError(f"{path} has a damaged header; copy it again") from None
     if size != expected:
         fault = "is cut short" if size < expected else "is too long"
-        raise InputError(f"{path} {fault}: {size} bytes of {expected}; copy it again")
+        raise errors.InputError(f"{path} {fault}: {size} bytes of {expected}; copy it again")
     return tensors
 
 
@@ -204,10 +199,10 @@ def _check_sizes(config: Path, shapes: list[list[int]]) -> None:
     told += [("r", rank) for rank in ranks.values()] if isinstance(ranks, dict) else []
     for name, value in told:
         if name in POSITIONS and isinstance(value, int) and value < 2:
-            raise InputError(f"{config}: {name} is {value}, so that the model could read nothing. Mend it")
+            raise errors.InputError(f"{config}: {name} is {value}, so that the model could read nothing. Mend it")
         if name in bounds and isinstance(value, int | float) and value > bounds[name]:
             beside = f"the weights beside it are {len(shapes)} tensors, no wider than {widest:,}"
-            raise InputError(
+            raise errors.InputError(
                 f"{config}: {name} is {value:,}, and {beside if shapes else 'no model is like that'}. The two do not "
                 "belong together; copy the model again"
             )
@@ -228,22 +223,24 @@ def _check_weights(folder: Path, stem: str) -> list[list[int]]:
     if index.exists():
         shards = _read_json(index).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-            raise InputError(f"{index} has no weight_map from names to files; copy it again")
+            raise errors.InputError(f"{index} has no weight_map from names to files; copy it again")
         if outside := [shard for shard in shards.values() if Path(shard).name != shard]:
-            raise InputError(f"{index} names {outside[0]}, which is no file in its own folder; copy the model again")
+            raise errors.InputError(
+                f"{index} names {outside[0]}, which is no file in its own folder; copy the model again"
+            )
         files = [folder / shard for shard in sorted(set(shards.values()))]
         if missing := [file.name for file in files if not file.is_file()]:
-            raise InputError(f"{folder} lacks {', '.join(missing)}, named in {index.name}; copy it again")
+            raise errors.InputError(f"{folder} lacks {', '.join(missing)}, named in {index.name}; copy it again")
     else:
         files = [folder / f"{stem}.safetensors"]
     if not files[0].is_file():
         pickles = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth"))
         if pickles:
-            raise InputError(
+            raise errors.InputError(
                 f"{folder} has its weights in {pickles[0]} alone, a pickle, which can run code when it is read; "
                 "if you trust it, load it with transformers and save it with save_pretrained, as safetensors"
             )
-        raise InputError(f"{folder} has no weights: {files[0].name} is missing")
+        raise errors.InputError(f"{folder} has no weights: {files[0].name} is missing")
     return [one["shape"] for file in files for one in check_safetensors(file).values()]
 
 
@@ -251,20 +248,20 @@ def _check_code(config: Path, trusted: bool) -> None:
     values = _read_json(config)
     attention = str(values.get("_attn_implementation") or values.get("attn_implementation"))
     if "/" in attention and not trusted:
-        raise InputError(
+        raise errors.InputError(
             f"{config} names the attention {words.as_given(attention)}, which would be downloaded and run. Take it out "
             "of the file"
         )
     if "auto_map" not in values or _known_architecture(values.get("model_type")):
         return
     if of_hub := model_hub.origin_of(config.parent):
-        raise InputError(
+        raise errors.InputError(
             f"{config} names Python code to run (auto_map), and no code is taken from the hub; read it there, then "
             f"hf download {of_hub[0]} --local-dir FOLDER, and give FOLDER with trust_remote_code true"
         )
     if not trusted:
         why = "names Python code to run (auto_map), and trust_remote_code is off"
-        raise InputError(f"{config} {why}; read the code, then give trust_remote_code true")
+        raise errors.InputError(f"{config} {why}; read the code, then give trust_remote_code true")
 
 
 def _known_architecture(model_type: object) -> bool:
@@ -281,7 +278,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not whole JSON ({error}); copy it again") from None
+        raise errors.InputError(f"{path} is not whole JSON ({error}); copy it again") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path} must hold a JSON object; found {words.as_given(values)}")
+        raise errors.InputError(f"{path} must hold a JSON object; found {words.as_given(values)}")
     return values

@@ -19,8 +19,7 @@ PREFIX = "python:"
 METHODS, LAYOUTS, ANNOTATORS = (f"trueup.{name}" for name in ("methods", "layouts", "annotators"))
 """Groups of entry points."""
 _held: dict[str, Any] = {}
-_identities: dict[str, str] = {}
-"""Of those that judge, as they were given."""
+_identities: dict[str, str] = {}  # of those that judge, as they were given
 
 
 def hold(label: str, value: Any, *, judges: bool = False) -> str:
@@ -33,7 +32,6 @@ def hold(label: str, value: Any, *, judges: bool = False) -> str:
 
 
 def held(name: str) -> Any:
-    """The value of a name."""
     if name in _held:
         return _held[name]
     known, label = entries(ANNOTATORS), name.removeprefix(PREFIX)
@@ -75,7 +73,6 @@ def package_of(entry: EntryPoint) -> str:
 
 
 def loaded(entry: EntryPoint) -> Any:
-    """What an entry point stands for."""
     try:
         return entry.load()
     except Exception as error:  # the package is somebody's and may raise anything

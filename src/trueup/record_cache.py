@@ -15,8 +15,7 @@ from filelock import FileLock
 from trueup import errors, words
 
 PATIENCE = 60.0
-AT_ONCE = 500
-"""Records written together; SQLite does not take any number of values."""
+AT_ONCE = 500  # records written together; SQLite does not take any number of values
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -29,8 +28,7 @@ class RecordCache:
         self.path, self.table, self.noun, self.without, self.most = path, table, noun, without, most
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
-        self._inode = 0
-        """Tells the file that is open from another one that took its name."""
+        self._inode = 0  # tells the file that is open from another one that took its name
         self._execute("SELECT 1")
 
     def get(self, key: str) -> dict[str, Any] | None:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 
-logger = logging.getLogger("trueup")
-"""Whatever people are told goes through it."""
+logger = logging.getLogger("trueup")  # whatever people are told goes through it
 
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but tabs and line ends, marks of direction, and halves of characters."""

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from trueup.annotators.budget import Budget, Usage
 from trueup.errors import AnnotatorError, CheckpointError
 
-QUESTION = "x" * 300
-"""100 tokens by its length."""
+QUESTION = "x" * 300  # 100 tokens by its length
 
 
 def test_the_request_that_would_pass_a_limit_is_not_made() -> None:
@@ -104,11 +103,7 @@ def test_threads_together_keep_to_a_limit() -> None:
     assert budget.used == Usage(50, 5000, 50)
 
 
-@given(
-    st.integers(1, 40),
-    st.lists(st.tuples(st.integers(1, 400), st.booleans()), max_size=40),
-    st.integers(0, 2000),
-)
+@given(st.integers(1, 40), st.lists(st.tuples(st.integers(1, 400), st.booleans()), max_size=40), st.integers(0, 2000))
 def test_no_limit_is_passed_where_estimates_hold(share: int, requests: list[tuple[int, bool]], limit: int) -> None:
     """An endpoint that counts alike for all texts, and no more than a third of their bytes, keeps within the budget."""
     budget = Budget(max_tokens=limit)

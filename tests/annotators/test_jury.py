@@ -38,8 +38,7 @@ class Scripted:
         shown = [[text for _, text in MARKED.findall(one.text)][-2:] for one in questions]
         said = [self.says(*both) for both in shown]
         return Judgements(
-            tuple(one if isinstance(one, Unreadable) else Verdict(one) for one in said),
-            {"requests": len(said)},
+            tuple(one if isinstance(one, Unreadable) else Verdict(one) for one in said), {"requests": len(said)}
         )
 
 
@@ -202,11 +201,7 @@ def test_responses_are_rated_by_all_who_can() -> None:
 
 def test_judges_are_named_by_text_or_by_settings_each_by_a_name_of_its_own() -> None:
     choice = JuryAnnotator(
-        of=(
-            "openai?base_url=http://localhost:1/v1&model=J&concurrency=3",
-            {"kind": "local", "model": "J"},
-            "a.py:f",
-        )  # type: ignore[arg-type]
+        of=("openai?base_url=http://localhost:1/v1&model=J&concurrency=3", {"kind": "local", "model": "J"}, "a.py:f")  # type: ignore[arg-type]
     )
     assert list(annotators_in(choice)) == ["J", "J #2", "a.py:f"]
     assert vars(choice.of[0])["concurrency"] == 3 and choice.of[1].kind == "local"
@@ -269,10 +264,7 @@ def test_a_rubric_adds_up_by_its_weights() -> None:
     scorer = RubricScores(Raters(known), (("A", 2.0), ("B", 1.0)))  # type: ignore[arg-type]
     both = (Response("x"), Response("y", label=1.0))
     made = scorer.annotate([Example(Prompt("p", rubric=(("bad", -1.0),)), both), Example(Prompt("q"), both)])
-    assert [[one.score for one in example.responses] for example in made.kept] == [
-        [0.4375, -0.125],
-        [2 / 3, 0.5 / 3],
-    ]
+    assert [[one.score for one in example.responses] for example in made.kept] == [[0.4375, -0.125], [2 / 3, 0.5 / 3]]
     assert made.totals == {"verdicts": 4.0, "met: A": 1.0, "met: B": 3.0, "scores": 4.0}
 
 
@@ -315,11 +307,7 @@ def test_weights_that_add_nothing_up_are_refused(given: Mapping[str, object], me
 
 
 def test_criteria_and_their_weights_are_read_and_written() -> None:
-    assert [criterion_of(one) for one in ("A=2", "A = b.", "x=-0.5")] == [
-        ("A", 2.0),
-        ("A = b.", 1.0),
-        ("x", -0.5),
-    ]
+    assert [criterion_of(one) for one in ("A=2", "A = b.", "x=-0.5")] == [("A", 2.0), ("A = b.", 1.0), ("x", -0.5)]
     for weight in ("0", "nan", "inf"):
         with pytest.raises(InputError, match="says nothing"):
             criterion_of(f"A={weight}")

@@ -157,9 +157,7 @@ def test_a_tokenizer_that_ends_texts_does_not_end_the_question() -> None:
     assert group.prompt[-1] == char_tokenizer().convert_tokens_to_ids("=")
 
 
-def test_a_question_that_is_too_long_cannot_be_read_and_spoils_no_other(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_question_that_is_too_long_cannot_be_read_and_spoils_no_other(caplog: pytest.LogCaptureFixture) -> None:
     """Question and answer together have as many tokens as the model has positions, and no more."""
     tokenizer = char_tokenizer(bos=False)
     tokenizer.model_max_length = 8

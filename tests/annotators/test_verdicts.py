@@ -25,10 +25,7 @@ def with_log_probs(*positions: object) -> dict[str, Any]:
 
 
 def position(token: str, **top: object) -> dict[str, object]:
-    return {
-        "token": token,
-        "top_logprobs": [{"token": name, "logprob": value} for name, value in top.items()],
-    }
+    return {"token": token, "top_logprobs": [{"token": name, "logprob": value} for name, value in top.items()]}
 
 
 def test_the_answer_of_a_reply() -> None:

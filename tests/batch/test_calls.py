@@ -157,8 +157,7 @@ def test_an_answer_that_ends_with_the_text_of_an_end_ends_once(end: str) -> None
 
 
 TEXT_ONLY = TOOLED.replace(" | tojson }}</call>", " ~ '' }}</call>").replace(
-    "{{ {'name': c.function.name, 'arguments': c.function.arguments}",
-    "{{ c.function.name + ' ' + c.function.arguments",
+    "{{ {'name': c.function.name, 'arguments': c.function.arguments}", "{{ c.function.name + ' ' + c.function.arguments"
 )
 
 

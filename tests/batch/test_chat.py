@@ -131,8 +131,7 @@ def test_what_the_template_writes_only_in_answers_is_the_models_to_learn() -> No
 
 THINKS = CHATML.replace("<|im_start|>assistant\n{% endif", "<|im_start|>assistant\n<think>\n{% endif")
 CLOSES = THINKS.replace(
-    "{{ m.content }}",
-    "{{ '<think></think>' if m.role == 'assistant' and '</think>' not in m.content }}{{ m.content }}",
+    "{{ m.content }}", "{{ '<think></think>' if m.role == 'assistant' and '</think>' not in m.content }}{{ m.content }}"
 )
 
 

@@ -83,11 +83,7 @@ def test_a_text_that_spells_the_unknown_token_is_no_unknown_word() -> None:
 
 @pytest.mark.parametrize(
     ("text", "position", "side"),
-    [
-        ("score {reward}", "end", "before"),
-        (" score {reward}", "start", "after"),
-        ("{reward} score", "end", "before"),
-    ],
+    [("score {reward}", "end", "before"), (" score {reward}", "start", "after"), ("{reward} score", "end", "before")],
 )
 def test_words_that_are_glued_to_the_prompt_are_refused(text: str, position: str, side: str) -> None:
     """`.score` and `1.0name` are unknown words."""

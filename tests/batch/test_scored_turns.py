@@ -99,8 +99,7 @@ def test_both_sides_cut_before_they_differ_are_noted() -> None:
     assert any("differ only beyond max_length" in note for note in encoded.notes)
     assert not encode_group(encoder(CHATML, max_length=length + 1), viewed(every_turn(pair(*TALK)))).notes
     assert not encode_group(
-        encoder(CHATML, max_length=length),
-        viewed(Example(Prompt((ASK,)), pair().responses, pair().comparisons)),
+        encoder(CHATML, max_length=length), viewed(Example(Prompt((ASK,)), pair().responses, pair().comparisons))
     ).notes
 
 

@@ -33,9 +33,7 @@ def test_groups_follow_one_another_and_positions_start_again() -> None:
 
 def test_only_scored_tokens_are_targets() -> None:
     group = TokenGroup(
-        np.array([5], np.int32),
-        (row([6, 7, 8, 9], [True, False, False, True]), row([10, 11], [False, True])),
-        None,
+        np.array([5], np.int32), (row([6, 7, 8, 9], [True, False, False, True]), row([10, 11], [False, True])), None
     )
     stream = build_stream([group])
     assert stream.target_S.tolist() == [6, 9, 11]

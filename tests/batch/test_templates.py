@@ -23,9 +23,7 @@ def test_what_is_learned_is_what_the_template_writes(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in templates() if name.endswith("_training")])
 def test_the_marks_of_templates_agree_with_what_the_others_are_compared_with(name: str) -> None:
     """`{% generation %}` tells what the assistant says; white space is marked or not as each template likes.
-
-    One turn is looked at: in several, they mark what the model is asked with again.
-    """
+    One turn is looked at: in several, they mark what the model is asked with again."""
     end = speaks(name)[1]
     tokenizer = tokenizer_for(name, end)
     for kind, (prompt, response, tooled) in conversations("", end).items():

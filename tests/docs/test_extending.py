@@ -42,7 +42,7 @@ IDEAL: Changes = {
     ],
 }
 CLIPPED: Changes = {
-    "methods/dpo.py": [("    least_responses=2,", '    least_responses=2,\n    figures=("loss", "clipped"),')],
+    "methods/dpo.py": [("    **kinds.OF_PAIRS,", '    **kinds.OF_PAIRS,\n    figures=("loss", "clipped"),')],
     "training/step.py": [
         (
             '    return {**means, "grad_norm": grad_norm}',

@@ -43,8 +43,7 @@ class Servers:
         self.time = time
         self.asked: list[tuple[str, int]] = []
         self.answered: Counter[int] = Counter()
-        self.fails: dict[str, tuple[int, Fault]] = {}
-        """Host -> the requests that it answers before it fails."""
+        self.fails: dict[str, tuple[int, Fault]] = {}  # host -> the requests that it answers before it fails
 
     async def __call__(self, request: httpx2.Request) -> httpx2.Response:
         host, number = str(request.url.host)[0], json.loads(request.content)["number"]

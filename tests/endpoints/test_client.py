@@ -228,10 +228,7 @@ LASTING = {
         json(429, {"error": {"message": "You exceeded it", "type": "insufficient_quota"}}),
         "429: You exceeded it / insufficient_quota; the account's quota is used up",
     ),
-    "400": (
-        json(400, {"error": {"message": "API key not valid."}}),
-        "400: API key not valid.; no key was sent",
-    ),
+    "400": (json(400, {"error": {"message": "API key not valid."}}), "400: API key not valid.; no key was sent"),
     "302": (
         httpx2.Response(302, headers={"Location": "https://other.example/login?next=secret"}),
         "302, a redirect to https://other.example/login; give the address itself as base_url",

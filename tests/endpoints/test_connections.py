@@ -27,8 +27,7 @@ def number(asked: ReceivedRequest) -> int:
 
 
 BODIES = [{"number": one} for one in range(12)]
-WAIT = 60.0
-"""Seconds until a test that waits for something fails; no busy machine takes as long."""
+WAIT = 60.0  # seconds until a test that waits for something fails; no busy machine takes as long
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

@@ -18,8 +18,7 @@ from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key, redact
 from trueup.errors import AnnotatorError, InputError
 
-CANARY = 'canary/7Qx+"<&4711'
-"""With characters that are written otherwise in URLs, JSON and HTML."""
+CANARY = 'canary/7Qx+"<&4711'  # with characters that are written otherwise in URLs, JSON and HTML
 
 
 def shown(value: Any) -> list[str]:

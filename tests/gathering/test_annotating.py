@@ -36,10 +36,7 @@ def test_the_chosen_response_is_replaced_and_the_rejected_one_becomes_a_point() 
     made = pair().rewritten("Better.\n", "gpt")
     assert made == Example(
         Prompt("p", origin=Origin("a.jsonl", 3)),
-        (
-            Response("Better.", demonstration=True, source="gpt"),
-            Response("bad", label=0.0, source="hh", tokens=(5,)),
-        ),
+        (Response("Better.", demonstration=True, source="gpt"), Response("bad", label=0.0, source="hh", tokens=(5,))),
         (),
     )
     viewed = points_with_demonstrations(made)

@@ -135,8 +135,7 @@ PROMPTS = tuple(
 
 def test_models_one_after_the_other_and_what_is_the_same_once(told: list[str]) -> None:
     made = put_together(
-        PROMPTS,
-        [wrote("A", ("x", "y"), ("x", "x"), ("z", "")), wrote("B", ("y", "w"), ("v", "x"), (" ", "z"))],
+        PROMPTS, [wrote("A", ("x", "y"), ("x", "x"), ("z", "")), wrote("B", ("y", "w"), ("v", "x"), (" ", "z"))]
     )
     assert [(one.prompt.content, str(one.origin)) for one in made] == [
         ("p", "a.jsonl:1"), ("q", "a.jsonl:2"), ("r", "b.jsonl:1"),

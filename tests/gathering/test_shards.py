@@ -125,10 +125,7 @@ def test_what_does_not_belong_together_is_refused(folder: Path, capsys: Captured
         (("a.jsonl", "gap.jsonl"), "do not hold each row once"),
         (("a.jsonl", "pairs.jsonl"), "pairs.jsonl is not a file of trueup annotate --shard"),
         (("a.jsonl", "nowhere.jsonl"), "nowhere.jsonl: "),
-        (
-            ("a.jsonl", "b.jsonl", "--seed", "1"),
-            "--seed: the shards' files say what they were made with",
-        ),
+        (("a.jsonl", "b.jsonl", "--seed", "1"), "--seed: the shards' files say what they were made with"),
     )
     capsys.readouterr()
     for given, told in cases:

@@ -30,8 +30,7 @@ CASES: tuple[dict[str, Any], ...] = (
     {"loss_type": "dapo", "epsilon_high": 0.28},
     {"loss_type": "dr_grpo", "scale_rewards": "none", "beta": 0.04},
 )
-GROUP = 4
-"""Responses to each of two prompts, of at most LONGEST tokens."""
+GROUP = 4  # responses to each of two prompts, of at most LONGEST tokens
 LONGEST = 10
 
 
@@ -40,11 +39,7 @@ def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
     tokenizer = trainer.processing_class
     answers = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts(len(prompts), 30)]
     ended = [ids + [tokenizer.eos_token_id] * (number % 2) for number, ids in enumerate(answers)]
-    return {
-        "prompt_ids": [tokenizer(text)["input_ids"] for text in prompts],
-        "completion_ids": ended,
-        "logprobs": None,
-    }
+    return {"prompt_ids": [tokenizer(text)["input_ids"] for text in prompts], "completion_ids": ended, "logprobs": None}
 
 
 def brevity(completions: list[str], **_: Any) -> list[float]:

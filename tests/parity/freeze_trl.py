@@ -157,10 +157,7 @@ def rows_of(inputs: dict[str, torch.Tensor], prefix: str = "") -> list[dict[str,
     """Token ids of each row of a collated batch."""
     ids, real, scored = (inputs[f"{prefix}{name}"] for name in ("input_ids", "attention_mask", "completion_mask"))
     return [
-        {
-            "prompt": row[(here == 1) & (mask == 0)].tolist(),
-            "response": row[(here == 1) & (mask == 1)].tolist(),
-        }
+        {"prompt": row[(here == 1) & (mask == 0)].tolist(), "response": row[(here == 1) & (mask == 1)].tolist()}
         for row, here, mask in zip(ids, real, scored, strict=True)
     ]
 
@@ -275,10 +272,9 @@ def free_case(trainer: Any, settings: dict[str, Any], start: int) -> tuple[Any, 
 
 def free_batches(kind: str, folder: str) -> list[dict[str, Any]]:
     """Two batches of a trainer without a reference, each with all its cases."""
-    trainer_class, config_class = {
-        "CPO": (cpo.CPOTrainer, cpo.CPOConfig),
-        "ORPO": (orpo.ORPOTrainer, orpo.ORPOConfig),
-    }[kind]
+    trainer_class, config_class = {"CPO": (cpo.CPOTrainer, cpo.CPOConfig), "ORPO": (orpo.ORPOTrainer, orpo.ORPOConfig)}[
+        kind
+    ]
     made: list[dict[str, Any]] = []
     for seed, start in zip(SEEDS, (0, BATCH), strict=True):
         found = [

@@ -75,12 +75,7 @@ FORMULAS: dict[str, tuple[Callable[[random.Random], Batch], tuple[Case, ...]]] =
             *of(pair_formulas.slic_hf, ("margin", "regularization"), (1.0, 0.1), (3.0, 0.5)),
             *of(pair_formulas.bradley_terry, ("margin", "centring"), (0.0, 0.0), (1.0, 0.01)),
             *of(pair_formulas.paired_kto, ("beta",), (0.1,), (1.0,)),
-            *of(
-                pair_formulas.f_dpo,
-                ("beta", "divergence", "alpha"),
-                (0.5, "forward-kl", 0.5),
-                (0.5, "js", 0.5),
-            ),
+            *of(pair_formulas.f_dpo, ("beta", "divergence", "alpha"), (0.5, "forward-kl", 0.5), (0.5, "js", 0.5)),
             *of(pair_formulas.f_dpo, ("beta", "divergence", "alpha"), (0.5, "alpha", 0.3)),
             (pair_formulas.rpo, {"beta": 0.5, "sft_weight": 0.7}),
             (pair_formulas.simpo, {"beta": 2.0, "margin": 1.0}),
@@ -136,8 +131,7 @@ def batches_of(kind: str) -> tuple[Batch, ...]:
     return tuple(FORMULAS[kind][0](chance) for _ in range(BATCHES))
 
 
-Ours = Callable[..., Loss]
-"""Of (policy, reference, batch), and settings by the formula's names."""
+Ours = Callable[..., Loss]  # of (policy, reference, batch), and settings by the formula's names
 
 
 def double(values: Any) -> torch.Tensor:

@@ -16,8 +16,7 @@ from trueup.objectives.rrhf import pro
 
 FROZEN = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
 EXACT = dict(rel=1e-12, abs=1e-12)
-NEAR = dict(rel=1e-9, abs=1e-9)
-"""PRO's authors add 1e-10 in a logarithm."""
+NEAR = dict(rel=1e-9, abs=1e-9)  # PRO's authors add 1e-10 in a logarithm
 
 
 def gradient_of(loss: Loss, token_S: torch.Tensor) -> list[float]:

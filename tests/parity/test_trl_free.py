@@ -36,9 +36,7 @@ def collated(batch: dict[str, Any]) -> Batch[Pairs]:
     return collate_batch(
         [
             token_group(
-                better["prompt"],
-                [better["response"], worse["response"]],
-                relation=PairRelation(((0, 1, 1.0),)),
+                better["prompt"], [better["response"], worse["response"]], relation=PairRelation(((0, 1, 1.0),))
             )
             for better, worse in zip(batch["rows"][:half], batch["rows"][half:], strict=True)
         ],
@@ -81,8 +79,7 @@ def test_orpo(batch: dict[str, Any], case: dict[str, Any]) -> None:
     model, made = causal(batch["policy_seed"]), collated(batch)
     chosen = [[*row["prompt"], *row["response"]] for row in batch["rows"][: len(batch["rows"]) // 2]]
     whole = collate_batch(
-        [token_group(ids[:1], [ids[1:]], relation=DemonstrationRelation()) for ids in chosen],
-        Demonstrations.collate,
+        [token_group(ids[:1], [ids[1:]], relation=DemonstrationRelation()) for ids in chosen], Demonstrations.collate
     )
 
     def loss(policy: LogProbs) -> torch.Tensor:

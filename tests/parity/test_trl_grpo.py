@@ -19,8 +19,7 @@ from trueup.objectives.loss import Loss
 from trueup.objectives.rollout import ScoredRound
 
 FROZEN = json.loads((Path(__file__).parent / "grpo.json").read_text(encoding="utf-8"))["GRPO"]
-GROUP, LONGEST = 4, 10
-"""Responses to a prompt, and what TRL's `dr_grpo` divides by."""
+GROUP, LONGEST = 4, 10  # responses to a prompt, and what TRL's `dr_grpo` divides by
 NAMES = {
     "beta": "kl_coef",
     "use_bias_correction_kl": "unbiased_kl",

@@ -154,8 +154,7 @@ def test_a_response_scored_in_part_has_an_entry_of_what_is_scored() -> None:
     policy, table = make_policy(), Table()
     partly = [
         replace(
-            group,
-            responses=tuple(replace(row, scored=np.arange(len(row.ids)) % 2 == 0) for row in group.responses),
+            group, responses=tuple(replace(row, scored=np.arange(len(row.ids)) % 2 == 0) for row in group.responses)
         )
         for group in make_source().groups[:2]
     ]

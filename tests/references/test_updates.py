@@ -107,12 +107,7 @@ def both(source: OfflineSource, every: int) -> tuple[Training, Training]:
     """A hard trust region by scalars, and by a copy of the model."""
     region = TrustRegion(alpha=1.0, every=every)
     ours, theirs = (
-        Training(
-            make_policy(),
-            region,
-            source=source,
-            make=lambda choice, policy, made=made, **_: made(policy, choice),
-        )
+        Training(make_policy(), region, source=source, make=lambda choice, policy, made=made, **_: made(policy, choice))
         for made in (LookAhead, ModelCopy)
     )
     return ours, theirs

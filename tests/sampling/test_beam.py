@@ -13,8 +13,7 @@ from trueup.sampling.decoding import Decoder
 from trueup.sampling.engines.in_process import beam_search
 from trueup.sampling.sampler import Completion
 
-ENDS = [EOS, 9, 17, 33]
-"""Of 64 tokens, so that a good part of the responses end."""
+ENDS = [EOS, 9, 17, 33]  # of 64 tokens, so that a good part of the responses end
 
 
 def searched(model: CausalModel, prompts: Sequence[Sequence[int]], **given: Any) -> list[list[Completion]]:

@@ -1,6 +1,5 @@
-"""Responses of a model as token ids: those of the model library where nothing is drawn, else of the right
-distribution. A token is where a uniform number falls in the distribution function; a response is that of its own
-numbers alone."""
+"""Responses of a model as token ids: those of the model library where nothing is drawn, else of the right distribution.
+A token is where a uniform number falls in the distribution function; a response is that of its own numbers alone."""
 
 import math
 from types import SimpleNamespace
@@ -111,11 +110,7 @@ def test_greedy_takes_the_first_of_equals_and_no_number() -> None:
 def test_rows_are_independent() -> None:
     logits = torch.randn(7, 50, generator=torch.Generator().manual_seed(0))
     uniform = torch.rand(7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    for sampling in (
-        SamplerSettings(),
-        SamplerSettings(top_p=0.8),
-        SamplerSettings(top_k=5, temperature=0.7),
-    ):
+    for sampling in (SamplerSettings(), SamplerSettings(top_p=0.8), SamplerSettings(top_k=5, temperature=0.7)):
         whole, _ = next_tokens(logits, sampling, uniform)
         alone = [int(next_tokens(logits[at : at + 1], sampling, uniform[at : at + 1])[0]) for at in range(7)]
         assert whole.tolist() == alone
@@ -219,10 +214,7 @@ COUNT = 4000
     "changes, expected",
     [
         ({}, P),
-        (
-            {"temperature": 2.0},
-            tuple(math.sqrt(p) / (math.sqrt(0.5) + 0.5 + 2 * math.sqrt(0.125)) for p in P),
-        ),
+        ({"temperature": 2.0}, tuple(math.sqrt(p) / (math.sqrt(0.5) + 0.5 + 2 * math.sqrt(0.125)) for p in P)),
         ({"top_p": 0.7}, (2 / 3, 1 / 3, 0, 0)),
         ({"top_p": 0.01}, (1, 0, 0, 0)),  # the most likely one is always left
         ({"temperature": 0.5, "top_p": 0.8}, (0.8, 0.2, 0, 0)),  # after the temperature
@@ -251,15 +243,11 @@ def test_done_responses_leave_the_batch_when_it_pays() -> None:
     """One in eight is enough, one in nine is not."""
     for count, sizes in ((8, [8, 7, 7]), (9, [9, 9, 9])):
         model = script([EOS], *[[3]] * (count - 1))
-        assert [one.ids for one in sampled(model, [[1]] * count, greedy(3))] == [
-            (),
-            *[(3, 3, 3)] * (count - 1),
-        ]
+        assert [one.ids for one in sampled(model, [[1]] * count, greedy(3))] == [(), *[(3, 3, 3)] * (count - 1)]
         assert model.sizes == sizes
 
 
-ENDS = [EOS, 9, 17, 33, 40]
-"""Of 64 tokens, so that most responses end and leave."""
+ENDS = [EOS, 9, 17, 33, 40]  # of 64 tokens, so that most responses end and leave
 COPIES = 3
 DRAWN, GREEDY = SamplerSettings(), SamplerSettings(decode="greedy", responses=1)
 

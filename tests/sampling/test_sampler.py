@@ -22,12 +22,7 @@ from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled, another_seed, response_keys, uniforms
 from trueup.settings.gathering_settings import SamplerSettings
 
-TEXTS = (
-    "Once upon a time",
-    "Tom and Lily went to the park. They",
-    "The cat",
-    "One day a little boy named Tim",
-)
+TEXTS = ("Once upon a time", "Tom and Lily went to the park. They", "The cat", "One day a little boy named Tim")
 PROMPTS = tuple(map(Prompt, TEXTS))
 STORIES = "models/tinystories-656k-bf16"
 

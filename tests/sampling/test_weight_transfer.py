@@ -55,11 +55,7 @@ class Engine:
             assert (about.name, about.dtype, about.shape) == (name, value.dtype, tuple(value.shape))
             WIRE.append(value.clone())
         kinds = [str(one.dtype).removeprefix("torch.") for one in told]
-        info = {
-            "names": [one.name for one in told],
-            "dtype_names": kinds,
-            "shapes": [one.shape for one in told],
-        }
+        info = {"names": [one.name for one in told], "dtype_names": kinds, "shapes": [one.shape for one in told]}
         self.client.post("update_weights", update_info=info)
         self.client.post("finish_weight_update")
 
@@ -116,11 +112,7 @@ def test_a_server_without_it_is_refused(vllm: None, tiny_model: Path) -> None:
 
 def test_without_vllm_it_is_refused_before_anything_is_loaded(tiny_model: Path, tmp_path: Path) -> None:
     prompts = str(write_feedback(tmp_path)["pairs"])
-    given = {
-        "sampler.engine": "server",
-        "sampler.base_url": ["http://127.0.0.1:9/v1"],
-        "sampler.transfer": "nccl",
-    }
+    given = {"sampler.engine": "server", "sampler.base_url": ["http://127.0.0.1:9/v1"], "sampler.transfer": "nccl"}
     with pytest.raises(InputError, match=r"needs the package vllm.*pip install trueup\[vllm\]"):
         run_here("oaif", {**given, "model": str(tiny_model), "prompts": prompts, "annotator": "world:gold",
                           "output": str(tmp_path / "run")})  # fmt: skip

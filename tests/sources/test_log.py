@@ -52,10 +52,7 @@ def test_a_replay_reads_rounds_and_their_sizes(tmp_path: Path) -> None:
     log.add(1, 3, 8, FIRST, {})
     log.add(3, 3, 4, SECOND, {})
     replayed = read_log(str(tmp_path / "examples.jsonl"))
-    assert {number: bare(made) for number, made in replayed.rounds.items()} == {
-        1: bare(FIRST),
-        3: bare(SECOND),
-    }
+    assert {number: bare(made) for number, made in replayed.rounds.items()} == {1: bare(FIRST), 3: bare(SECOND)}
     assert replayed.count == 3 and replayed.prompts == {1: 8, 3: 4}
 
 

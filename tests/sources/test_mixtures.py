@@ -40,11 +40,7 @@ def taken(*names: str, seed: int = 0) -> list[Any]:
 def test_a_source_is_a_mapping_or_a_text() -> None:
     assert settings_of("a.jsonl").data == ("a.jsonl",)
     assert settings_of({"path": "a.jsonl"}).data == ("a.jsonl",)
-    data = [
-        "a.jsonl",
-        {"path": "world:pairs?count=9", "weight": 0.5},
-        {"path": "b.jsonl", "limit": 3, "weight": 2},
-    ]
+    data = ["a.jsonl", {"path": "world:pairs?count=9", "weight": 0.5}, {"path": "b.jsonl", "limit": 3, "weight": 2}]
     assert settings_of(data).data == ("a.jsonl", "world:pairs?count=9&weight=0.5", "b.jsonl?weight=2&limit=3")
     assert [part_of(name) for name in settings_of(data).data] == [
         Part("a.jsonl"),

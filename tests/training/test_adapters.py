@@ -167,10 +167,7 @@ def test_an_adapter_on_4_bits(kind: str, more: dict[str, Any], tmp_path: Path) -
     api.resume(tmp_path / "b", quiet=True)
     assert model_bytes(tmp_path / "a") == model_bytes(tmp_path / "b") != {}
     assert command("export", tmp_path / "a", "--merge", "--output", tmp_path / "merged") == 0
-    merged, before = (
-        load_file(tmp_path / "merged" / "model.safetensors"),
-        load_file(model / "model.safetensors"),
-    )
+    merged, before = (load_file(tmp_path / "merged" / "model.safetensors"), load_file(model / "model.safetensors"))
     assert {name: value.dtype for name, value in merged.items()} == {
         name: value.dtype for name, value in before.items()
     }

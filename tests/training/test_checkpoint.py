@@ -86,10 +86,7 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_it_used(
     said = caplog.messages
     assert len(said) == 2
     assert f"{folder / 'step-00000006'}: damaged checkpoint, not used: " in said[0]
-    if (name, damage) != (
-        "manifest.json",
-        "flipped bit",
-    ):  # it is in a checksum, and the file is named whose it is
+    if (name, damage) != ("manifest.json", "flipped bit"):  # it is in a checksum, and the file is named whose it is
         assert name in said[0]
     assert "going on from step-00000003" in said[1]
     assert len(list(folder.iterdir())) == 2  # nothing was deleted

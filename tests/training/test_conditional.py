@@ -27,8 +27,7 @@ TEXT = " <rm_score>: {reward} "
 Sources = list[Any]
 
 
-SHORT: dict[str, Any] = {"epochs": None, "steps": 2}
-"""Nothing of a condition depends on how long the model is trained."""
+SHORT: dict[str, Any] = {"epochs": None, "steps": 2}  # nothing of a condition depends on how long the model is trained
 
 
 @pytest.fixture(scope="module")

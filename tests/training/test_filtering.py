@@ -16,8 +16,7 @@ from trueup.feedback.transforms import fit_all
 from trueup.feedback.views import apply
 from trueup.methods import METHODS
 
-Row = tuple[str, dict[str, float]]
-"""A prompt, and the score of each response."""
+Row = tuple[str, dict[str, float]]  # a prompt, and the score of each response
 Kept = list[tuple[str, tuple[str, ...]]]
 
 

@@ -100,10 +100,7 @@ def test_a_second_signal_in_a_save_ends_the_run_at_once(second: int, uninterrupt
 
     assert in_child(body, errors) == 128 + second
     assert "Traceback" not in errors.read_text()
-    assert {path.name for path in (output / "checkpoints").iterdir()} == {
-        "step-00000003",
-        ".step-00000006.part",
-    }
+    assert {path.name for path in (output / "checkpoints").iterdir()} == {"step-00000003", ".step-00000006.part"}
     saved = load_newest(output / "checkpoints")
     assert saved is not None
     assert saved.step == 3

@@ -64,11 +64,7 @@ def test_what_does_not_apply_says_so(values: dict[str, Any], tmp_path: Path) -> 
 @pytest.mark.parametrize("source", ["online", "offline"])
 def test_no_annotator_is_paid(source: str, values: dict[str, Any], tmp_path: Path) -> None:
     """Nothing answers at this address; a moving reference and the log of the rounds are resumed too."""
-    more = {
-        "annotator.kind": "openai",
-        "annotator.base_url": "http://127.0.0.1:9/v1",
-        "annotator.model": "judge",
-    }
+    more = {"annotator.kind": "openai", "annotator.base_url": "http://127.0.0.1:9/v1", "annotator.model": "judge"}
     more |= {"source": source, "prompts": [str(tmp_path / "pairs.jsonl")], "sampler.max_new_tokens": 8}
     more |= {name.replace("annotator", "eval_by"): one for name, one in more.items() if "annotator" in name}
     more |= {"eval_prompts": [str(tmp_path / "pairs.jsonl")]}

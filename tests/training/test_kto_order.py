@@ -23,8 +23,7 @@ from trueup.world.model import world_model_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.world]
 
-SEEDS = int(os.environ.get("SEEDS", "2"))
-"""Four gave the figures of the page."""
+SEEDS = int(os.environ.get("SEEDS", "2"))  # four gave the figures of the page
 PAIRS, HELD_OUT = 256 if SEEDS == 2 else 512, 512
 SETTINGS: dict[str, Any] = {
     "model": "world", "batch_size": 16, "epochs": 1, "learning_rate": 3e-4, "beta": 0.5, "save_every": 10_000,

@@ -31,8 +31,7 @@ from trueup.training.step import evaluate, train_step
 BETA, GOOD, BAD = 0.5, 1.3, 0.7
 METHOD = partial(methods.kto, beta=BETA, desirable_weight=GOOD, undesirable_weight=BAD)
 STEPS = 4
-ONE, MANY = 100_000, 8
-"""Stream tokens of a micro-batch: the whole step in one, and hardly more than one group in each."""
+ONE, MANY = 100_000, 8  # stream tokens of a micro-batch: the whole step in one, and hardly more than one group in each
 
 
 def make_groups(count: int) -> list[TokenGroup[PointRelation]]:

@@ -51,10 +51,7 @@ def test_lines_that_are_lost_are_told(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     for content, said in (
         ('{"step": 1}\n{"step": "x"}\n\x00\x00\n{"step": 3}\n{"ste', "left out: lines 2, 3;"),
-        (
-            '{"step": 1}\n{"step": 2, "loss": "0"}\n{"step": 4, "loss": []}\n{"step": 3}\n',
-            "left out: lines 2, 3;",
-        ),
+        ('{"step": 1}\n{"step": 2, "loss": "0"}\n{"step": 4, "loss": []}\n{"step": 3}\n', "left out: lines 2, 3;"),
         ('{"step": 3}\n{"step": 1}\n{"step": 3}\n', "metrics of earlier steps are gone: 2 lines"),
         ("", "metrics of earlier steps are gone: 4 lines"),
     ):

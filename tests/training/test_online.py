@@ -182,10 +182,7 @@ def test_several_rewards_are_added_up_and_each_is_told(tiny_model: Path, tmp_pat
         "annotator.kind": "weighted", "annotator.of": [variety, f"{tmp_path / 'length.py'}:length"],
         "annotator.weights": [1.0, -0.25],
     }  # fmt: skip
-    for output, run in (
-        ("whole", small_runs.run_here),
-        ("broken", partial(small_runs.break_off, before_step=4)),
-    ):
+    for output, run in (("whole", small_runs.run_here), ("broken", partial(small_runs.break_off, before_step=4))):
         values = online(tiny_model, tmp_path, tmp_path / output, **several)
         del values["annotator.function"]
         run("rloo", values)
@@ -241,8 +238,7 @@ def test_online_learning_raises_the_reward_it_is_given(method: str, tiny_model: 
     (tmp_path / "letters.py").write_text(LETTERS)
     more = {"annotator.function": f"{tmp_path / 'letters.py'}:reward", "epochs": 10, "batch_size": 12}
     small_runs.run_here(
-        method,
-        online(tiny_model, tmp_path, tmp_path / "run", **{**more, "learning_rate": 1e-2, **LEARNS[method]}),
+        method, online(tiny_model, tmp_path, tmp_path / "run", **{**more, "learning_rate": 1e-2, **LEARNS[method]})
     )
     scores = [one["facts"]["online/score"] for one in rounds(tmp_path / "run")]
     assert sum(scores[-3:]) / 3 > 1.5 * sum(scores[:2]) / 2, scores

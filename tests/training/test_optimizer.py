@@ -151,10 +151,7 @@ def test_restoring_copies() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [
-        lambda saved: saved.pop("matrix.exp_avg"),
-        lambda saved: saved.update({"matrix.exp_avg": torch.zeros(2)}),
-    ],
+    [lambda saved: saved.pop("matrix.exp_avg"), lambda saved: saved.update({"matrix.exp_avg": torch.zeros(2)})],
 )
 def test_a_state_that_does_not_fit_is_refused(change: object) -> None:
     toy = Toy()

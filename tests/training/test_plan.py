@@ -88,8 +88,7 @@ def test_a_large_pass_holds_what_small_ones_say(
 
 
 @pytest.mark.parametrize(
-    "width, device, tokens",
-    [(32, "cpu", 8192), (512, "cpu", 1978), (1024, "cpu", 1024), (1024, "cuda", 8192)],
+    "width, device, tokens", [(32, "cpu", 8192), (512, "cpu", 1978), (1024, "cpu", 1024), (1024, "cuda", 8192)]
 )
 def test_a_cpu_takes_as_many_tokens_a_pass_as_half_a_gigabyte_holds(width: int, device: str, tokens: int) -> None:
     """Counted generously, 64 bytes for each input and output of a layer; 1,024 at least."""

@@ -69,10 +69,7 @@ def test_a_run_goes_on_where_its_objects_are(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     """In this process with nothing given; in another with the same, and with nothing else."""
-    rows, other = (
-        rows_of(write_feedback(tmp_path)["pairs"]),
-        rows_of(write_feedback(tmp_path, seed=5)["pairs"]),
-    )
+    rows, other = (rows_of(write_feedback(tmp_path)["pairs"]), rows_of(write_feedback(tmp_path, seed=5)["pairs"]))
     given: dict[str, Any] = {"method": "dpo", "model": tiny_model, "data": rows}
     trueup.train(output=tmp_path / "full", steps=6, save_every=2, **SHORT, **given)
     interrupted(tmp_path / "run", **given)

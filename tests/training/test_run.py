@@ -133,8 +133,7 @@ def test_the_budget_of_tokens_changes_nothing(tiny_model: Path, tmp_path: Path) 
     data = write_feedback(tmp_path)
     for budget in (1, 8192):
         run_here(
-            "dpo",
-            settings("dpo", tiny_model, data, tmp_path / str(budget), micro_batch_tokens=budget, max_grad_norm=0),
+            "dpo", settings("dpo", tiny_model, data, tmp_path / str(budget), micro_batch_tokens=budget, max_grad_norm=0)
         )
     one, other = (losses(tmp_path / str(budget)) for budget in (1, 8192))
     assert one == pytest.approx(other, abs=1e-4)
@@ -208,11 +207,7 @@ def test_training_goes_on_from_an_adapter(tiny_model: Path, tmp_path: Path, monk
     assert isinstance(built[-1], AdapterCopy)
     assert losses(tmp_path / "dpo")[0] == pytest.approx(math.log(2), abs=1e-6)
     assert losses(tmp_path / "dpo", "kl")[0] == 0.0
-    start, end, base = (
-        log_probs(first.model, tiny_model),
-        log_probs(second.model, tiny_model),
-        log_probs(tiny_model),
-    )
+    start, end, base = (log_probs(first.model, tiny_model), log_probs(second.model, tiny_model), log_probs(tiny_model))
     assert (start - base).abs().max() > 0.05
     assert (end - start).abs().max() > 0.01
     assert sorted(model_bytes(tmp_path / "dpo")) == ["adapter_model.safetensors"]

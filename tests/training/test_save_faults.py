@@ -95,8 +95,7 @@ def test_a_pickle_in_a_checkpoint_changes_nothing(uninterrupted: Any, broken_off
     goes_on(broken_off, uninterrupted[1])
 
 
-LIMIT = 64_000
-"""Bytes of a file; the tiny model has 100 KB, and its optimizer's state twice that."""
+LIMIT = 64_000  # bytes of a file; the tiny model has 100 KB, and its optimizer's state twice that
 
 
 @contextmanager
@@ -168,10 +167,7 @@ def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(uninter
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             original(*arguments, **more)
 
-        with (
-            full_disk(loop, "train_step", lambda *_, **__: True, room),
-            patch.object(loop, "save_run", save),
-        ):
+        with full_disk(loop, "train_step", lambda *_, **__: True, room), patch.object(loop, "save_run", save):
             return train({**uninterrupted[0], "output": str(output), "save_every": 100})
 
     assert small_runs.in_child(body, errors) == 0

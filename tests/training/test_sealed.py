@@ -30,8 +30,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-Change = Callable[[Path], object]
-"""Changes something below the folder that holds model, data and run."""
+Change = Callable[[Path], object]  # changes something below the folder that holds model, data and run
 
 
 def in_file(name: str, old: str, new: str) -> Change:
@@ -62,18 +61,12 @@ def of_bytes(name: str) -> Change:
 
 
 CHANGES: dict[str, tuple[Change, str]] = {
-    "rms_norm_eps": (
-        of_json("model/config.json", rms_norm_eps=0.001),
-        "config.rms_norm_eps (was 1e-06, is 0.001)",
-    ),
+    "rms_norm_eps": (of_json("model/config.json", rms_norm_eps=0.001), "config.rms_norm_eps (was 1e-06, is 0.001)"),
     "rope_theta": (
         of_json("model/config.json", rope_parameters={"rope_theta": 500.0, "rope_type": "default"}),
         "config.rope_parameters.rope_theta (was 10000.0, is 500.0)",
     ),
-    "hidden_act": (
-        of_json("model/config.json", hidden_act="gelu"),
-        "config.hidden_act (was 'silu', is 'gelu')",
-    ),
+    "hidden_act": (of_json("model/config.json", hidden_act="gelu"), "config.hidden_act (was 'silu', is 'gelu')"),
     "a weight": (of_bytes("model/model.safetensors"), "the weights or the configuration of the model"),
     "the tokenizer": (
         in_file("model/tokenizer.json", r'"x": (\d+)', r'"\\u00e9": \1'),
@@ -227,10 +220,7 @@ GATHERED: dict[str, tuple[Change, str]] = {
     "the base of another sampler": (of_bytes("base/model.safetensors"), "base (was"),
     "what it is asked with": (of_json("other/model/condition.json", reward=2.0), "sampler.models "),
     "the prompts": (in_file("prompts.jsonl", "say", "tell"), "prompts.jsonl"),
-    "what a round says": (
-        in_file("run/rounds.jsonl", r'"online/words": \d', '"online/words": 9'),
-        "round 1 wrote",
-    ),
+    "what a round says": (in_file("run/rounds.jsonl", r'"online/words": \d', '"online/words": 9'), "round 1 wrote"),
     "which round it was": (in_file("run/rounds.jsonl", r'"round": 1', '"round": 5'), "round 5 wrote"),
 }
 
@@ -240,10 +230,7 @@ def online_run(folder: Path) -> tuple[str, dict[str, Any]]:
     save_tiny_model(folder / "model")
     save_tiny_model(folder / "base")
     data = write_feedback(folder)
-    run_here(
-        "dpo",
-        settings("dpo", folder / "base", data, folder / "other", steps=1, epochs=None, **{"lora.rank": 2}),
-    )
+    run_here("dpo", settings("dpo", folder / "base", data, folder / "other", steps=1, epochs=None, **{"lora.rank": 2}))
     condition = {"text": "{reward} ", "decimals": 1, "position": "start", "reward": 1.0}
     write(folder / "other" / "model" / "condition.json", json.dumps(condition))
     write_reward(folder)

@@ -30,8 +30,7 @@ from trueup.sources.source import Step
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import Sums, evaluate, train_step
 
-CUTS = ([6], [3, 2, 1], [1] * 6, [2, 4])
-"""In the last one the groups are laid in the opposite order."""
+CUTS = ([6], [3, 2, 1], [1] * 6, [2, 4])  # in the last one the groups are laid in the opposite order
 
 
 def take_step(
@@ -184,10 +183,7 @@ def test_what_was_given_up_leaves_nothing_to_the_next_step(tmp_path: Path) -> No
             take_step(policy, NullReference(), spoiled(method, 3, float("nan")), odd, optimizer=optimizer)
 
     def interrupted(policy: CausalModel, optimizer: Optimizer) -> None:
-        with (
-            mock.patch.object(Optimizer, "grad_norm", side_effect=KeyboardInterrupt),
-            pytest.raises(KeyboardInterrupt),
-        ):
+        with mock.patch.object(Optimizer, "grad_norm", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
             take_step(policy, NullReference(), method, batches, optimizer=optimizer)
 
     expected = step_after(lambda policy, optimizer: None)

@@ -56,8 +56,7 @@ def test_what_an_endpoint_took_is_counted_over_all_sittings(
         posed = [text_of(one) for one in server.asked if one.text]
     (line,) = (line for line in told if line.startswith("annotator: "))
     found = re.fullmatch(
-        r"annotator: ([\d,]+) requests, ([\d,]+) tokens, ([\d,.]+) cost, (\d+) of (\d+) verdicts unreadable",
-        line,
+        r"annotator: ([\d,]+) requests, ([\d,]+) tokens, ([\d,.]+) cost, (\d+) of (\d+) verdicts unreadable", line
     )
     assert found is not None
     requests, tokens, cost, unread, verdicts = (float(one.replace(",", "")) for one in found.groups())

@@ -28,8 +28,7 @@ def groups(*texts: tuple[str, str], file: str = "a.jsonl") -> list[Group[Demonst
 @dataclass
 class Prepared:
     groups: list[TokenGroup[Any]]
-    lines: list[str]
-    """What was said of them."""
+    lines: list[str]  # what was said of them
 
 
 def prepared(given: list[Group[DemonstrationRelation]], tokenizer: object = TOKENIZER, **limits: int) -> Prepared:
@@ -60,7 +59,7 @@ def test_a_response_that_is_cut_has_no_end_of_sequence() -> None:
     assert END not in cut
     assert TOKENIZER.decode(cut) == " bluebl" + "u"
     assert found.lines == [
-        "training data: 1 of 2 responses lost their end to max_length 12 (no end of sequence is put there)",
+        "training data: 1 of 2 responses lost their end to max_length 12 (no end of sequence is put there)"
     ]
 
 
@@ -117,7 +116,7 @@ def test_notes_of_the_encoder_are_said_once() -> None:
     given = groups(("<|im_start|>say", " red"), ("<|im_start|>say", " blue"), ("say", " red"))
     found = prepared(given)
     assert found.lines == [
-        "note: raw prompts spell special tokens; they and their responses are taken as already rendered",
+        "note: raw prompts spell special tokens; they and their responses are taken as already rendered"
     ]
 
 

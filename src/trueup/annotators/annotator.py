@@ -14,8 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
-from trueup import python_objects, words
-from trueup.errors import AnnotatorError, InputError, naming
+from trueup import errors, python_objects, words
 from trueup.feedback import containers, records, turns
 from trueup.settings import annotator_kinds, annotator_settings
 
@@ -23,8 +22,7 @@ FEWEST = 20
 ARGUMENTS, COMPARED = ("prompt", "response"), ("prompt", "first", "second")
 """What a function is called with that scores, and one that compares."""
 FORM = "FILE.py:FUNCTION, e.g. rewards.py:brevity"
-SCORE_OF = "score of "
-"""Begins the names of totals that are sums of the scores of one of several annotators."""
+SCORE_OF = "score of "  # begins the names of totals that are sums of the scores of one of several annotators
 NO_TEXT = "a response of several turns is no one text to score"
 
 
@@ -79,7 +77,7 @@ class Unusable:
         bad = self._reasons.total()
         if self._all >= FEWEST and bad > self._most * self._all:
             common = ", ".join(f"{reason} ({count})" for reason, count in self._reasons.most_common(3))
-            raise AnnotatorError(
+            raise errors.AnnotatorError(
                 f"{name}: {bad} of {self._all} {self._what} ({bad / self._all:.0%}) cannot be {self._use}, and no more "
                 f"than {self._most:.0%} may: {common}. Choose {self._instead}, or raise annotator.max_unreadable"
             )
@@ -118,7 +116,7 @@ class ScoringAnnotator:
         known = [text for text in texts if text is not None]
         if len(known) < len(texts):
             return records.Discarded(NO_TEXT, example.origin)
-        with naming(example.origin):
+        with errors.naming(example.origin):
             scores = self.scorer([example.prompt.content] * len(known), known)
         return with_scores(example, scores, self.name)
 
@@ -128,7 +126,7 @@ def with_scores(example: records.Example, scores: Sequence[float], name: str) ->
     for number, score in enumerate(scores, start=1):
         if not math.isfinite(score):
             where = f"{example.origin}: " if example.origin else ""
-            raise AnnotatorError(
+            raise errors.AnnotatorError(
                 f"{where}{name} gave response {number} the score {score}, which is not a finite number. Mend the "
                 "annotator, or leave the example out"
             )
@@ -167,14 +165,14 @@ class FunctionScorer:
         try:
             found = self.function(given, *responses)
         except Exception as error:  # the function is the user's and may raise anything
-            raise InputError(f"{where}: the function failed: {_what(error, self.file)}. Mend it") from error
+            raise errors.InputError(f"{where}: the function failed: {_what(error, self.file)}. Mend it") from error
         try:
             value = math.nan if isinstance(found, str) else float(found)
         except (TypeError, ValueError, OverflowError, RuntimeError):
             value = math.nan
         if not math.isfinite(value) or (share and not 0 <= value <= 1):
             what = "number from 0 to 1" if share else "finite number"
-            raise InputError(
+            raise errors.InputError(
                 f"{where}: the function returned {words.shortened(repr(found))[1:-1]}; it must return a {what}"
             )
         return value
@@ -188,11 +186,11 @@ def load_scorer(name: str, arguments: Sequence[str] = ARGUMENTS) -> FunctionScor
     """The scorer that a name stands for: `rewards.py:brevity`, `python:brevity`.
     Its file is run as Python runs a script, and may import what lies beside it. `arguments` are those it is to have."""
     if not annotator_settings.is_function(name):
-        raise InputError(f"{name!r} names no function; give {FORM}")
+        raise errors.InputError(f"{name!r} names no function; give {FORM}")
     if name.startswith(python_objects.PREFIX):
         found = python_objects.held(name)
         if not callable(found):
-            raise InputError(f"{name} is a {type(found).__name__}, no function; give one")
+            raise errors.InputError(f"{name} is a {type(found).__name__}, no function; give one")
         file = getattr(getattr(found, "__code__", None), "co_filename", "")
     else:
         file, _, function = name.rpartition(":")
@@ -202,7 +200,7 @@ def load_scorer(name: str, arguments: Sequence[str] = ARGUMENTS) -> FunctionScor
             known = [key for key, one in vars(module).items() if callable(one) and not key.startswith("_")]
             others = f"; it has {', '.join(map(words.printable, known)) or 'none'}"
             meant = words.did_you_mean(function, known, quoted=True)
-            raise InputError(f"{file} has no function {function}{meant or others}")
+            raise errors.InputError(f"{file} has no function {function}{meant or others}")
     _check_arguments(name, found, arguments)
     return FunctionScorer(name, file, found)
 
@@ -224,7 +222,7 @@ def _check_arguments(name: str, function: Callable[..., Any], arguments: Sequenc
     both = {ARGUMENTS: "a prompt and a response", COMPARED: "a prompt and two responses"}
     other, prefix = (COMPARED, "comparing:") if arguments == ARGUMENTS else (ARGUMENTS, "")
     instead = "" if unfit(function, other) else f", or give it as {prefix}{name}"
-    raise InputError(
+    raise errors.InputError(
         f"{name} cannot be called with {both[tuple(arguments)]}: {why}. Define "
         f"{name.rpartition(':')[2]}({', '.join(arguments)}){instead}"
     )
@@ -239,7 +237,7 @@ def _run(file: str) -> ModuleType:
     try:
         exec(compile(source, file, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:  # the file is the user's and may raise anything
-        raise InputError(f"{file} cannot be run: {_what(error, file)}. Mend it") from error
+        raise errors.InputError(f"{file} cannot be run: {_what(error, file)}. Mend it") from error
     finally:
         sys.path.pop(0)
     return module

@@ -27,16 +27,11 @@ PATH = "/chat/completions"
 THOUGHTS_BEGIN = re.compile(r"\s*(?:<(?:think|thinking|reasoning|thought)>|\[THINK\])", re.IGNORECASE)
 THOUGHTS_END = re.compile(r".*(?:</(?:think|thinking|reasoning|thought)>|\[/THINK\])", re.I | re.DOTALL)
 """Up to the last such mark: a thought may mention one, and a template may have opened it in the question."""
-LONGEST_END = 40
-"""Characters that tokens behind an answer, which end it, may have."""
-REASONING = ("reasoning_content", "reasoning")
-"""Where servers put thoughts that they take out of the answer."""
-FORM_FIELDS = {"auto": FORMS[0], "choice": FORMS[1], "free": ""}
-"""`annotator.form` -> the field that is tried first."""
-MOST_TOKENS = 2**53
-"""What a reply says it took is no count from there on."""
-FORMAT = 1
-"""Of what is kept and how its key is made; a new one begins a new table in the same file."""
+LONGEST_END = 40  # characters that tokens behind an answer, which end it, may have
+REASONING = ("reasoning_content", "reasoning")  # where servers put thoughts that they take out of the answer
+FORM_FIELDS = {"auto": FORMS[0], "choice": FORMS[1], "free": ""}  # `annotator.form` -> the field that is tried first
+MOST_TOKENS = 2**53  # what a reply says it took is no count from there on
+FORMAT = 1  # of what is kept and how its key is made; a new one begins a new table in the same file
 TABLE = f"judgements_{FORMAT}"
 
 
@@ -44,8 +39,7 @@ TABLE = f"judgements_{FORMAT}"
 class Answer:
     """One answer as the endpoint gave it. Example: `Answer("1", (("1", -0.1), (" 2", -2.4)))`."""
 
-    text: str
-    """Behind the model's thoughts, where it thinks before it answers."""
+    text: str  # behind the model's thoughts, where it thinks before it answers
     top: TopTokens | None = None
     """Likeliest tokens at the answer's first position that is more than spaces, with their log-probabilities in nats;
     None where the endpoint gave none. An entry that is no such pair has NaN."""
@@ -61,8 +55,7 @@ class NoAnswer(StrEnum):
 
 
 RecordCache = record_cache.RecordCache
-Reply = Answer | NoAnswer | client.Refused
-"""What comes of a request; `Refused` where the endpoint does not take it."""
+Reply = Answer | NoAnswer | client.Refused  # what comes of a request; `Refused` where the endpoint does not take it
 
 
 class Asker:

@@ -17,14 +17,13 @@ BYTES_A_TOKEN = 3
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What requests took, as sums: `Usage(1, 412, 1)` is one of 412 tokens and an answer of one."""
+    """Sums over requests: `Usage(1, 412, 1)` is one of 412 tokens and an answer of one."""
 
     requests: int = 0
     question_tokens: int = 0
     answer_tokens: int = 0
     cost: float = 0.0
-    estimated: int = 0
-    """Requests whose answer did not say how many tokens it took, so that they are estimates."""
+    estimated: int = 0  # requests whose answer did not say how many tokens it took, so that they are estimates
 
     @property
     def tokens(self) -> int:
@@ -45,8 +44,7 @@ class Usage:
 class Reservation:
     """What one request may take, held until its answer says what it took."""
 
-    size: int
-    """Of the question, in bytes of UTF-8."""
+    size: int  # of the question, in bytes of UTF-8
     expected: Usage
 
 
@@ -74,12 +72,11 @@ class Budget:
 
     @property
     def used(self) -> Usage:
-        """What all answered requests took, in earlier sittings too."""
         with self._lock:
             return self._used
 
     def reserve(self, question: str, answer_tokens: int) -> Reservation:
-        """Hold what a request may take before it is sent, unless a limit would be passed."""
+        """Hold what a request may take before it is sent; AnnotatorError where a limit would be passed."""
         size = len(question.encode("utf-8", "surrogatepass"))
         with self._lock:
             tokens = math.ceil(size * (self._tokens_a_byte or 1 / BYTES_A_TOKEN))
@@ -113,7 +110,6 @@ class Budget:
         return took
 
     def release(self, reservation: Reservation) -> None:
-        """Let go of what was held for a request that was not answered."""
         with self._lock:
             self._reserved -= reservation.expected
 

@@ -28,16 +28,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Pairs of which the model was about equally sure."""
-
     low: float
-    high: float
-    """Probabilities in [low, high); the last bin holds 1 too."""
+    high: float  # probabilities in [low, high); the last bin holds 1 too
     pairs: int
-    said: float
-    """Mean probability by the model that its preferred response is the better one."""
-    seen: float
-    """How often it is, by the feedback."""
+    said: float  # mean probability by the model that its preferred response is the better one
+    seen: float  # how often it is, by the feedback
     error: float
 
 
@@ -47,8 +42,7 @@ class Calibration:
 
     pairs: int
     prompts: int
-    accuracy: Estimate
-    """Share of pairs whose chosen response has the higher score; equal scores count as wrong."""
+    accuracy: Estimate  # share of pairs whose chosen response has the higher score; equal scores count as wrong
     brier: Estimate
     """Mean of (sigmoid(r(chosen) - r(rejected)) - p)^2, p the pair's probability; 1/4 for scores that are all equal."""
     expected_calibration_error: Estimate
@@ -57,7 +51,6 @@ class Calibration:
     bins: tuple[Bin, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """JSON-ready; an error that cannot be estimated is null."""
         found: dict[str, Any] = finite(self)
         return found
 

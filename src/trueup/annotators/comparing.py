@@ -18,8 +18,7 @@ UNREAD = "a verdict of the annotator cannot be read"
 UNDECIDED = "the judges do not agree"
 NO_SHARE = Unreadable("the probability is no number from 0 to 1")
 
-BLOCK = 256
-"""Questions asked before it is looked at how many of the answers could be read."""
+BLOCK = 256  # questions asked before it is looked at how many of the answers could be read
 
 RATED = ("prompt", "response", "instruction", "boundary", "labels")
 
@@ -31,11 +30,10 @@ class ComparingAnnotator:
     """Compares every two different responses of an example by a judge, and is as sure as the judge is.
     Each pair is asked in both orders and the two probabilities are averaged, as in Lee et al. (2023,
     https://arxiv.org/abs/2309.00267) and Guo et al. (2024, https://arxiv.org/abs/2402.04792), so that a liking for one
-    of the places cancels. A pair of which one verdict is unreadable is dropped, and so is a tie.
-    Its totals: `verdicts` asked for, `unreadable` ones among them, `first`, the probability of the response
-    shown first, over the readable ones (half of them, where no place is liked better); `pairs` compared, and of these
-    the `dropped` ones, `ties`, and those `flipped`, where the orders prefer different responses; and the judge's own.
-    """
+    of the places cancels. A pair of which one verdict is unreadable is dropped, and so is a tie. Its totals: `verdicts`
+    asked for, `unreadable` ones among them, `first`, the probability of the response shown first, over the readable
+    ones (half of them, where no place is liked better); `pairs` compared, and of these the `dropped` ones, `ties`, and
+    those `flipped`, where the orders prefer different responses; and the judge's own."""
 
     gives = "comparisons"
 

@@ -17,8 +17,7 @@ from trueup.settings.annotator_kinds import EndpointAnnotator
 REMINDER = "Answer with one label alone, {} or {}, and nothing else."
 SENTENCE = re.compile(r"(?<=[.!?])\s")
 LONGEST_REASON = 160
-THINKING_ROOM = 4096
-"""Longest answer of a judge that turns out to think first, unless it is set."""
+THINKING_ROOM = 4096  # longest answer of a judge that turns out to think first, unless it is set
 LONGER = "; one that thinks first may need a larger annotator.max_answer_tokens"
 KEPT = "; verdicts up to here are kept and not paid for again"
 
@@ -58,7 +57,6 @@ class EndpointJudge:
         self._told = False
 
     def ask(self, questions: Sequence[Question]) -> Judgements:
-        """See `trueup.annotators.judge.Judge`; verdicts up to an error are in the cache."""
         once = list(dict.fromkeys(questions))
         found: dict[Question, Verdict | Unreadable] = {}
         found.update({question: known for question in once if (known := self._recalled(question))})

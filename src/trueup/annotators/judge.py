@@ -20,10 +20,8 @@ from trueup.feedback.labels import logistic
 class Question:
     """Two responses laid before a judge in one order."""
 
-    text: str
-    """All that the judge is told, as one text; a judge that takes messages is told it as a user's."""
-    labels: tuple[str, str] = ("1", "2")
-    """The two answers; the first stands for the response shown first."""
+    text: str  # all that the judge is told, as one text; a judge that takes messages is told it as a user's
+    labels: tuple[str, str] = ("1", "2")  # the two answers; the first stands for the response shown first
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +35,8 @@ class Verdict:
 class Unreadable:
     """An answer that is neither label, or none at all."""
 
-    reason: str
-    """A short phrase, the same for every answer with this fault: `the answer is neither label`."""
-    final: bool = field(default=False, compare=False)
-    """Whether asking again in other words cannot help."""
+    reason: str  # a short phrase, the same for every answer with this fault: `the answer is neither label`
+    final: bool = field(default=False, compare=False)  # whether asking again in other words cannot help
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +92,11 @@ NOT_NUMBERS = Unreadable("the log-probabilities are not numbers")
 NEITHER_LIKELY = Unreadable("neither label is among the likeliest tokens")
 LEFT_OPEN = Unreadable("only one label is among the likeliest tokens, and it is hardly likelier than what was left out")
 
-UNSEEN = 0.05
-"""Share of the two labels' probability that the one which is not among the tokens given may have at most."""
+UNSEEN = 0.05  # share of the two labels' probability that the one which is not among the tokens given may have at most
 SPACES = " \t\n\r\u2581\u0120\u010a"
 """What may stand before or after a label in a token; the last three are a space or a line as tokenizers spell them."""
 WHITE = " \t\r\n"
-LONGEST = 200
-"""Characters beyond which an answer is not looked into: no way to write a label takes as many."""
+LONGEST = 200  # characters beyond which an answer is not looked into: no way to write a label takes as many
 KEYS = ("preferred", "preference", "answer", "verdict", "label", "choice")
 """Under one of these, alone, an object names a label."""
 CODE_BLOCK = re.compile(r"```(?:json|text)?[ \t]*\r?\n?(.*?)\r?\n?[ \t]*```", re.DOTALL)

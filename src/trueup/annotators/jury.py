@@ -23,8 +23,7 @@ from trueup.settings import annotator_kinds, annotator_settings
 
 Make = Callable[[annotator_settings.AnnotatorChoice, Path | None], Annotator]
 """Makes the annotator of a choice; the file keeps what it takes."""
-Heard = Sequence[Sequence[judge.PairVerdict]]
-"""Of each example, of each of its pairs, what one judge says."""
+Heard = Sequence[Sequence[judge.PairVerdict]]  # of each example, of each of its pairs, what one judge says
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,9 @@ class Jury:
     `judged` that the jury decided, and those `agreed` on, a tie by half; and its `gold` and `gold_right`."""
 
     judges: tuple[Judge, ...]
-    agreement: float = 0.6
-    """Share of the judges that have to prefer the same response."""
-    gold: tuple[records.Example, ...] = ()
-    """With two responses, of which the first is the better one."""
-    gold_share: float = 0.1
-    """Gold pairs for each example that is judged, drawn by a hash of these examples alone."""
+    agreement: float = 0.6  # share of the judges that have to prefer the same response
+    gold: tuple[records.Example, ...] = ()  # with two responses, of which the first is the better one
+    gold_share: float = 0.1  # gold pairs for each example that is judged, drawn by a hash of these examples alone
     gives: ClassVar[str] = "comparisons"
 
     @property

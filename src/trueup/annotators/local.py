@@ -35,13 +35,11 @@ TRIED = ("2 + 2 =", ("4", "5.")), ("Name a fruit.", ("A pear.", "No"))
 """Prompts and responses that a model is tried out on."""
 LONGEST_TRIED = 256
 LONGEST_CHECKED = 8192
-LEADS = ("", " ")
-"""What a model may write before a label: it is the same answer."""
+LEADS = ("", " ")  # what a model may write before a label: it is the same answer
 NOT_FINITE = Unreadable("the model's log-probabilities are not finite")
 
 Read = Callable[[stream.Stream], torch.Tensor]
-Day = Callable[[], str]
-"""Says what a template that writes the date is to write."""
+Day = Callable[[], str]  # says what a template that writes the date is to write
 Model = causal.CausalModel | reward.RewardModel
 
 
@@ -64,9 +62,8 @@ class LocalJudge:
     label, alone or behind a space. The question is computed once for all of them. A model with a chat template is asked
     by a user's message; any other goes on with the question's text.
 
-    Its totals: `label_mass`, the probability that the model gives to the two labels together. Where the mean
-    over the readable verdicts is far below 1, the model would rather say something else, and its verdicts say little.
-    """
+    Its totals: `label_mass`, the probability that the model gives to the two labels together. Where the mean over the
+    readable verdicts is far below 1, the model would rather say something else, and its verdicts say little."""
 
     def __init__(self, model: causal.CausalModel, encoder: Encoder, *, name: str) -> None:
         self.model, self.encoder, self.name = model, encoder, name

@@ -17,8 +17,7 @@ from trueup.feedback.records import Discarded, Example, scores_of
 from trueup.settings import annotator_settings
 
 NO_CRITERION = "no criterion to score it by"
-Criteria = tuple[tuple[str, float], ...]
-"""What a response has to be, and its weight; below 0 for what it must not be."""
+Criteria = tuple[tuple[str, float], ...]  # what a response has to be, and its weight; below 0 for what it must not be
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,6 @@ def load_rubric(
 
 
 def lines_of(file: str) -> list[str]:
-    """The criteria in a file, one on each line that is not empty."""
     try:
         text = files.no_device(file).read_text(encoding="utf-8-sig")
     except (OSError, ValueError):

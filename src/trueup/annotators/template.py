@@ -23,9 +23,8 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from trueup import trial, words
+from trueup import errors, trial, words
 from trueup.annotators.judge import Question
-from trueup.errors import InputError
 from trueup.feedback.records import Content, Message, Prompt
 from trueup.files import no_device
 from trueup.settings.annotator_kinds import IMPROVE, RATING, TEMPLATES
@@ -34,16 +33,13 @@ NAMES = (*TEMPLATES, IMPROVE, RATING)
 """Those that come with trueup: for judges of pairs, for who writes demonstrations, and for ratings."""
 SECONDS = 10.0
 INSTRUCTION = "Prefer the shorter one."
-DIGITS = 8
-"""Hexadecimal digits of a boundary. It need not be long: what counts is that it occurs in no text."""
+DIGITS = 8  # hexadecimal digits of a boundary. It need not be long: what counts is that it occurs in no text
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's categories of control, format and surrogate characters, and of separators of lines and paragraphs."""
-KEPT = "\n\t\ufe0e\ufe0f"
-"""Line breaks, tabs, and how an emoji is shown."""
+KEPT = "\n\t\ufe0e\ufe0f"  # line breaks, tabs, and how an emoji is shown
 BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u3164\ufe00-\ufe0d\uffa0\U000e0000-\U000e0fff]")
 """Letters and marks that are never shown, whatever their category."""
-UNNAMED = ("<template>", "<unknown>")
-"""What Jinja calls the file of a template that was given as text."""
+UNNAMED = ("<template>", "<unknown>")  # what Jinja calls the file of a template that was given as text
 TOLD = tuple(one.name for one in fields(Prompt) if one.name not in ("content", "tools", "origin", "rubric"))
 """Texts that may belong to a prompt beside what is asked; a template shows them under these names."""
 VARIABLES = ("prompt", "first", "second", *TOLD, "rubric", "instruction", "boundary", "labels")
@@ -58,17 +54,14 @@ REMEDY = "`prompt`, `first` and `second` are to be written as they are: {{ first
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template that has been read; see `load_template`."""
-
     name: str
     source: str = field(repr=False)
     used: frozenset[str] = field(repr=False)
     compiled: jinja2.Template = field(repr=False, compare=False)
 
     def check(self, instruction: str | None) -> None:
-        """Refuse an instruction that it has no place for."""
         if instruction is not None and "instruction" not in self.used:
-            raise InputError(
+            raise errors.InputError(
                 f"{self.name}: the template has no place for the instruction; write {{{{ instruction }}}} where it "
                 "belongs, or leave the instruction out"
             )
@@ -102,21 +95,21 @@ def load_template(
         source = no_device(name).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         hint = words.did_you_mean(name, known, quoted=True)
-        raise InputError(
+        raise errors.InputError(
             f"{setting} {name}: no such file{hint}; give {', '.join(known)}, or a file with a Jinja template"
         ) from None
     except (OSError, ValueError) as error:
         why = "not text in UTF-8" if isinstance(error, UnicodeDecodeError) else words.reason(error)
-        raise InputError(f"{setting} {name!r}: the file cannot be read: {why}") from None
+        raise errors.InputError(f"{setting} {name!r}: the file cannot be read: {why}") from None
     template = _read(name, source, variables)
     try:
         trial.try_in_child(f"{__name__}:try_template", name, source, variables, dict(texts), seconds=SECONDS)
     except TimeoutError:
-        raise InputError(
+        raise errors.InputError(
             f"{name}: the template was stopped after {SECONDS:g} seconds, still at work on one question. Mend it"
         ) from None
     except RuntimeError as error:
-        raise InputError(f"{name}: the template cannot be tried out: {error}. Mend it") from None
+        raise errors.InputError(f"{name}: the template cannot be tried out: {error}. Mend it") from None
     return template
 
 
@@ -126,14 +119,14 @@ def try_template(name: str, source: str, variables: Sequence[str], texts: Mappin
     for instruction in (None, INSTRUCTION):
         try:
             template.render(texts, instruction=instruction, labels=("1", "2"))
-        except InputError:  # is found again, and said, where it is filled in
+        except errors.InputError:  # is found again, and said, where it is filled in
             continue
 
 
 def template_source(name: str) -> str:
     """The text of a template that comes with trueup, to be copied."""
     if name not in NAMES:
-        raise InputError(
+        raise errors.InputError(
             f"there is no template {name!r}{words.did_you_mean(name, NAMES, quoted=True)}; there are {', '.join(NAMES)}"
         )
     return files(__package__).joinpath("templates", f"{name}.jinja").read_text(encoding="utf-8")
@@ -184,15 +177,15 @@ def _read(name: str, source: str, variables: Sequence[str]) -> Template:
     used = meta.find_undeclared_variables(tree)
     for node in tree.find_all(nodes.Name):
         if node.name in used and node.name not in variables:
-            raise InputError(
+            raise errors.InputError(
                 f"{name}:{node.lineno}: a template knows no {words.printable(node.name)}"
                 f"{words.did_you_mean(node.name, variables, quoted=True)}; it may use {', '.join(variables)}"
             )
     return Template(name, source, frozenset(used), compiled)
 
 
-def _failed(where: str, error: Exception) -> InputError:
-    return InputError(f"{where}: {words.one_line(getattr(error, 'message', None) or error)}. Mend the template")
+def _failed(where: str, error: Exception) -> errors.InputError:
+    return errors.InputError(f"{where}: {words.one_line(getattr(error, 'message', None) or error)}. Mend the template")
 
 
 def load_question(name: str) -> Template:
@@ -200,13 +193,13 @@ def load_question(name: str) -> Template:
     for needed in ("first", "second"):
         if needed not in template.used:
             why = f"never shows {{{{ {needed} }}}}, so the responses cannot be compared"
-            raise InputError(f"{name}: the template {why}")
+            raise errors.InputError(f"{name}: the template {why}")
     for instruction in (None, INSTRUCTION):
         told = {} if instruction is None else {name: SAMPLE[name] for name in TOLD}
         prompt = Prompt(SAMPLE["prompt"], **told)  # type: ignore[arg-type]
         text = pose(template, prompt, SAMPLE["first"], SAMPLE["second"], instruction=instruction).text
         if text.index(SAMPLE["first"]) > text.index(SAMPLE["second"]):
-            raise InputError(
+            raise errors.InputError(
                 f"{template.name}: the template shows second before first, and the labels go by the order; exchange "
                 "them"
             )
@@ -228,9 +221,9 @@ def pose(
     for name in ("first", "second"):
         if marked[name] not in text:
             why = f"does not show {name} whole and between its marks; {REMEDY}"
-            raise InputError(f"{template.name}: the template {why}")
+            raise errors.InputError(f"{template.name}: the template {why}")
     if text.endswith(f"</{marked['boundary']}>"):
-        raise InputError(
+        raise errors.InputError(
             f"{template.name}: the template ends with a response, which a judge would go on writing; end it with "
             "words that its answer follows, such as: Preferred response="
         )

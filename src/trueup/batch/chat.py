@@ -28,19 +28,14 @@ class OpeningError(InputError):
 class Turn:
     """A turn of the assistant, and what stands between it and the next one."""
 
-    text: Text
-    """From where the model begins to speak to where it does again."""
-    stop: int
-    """Where in the text the template ends the turn."""
+    text: Text  # from where the model begins to speak to where it does again
+    stop: int  # where in the text the template ends the turn
     learned: bool
-    said: int | None
-    """Where in the text the last known of what the message says stands."""
+    said: int | None  # where in the text the last known of what the message says stands
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation cut where the model begins to speak."""
-
     prompt: Text
     turns: tuple[Turn, ...]
     note: str | None = None
@@ -65,14 +60,9 @@ def conversation_prompt(template: Template, prompt: Sequence[Message], tools: To
 
 
 def render(
-    template: Template,
-    prompt: Sequence[Message],
-    response: Sequence[Message],
-    opening: Text,
-    tools: Tools = (),
-    *,
-    as_written: bool = False,
-) -> Rendered:
+    template: Template, prompt: Sequence[Message], response: Sequence[Message], opening: Text,
+    tools: Tools = (), *, as_written: bool = False,
+) -> Rendered:  # fmt: skip
     """Render prompt and response together, and cut them where the assistant begins and ends to speak.
     `as_written`: a later turn that does not begin as it is asked for may begin as `conversation_prompt` has it.
     OpeningError: the conversation does not begin as the model is asked."""

@@ -18,17 +18,14 @@ from trueup.errors import InputError
 from trueup.feedback.records import Message, Tools
 
 FIRST_MARK = 0x100000
-MARK = re.compile("[\U00100000-\U0010fffd]")
-"""Private-use characters that no known font has a sign for."""
+MARK = re.compile("[\U00100000-\U0010fffd]")  # private-use characters that no known font has a sign for
 SPELLED, CONTENT, CALL, REASONING = "a special token", "the content", "a call", "the reasoning"
 """Parts of a message: any text that spells a special token; what is said, called and thought."""
-REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
-"""Keys for what the assistant thought before it spoke."""
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")  # keys for what the assistant thought before it spoke
 THOUGHT = r"</?[\w:]*(?:think|thought|reason)[\w:]*>|\[/?THINK\]"
 """What sets a thought apart within a content; a template may take the content apart there."""
 DIRECTIVES = "aAbBcdDeFGHIjklmMnpPrRsStTuUVwWxXyYzZ%"
-DATED = "strftime_now"
-"""What a template calls that writes today's date."""
+DATED = "strftime_now"  # what a template calls that writes today's date
 STRFTIME_NOW = (
     "{%%- macro strftime_now(form) -%%}{%%- set day = %s -%%}{%%- set at = namespace(open='') -%%}"
     "{%%- for c in form -%%}{%%- if at.open == '%%' and c == '-' -%%}{%%- set at.open = '%%-' -%%}"
@@ -36,8 +33,7 @@ STRFTIME_NOW = (
     "{%%- elif c == '%%' -%%}{%%- set at.open = c -%%}{%%- else -%%}{{ c }}{%%- endif -%%}"
     "{%%- endfor -%%}{%%- endmacro %%}\n"  # the library leaves out the line break after a block
 )
-CALL_ID = 9
-"""Letters and digits of a call's id where a template insists on a length: Mistral's."""
+CALL_ID = 9  # letters and digits of a call's id where a template insists on a length: Mistral's
 REMEDY = "give another template with --chat-template FILE"
 Rows = list[dict[str, Any]]
 Slot = tuple[int, str, str]
@@ -46,11 +42,8 @@ Slot = tuple[int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What a template writes."""
-
     text: str
-    literal: tuple[tuple[int, int], ...] = ()
-    """Where a message, not the template, spells a special token."""
+    literal: tuple[tuple[int, int], ...] = ()  # where a message, not the template, spells a special token
 
     def part(self, start: int, stop: int) -> "Text":
         inside = ((at - start, end - start) for at, end in self.literal if start <= at and end <= stop)

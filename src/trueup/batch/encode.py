@@ -21,8 +21,7 @@ from trueup.feedback.condition import Condition
 from trueup.feedback.records import Content, Discarded, Group, Message, Prompt
 from trueup.feedback.turns import as_messages
 
-MOST = 200
-"""Rewards tried between the lowest and the highest that a condition writes."""
+MOST = 200  # rewards tried between the lowest and the highest that a condition writes
 UNSPELLED = (
     "examples hold text that the tokenizer does not know, where the model sees a mark for unknown text",
     "examples hold characters that the tokenizer drops, so that the model never sees them",
@@ -35,22 +34,16 @@ Opening = Literal["inference", "conversation"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a sequence may be, in tokens."""
-
     max_length: int
     """Prompt and response together; a longer response loses its end, and with it its end-of-sequence token."""
-    max_prompt_length: int | None = None
-    """A longer prompt loses its beginning; None leaves prompts alone."""
+    max_prompt_length: int | None = None  # a longer prompt loses its beginning; None leaves prompts alone
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedGroup(Generic[R]):
-    """A group as token ids, and what encoding did to it."""
-
     tokens: TokenGroup[R]
     prompt_cut: bool
-    responses_cut: int
-    """Responses that lost their end to `max_length`."""
+    responses_cut: int  # responses that lost their end to `max_length`
     notes: frozenset[str]
 
 
@@ -61,17 +54,10 @@ class Encoder:
     without the chat template there is; `rows` are the token ids that have embeddings."""
 
     def __init__(
-        self,
-        tokenizer: Any,
-        *,
-        end_ids: Sequence[int],
-        limits: Limits,
-        condition: Condition | None = None,
-        date: str | None = None,
-        opening: Opening = "inference",
-        raw_meant: bool = False,
+        self, tokenizer: Any, *, end_ids: Sequence[int], limits: Limits, condition: Condition | None = None,
+        date: str | None = None, opening: Opening = "inference", raw_meant: bool = False,
         rows: int | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.tokenizer = tokenizer
         self.pieces = PieceEncoder(tokenizer, end_ids, date)
         self.end_ids, self.special = self.pieces.end_ids, self.pieces.special
@@ -80,8 +66,7 @@ class Encoder:
         self.rows = rows or len(tokenizer)
         self.limits = limits
         self.condition = condition
-        self._spelled: set[str] = set()
-        """Characters that have come through."""
+        self._spelled: set[str] = set()  # characters that have come through
 
     def encode(self, group: Group[R]) -> EncodedGroup[R] | Discarded:
         """Token ids of one group, or the reason why it cannot be trained on."""

@@ -1,8 +1,7 @@
 """Text in the middle of a sequence as token ids: prompts, and turns of the assistant with what stands between them.
 
-Text that a model sees in one go is encoded in one go: a prompt, a turn of the assistant, what stands between two
-turns. Only where a message spells a special token is it cut at the template's own ones, so that what is spelled stays
-text.
+Text that a model sees in one go is encoded in one go: a prompt, a turn of the assistant, what stands between two turns.
+Only where a message spells a special token is it cut at the template's own ones, so that what is spelled stays text.
 """
 
 import re
@@ -21,8 +20,7 @@ Row = tuple[list[int], list[bool]]
 
 
 class PieceEncoder:
-    """Encodes text, prompts and turns with one tokenizer; the first of `end_ids` is appended where none ends a
-    turn."""
+    """Encodes text, prompts and turns with one tokenizer; the first of `end_ids` is appended where none ends a turn."""
 
     def __init__(self, tokenizer: Any, end_ids: Sequence[int], date: str | None = None) -> None:
         self.tokenizer = tokenizer
@@ -52,8 +50,7 @@ class PieceEncoder:
 
     def raw(self, text: str, *, literal: bool) -> list[int]:
         """Ids of text in the middle of a sequence; `literal`: special tokens in it stay text.
-        Some tokenizers put a space before whatever they encode; the text goes after a line break then, which is
-        cut."""
+        Some tokenizers put a space before whatever they encode; the text goes after a line break then, which is cut."""
         keywords = {"add_special_tokens": False} | ({"split_special_tokens": True} if literal else {})
         if self.lead:
             ids = list(self.tokenizer("\n" + text, **keywords).input_ids)

@@ -33,18 +33,13 @@ def row_sums(values_S: Tensor, length_N: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class LogProbs:
     """log p(y_t | x, y_<t) in nats, of the scored tokens only; rows lie one after the other.
+    Two responses of 2 and 1 tokens: `LogProbs(token_S=[-1.0, -2.0, -0.5], length_N=[2, 1])`, so `sum = [-3.0, -0.5]`
+    and `mean = [-1.5, -0.5]`. There is no padding, hence nothing to mask: a log-probability of 0 is a value, never a
+    marker."""
 
-    Two responses of 2 and 1 tokens: `LogProbs(token_S=[-1.0, -2.0, -0.5], length_N=[2, 1])`, so
-    `sum = [-3.0, -0.5]` and `mean = [-1.5, -0.5]`. There is no padding, hence nothing to mask: a
-    log-probability of 0 is a value, never a marker.
-    """
-
-    token_S: Tensor
-    """[S] float32 (float64 in tests)."""
-    length_N: Tensor
-    """[N] int64, scored tokens of each row, summing to S."""
-    prompt_N: Tensor | None = None
-    """[N] int64, tokens of the prompt before each row; None where it is not known."""
+    token_S: Tensor  # [S] float32 (float64 in tests)
+    length_N: Tensor  # [N] int64, scored tokens of each row, summing to S
+    prompt_N: Tensor | None = None  # [N] int64, tokens of the prompt before each row; None where it is not known
     value_S: Tensor | None = None
     """[S] what a value head expects of the rest of the response, before each scored token; None if not asked for."""
     entropy_S: Tensor | None = None
@@ -68,19 +63,16 @@ class LogProbs:
 class Scores:
     """What a reward model says of responses: one number each, read at the last token; higher is better."""
 
-    score_N: Tensor
-    """[N] float32, on a scale of the model's own."""
+    score_N: Tensor  # [N] float32, on a scale of the model's own
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
     """Row `chosen_P[i]` was preferred to row `rejected_P[i]` with probability `probability_P[i]`."""
 
-    chosen_P: Tensor
-    """[P] int64 row numbers."""
+    chosen_P: Tensor  # [P] int64 row numbers
     rejected_P: Tensor
-    probability_P: Tensor
-    """[P] float32 in (0.5, 1]."""
+    probability_P: Tensor  # [P] float32 in (0.5, 1]
 
     @classmethod
     def collate(cls, relations: Sequence[records.PairRelation], first_rows: Sequence[int]) -> "Pairs":
@@ -128,8 +120,7 @@ class GradedPairs:
     """Pairs, and how much better the chosen response of each was found."""
 
     pairs: Pairs
-    gap_P: Tensor
-    """[P] float32, the difference of the scores of the two, at least 0; 0 where one has none."""
+    gap_P: Tensor  # [P] float32, the difference of the scores of the two, at least 0; 0 where one has none
 
     @classmethod
     def collate(cls, relations: Sequence[records.GradedPairRelation], first_rows: Sequence[int]) -> "GradedPairs":
@@ -142,10 +133,8 @@ class GradedPairs:
 class Rankings:
     """Rows of one group answer one prompt; a higher score is better."""
 
-    score_N: Tensor
-    """[N] float32; comparable only within a group."""
-    group_N: Tensor
-    """[N] int64, the group of each row."""
+    score_N: Tensor  # [N] float32; comparable only within a group
+    group_N: Tensor  # [N] int64, the group of each row
     num_groups: int
 
     @classmethod
@@ -158,12 +147,8 @@ class Rankings:
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Every row judged on its own."""
-
-    label_N: Tensor
-    """[N] float32 in [0, 1]; 1 is fully desirable."""
-    demonstration_N: Tensor
-    """[N] bool, True for a response to imitate."""
+    label_N: Tensor  # [N] float32 in [0, 1]; 1 is fully desirable
+    demonstration_N: Tensor  # [N] bool, True for a response to imitate
 
     @classmethod
     def collate(cls, relations: Sequence[records.PointRelation], first_rows: Sequence[int]) -> "Points":
@@ -183,10 +168,7 @@ class Demonstrations:
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """Every row is to be imitated, each with a weight."""
-
-    weight_N: Tensor
-    """[N] float32, at least 0."""
+    weight_N: Tensor  # [N] float32, at least 0
 
     @classmethod
     def collate(cls, relations: Sequence[records.WeightRelation], first_rows: Sequence[int]) -> "Weighted":
@@ -198,14 +180,11 @@ class Weighted:
 class RolloutRow:
     """One response; every array is [R] float32, one number for each of its scored tokens."""
 
-    old_log_prob: Floats
-    """log p under the policy that wrote it, in nats."""
+    old_log_prob: Floats  # log p under the policy that wrote it, in nats
     advantage: Floats
     """How much better the token was than expected; constant over the response where a method knows no better."""
-    target: Floats
-    """What the value head is to predict before the token; zeros for methods without one."""
-    old_value: Floats
-    """What the value head predicted before the token; zeros for methods without one."""
+    target: Floats  # what the value head is to predict before the token; zeros for methods without one
+    old_value: Floats  # what the value head predicted before the token; zeros for methods without one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,8 +198,7 @@ class RolloutRelation:
 class Rollouts:
     """The index of policy-gradient objectives: tokens lie as in `LogProbs.token_S`."""
 
-    old_log_prob_S: Tensor
-    """[S] float32."""
+    old_log_prob_S: Tensor  # [S] float32
     advantage_S: Tensor
     target_S: Tensor
     old_value_S: Tensor

@@ -35,23 +35,16 @@ class GroupSpan:
 @dataclass(frozen=True, eq=False)
 class Stream:
     """Groups of tokens laid out flat, and where the scored tokens are.
-
     One group, prompt [5, 6], responses [7, 2] and [8, 2], all scored: token_T = [5, 6, 7, 2, 8, 2],
-    position_T = [0, 1, 2, 3, 2, 3], source_S = [1, 2, 1, 4] (the token whose output predicts the scored one;
-    the last prompt token serves every response), target_S = [7, 2, 8, 2], length_N = [2, 2].
-    """
+    position_T = [0, 1, 2, 3, 2, 3], source_S = [1, 2, 1, 4] (the token whose output predicts the scored one; the last
+    prompt token serves every response), target_S = [7, 2, 8, 2], length_N = [2, 2]."""
 
-    token_T: Tensor
-    """[T] int64."""
+    token_T: Tensor  # [T] int64
     position_T: Tensor
-    source_S: Tensor
-    """[S] int64, the stream position whose output predicts each scored token."""
-    target_S: Tensor
-    """[S] int64, the scored tokens themselves."""
-    length_N: Tensor
-    """[N] int64, scored tokens of each row."""
-    prompt_N: Tensor
-    """[N] int64, tokens of the prompt before each row."""
+    source_S: Tensor  # [S] int64, the stream position whose output predicts each scored token
+    target_S: Tensor  # [S] int64, the scored tokens themselves
+    length_N: Tensor  # [N] int64, scored tokens of each row
+    prompt_N: Tensor  # [N] int64, tokens of the prompt before each row
     spans: tuple[GroupSpan, ...]
     _plans: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -67,7 +60,6 @@ class Stream:
         return plan
 
     def to(self, device: torch.device) -> "Stream":
-        """The stream on a device, by a transfer that is not waited for; without its plans."""
         return on_device(self, device)
 
     def split(self, kind: Callable[[int], Hashable]) -> list[tuple["Stream", Tensor]]:
@@ -154,8 +146,6 @@ def _tensor(pieces: Sequence[np.ndarray]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Batch(Generic[I]):
-    """What one forward pass sees."""
-
     stream: Stream
     index: I
     groups: tuple[TokenGroup[Any], ...]

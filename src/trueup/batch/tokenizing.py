@@ -28,8 +28,7 @@ from trueup.files import cache_folder
 R = TypeVar("R")
 
 LIBRARIES = ("transformers", "tokenizers", "jinja2")
-MOST_KEPT = 8 * 2**30
-"""Bytes of tokens on disk, beyond which the oldest are deleted."""
+MOST_KEPT = 8 * 2**30  # bytes of tokens on disk, beyond which the oldest are deleted
 
 
 class TokenCache:
@@ -48,7 +47,6 @@ class TokenCache:
         self._new: dict[str, dict[str, Any]] = {}
 
     def encode(self, group: Group[R]) -> EncodedGroup[R] | Discarded:
-        """See `Encoder.encode`. What it refuses is not kept."""
         key = self._key(group)
         record = self._new.get(key) or self._records.get(key)
         if record is None:
@@ -128,15 +126,12 @@ def encoder_identity(encoder: Encoder) -> str:
 
 @dataclass(slots=True)
 class Tokenized:
-    """Groups as tokens, and what happened on the way."""
-
     groups: list[TokenGroup[Any]] = field(default_factory=list)
     dropped: dict[str, list[Origin | None]] = field(default_factory=dict)
     responses: int = 0
     responses_cut: int = 0
     prompts_cut: int = 0
-    raw: int = 0
-    """Groups of raw text, encoded without the chat template there is."""
+    raw: int = 0  # groups of raw text, encoded without the chat template there is
     notes: Counter[str] = field(default_factory=Counter)
     """What the user should know of the groups, in order, and of how many."""
 

@@ -15,16 +15,12 @@ from trueup.feedback.records import Origin, Relation
 class TokenRow:
     """One response; `scored` marks the assistant's words and the token that ends them, not turns in between."""
 
-    ids: npt.NDArray[np.int32]
-    """[R] token ids, R >= 1."""
-    scored: npt.NDArray[np.bool_]
-    """[R], at least one of them True."""
+    ids: npt.NDArray[np.int32]  # [R] token ids, R >= 1
+    scored: npt.NDArray[np.bool_]  # [R], at least one of them True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenGroup(Generic[Relation]):
-    """A prompt, its responses, and how they relate."""
-
     prompt: npt.NDArray[np.int32]
     responses: tuple[TokenRow, ...]
     relation: Relation

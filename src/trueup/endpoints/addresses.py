@@ -17,8 +17,7 @@ from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError
 from trueup.words import logger, reason
 
-CONNECTING = 5.0
-"""Seconds within which a server that is there takes a connection."""
+CONNECTING = 5.0  # seconds within which a server that is there takes a connection
 FIRST_REST, LONGEST_REST = 2.0, 300.0
 """Seconds for which one of several addresses that failed is left out; they double with every failure in a row."""
 
@@ -28,8 +27,7 @@ class Address:
     base_url: str
     under_way: int = 0
     failures: int = 0
-    rests_until: float = -math.inf
-    """On the endpoint's clock; infinite where it is left out for good."""
+    rests_until: float = -math.inf  # on the endpoint's clock; infinite where it is left out for good
 
 
 class Addresses:
@@ -116,14 +114,8 @@ def on_this_machine(base_url: str) -> bool:
 PASSING = frozenset({408, 409, 425, 429})
 """Errors of the request that pass by themselves. So do those of the server, but for `LASTING`."""
 LASTING = frozenset({501, 505})
-REFUSED = frozenset({400, 413, 414, 422, 451})
-"""Errors of this request alone."""
-UNPAID = (
-    "insufficient_quota",
-    "billing_hard_limit_reached",
-    "billing_not_active",
-    "exceeded your current quota",
-)
+REFUSED = frozenset({400, 413, 414, 422, 451})  # errors of this request alone
+UNPAID = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "exceeded your current quota")
 BAD_KEY = ("invalid_api_key", "api key not valid", "incorrect api key")
 SHOWN = 100
 SHOWN_OF_REFUSAL = 300

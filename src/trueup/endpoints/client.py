@@ -19,22 +19,16 @@ import anyio
 import httpx2
 from anyio.from_thread import start_blocking_portal
 
-from trueup import stop, words
+from trueup import errors, stop, words
 from trueup.endpoints import addresses
 from trueup.endpoints.key import Key
-from trueup.errors import AnnotatorError, Stopped
 
 Refused = addresses.Refused
-STOP_SECONDS = 0.1
-"""How often it is looked whether the user asked to stop."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds, before a random factor between 1/2 and 1."""
-LEAST_TIME = 0.2
-"""Seconds below which what is left of a deadline is not worth another attempt."""
-MOST_UNREADABLE = 4
-"""Answers in a row that are not JSON, after which the address is taken to be wrong."""
-LONGEST_ANSWER = 2**26
-"""Bytes; an answer with everything that can be wanted of it has a few thousand."""
+STOP_SECONDS = 0.1  # how often it is looked whether the user asked to stop
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds, before a random factor between 1/2 and 1
+LEAST_TIME = 0.2  # seconds below which what is left of a deadline is not worth another attempt
+MOST_UNREADABLE = 4  # answers in a row that are not JSON, after which the address is taken to be wrong
+LONGEST_ANSWER = 2**26  # bytes; an answer with everything that can be wanted of it has a few thousand
 PART = 2**16
 
 Body = Mapping[str, Any]
@@ -46,8 +40,6 @@ Answers = Generator[Numbered, None, None]
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time, and waiting for it to pass."""
-
     monotonic: Callable[[], float] = time.monotonic
     today: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
@@ -119,7 +111,7 @@ class Endpoint:
             return
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         batch = _Batch(self, method, path, read, answers.put)
-        stopped: Stopped | None = None
+        stopped: errors.Stopped | None = None
         with start_blocking_portal() as portal:
             task = portal.start_task_soon(batch.run, contents)
             task.add_done_callback(lambda _: answers.put(None))
@@ -127,7 +119,7 @@ class Endpoint:
                 while True:
                     try:
                         stop.check()
-                    except Stopped as error:
+                    except errors.Stopped as error:
                         stopped = error
                         task.cancel()
                     try:
@@ -169,7 +161,7 @@ class _Batch:
     path: str
     read: Read
     put: Callable[[Numbered], None]
-    failure: AnnotatorError | None = None
+    failure: errors.AnnotatorError | None = None
     clients: dict[str, httpx2.AsyncClient] = field(default_factory=dict)
     pauses: set[anyio.CancelScope] = field(default_factory=set)
 
@@ -183,7 +175,7 @@ class _Batch:
                     self.put((number, await self.answer(content)))
                 except addresses.Refused as error:
                     self.put((number, error))
-                except AnnotatorError as error:
+                except errors.AnnotatorError as error:
                     self.failure = self.failure or error
                     for pause in self.pauses:
                         pause.cancel()
@@ -200,7 +192,6 @@ class _Batch:
             raise self.failure
 
     async def answer(self, content: bytes | None) -> Answer:
-        """What one request is answered in the end."""
         endpoint, clock = self.endpoint, self.endpoint.clock
         ends = clock.monotonic() + endpoint.deadline
         left, doubled, attempts, unreadable = endpoint.deadline, FIRST_PAUSE, 0, 0
@@ -212,10 +203,10 @@ class _Batch:
                 return await self.attempt(address, content, max(LEAST_TIME, min(endpoint.timeout, left)))
             except addresses.Transient as transient:
                 error = transient
-            except AnnotatorError as lasting:
+            except errors.AnnotatorError as lasting:
                 if endpoint.addresses.leave_out(address, lasting):
                     continue
-                raise AnnotatorError(f"{url}: {lasting}") from None
+                raise errors.AnnotatorError(f"{url}: {lasting}") from None
             left = ends - clock.monotonic()
             if left >= LEAST_TIME and self.failure is None and endpoint.addresses.leave_out(address, error):
                 continue
@@ -231,7 +222,7 @@ class _Batch:
             tried = f"after {words.counted(attempts, 'attempt')} in {endpoint.deadline - left:.0f} seconds"
             if error.wait is not None and error.wait > left:
                 tried = f"and it asks to wait {error.wait:.0f} seconds, of which {max(0.0, left):.0f} are left"
-            raise AnnotatorError(f"{url}: {error.what}, {tried}; {error.hint}")
+            raise errors.AnnotatorError(f"{url}: {error.what}, {tried}; {error.hint}")
         raise self.failure
 
     async def attempt(self, address: addresses.Address, content: bytes | None, seconds: float) -> Answer:
@@ -266,7 +257,7 @@ class _Batch:
             async for part in response.aiter_bytes(PART):
                 taken += part
                 if len(taken) > LONGEST_ANSWER:
-                    raise AnnotatorError(
+                    raise errors.AnnotatorError(
                         f"{response.status_code}: the answer is longer than {LONGEST_ANSWER >> 20} MiB; check base_url "
                         "and the server"
                     )
@@ -285,13 +276,12 @@ class _Batch:
                 self.pauses.discard(scope)
 
 
-def _broken(error: Exception, key: Key) -> addresses.Transient | AnnotatorError:
-    """What a connection that could not be made or used means."""
+def _broken(error: Exception, key: Key) -> addresses.Transient | errors.AnnotatorError:
     said = addresses.excerpt(key.redact(str(error))) or type(error).__name__
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError):
-        return AnnotatorError(f"the request cannot be sent: {said}; check base_url")
+        return errors.AnnotatorError(f"the request cannot be sent: {said}; check base_url")
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return AnnotatorError(
+        return errors.AnnotatorError(
             f"the server's certificate is not trusted: {said}; check base_url, or name a file of trusted certificates "
             "in SSL_CERT_FILE"
         )

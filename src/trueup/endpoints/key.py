@@ -11,10 +11,8 @@ from urllib.parse import quote_plus
 from trueup.errors import InputError
 
 HIDDEN = "***"
-SECRET = 12
-"""Characters from which on a key is taken for a secret that no model says by chance."""
-APART = ",\"'`|<>(){}"
-"""What a key cut off ends at, beside white space."""
+SECRET = 12  # characters from which on a key is taken for a secret that no model says by chance
+APART = ",\"'`|<>(){}"  # what a key cut off ends at, beside white space
 SECRETS = (
     (re.compile(r"(?<=://)[^/\s@\"']*@"), f"{HIDDEN}@"),
     (re.compile(r"(?i)\b(authorization|x-api-key|api-key|apikey)(\W{0,4}[:=]\W{0,4})(?:(?:bearer|basic)\s+)?[^\s,;\"']+"),

@@ -12,10 +12,8 @@ from typing import Any, Self
 from trueup.endpoints.client import Refused
 
 MAX_TOKENS, NEWER_MAX_TOKENS = "max_tokens", "max_completion_tokens"
-LEAST_TEMPERATURE = 0.01
-"""Where 0 is not taken, though others are."""
-FEWEST_TOP = 2
-"""Likeliest tokens below which log-probabilities of two labels say nothing."""
+LEAST_TEMPERATURE = 0.01  # where 0 is not taken, though others are
+FEWEST_TOP = 2  # likeliest tokens below which log-probabilities of two labels say nothing
 FORMS = ("response_format", "structured_outputs", "guided_choice", "")
 """Fields that constrain an answer, in the order they are tried: a JSON schema, a choice list of vLLM since 0.11, one of
 earlier versions, none."""
@@ -37,14 +35,11 @@ UNFINISHED = re.compile(r"could not finish the message because max_tokens")
 class Parameters:
     """How a request is sent to one endpoint."""
 
-    limit: str = MAX_TOKENS
-    """The name of the longest answer."""
+    limit: str = MAX_TOKENS  # the name of the longest answer
     instead: Mapping[str, Any] = field(default_factory=dict)
     """Parameter -> the value it is sent with; None leaves it out."""
-    form: str = FORMS[0]
-    """One of `FORMS`."""
-    room: int = 0
-    """Least tokens for an answer, as the model thinks before it answers or the endpoint asks for as many."""
+    form: str = FORMS[0]  # one of `FORMS`
+    room: int = 0  # least tokens for an answer, as the model thinks before it answers or the endpoint asks for as many
 
     def body(self, request: Mapping[str, Any]) -> dict[str, Any]:
         made = {name: self.instead.get(name, value) for name, value in request.items()}

@@ -74,10 +74,8 @@ def annotate(settings: gathering_settings.AnnotateSettings) -> Path:
 @dataclass(frozen=True, slots=True)
 class ChosenAndRejected:
     example: Example
-    chosen: Response
-    """The one that is replaced; of several that were never rejected the first."""
-    rejected: tuple[Response, ...]
-    """Those that were rejected and never chosen."""
+    chosen: Response  # the one that is replaced; of several that were never rejected the first
+    rejected: tuple[Response, ...]  # those that were rejected and never chosen
 
     def rewritten(self, text: str, source: str) -> Example:
         """A demonstration for the chosen response, behind the same white space; rejected ones as points."""
@@ -232,10 +230,7 @@ def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work)
             done.append((pair, row["text"]))
         else:
             dropped.append(Discarded(row["dropped"], pair.example.origin))
-    for line in (
-        *_lines(done, dropped, model),
-        *judging.usage_lines(summed(part["facts"] for part in parts)),
-    ):
+    for line in (*_lines(done, dropped, model), *judging.usage_lines(summed(part["facts"] for part in parts))):
         logger.info(line)
     if not done and work.alone:
         raise InputError(

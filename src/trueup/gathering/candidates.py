@@ -16,15 +16,14 @@ from typing import Any
 
 import torch
 
+from trueup import errors, model_folder
 from trueup.batch import chat_template, encode
 from trueup.config.run_checks import check_annotator, check_file
-from trueup.errors import AnnotatorError, InputError
 from trueup.feedback import read, records, transforms, turns, views
 from trueup.feedback.records import Content, Example, Prompt, Response, content_key
 from trueup.gathering import shards
 from trueup.gathering.judging import Day, annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
-from trueup.model_folder import WORLD, check_model, context_length, folder_of, scores_text
 from trueup.models import causal, load, prepare, tokenizer
 from trueup.sampling.engines import make_engine
 from trueup.sampling.sampler import Sampled, Sampler
@@ -32,8 +31,7 @@ from trueup.settings.gathering_settings import SampleSettings
 from trueup.sources.by_name import model_named, prompts_named
 from trueup.words import counted, logger, numbered
 
-CHUNK = 32
-"""Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
+CHUNK = 32  # prompts sampled before their responses are kept: what a process that is killed may have to do again
 UNLIMITED = 10**9
 
 Read = Callable[[torch.device], load.Loaded]
@@ -41,13 +39,10 @@ Read = Callable[[torch.device], load.Loaded]
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A model that is to write responses."""
-
     name: str
     load: Callable[[], AbstractContextManager[Sampler]]
     """Its sampler; called only where something is left to write, and left before the next model is loaded."""
-    part: str
-    """Name of its part of the work, of which its seeds are made."""
+    part: str  # name of its part of the work, of which its seeds are made
 
 
 Written = Sequence[tuple[Sampled, ...]]
@@ -84,12 +79,14 @@ def _checked(settings: SampleSettings) -> SampleSettings:
     check_place(settings.output, overwrite=settings.overwrite)
     server, trust_remote_code = settings.sampler.served, settings.trust_remote_code
     models = tuple(
-        one if one == WORLD else check_model(one, trust_remote_code=trust_remote_code, weights=not server)
+        one
+        if one == model_folder.WORLD
+        else model_folder.check_model(one, trust_remote_code=trust_remote_code, weights=not server)
         for one in settings.model
     )
     for name in models:
-        if scores_text(folder_of(name, weights=False)):
-            raise InputError(
+        if model_folder.scores_text(model_folder.folder_of(name, weights=False)):
+            raise errors.InputError(
                 f"model {name} is a reward model, and writes nothing; give it as --annotator reward:{name}"
             )
     if settings.chat_template is not None:
@@ -108,8 +105,8 @@ def _given(settings: SampleSettings) -> read.Prompts:
 
 
 def _candidates(settings: SampleSettings, given: read.Prompts, work: Work, total: int) -> tuple[Example, ...]:
-    if WORLD in settings.model:
-        model_named(WORLD)  # made before the bar over what is asked of it
+    if model_folder.WORLD in settings.model:
+        model_named(model_folder.WORLD)  # made before the bar over what is asked of it
     writers = make_writers(settings, total, work.day)
     vocabularies = set(map(partial(_vocabulary, settings), settings.model if len(settings.model) > 1 else ()))
     if len(vocabularies) > 1:
@@ -118,7 +115,7 @@ def _candidates(settings: SampleSettings, given: read.Prompts, work: Work, total
     written = [write_responses(given.prompts, one, work, **rest) for one in writers]
     examples = put_together(given.prompts, written, given.examples, with_tokens=len(vocabularies) < 2)
     if not examples and work.alone:
-        raise InputError(
+        raise errors.InputError(
             f"no prompt of {len(given.prompts)} got a response: none leaves room for one. Give a smaller "
             "--max-new-tokens, or --max-prompt-length so that long prompts lose their beginning"
         )
@@ -212,7 +209,7 @@ def write_responses(prompts: Sequence[Prompt], writer: Writer, work: Work, *, re
         made = sampler.sample(chunk, responses, seed=of_part)
         flat = [one for several in made for one in several]
         if flat and not any(one.text.strip() for one in flat):
-            raise AnnotatorError(
+            raise errors.AnnotatorError(
                 f"{writer.name}: all {counted(len(flat), 'response')} to {counted(len(made), 'prompt')} are empty. "
                 "Look at --stop and at the chat template, and whether the prompts are of the form the model was "
                 "trained on"
@@ -250,7 +247,6 @@ def make_writers(settings: SampleSettings, prompts: int, day: Day) -> list[Write
 
 
 def model_in(settings: SampleSettings, name: str) -> Read:
-    """What reads a folder, or makes the built-in model."""
     return lambda device: load.load(model_named(name), device=device, **_reading(settings))
 
 
@@ -272,12 +268,11 @@ def running(settings: SampleSettings, day: Day, prompts: int, read: Read) -> tup
     network: Any = loaded.network
     network.requires_grad_(False).eval()
     prepare.set_threads(network, prompts)
-    encoder = _encoder(settings, loaded, context_length(network.config), day)
+    encoder = _encoder(settings, loaded, model_folder.context_length(network.config), day)
     return causal.CausalModel(network, autocast=prepare.pick_autocast(settings.precision, device)), encoder
 
 
 def free_memory() -> None:
-    """Of models that nothing holds any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -19,14 +19,12 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from trueup import display, files, model_folder, stop
+from trueup import display, errors, files, model_folder, stop, words
 from trueup.batch.chat_template import today
 from trueup.config.layers import flatten
-from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback import canonical, records
 from trueup.settings import annotator_settings, gathering_settings, schema
 from trueup.sources.by_name import judging_content, model_folders
-from trueup.words import listed, logger, reason
 
 SUFFIX = ".part"
 DAY = "day"
@@ -39,10 +37,10 @@ def check_place(name: str, *, overwrite: bool) -> None:
     """Refuse what cannot or must not be written, before anything is read."""
     if name == canonical.STANDARD_OUTPUT:
         why = "as work that is stopped goes on beside it; not the standard output"
-        raise InputError(f"output: give a file, {why}")
+        raise errors.InputError(f"output: give a file, {why}")
     canonical.check_output(name, force=True)
     if Path(name).exists() and not overwrite:
-        raise InputError(f"{name}: the file is there already; give another output, or --overwrite to replace it")
+        raise errors.InputError(f"{name}: the file is there already; give another output, or --overwrite to replace it")
 
 
 class Work:
@@ -61,7 +59,7 @@ class Work:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise InputError(
+            raise errors.InputError(
                 f"{output}: another process is at work on it. Wait for it, or give another output"
             ) from None
         except OSError as error:
@@ -103,7 +101,7 @@ class Work:
         """The day on which the work began, in ISO's form: what a chat template writes in all of it."""
         if DAY not in self.parts:
             self.keep(DAY, today())
-            logger.info(f"the chat template writes the date: in all of this work it is {self.parts[DAY]}")
+            words.logger.info(f"the chat template writes the date: in all of this work it is {self.parts[DAY]}")
         return str(self.parts[DAY])
 
     def finish(self) -> None:
@@ -138,7 +136,7 @@ class Work:
         for number, line in enumerate(lines[1:], start=2):
             row = _read(line)
             if not isinstance(row, dict) or row.keys() != {"part", "value"}:
-                raise InputError(
+                raise errors.InputError(
                     f"{self.path}:{number}: what was done so far is damaged there. Delete that line and all after it, "
                     "which are done again, or the file"
                 )
@@ -149,9 +147,9 @@ class Work:
         if not isinstance(theirs, dict) or header.get("of") != self.of:
             raise self._foreign()
         if different := differing(self.settings, theirs):
-            raise InputError(
-                f"{self.path} was begun with other settings ({listed(different)}). Give those again to go on with it, "
-                "delete it to start over, or give another output"
+            raise errors.InputError(
+                f"{self.path} was begun with other settings ({words.listed(different)}). Give those again to go on "
+                "with it, delete it to start over, or give another output"
             )
 
     def _append(self, line: str) -> None:
@@ -160,12 +158,14 @@ class Work:
         except OSError as error:
             raise self._unwritable(error) from None
 
-    def _foreign(self) -> InputError:
-        return InputError(f"{self.path} is not what {self.of} keeps its work in. Delete it, or give another output")
+    def _foreign(self) -> errors.InputError:
+        return errors.InputError(
+            f"{self.path} is not what {self.of} keeps its work in. Delete it, or give another output"
+        )
 
-    def _unwritable(self, error: OSError) -> InputError:
-        why = f"the work done so far cannot be kept there: {reason(error)}"
-        return InputError(f"{self.path}: {why}. Make room, or give another output")
+    def _unwritable(self, error: OSError) -> errors.InputError:
+        why = f"the work done so far cannot be kept there: {words.reason(error)}"
+        return errors.InputError(f"{self.path}: {why}. Make room, or give another output")
 
 
 @contextmanager
@@ -175,14 +175,14 @@ def resumable(output: Path, of: str, settings: Mapping[str, object], first: int 
         try:
             with stop.on_signals():
                 yield work
-        except Stopped as stopped:
+        except errors.Stopped as stopped:
             again = f"the same command goes on from {work.path}"
-            logger.info(f"stopped by {stopped}{f'; {again}' if work.parts else ' before anything was done'}")
+            words.logger.info(f"stopped by {stopped}{f'; {again}' if work.parts else ' before anything was done'}")
             raise
-        except AnnotatorError as error:
+        except errors.AnnotatorError as error:
             if not work.parts:
                 raise
-            raise AnnotatorError(
+            raise errors.AnnotatorError(
                 f"{error}. What is done is kept in {work.path}, and the same command goes on from there"
             ) from error
 
@@ -190,7 +190,7 @@ def resumable(output: Path, of: str, settings: Mapping[str, object], first: int 
 def of_sampling(
     settings: gathering_settings.SampleSettings, prompts: Iterable[records.Prompt], also: Iterable[records.Example]
 ) -> dict[str, object]:
-    """Name -> what the work of `trueup sample` depends on; JSON-ready."""
+    """Name -> what the work of a command depends on; JSON-ready."""
     served = settings.sampler.served
     folders = [one for name in settings.model for one in model_folders(name, weights=not served)]
     return _of(settings) | {
@@ -204,7 +204,6 @@ def of_sampling(
 def of_annotating(
     settings: gathering_settings.AnnotateSettings, examples: Iterable[records.Example]
 ) -> dict[str, object]:
-    """Name -> what the work of `trueup annotate` depends on; JSON-ready."""
     found = _of(settings) | {"data": digest_of_examples(examples)}
     if settings.rewrite:
         return found | {"rewrite_template": [settings.rewrite_template, _content(settings.rewrite_template)]}

@@ -15,25 +15,19 @@ from dataclasses import asdict, dataclass
 from gzip import open as unpacked
 from pathlib import Path
 
-from trueup.errors import InputError
+from trueup import errors, words
 from trueup.feedback import canonical, records
 from trueup.gathering.resumable import DAY, SUFFIX, Work, check_place, differing
-from trueup.words import counted, listed, logger, reason
 
-UNIT = 64
-"""Rows that are never apart; a multiple of the pieces that sampling and judging are done in."""
+UNIT = 64  # rows that are never apart; a multiple of the pieces that sampling and judging are done in
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the first line of a shard's file says."""
-
     of: str
     shard: str
-    rows: tuple[int, int, int]
-    """Of the input: the first, the one behind the last, and how many there are."""
-    settings: dict[str, str]
-    """What the result depends on, as hashes, with that of the whole input."""
+    rows: tuple[int, int, int]  # of the input: the first, the one behind the last, and how many there are
+    settings: dict[str, str]  # what the result depends on, as hashes, with that of the whole input
     day: str | None
     examples: int
     sha256: str
@@ -50,7 +44,7 @@ def rows_of(shard: str | None, total: int) -> range:
     first, last = (min(units * one // of * UNIT, total) for one in (number - 1, number))
     if shard is not None:
         own = f"rows {first + 1:,} to {last:,}" if first < last else "none"
-        logger.info(f"shard {shard}: {own} of {counted(total, 'row')}")
+        words.logger.info(f"shard {shard}: {own} of {words.counted(total, 'row')}")
     return range(first, last)
 
 
@@ -73,13 +67,13 @@ def merge(files: Sequence[str], output: str, of: str, *, overwrite: bool) -> Non
     InputError: a shard is missing, there twice, unfinished, damaged, or of other work; or nothing came of any."""
     check_place(output, overwrite=overwrite)
     if not files:
-        raise InputError(f"--merge needs the files of all shards: {of} --merge PART... --output FILE")
+        raise errors.InputError(f"--merge needs the files of all shards: {of} --merge PART... --output FILE")
     heads = sorted(((_head(Path(one), of), Path(one)) for one in files), key=lambda found: found[0].place)
     _check(heads)
     if not any(head.examples for head, _ in heads):
-        raise InputError("no shard has an example, for the reasons that each gave; nothing was written")
+        raise errors.InputError("no shard has an example, for the reasons that each gave; nothing was written")
     number = canonical.write_lines(output, (line for head, path in heads for line in _lines(head, path)))
-    logger.info(f"{counted(number, 'example')} of {counted(len(heads), 'shard')} written to {output}")
+    words.logger.info(f"{words.counted(number, 'example')} of {words.counted(len(heads), 'shard')} written to {output}")
 
 
 def _check(heads: Sequence[tuple[Head, Path]]) -> None:
@@ -88,48 +82,48 @@ def _check(heads: Sequence[tuple[Head, Path]]) -> None:
     before: tuple[Head, Path] | None = None
     for head, other in heads:
         if head.place[1] != count:
-            raise InputError(
+            raise errors.InputError(
                 f"{path} is shard {first.shard} and {other} is {head.shard}: they overlap. Give shards of one number"
             )
         if different := differing(first.settings, head.settings):
-            what = "another input" if "data" in different else f"other settings ({listed(different)})"
-            raise InputError(
+            what = "another input" if "data" in different else f"other settings ({words.listed(different)})"
+            raise errors.InputError(
                 f"{path} and {other} were made with {what}. Do the shards again that differ from what is wanted"
             )
         if before and before[0].shard == head.shard:
-            raise InputError(f"{before[1]} and {other} are both shard {head.shard}. Give each shard once")
+            raise errors.InputError(f"{before[1]} and {other} are both shard {head.shard}. Give each shard once")
         before = head, other
     if missing := sorted({*range(1, count + 1)} - {head.place[0] for head, _ in heads}):
-        told = listed([f"{one}/{count}" for one in missing])
-        raise InputError(f"{told} of the {count} shards {'is' if len(missing) == 1 else 'are'} not given")
+        told = words.listed([f"{one}/{count}" for one in missing])
+        raise errors.InputError(f"{told} of the {count} shards {'is' if len(missing) == 1 else 'are'} not given")
     if len({head.day for head, _ in heads} - {None}) > 1:
-        days = listed([f"{head.shard} of {head.day}" for head, _ in heads if head.day])
-        raise InputError(
+        days = words.listed([f"{head.shard} of {head.day}" for head, _ in heads if head.day])
+        raise errors.InputError(
             f"the chat template writes the date, and the shards are of several days ({days}), as one process's work "
             "never is. Do those again that were begun on another day, all on one"
         )
     ends = [0, *(head.rows[1] for head, _ in heads)]
     if [head.rows[0] for head, _ in heads] != ends[:-1] or ends[-1] != first.rows[2]:
-        raise InputError("the shards do not hold each row once: they are of different versions. Do them again")
+        raise errors.InputError("the shards do not hold each row once: they are of different versions. Do them again")
 
 
 def _head(path: Path, of: str) -> Head:
     line = b""
     try:
         if not path.exists() and path.with_name(path.name + SUFFIX).exists():
-            raise InputError(f"{path} is not finished; the command that began it goes on with it")
+            raise errors.InputError(f"{path} is not finished; the command that began it goes on with it")
         with (unpacked if path.suffix == ".gz" else open)(path, "rb") as opened:
             line = opened.readline()
         found = json.loads(line)
         head = Head(**{**found, "rows": tuple(found["rows"])})
     except OSError as error:
-        raise InputError(f"{path}: {reason(error)}") from None
+        raise errors.InputError(f"{path}: {words.reason(error)}") from None
     except (ValueError, TypeError, KeyError, EOFError):
         unfinished = path.suffix == SUFFIX
         why = "the work of a command that is not finished" if unfinished else f"not a file of {of} --shard"
-        raise InputError(f"{path} is {why}. Give the files that the shards wrote") from None
+        raise errors.InputError(f"{path} is {why}. Give the files that the shards wrote") from None
     if head.of != of:
-        raise InputError(f"{path} is a shard of {head.of}; put its shards together by {head.of} --merge")
+        raise errors.InputError(f"{path} is a shard of {head.of}; put its shards together by {head.of} --merge")
     return head
 
 
@@ -143,6 +137,6 @@ def _lines(head: Head, path: Path) -> Iterator[bytes]:
                 count += 1
                 yield bytes(line)
     except (OSError, EOFError) as error:
-        raise InputError(f"{path}: {error}") from None
+        raise errors.InputError(f"{path}: {error}") from None
     if (told.hexdigest(), count) != (head.sha256, head.examples):
-        raise InputError(f"{path} is damaged: it is not as shard {head.shard} was written. Do that shard again")
+        raise errors.InputError(f"{path} is damaged: it is not as shard {head.shard} was written. Do that shard again")

@@ -1,5 +1,3 @@
-"""Anchored preference optimization, down. D'Oosterlinck et al., 2024, https://arxiv.org/abs/2408.06266."""
-
 from trueup.methods import kinds
 
 
@@ -8,19 +6,12 @@ from trueup.methods import kinds
     title="Anchored preference optimization, down",
     formula="sigmoid(beta log-ratio(chosen)) + 1 - sigmoid(beta (log-ratio(chosen) - log-ratio(rejected)))",
     paper="D'Oosterlinck et al., 2024, https://arxiv.org/abs/2408.06266",
-    feedback=kinds.PAIRS,
-    defaults={"learning_rate": 1e-6},
     trl_loss="apo_down",
-    least_responses=2,
+    **kinds.OF_PAIRS,
 )
 def apo_down(
-    *,
-    beta: kinds.Beta = 0.1,
-    sft_weight: kinds.SFTWeight = 0.0,
-    reference: kinds.AnyReference = kinds.Frozen(),
+    *, beta: kinds.Beta = 0.1, sft_weight: kinds.SFTWeight = 0.0, reference: kinds.AnyReference = kinds.Frozen()
 ) -> kinds.Method:
     """Lower chosen responses, and rejected ones more; for chosen responses worse than what the policy writes."""
-    from trueup.objectives import dpo_variants as objective
-
-    loss = kinds.with_settings(objective.apo_down, beta=beta)
+    loss = kinds.with_settings(kinds.objectives.dpo_variants.apo_down, beta=beta)
     return kinds.pairwise(loss, reference, sft_weight)

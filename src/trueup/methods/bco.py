@@ -1,5 +1,3 @@
-"""Binary classifier optimization. Jung et al., 2024, https://arxiv.org/abs/2404.04656."""
-
 from trueup.feedback.labels import Thumbs, check_classes
 from trueup.methods import kinds
 
@@ -26,11 +24,9 @@ def bco(
     Args:
         shift: Take the mean reward so far off every reward; false takes nothing off.
     """
-    from trueup.objectives import bco as objective
-
-    shifted = kinds.over_step(objective.SEEN, objective.bco, beta=beta)
+    shifted = kinds.over_step(kinds.objectives.bco.SEEN, kinds.objectives.bco.bco, beta=beta)
     return kinds.pointwise(
-        shifted if shift else kinds.with_settings(objective.bco, beta=beta),
+        shifted if shift else kinds.with_settings(kinds.objectives.bco.bco, beta=beta),
         reference,
         transform=Thumbs(desirable_from),
         check=check_classes,

@@ -1,5 +1,3 @@
-"""Conditional alignment. Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
-
 from typing import Any, Literal
 
 from trueup.feedback.transforms import StandardizedRewards, WrittenReward

@@ -1,5 +1,3 @@
-"""Contrastive preference optimization. Xu et al., 2024, https://arxiv.org/abs/2401.08417."""
-
 from trueup.methods import kinds
 
 
@@ -8,22 +6,14 @@ from trueup.methods import kinds
     title="Contrastive preference optimization",
     formula="-log sigmoid(beta (log p(chosen) - log p(rejected))) - sft_weight log p(chosen) per token",
     paper="Xu et al., 2024, https://arxiv.org/abs/2401.08417",
-    feedback=kinds.PAIRS,
-    defaults={"learning_rate": 1e-6},
     figures=("loss", "rewards/accuracies", "rewards/margins", "logps/chosen"),
-    least_responses=2,
+    **kinds.OF_PAIRS,
 )
-def cpo(
-    *,
-    beta: kinds.Positive = 0.1,
-    sft_weight: kinds.SFTWeight = 1.0,
-) -> kinds.Method:
+def cpo(*, beta: kinds.Positive = 0.1, sft_weight: kinds.SFTWeight = 1.0) -> kinds.Method:
     """Make chosen responses likelier than rejected ones, and imitate them; no reference.
 
     Args:
         beta: Reward per nat.
     """
-    from trueup.objectives import reference_free as objective
-
-    loss = kinds.with_settings(objective.cpo, beta=beta)
+    loss = kinds.with_settings(kinds.objectives.reference_free.cpo, beta=beta)
     return kinds.pairwise(loss, kinds.NoReference(), sft_weight)

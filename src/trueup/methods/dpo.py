@@ -1,5 +1,3 @@
-"""Direct preference optimization. Rafailov et al., 2023, https://arxiv.org/abs/2305.18290."""
-
 from trueup.methods import kinds
 
 
@@ -8,10 +6,8 @@ from trueup.methods import kinds
     title="Direct preference optimization",
     formula="-log sigmoid(beta (log-ratio(chosen) - log-ratio(rejected)))",
     paper="Rafailov et al., 2023, https://arxiv.org/abs/2305.18290",
-    feedback=kinds.PAIRS,
-    defaults={"learning_rate": 1e-6},
     trl_loss="sigmoid sigmoid_norm",
-    least_responses=2,
+    **kinds.OF_PAIRS,
 )
 def dpo(
     *,
@@ -26,7 +22,7 @@ def dpo(
     Args:
         label_smoothing: Share of pairs whose order is taken to be wrong; above 0 it is cDPO.
     """
-    from trueup.objectives import dpo as objective
-
-    loss = kinds.with_settings(objective.dpo, beta=beta, label_smoothing=label_smoothing, per_token=per_token)
+    loss = kinds.with_settings(
+        kinds.objectives.dpo.dpo, beta=beta, label_smoothing=label_smoothing, per_token=per_token
+    )
     return kinds.pairwise(loss, reference, sft_weight)

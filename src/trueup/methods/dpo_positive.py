@@ -1,5 +1,3 @@
-"""DPO-Positive. Pal et al., 2024, https://arxiv.org/abs/2402.13228."""
-
 from trueup.methods import kinds
 
 
@@ -8,9 +6,7 @@ from trueup.methods import kinds
     title="DPO-Positive",
     formula="-log sigmoid(beta (log-ratio(chosen) - log-ratio(rejected) - penalty max(0, -log-ratio(chosen))))",
     paper="Pal et al., 2024, https://arxiv.org/abs/2402.13228",
-    feedback=kinds.PAIRS,
-    defaults={"learning_rate": 1e-6},
-    least_responses=2,
+    **kinds.OF_PAIRS,
 )
 def dpo_positive(
     *,
@@ -24,7 +20,5 @@ def dpo_positive(
     Args:
         penalty: Of each nat by which a chosen response is less likely than under the reference; lambda in the paper.
     """
-    from trueup.objectives import dpo_variants as objective
-
-    loss = kinds.with_settings(objective.dpo_positive, beta=beta, penalty=penalty)
+    loss = kinds.with_settings(kinds.objectives.dpo_variants.dpo_positive, beta=beta, penalty=penalty)
     return kinds.pairwise(loss, reference, sft_weight)

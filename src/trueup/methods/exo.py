@@ -1,5 +1,3 @@
-"""Efficient exact optimization. Ji et al., 2024, https://arxiv.org/abs/2402.00856."""
-
 from trueup.methods import kinds
 
 
@@ -8,10 +6,8 @@ from trueup.methods import kinds
     title="Efficient exact optimization",
     formula="KL(q, p) of q = sigmoid(beta (log-ratio(chosen) - log-ratio(rejected))) from p = 1 - label_smoothing",
     paper="Ji et al., 2024, https://arxiv.org/abs/2402.00856",
-    feedback=kinds.PAIRS,
-    defaults={"learning_rate": 1e-6},
     trl_loss="exo_pair",
-    least_responses=2,
+    **kinds.OF_PAIRS,
 )
 def exo(
     *,
@@ -25,7 +21,5 @@ def exo(
     Args:
         label_smoothing: Share of pairs whose order is taken to be wrong; above 0, or the divergence has no bound.
     """
-    from trueup.objectives import dpo_variants as objective
-
-    loss = kinds.with_settings(objective.exo, beta=beta, label_smoothing=label_smoothing)
+    loss = kinds.with_settings(kinds.objectives.dpo_variants.exo, beta=beta, label_smoothing=label_smoothing)
     return kinds.pairwise(loss, reference, sft_weight)

@@ -1,5 +1,3 @@
-"""DPO with an f-divergence. Wang et al., 2023, https://arxiv.org/abs/2309.16240."""
-
 from trueup.methods import kinds
 
 
@@ -8,9 +6,7 @@ from trueup.methods import kinds
     title="DPO with an f-divergence",
     formula="-log sigmoid(beta f'(u(chosen)) - beta f'(u(rejected))), u = p / p_reference",
     paper="Wang et al., 2023, https://arxiv.org/abs/2309.16240",
-    feedback=kinds.PAIRS,
-    defaults={"learning_rate": 1e-6},
-    least_responses=2,
+    **kinds.OF_PAIRS,
 )
 def f_dpo(
     *,
@@ -26,7 +22,5 @@ def f_dpo(
         divergence: What the constraint is: the forward KL, Jensen-Shannon, or the alpha-divergence.
         alpha: Of the alpha-divergence; towards 0 it is the reverse KL of DPO, towards 1 the forward KL.
     """
-    from trueup.objectives import dpo_variants as objective
-
-    loss = kinds.with_settings(objective.f_dpo, beta=beta, divergence=divergence, alpha=alpha)
+    loss = kinds.with_settings(kinds.objectives.dpo_variants.f_dpo, beta=beta, divergence=divergence, alpha=alpha)
     return kinds.pairwise(loss, reference, sft_weight)

@@ -1,5 +1,3 @@
-"""Filtering alignment. Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
-
 from functools import partial
 
 from trueup.errors import InputError

@@ -1,5 +1,3 @@
-"""Group relative policy optimization. Shao et al., 2024, https://arxiv.org/abs/2402.03300."""
-
 from trueup.methods import kinds
 
 
@@ -10,12 +8,7 @@ from trueup.methods import kinds
     "A = (R - mean R) / std R of the responses to a prompt",
     paper="Shao et al., 2024, https://arxiv.org/abs/2402.03300",
     feedback=kinds.REWARDED_PROMPTS,
-    defaults={
-        "source": "online",
-        "sampler.responses": 8,
-        "learning_rate": 1e-6,
-        "schedule": "constant",
-    },
+    defaults={"source": "online", "sampler.responses": 8, "learning_rate": 1e-6, "schedule": "constant"},
     trl_loss="grpo dapo bnpo dr_grpo",
     sources=kinds.GATHERED,
     evaluates=False,
@@ -50,11 +43,8 @@ def grpo(
             each response's sum by loss_length.
         loss_length: Tokens that sums are divided by with average_over constant.
     """
-    from trueup.objectives import grpo as objective
-    from trueup.objectives.rollout import GroupAdvantages
-
     loss = kinds.with_settings(
-        objective.grpo,
+        kinds.objectives.grpo.grpo,
         kl_coef=kl_coef,
         unbiased_kl=unbiased_kl,
         clip=clip,
@@ -63,12 +53,7 @@ def grpo(
         average_over=average_over,
         loss_length=loss_length,
     )
-    made = GroupAdvantages(advantage_scale, missing_end_penalty)
+    made = kinds.objectives.rollout.GroupAdvantages(advantage_scale, missing_end_penalty)
     return kinds.policy_gradient(
-        loss,
-        reference,
-        made,
-        least_responses=2,
-        temperature=logit_temperature,
-        reference_in_loss=kl_coef > 0,
+        loss, reference, made, least_responses=2, temperature=logit_temperature, reference_in_loss=kl_coef > 0
     )

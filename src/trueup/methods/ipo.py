@@ -1,5 +1,3 @@
-"""Identity preference optimization. Azar et al., 2023, https://arxiv.org/abs/2310.12036."""
-
 from trueup.methods import kinds
 
 
@@ -8,10 +6,8 @@ from trueup.methods import kinds
     title="Identity preference optimization",
     formula="(log-ratio(chosen) - log-ratio(rejected) - 1/(2 beta))^2",
     paper="Azar et al., 2023, https://arxiv.org/abs/2310.12036",
-    feedback=kinds.PAIRS,
-    defaults={"learning_rate": 1e-6},
     trl_loss="ipo",
-    least_responses=2,
+    **kinds.OF_PAIRS,
 )
 def ipo(
     *,
@@ -21,7 +17,5 @@ def ipo(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Pull the log-ratios of each pair 1 / (2 beta) apart, and no further."""
-    from trueup.objectives import ipo as objective
-
-    loss = kinds.with_settings(objective.ipo, beta=beta, per_token=per_token)
+    loss = kinds.with_settings(kinds.objectives.ipo.ipo, beta=beta, per_token=per_token)
     return kinds.pairwise(loss, reference, sft_weight)

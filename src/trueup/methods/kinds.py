@@ -1,9 +1,8 @@
 """Kinds of methods: how those of one kind are put together, and the settings and texts they share.
 
-What a method's file needs of this package. Each function holds the view and the index of its kind and takes what
-differs, so that a type checker refuses it a loss over another index, or one that needs a reference without it. A
-setting of one method alone is described in its docstring, those of several here. Torch is imported only when a method
-is made.
+Each function holds the view and the index of its kind and takes what differs, so that a type checker refuses it a loss
+over another index, or one that needs a reference without it. A setting of one method alone is described in its
+docstring, those of several here. Torch is imported only when a method is made.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
 
 from pydantic import Field
 
+from trueup import objectives
 from trueup.feedback import views
 from trueup.feedback.labels import Scale
 from trueup.feedback.records import DemonstrationRelation, PointRelation, View
@@ -29,26 +29,22 @@ if TYPE_CHECKING:
     from trueup.objectives.loss import Loss, Measurement, StepObjective
     from trueup.objectives.rollout import Rollout
 
-__all__ = ["AnyReference", "Frozen", "Method", "NoReference", "TrustRegion", "method"]
+__all__ = ["AnyReference", "Frozen", "Method", "NoReference", "TrustRegion", "method", "objectives"]
 """What a method's file needs that stands elsewhere."""
 PAIRS = "pairs, or anything that orders two responses to one prompt"
+OF_PAIRS: Mapping[str, Any] = {"feedback": PAIRS, "defaults": {"learning_rate": 1e-6}, "least_responses": 2}
+"""Of most methods that learn from pairs; the rate is that of DPO's code."""
 THUMBS = "labelled responses (thumbs up and down); pairs count as one of each"
 REWARDS = "responses with scores; or with labels; or pairs, chosen 1 and rejected 0"
 REWARDED_PROMPTS = "prompts, and a reward that scores the policy's responses to them"
 JUDGED_PROMPTS = "prompts, and an annotator that compares or scores the policy's responses to them"
-GATHERED = ("online", "replay")
-"""Sources of a method that learns from what the policy has just written."""
+GATHERED = ("online", "replay")  # sources of a method that learns from what the policy has just written
 
 POINT_FIGURES = ("loss", "rewards/chosen", "rewards/rejected", "kl")
 IMITATION_FIGURES = ("loss", "logps/demonstrations", "grad_norm")
 WEIGHTED_FIGURES = ("loss", "weights/effective_share", "grad_norm")
 
-LABEL_DEFAULTS: Mapping[str, object] = {
-    "learning_rate": 1e-5,
-    "schedule": "cosine",
-    "batch_size": 64,
-    "epochs": 3.0,
-}
+LABEL_DEFAULTS: Mapping[str, object] = {"learning_rate": 1e-5, "schedule": "cosine", "batch_size": 64, "epochs": 3.0}
 """Of a run with labelled responses (Cai et al., 2023, https://arxiv.org/abs/2312.02554)."""
 REWARD_DEFAULTS: Mapping[str, object] = {
     "learning_rate": 5e-6,
@@ -64,8 +60,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 ClipRange = Annotated[float, Field(gt=0, lt=1)]
-WrongShare = Annotated[float, Field(ge=0, lt=0.5)]
-"""Of pairs in the wrong order."""
+WrongShare = Annotated[float, Field(ge=0, lt=0.5)]  # of pairs in the wrong order
 SomeShare = Annotated[float, Field(gt=0, lt=0.5)]
 SomeOrAll = Annotated[float, Field(gt=0, le=1)]
 Divergence = Literal["forward-kl", "js", "alpha"]
@@ -75,18 +70,11 @@ AdvantageScale = Literal["group", "round", "none"]
 AverageOver = Literal["responses", "tokens", "constant"]
 Decimals = Annotated[int, Field(ge=0, le=6)]
 
-Beta = Annotated[
-    float,
-    Field(gt=0, description="Strength of the KL constraint; larger stays closer to the reference."),
-]
+Beta = Annotated[float, Field(gt=0, description="Strength of the KL constraint; larger stays closer to the reference.")]
 """A finite number greater than 0."""
-PerToken = Annotated[
-    bool,
-    Field(description="Average over the tokens of a batch; false averages over its responses."),
-]
+PerToken = Annotated[bool, Field(description="Average over the tokens of a batch; false averages over its responses.")]
 PerTokenGap = Annotated[
-    bool,
-    Field(description="Divide each log-ratio by the tokens of its response, as TRL does; false sums over them."),
+    bool, Field(description="Divide each log-ratio by the tokens of its response, as TRL does; false sums over them.")
 ]
 SFTWeight = Annotated[
     float,
@@ -112,17 +100,14 @@ LabelScale = Annotated[
 ScoreLow = Annotated[float | None, Field(description="Score that is the label 0, for scale range.")]
 ScoreHigh = Annotated[float | None, Field(description="Score that is the label 1, for scale range.")]
 Continuous = Annotated[
-    bool,
-    Field(description="Labels are grades to fit by least squares; false takes them as probabilities."),
+    bool, Field(description="Labels are grades to fit by least squares; false takes them as probabilities.")
 ]
 PerTokenRatio = Annotated[
-    bool,
-    Field(description="Log-probabilities per token, as in the authors' code; false sums over the tokens."),
+    bool, Field(description="Log-probabilities per token, as in the authors' code; false sums over the tokens.")
 ]
 LogZ = Annotated[float, Field(description="beta log Z(x), taken as a constant; added to every reward.")]
 RewardMean = Annotated[
-    float | None,
-    Field(description="Mean that is taken off every reward. Left out: that of the training data."),
+    float | None, Field(description="Mean that is taken off every reward. Left out: that of the training data.")
 ]
 RewardStd = Annotated[
     Positive | None,
@@ -130,10 +115,7 @@ RewardStd = Annotated[
 ]
 KLCoef = Annotated[
     float,
-    Field(
-        ge=0,
-        description="beta of the KL penalty in the reward: beta log(pi / pi_ref) is taken off every token's.",
-    ),
+    Field(ge=0, description="beta of the KL penalty in the reward: beta log(pi / pi_ref) is taken off every token's."),
 ]
 Gamma = Annotated[float, Field(ge=0, le=1, description="Discount of later rewards; 1 counts them all alike.")]
 ValueWeight = Annotated[
@@ -167,10 +149,8 @@ def over_step(
     **settings: P.kwargs,
 ) -> StepObjective[Ref, Index]:
     """As `with_settings`, of an objective that is given something measured over the whole step."""
-    from trueup.objectives.loss import StepObjective
-
     objective: Callable[..., Loss] = loss
-    return StepObjective(measurement, partial(objective, *none, **settings))
+    return objectives.loss.StepObjective(measurement, partial(objective, *none, **settings))
 
 
 def pairwise(
@@ -183,10 +163,9 @@ def pairwise(
 ) -> Method:
     """Learn which of two responses to a prompt is better, relative to a reference where there is one."""
     from trueup.batch.rows import Pairs
-    from trueup.objectives.loss import StepObjective
-    from trueup.objectives.sft import beside_sft
 
-    if isinstance(loss, StepObjective):
+    beside_sft = objectives.sft.beside_sft
+    if isinstance(loss, objectives.loss.StepObjective):
         loss = replace(loss, objective=partial(beside_sft, loss.objective, sft_weight)) if sft_weight else loss
     elif sft_weight:
         loss = partial(beside_sft, loss, sft_weight)
@@ -222,17 +201,10 @@ def policy_gradient(
     from trueup.batch.rows import Rollouts
 
     view = partial(views.scored, least=least_responses)
-
     made: Method[Any, rows.Rollouts, Any] = Method(
-        view,
-        Rollouts.collate,
-        loss,
-        reference,
-        parts=parts,
-        reference_in_loss=reference_in_loss,
-        temperature=temperature,
-        rollout=rollout,
-    )
+        view, Rollouts.collate, loss, reference, parts=parts, reference_in_loss=reference_in_loss,
+        temperature=temperature, rollout=rollout,
+    )  # fmt: skip
     return made
 
 
@@ -250,25 +222,18 @@ def without_reference(
 
 
 def imitation(
-    *,
-    per_token: bool,
-    view: View[DemonstrationRelation] = views.demonstrations,
-    transforms: tuple[Transform, ...] = (),
+    *, per_token: bool, view: View[DemonstrationRelation] = views.demonstrations, transforms: tuple[Transform, ...] = ()
 ) -> Method:
     """Make the responses that the view keeps likelier, all alike."""
     from trueup.batch.rows import Demonstrations
-    from trueup.objectives.sft import sft
 
-    loss = with_settings(sft, per_token=per_token)
+    loss = with_settings(objectives.sft.sft, per_token=per_token)
     return without_reference(view, Demonstrations.collate, loss, transforms=transforms)
 
 
 def measured_of_labels(settings: Any) -> str:
     """What is measured over all of the training data (`MethodInfo.measures`)."""
-    what = {
-        "min-max": "the lowest and the highest score",
-        "sigmoid": "the mean and standard deviation of all scores",
-    }
+    what = {"min-max": "the lowest and the highest score", "sigmoid": "the mean and standard deviation of all scores"}
     found = what.get(settings.scale, "")
     return f"{found} (scale {settings.scale}); give scale range with score_low and score_high" if found else ""
 

@@ -1,5 +1,3 @@
-"""Kahneman-Tversky optimization. Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306."""
-
 from trueup.feedback.labels import Thumbs, check_class_balance
 from trueup.feedback.records import by_label
 from trueup.methods import kinds
@@ -24,11 +22,9 @@ def kto(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Raise responses with a thumb up and lower the others, with less and less to gain from each."""
-    from trueup.objectives import kto as objective
-
     loss = kinds.over_step(
-        objective.MISMATCHED,
-        objective.kto,
+        kinds.objectives.kto.MISMATCHED,
+        kinds.objectives.kto.kto,
         beta=beta,
         desirable_weight=desirable_weight,
         undesirable_weight=undesirable_weight,

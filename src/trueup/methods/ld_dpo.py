@@ -1,5 +1,3 @@
-"""Length-desensitized DPO. Liu et al., 2024, https://arxiv.org/abs/2409.06411."""
-
 from trueup.methods import kinds
 
 
@@ -8,9 +6,7 @@ from trueup.methods import kinds
     title="Length-desensitized DPO",
     formula="DPO whose log-ratios count the tokens beyond the length of the shorter response alpha times",
     paper="Liu et al., 2024, https://arxiv.org/abs/2409.06411",
-    feedback=kinds.PAIRS,
-    defaults={"learning_rate": 1e-6},
-    least_responses=2,
+    **kinds.OF_PAIRS,
 )
 def ld_dpo(
     *,
@@ -24,7 +20,5 @@ def ld_dpo(
     Args:
         ld_alpha: How much the tokens beyond the length of the shorter response count; 1 is DPO.
     """
-    from trueup.objectives import dpo_variants as objective
-
-    loss = kinds.with_settings(objective.ld_dpo, beta=beta, alpha=ld_alpha)
+    loss = kinds.with_settings(kinds.objectives.dpo_variants.ld_dpo, beta=beta, alpha=ld_alpha)
     return kinds.pairwise(loss, reference, sft_weight)

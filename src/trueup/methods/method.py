@@ -51,22 +51,14 @@ class Collate(Protocol[R_contra, I_co]):
 
 @dataclass(frozen=True)
 class Method(Generic[R, Index, Ref]):
-    """What the training loop needs to know of a method.
+    """What the training loop needs to know of a method; plain `Method` is one of any kind.
+    Example: `Method(views.pairs, Pairs.collate, partial(dpo, beta=0.1), Frozen())`."""
 
-    Plain `Method` is one of any kind; `trueup.methods.kinds` puts together those of the common ones.
-
-    Example: `Method(views.pairs, Pairs.collate, partial(dpo, beta=0.1), Frozen())`.
-    """
-
-    view: View[R]
-    """Example -> group, or the reason why nothing in it can be used."""
-    collate: Collate[R, Index]
-    """Relations of the groups of a batch -> index."""
+    view: View[R]  # example -> group, or the reason why nothing in it can be used
+    collate: Collate[R, Index]  # relations of the groups of a batch -> index
     objective: Objective[Ref, Index]
-    reference: ReferenceChoice[Ref]
-    """What the policy is measured against."""
-    transforms: tuple[Transform, ...] = ()
-    """What is done to the examples before the view sees them, in this order."""
+    reference: ReferenceChoice[Ref]  # what the policy is measured against
+    transforms: tuple[Transform, ...] = ()  # what is done to the examples before the view sees them, in this order
     checks: tuple[ExamplesCheck, ...] = ()
     stratum: Callable[[R], Hashable] | None = None
     """A class of groups that every batch holds its share of, by a group's relation; None mixes them freely."""
@@ -76,19 +68,16 @@ class Method(Generic[R, Index, Ref]):
     """What the objective reads beside log-probabilities: values, by a head of their own, entropies or collisions."""
     reference_in_loss: bool = True
     """Whether the objective is given the reference's log-probabilities; False where they went into the rewards."""
-    temperature: float = 1.0
-    """Logits are divided by it before log-probabilities are taken, the reference's too."""
+    temperature: float = 1.0  # logits are divided by it before log-probabilities are taken, the reference's too
     rollout: Rollout | None = None
     """How rows are made of a round's responses before they are learned from; None for plain feedback."""
     mixture: float = 0.0
     """Weight of the reference in the geometric mixture with the policy that writes a second response to each prompt; 0
     where the policy alone writes."""
-    name: str = ""
-    """The registered name; filled in by `method`."""
+    name: str = ""  # the registered name; filled in by `method`
     settings: Mapping[str, object] = field(default_factory=dict)
     """The settings it was made with, as plain values, for run.yaml; filled in by `method`."""
-    figures: tuple[str, ...] = ()
-    """See `MethodInfo`; filled in by `method`."""
+    figures: tuple[str, ...] = ()  # see `MethodInfo`; filled in by `method`
 
 
 PAIR_FIGURES = ("loss", "rewards/accuracies", "rewards/margins", "kl")
@@ -106,28 +95,20 @@ class MethodInfo:
     name: str
     title: str
     formula: str
-    paper: str = ""
-    """Authors, year, link; empty where there is none."""
-    feedback: str
-    """The feedback it needs, in words."""
+    paper: str = ""  # authors, year, link; empty where there is none
+    feedback: str  # the feedback it needs, in words
     defaults: Mapping[str, object] = field(default_factory=dict)
     """Defaults of run settings (`trueup.settings.run_settings`) that differ for this method, from its paper."""
     trl_loss: str = ""
     """TRL's `loss_type` for the same objective, several with spaces between; empty where there is none."""
     build: Callable[..., Method] = field(init=False)
     """The decorated function: settings by keyword, which are validated -> Method."""
-    configure: Callable[[Any], Method] = field(init=False)
-    """Settings that are typed already -> Method."""
-    settings: type[BaseModel] = field(init=False)
-    """The typed settings, derived from the function's signature."""
-    aliases: tuple[str, ...] = ()
-    """Other names it is known by, which the command line takes as well."""
-    sources: tuple[str, ...] = ("offline", "online", "replay")
-    """Where its examples may come from (`source` of a run)."""
-    needs_scores: bool = False
-    """Whether comparisons alone are of no use to it."""
-    least_responses: int = 1
-    """How many responses to a prompt it needs at least."""
+    configure: Callable[[Any], Method] = field(init=False)  # settings that are typed already -> Method
+    settings: type[BaseModel] = field(init=False)  # the typed settings, derived from the function's signature
+    aliases: tuple[str, ...] = ()  # other names it is known by, which the command line takes as well
+    sources: tuple[str, ...] = ("offline", "online", "replay")  # where its examples may come from (`source` of a run)
+    needs_scores: bool = False  # whether comparisons alone are of no use to it
+    least_responses: int = 1  # how many responses to a prompt it needs at least
     opponent: bool = False
     """Whether its pairs are of a response of the policy and one the reference has a part in (`Method.mixture`)."""
     evaluates: bool = True
@@ -143,11 +124,7 @@ class MethodInfo:
         return next((one.choices for one in schema.settings_in(self.settings) if one.path == path), ())
 
     def __call__(self, build: Callable[P, Method]) -> Callable[P, Method]:
-        """Register a function that makes the method, and validate its settings whenever it is called.
-
-        Raises (from the decorated function):
-            InputError: a setting is unknown or out of range.
-        """
+        """Register a function that makes the method, and validate its settings whenever it is called: InputError."""
 
         def again(info: MethodInfo) -> bool:  # a notebook's cell is run once more
             return (info.build.__module__, info.name) == (build.__module__, self.name)
@@ -176,16 +153,13 @@ class MethodInfo:
         return validated
 
 
-method = MethodInfo
-"""Registers the function that it decorates."""
+method = MethodInfo  # registers the function that it decorates
 
 
 @functools.cache
 def load_packages() -> None:
     """Register the methods of installed packages: the entry points of the group `trueup.methods`.
-
-    Not when `trueup.methods` is imported, which is what their modules begin with.
-    """
+    Not when `trueup.methods` is imported, which is what their modules begin with."""
     for entry in python_objects.entries(python_objects.METHODS).values():
         python_objects.loaded(entry)
 
@@ -205,7 +179,6 @@ def code_of(info: MethodInfo) -> dict[str, str]:
 
 
 def reference_of(settings: BaseModel) -> ReferenceChoice[Any]:
-    """The reference that a method's settings choose."""
     chosen: ReferenceChoice[Any] = getattr(settings, "reference", NoReference())
     return chosen
 
@@ -230,10 +203,7 @@ def settings_of(build: Callable[..., Any], name: str) -> type[BaseModel]:
     for documented, text in descriptions(build).items():
         hints[documented] = Annotated[hints[documented], Field(description=text)]
     fields: dict[str, Any] = {
-        parameter.name: (
-            hints[parameter.name],
-            ... if parameter.default is parameter.empty else parameter.default,
-        )
+        parameter.name: (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
         for parameter in inspect.signature(build).parameters.values()
     }
     config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -1,5 +1,3 @@
-"""Nash mirror descent by policy gradients. Munos et al., 2023, https://arxiv.org/abs/2312.00886."""
-
 from trueup.methods import kinds
 
 
@@ -17,17 +15,12 @@ from trueup.methods import kinds
     figures=("policy/wins", "online/score", "kl"),
 )
 def nash_md(
-    *,
-    beta: kinds.Beta = 0.1,
-    mixture: kinds.SomeOrAll = 0.5,
-    reference: kinds.AnyReference = kinds.Frozen(),
+    *, beta: kinds.Beta = 0.1, mixture: kinds.SomeOrAll = 0.5, reference: kinds.AnyReference = kinds.Frozen()
 ) -> kinds.Method:
     """Be preferred to the mixture of the policy and its reference.
 
     Args:
         mixture: a, the weight of the reference in the geometric mixture; 1 is the reference alone.
     """
-    from trueup.objectives import opponents
-
-    loss = kinds.with_settings(opponents.nash_md, beta=beta)
+    loss = kinds.with_settings(kinds.objectives.opponents.nash_md, beta=beta)
     return kinds.pairwise(loss, reference, mixture=mixture)

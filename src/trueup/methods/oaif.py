@@ -1,5 +1,3 @@
-"""Online AI feedback: DPO, IPO or SLiC on the policy's own responses. Guo et al., 2024, arXiv 2402.04792."""
-
 from typing import Literal
 
 from trueup.methods import kinds
@@ -7,8 +5,7 @@ from trueup.methods.dpo import dpo
 from trueup.methods.ipo import ipo
 from trueup.methods.slic import slic
 
-BETA = {"dpo": 0.1, "ipo": 1.0, "slic": 0.002}
-"""The paper's."""
+BETA = {"dpo": 0.1, "ipo": 1.0, "slic": 0.002}  # the paper's
 
 
 @kinds.method(

@@ -1,5 +1,3 @@
-"""Odds ratio preference optimization. Hong et al., 2024, https://arxiv.org/abs/2403.07691."""
-
 from trueup.methods import kinds
 
 
@@ -13,17 +11,11 @@ from trueup.methods import kinds
     figures=("loss", "rewards/accuracies", "rewards/margins", "logps/chosen"),
     least_responses=2,
 )
-def orpo(
-    *,
-    beta: kinds.Positive = 0.1,
-    sft_weight: kinds.SFTWeight = 1.0,
-) -> kinds.Method:
+def orpo(*, beta: kinds.Positive = 0.1, sft_weight: kinds.SFTWeight = 1.0) -> kinds.Method:
     """Imitate chosen responses, and raise their odds over those of rejected ones; no reference, no model before it.
 
     Args:
         beta: Weight of the odds ratio; lambda in the paper.
     """
-    from trueup.objectives import reference_free as objective
-
-    loss = kinds.with_settings(objective.orpo, beta=beta)
+    loss = kinds.with_settings(kinds.objectives.reference_free.orpo, beta=beta)
     return kinds.pairwise(loss, kinds.NoReference(), sft_weight)

@@ -1,5 +1,3 @@
-"""Point-wise DPO. Cai et al., 2023, https://arxiv.org/abs/2312.02554."""
-
 from trueup.feedback.labels import GradedLabels, check_classes
 from trueup.methods import kinds
 
@@ -26,10 +24,8 @@ def pointwise_dpo(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Move the implicit reward of every response towards its label."""
-    from trueup.objectives import pointwise_dpo as objective
-
     loss = kinds.with_settings(
-        objective.pointwise_dpo, beta=beta, continuous=continuous, per_token=per_token, log_z=log_z
+        kinds.objectives.pointwise_dpo.pointwise_dpo, beta=beta, continuous=continuous, per_token=per_token, log_z=log_z
     )
     transform = GradedLabels(scale, score_low, score_high)
     return kinds.pointwise(loss, reference, transform=transform, check=check_classes)

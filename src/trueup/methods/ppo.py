@@ -1,5 +1,3 @@
-"""Proximal policy optimization. Schulman et al., 2017, https://arxiv.org/abs/1707.06347."""
-
 from trueup.methods import kinds
 
 
@@ -60,10 +58,8 @@ def ppo(
         whiten_rewards: Divide a round's token rewards by their standard deviation; their mean is left.
         whiten_advantages: Bring a round's advantages to mean 0 and standard deviation 1.
     """
-    from trueup.objectives import ppo, rollout
-
-    made = rollout.GeneralisedAdvantages(
-        rollout.KLControl(kl_coef, kl_target or None, kl_horizon),
+    made = kinds.objectives.rollout.GeneralisedAdvantages(
+        kinds.objectives.rollout.KLControl(kl_coef, kl_target or None, kl_horizon),
         gamma=gamma,
         gae_lambda=gae_lambda,
         scale_scores=scale_scores,
@@ -73,7 +69,7 @@ def ppo(
         whiten_advantages=whiten_advantages,
     )
     loss = kinds.with_settings(
-        ppo.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
+        kinds.objectives.ppo.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
     )
     return kinds.policy_gradient(
         loss,

@@ -1,5 +1,3 @@
-"""Preference ranking optimization. Song et al., 2023, https://arxiv.org/abs/2306.17492."""
-
 from trueup.feedback import views
 from trueup.methods import kinds
 
@@ -22,7 +20,6 @@ def pro(*, sft_weight: kinds.NonNegative = 0.05) -> kinds.Method:
         sft_weight: Weight of imitating the best response, times the square of how many others there are.
     """
     from trueup.batch.rows import Rankings
-    from trueup.objectives import rrhf as objective
 
-    loss = kinds.with_settings(objective.pro, sft_weight=sft_weight)
+    loss = kinds.with_settings(kinds.objectives.rrhf.pro, sft_weight=sft_weight)
     return kinds.without_reference(views.rankings, Rankings.collate, loss)

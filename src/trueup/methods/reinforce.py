@@ -1,5 +1,3 @@
-"""REINFORCE with a value baseline. Lee et al., 2023, https://arxiv.org/abs/2309.00267."""
-
 from trueup.methods import kinds
 
 
@@ -32,8 +30,6 @@ def reinforce(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Make responses likelier by how much more they earned than a value head expected."""
-    from trueup.objectives import reinforce, rollout
-
-    loss = kinds.with_settings(reinforce.reinforce, value_weight=value_weight)
-    baseline = rollout.ValueBaseline(kl_coef, gamma, missing_end_penalty)
+    loss = kinds.with_settings(kinds.objectives.reinforce.reinforce, value_weight=value_weight)
+    baseline = kinds.objectives.rollout.ValueBaseline(kl_coef, gamma, missing_end_penalty)
     return kinds.policy_gradient(loss, reference, baseline, parts=("values",), temperature=logit_temperature)

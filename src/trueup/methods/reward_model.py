@@ -1,5 +1,3 @@
-"""A reward model from comparisons. Lee et al., 2023, https://arxiv.org/abs/2309.00267."""
-
 from trueup.feedback import views
 from trueup.methods import kinds
 
@@ -16,10 +14,7 @@ from trueup.methods import kinds
     figures=("loss", "rewards/accuracies", "rewards/margins"),
 )
 def reward_model(
-    *,
-    margin: kinds.NonNegative = 0.0,
-    margin_per_score: kinds.NonNegative = 0.0,
-    centring: kinds.NonNegative = 0.01,
+    *, margin: kinds.NonNegative = 0.0, margin_per_score: kinds.NonNegative = 0.0, centring: kinds.NonNegative = 0.01
 ) -> kinds.Method:
     """Learn scores whose differences are the log-odds of one response being preferred to the other.
 
@@ -29,7 +24,11 @@ def reward_model(
         centring: Weight of the squared sum of a pair's scores, which holds their level at 0.
     """
     from trueup.batch.rows import GradedPairs
-    from trueup.objectives.bradley_terry import bradley_terry
 
-    loss = kinds.with_settings(bradley_terry, margin=margin, margin_per_score=margin_per_score, centring=centring)
+    loss = kinds.with_settings(
+        kinds.objectives.bradley_terry.bradley_terry,
+        margin=margin,
+        margin_per_score=margin_per_score,
+        centring=centring,
+    )
     return kinds.without_reference(views.graded_pairs, GradedPairs.collate, loss, output="scores")

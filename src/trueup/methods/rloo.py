@@ -1,5 +1,3 @@
-"""REINFORCE with a leave-one-out baseline. Ahmadian et al., 2024, https://arxiv.org/abs/2402.14740."""
-
 from trueup.methods import kinds
 
 
@@ -9,11 +7,7 @@ from trueup.methods import kinds
     formula="-A log pi(y | x), A = R - mean R of the other responses, R = score - kl_coef log pi / pi_ref",
     paper="Ahmadian et al., 2024, https://arxiv.org/abs/2402.14740",
     feedback=kinds.REWARDED_PROMPTS,
-    defaults={
-        "source": "online",
-        "sampler.responses": 4,
-        "learning_rate": 1e-6,
-    },
+    defaults={"source": "online", "sampler.responses": 4, "learning_rate": 1e-6},
     sources=kinds.GATHERED,
     evaluates=False,
     needs_scores=True,
@@ -28,7 +22,7 @@ def rloo(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Make responses likelier by how much more they earned than the others to the same prompt."""
-    from trueup.objectives import rloo, rollout
-
-    baseline = rollout.LeaveOneOut(kl_coef, missing_end_penalty)
-    return kinds.policy_gradient(rloo.rloo, reference, baseline, least_responses=2, temperature=logit_temperature)
+    baseline = kinds.objectives.rollout.LeaveOneOut(kl_coef, missing_end_penalty)
+    return kinds.policy_gradient(
+        kinds.objectives.rloo.rloo, reference, baseline, least_responses=2, temperature=logit_temperature
+    )

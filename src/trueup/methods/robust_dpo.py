@@ -1,5 +1,3 @@
-"""Robust direct preference optimization. Chowdhury et al., 2024, https://arxiv.org/abs/2403.00409."""
-
 from trueup.methods import kinds
 
 
@@ -8,10 +6,8 @@ from trueup.methods import kinds
     title="Robust DPO",
     formula="[-(1 - e) log sigmoid(m) + e log sigmoid(-m)] / (1 - 2 e), m the margin of DPO",
     paper="Chowdhury et al., 2024, https://arxiv.org/abs/2403.00409",
-    feedback=kinds.PAIRS,
-    defaults={"learning_rate": 1e-6},
     trl_loss="robust",
-    least_responses=2,
+    **kinds.OF_PAIRS,
 )
 def robust_dpo(
     *,
@@ -25,7 +21,5 @@ def robust_dpo(
     Args:
         label_smoothing: Share of pairs whose order is wrong, which the loss makes up for.
     """
-    from trueup.objectives import dpo as objective
-
-    loss = kinds.with_settings(objective.robust_dpo, beta=beta, label_smoothing=label_smoothing)
+    loss = kinds.with_settings(kinds.objectives.dpo.robust_dpo, beta=beta, label_smoothing=label_smoothing)
     return kinds.pairwise(loss, reference, sft_weight)

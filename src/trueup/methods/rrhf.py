@@ -1,5 +1,3 @@
-"""Rank responses to align with human feedback. Yuan et al., 2023, https://arxiv.org/abs/2304.05302."""
-
 from typing import Literal
 
 from trueup.feedback import views
@@ -35,9 +33,8 @@ def rrhf(
             their scores must be on one scale. Duplicates are removed.
     """
     from trueup.batch.rows import Rankings
-    from trueup.objectives import rrhf as objective
 
-    chosen = {"response": objective.rrhf, "padded": objective.rrhf_padded}[normalize]
+    chosen = {"response": kinds.objectives.rrhf.rrhf, "padded": kinds.objectives.rrhf.rrhf_padded}[normalize]
     loss = kinds.with_settings(chosen, rank_weight=rank_weight, sft_weight=sft_weight)
     transforms = (MergedPrompts(),) if merge_prompts else ()
     return kinds.without_reference(views.rankings, Rankings.collate, loss, transforms=transforms)

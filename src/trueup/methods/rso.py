@@ -1,5 +1,3 @@
-"""Statistical rejection sampling optimization. Liu et al., 2023, https://arxiv.org/abs/2309.06657."""
-
 from dataclasses import replace
 
 from trueup.feedback.transforms import RejectionSampled

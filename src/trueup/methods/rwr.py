@@ -1,5 +1,3 @@
-"""Reward-weighted regression. Peters and Schaal, 2007; Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
-
 from trueup.feedback import views
 from trueup.feedback.transforms import ExponentialWeights, StandardizedRewards
 from trueup.methods import kinds
@@ -31,11 +29,10 @@ def rwr(
         max_weight: Weights are clipped to this.
     """
     from trueup.batch.rows import Weighted
-    from trueup.objectives import sft as objective
 
     return kinds.without_reference(
         views.weighted_demonstrations,
         Weighted.collate,
-        kinds.over_step(objective.WEIGHTS, objective.weighted_sft, per_token=per_token),
+        kinds.over_step(kinds.objectives.sft.WEIGHTS, kinds.objectives.sft.weighted_sft, per_token=per_token),
         transforms=(ExponentialWeights(beta, max_weight, StandardizedRewards(reward_mean, reward_std)),),
     )

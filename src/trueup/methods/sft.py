@@ -1,5 +1,3 @@
-"""Supervised fine-tuning: imitate demonstrations."""
-
 from trueup.methods import kinds
 
 

@@ -1,5 +1,3 @@
-"""Simple preference optimization. Meng et al., 2024, https://arxiv.org/abs/2405.14734."""
-
 from trueup.methods import kinds
 
 
@@ -15,10 +13,7 @@ from trueup.methods import kinds
     least_responses=2,
 )
 def simpo(
-    *,
-    beta: kinds.Positive = 2.0,
-    margin: kinds.NonNegative = 1.0,
-    sft_weight: kinds.SFTWeight = 0.0,
+    *, beta: kinds.Positive = 2.0, margin: kinds.NonNegative = 1.0, sft_weight: kinds.SFTWeight = 0.0
 ) -> kinds.Method:
     """Make chosen responses likelier per token than rejected ones, by a margin; no reference.
 
@@ -26,7 +21,5 @@ def simpo(
         beta: Reward per nat a token.
         margin: How far the reward of a chosen response is to be above that of the rejected one; gamma in the paper.
     """
-    from trueup.objectives import reference_free as objective
-
-    loss = kinds.with_settings(objective.simpo, beta=beta, margin=margin)
+    loss = kinds.with_settings(kinds.objectives.reference_free.simpo, beta=beta, margin=margin)
     return kinds.pairwise(loss, kinds.NoReference(), sft_weight)

@@ -1,5 +1,3 @@
-"""SLiC-HF: sequence likelihood calibration. Zhao et al., 2023, https://arxiv.org/abs/2305.10425."""
-
 from typing import Literal
 
 from trueup.feedback import views
@@ -31,9 +29,8 @@ def slic_hf(
             examples without one are then left out.
     """
     from trueup.batch.rows import PairsWithTarget
-    from trueup.objectives import slic_hf as objective
 
-    loss = kinds.with_settings(objective.slic_hf, margin=margin, regularization=regularization)
+    loss = kinds.with_settings(kinds.objectives.slic_hf.slic_hf, margin=margin, regularization=regularization)
     if target == "chosen":
         return kinds.without_reference(views.pairs, PairsWithTarget.collate_chosen, loss)
     return kinds.without_reference(views.pairs_with_demonstration, PairsWithTarget.collate, loss)

@@ -1,5 +1,3 @@
-"""Self-play preference optimization, hard form. Wu et al., 2024, https://arxiv.org/abs/2405.00675."""
-
 from trueup.methods import kinds
 
 
@@ -14,13 +12,8 @@ from trueup.methods import kinds
     least_responses=2,
 )
 def sppo(
-    *,
-    beta: kinds.Beta = 0.1,
-    sft_weight: kinds.SFTWeight = 0.0,
-    reference: kinds.AnyReference = kinds.Frozen(),
+    *, beta: kinds.Beta = 0.1, sft_weight: kinds.SFTWeight = 0.0, reference: kinds.AnyReference = kinds.Frozen()
 ) -> kinds.Method:
     """Pull the two log-ratios to plus and minus 1 / (2 beta)."""
-    from trueup.objectives import dpo_variants as objective
-
-    loss = kinds.with_settings(objective.sppo, beta=beta)
+    loss = kinds.with_settings(kinds.objectives.dpo_variants.sppo, beta=beta)
     return kinds.pairwise(loss, reference, sft_weight)

@@ -1,5 +1,3 @@
-"""Trust-region KTO: KTO whose reference follows the policy. Gorbatovski et al., 2024, arXiv 2404.09656."""
-
 from trueup.methods import kinds
 from trueup.methods.kto import kto
 

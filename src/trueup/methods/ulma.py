@@ -1,5 +1,3 @@
-"""Unified language model alignment. Cai et al., 2023, https://arxiv.org/abs/2312.02554."""
-
 from typing import Any
 
 from trueup.feedback import views
@@ -39,18 +37,11 @@ def ulma(
         group_means: Add the mean over imitated responses and the mean over the others, as in the authors' code;
             false takes the mean over all.
     """
-    from trueup.objectives import ulma as objective
-
-    given: dict[str, Any] = {
-        "beta": beta,
-        "continuous": continuous,
-        "per_token": per_token,
-        "log_z": log_z,
-    }
+    given: dict[str, Any] = {"beta": beta, "continuous": continuous, "per_token": per_token, "log_z": log_z}
     return kinds.pointwise(
-        kinds.over_step(objective.LABELS, objective.ulma_group_means, **given)
+        kinds.over_step(kinds.objectives.ulma.LABELS, kinds.objectives.ulma.ulma_group_means, **given)
         if group_means
-        else kinds.with_settings(objective.ulma, **given),
+        else kinds.with_settings(kinds.objectives.ulma.ulma, **given),
         reference,
         view=views.points_with_demonstrations,
         transform=GradedLabels(scale, score_low, score_high, demonstration_from),

@@ -1,5 +1,3 @@
-"""Unlikelihood training. Welleck et al., 2019, https://arxiv.org/abs/1908.04319."""
-
 from trueup.feedback import views
 from trueup.feedback.labels import check_classes
 from trueup.methods import kinds
@@ -24,9 +22,8 @@ def unlikelihood(*, weight: kinds.NonNegative = 1.0, ascent: bool = False) -> ki
             ULMA do; false makes each of their tokens less likely.
     """
     from trueup.batch.rows import Points
-    from trueup.objectives import unlikelihood as objective
 
-    loss = objective.unlikelihood_ascent if ascent else objective.unlikelihood
+    loss = kinds.objectives.unlikelihood.unlikelihood_ascent if ascent else kinds.objectives.unlikelihood.unlikelihood
     return kinds.without_reference(
         views.points, Points.collate, kinds.with_settings(loss, weight=weight), checks=(check_classes,)
     )

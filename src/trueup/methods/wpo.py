@@ -1,5 +1,3 @@
-"""Weighted preference optimization. Zhou et al., 2024, https://arxiv.org/abs/2406.11827."""
-
 from trueup.methods import kinds
 
 
@@ -8,18 +6,11 @@ from trueup.methods import kinds
     title="Weighted preference optimization",
     formula="w(chosen) w(rejected) DPO, w the likelihood per token over that of a draw, as it is now",
     paper="Zhou et al., 2024, https://arxiv.org/abs/2406.11827",
-    feedback=kinds.PAIRS,
-    defaults={"learning_rate": 1e-6},
-    least_responses=2,
+    **kinds.OF_PAIRS,
 )
 def wpo(
-    *,
-    beta: kinds.Beta = 0.1,
-    sft_weight: kinds.SFTWeight = 0.0,
-    reference: kinds.AnyReference = kinds.Frozen(),
+    *, beta: kinds.Beta = 0.1, sft_weight: kinds.SFTWeight = 0.0, reference: kinds.AnyReference = kinds.Frozen()
 ) -> kinds.Method:
     """DPO in which pairs count as much as the policy would have written them itself."""
-    from trueup.objectives import dpo_variants as objective
-
-    loss = kinds.with_settings(objective.wpo, beta=beta)
+    loss = kinds.with_settings(kinds.objectives.dpo_variants.wpo, beta=beta)
     return kinds.pairwise(loss, reference, sft_weight, parts=("collision",))

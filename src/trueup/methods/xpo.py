@@ -1,5 +1,3 @@
-"""Exploratory preference optimization. Xie et al., 2024, https://arxiv.org/abs/2405.21046."""
-
 from trueup.methods import kinds
 
 
@@ -28,7 +26,5 @@ def xpo(
     Args:
         alpha: Weight of making the reference's response less likely, per nat; 0 is DPO.
     """
-    from trueup.objectives import opponents
-
-    loss = kinds.with_settings(opponents.xpo, beta=beta, alpha=alpha)
+    loss = kinds.with_settings(kinds.objectives.opponents.xpo, beta=beta, alpha=alpha)
     return kinds.pairwise(loss, reference, sft_weight, mixture=1.0)

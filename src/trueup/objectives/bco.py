@@ -8,28 +8,11 @@ from trueup.objectives.loss import Loss, Measurement, point_metrics
 
 
 def bco(
-    policy: LogProbs,
-    reference: LogProbs,
-    points: Points,
-    seen_2: torch.Tensor | None = None,
-    *,
-    beta: float = 0.1,
+    policy: LogProbs, reference: LogProbs, points: Points, seen_2: torch.Tensor | None = None, *, beta: float = 0.1
 ) -> Loss:
-    """-z log sigmoid(r - delta) - (1 - z) log sigmoid(delta - r), r = beta log(pi / pi_ref), z the label.
-
+    """-z log sigmoid(r - delta) - (1 - z) log sigmoid(delta - r), r = beta rho, z the label.
     delta is the mean reward of all responses of the run so far, those of this step among them, and a constant: the
-    running mean of TRL's BCOTrainer (1.12).
-
-    Args:
-        policy: N responses; log-probabilities are summed over tokens.
-        reference: the same N responses under the reference.
-        points: a label per row.
-        seen_2: [2] sum and number of the log-ratios so far; None takes a delta of 0.
-        beta: strength of the KL constraint, in reward per nat.
-
-    Returns:
-        Loss over [N] responses; ln 2 each when policy and reference agree and always have.
-    """
+    running mean of TRL's BCOTrainer (1.12). `seen_2` are sum and number of the log-ratios so far; None takes 0."""
     reward_N = beta * (policy.sum - reference.sum)
     delta = reward_N.new_zeros(()) if seen_2 is None else (beta * seen_2[0] / seen_2[1]).to(reward_N.dtype)
     label_N = points.label_N.to(reward_N.dtype)

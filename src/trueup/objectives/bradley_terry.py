@@ -8,32 +8,14 @@ from trueup.objectives.loss import Loss, reward_metrics
 
 
 def bradley_terry(
-    policy: Scores,
-    reference: None,
-    graded: GradedPairs,
-    *,
-    margin: float = 0.0,
-    margin_per_score: float = 0.0,
-    centring: float = 0.0,
-) -> Loss:
+    policy: Scores, reference: None, graded: GradedPairs, *, margin: float = 0.0,
+    margin_per_score: float = 0.0, centring: float = 0.0,
+) -> Loss:  # fmt: skip
     """-p log sigmoid(d - m) - (1 - p) log sigmoid(-d - m) + c (r(chosen) + r(rejected))^2, d = r(chosen) - r(rejected).
-
-    p is the probability that the pair's order is right; whichever order is, its margin has to exceed m. The margin
-    that grows with how much better the chosen response was found is that of Touvron et al., 2023,
-    https://arxiv.org/abs/2307.09288, section 3.2.2; centring that of Eisenstein et al., 2023,
-    https://arxiv.org/abs/2312.09244, Eq. 2: it fixes the level of the scores, which comparisons leave open.
-
-    Args:
-        policy: N scores.
-        reference: not used.
-        graded: P pairs among the N rows, and how far apart they were judged to be.
-        margin: m of a pair that nothing grades, at least 0.
-        margin_per_score: what is added to m for every unit of the difference of the two scores given, at least 0.
-        centring: c, at least 0.
-
-    Returns:
-        Loss over [P] pairs; ln 2 each where all scores are 0 and m is.
-    """
+    p is the probability that the pair's order is right; whichever order is, its margin has to exceed
+    m = margin + margin_per_score * the difference of the two scores given, at least 0 (Touvron et al., 2023,
+    https://arxiv.org/abs/2307.09288, section 3.2.2). c, the centring, fixes the level of the scores, which comparisons
+    leave open (Eisenstein et al., 2023, https://arxiv.org/abs/2312.09244, Eq. 2)."""
     score_N, pairs = policy.score_N.to(torch.promote_types(policy.score_N.dtype, torch.float32)), graded.pairs
     chosen_P, rejected_P = score_N[pairs.chosen_P], score_N[pairs.rejected_P]
     apart_P = chosen_P - rejected_P

@@ -1,11 +1,5 @@
 """DPO with another reward, margin or weight (f-DPO, LD-DPO, DPO-Positive, WPO, EXO), and losses in which the reward
-of each response counts, not only the difference (APO, NCA, SPPO).
-
-Each takes the log-probabilities of N responses under policy and reference, and P pairs among the rows; it gives a loss
-over [P] pairs. beta is the strength of the KL constraint, in reward per nat. rho(y) = log(pi / pi_ref)(y | x), and
-r(y) = beta rho(y) unless something else is said.
-Where nothing else is said, a pair with the probability p of being right gives the expectation over its order.
-"""
+of each response counts, not only the difference (APO, NCA, SPPO); r(y) = beta rho(y) unless something else is said."""
 
 import math
 from collections.abc import Callable
@@ -19,25 +13,17 @@ from trueup.objectives.dpo import dpo
 from trueup.objectives.loss import Loss, over_orders, pair_metrics
 
 Divergence = Literal["forward-kl", "js", "alpha"]
-FARTHEST = 80.0
-"""An exponential of more would leave float32."""
+FARTHEST = 80.0  # an exponential of more would leave float32
 
 
 def f_dpo(
-    policy: LogProbs,
-    reference: LogProbs,
-    pairs: Pairs,
-    *,
-    beta: float = 0.1,
-    divergence: Divergence = "js",
+    policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, divergence: Divergence = "js",
     alpha: float = 0.5,
-) -> Loss:
+) -> Loss:  # fmt: skip
     """-log sigmoid(r_w - r_l), r(y) = beta f'(pi / pi_ref). Wang et al., 2023, https://arxiv.org/abs/2309.16240.
-
     f'(u) is 1 - 1/u of the forward KL, log(2 u / (1 + u)) of Jensen-Shannon, (1 - u^-alpha) / alpha of the
     alpha-divergence, each with the constant that makes f'(1) 0: differences do not depend on it. alpha near 0 is DPO,
-    alpha 1 the forward KL. Where u^-alpha is beyond e^80 a response no longer pulls.
-    """
+    alpha 1 the forward KL. Where u^-alpha is beyond e^80 a response no longer pulls."""
     ratio_N = policy.sum - reference.sum
     if divergence == "js":
         reward_N = beta * (math.log(2) + F.logsigmoid(ratio_N))
@@ -49,10 +35,8 @@ def f_dpo(
 
 
 def ld_dpo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, alpha: float = 0.5) -> Loss:
-    """DPO whose log-ratios count what is longer than the other response alpha times.
-
-    Liu et al., 2024, https://arxiv.org/abs/2409.06411. alpha 1 is DPO, 0 compares what both have.
-    """
+    """DPO whose log-ratios count what is longer than the other response alpha times; 1 is DPO.
+    Liu et al., 2024, https://arxiv.org/abs/2409.06411."""
     dtype = torch.promote_types(policy.token_S.dtype, torch.float32)
     ratio_S = policy.token_S.to(dtype) - reference.token_S.to(dtype)
     length_N, tokens = policy.length_N, ratio_S.shape[0]
@@ -74,13 +58,8 @@ def ld_dpo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float =
 def dpo_positive(
     policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, penalty: float = 50.0
 ) -> Loss:
-    """-log sigmoid(beta (rho_w - rho_l - penalty max(0, -rho_w))).
-
-    Pal et al., 2024, https://arxiv.org/abs/2402.13228, Eq. 3.
-
-    Args:
-        penalty: of each nat by which a chosen response is less likely than under the reference; lambda in the paper.
-    """
+    """-log sigmoid(beta (rho_w - rho_l - penalty max(0, -rho_w))); the penalty is lambda in the paper.
+    Pal et al., 2024, https://arxiv.org/abs/2402.13228, Eq. 3."""
     ratio_N = policy.sum - reference.sum
 
     def loss(better: torch.Tensor, worse: torch.Tensor) -> torch.Tensor:
@@ -92,13 +71,8 @@ def dpo_positive(
 
 def wpo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1) -> Loss:
     """min(1, w(y_w) w(y_l)) times DPO, w(y) = exp mean_t [log pi(y_t) - log sum_v pi(v)^2], taken as a constant.
-
     Zhou et al., 2024, https://arxiv.org/abs/2406.11827, sampled alignment; the bound is that of the authors' code
-    (https://github.com/wzhouad/WPO).
-
-    Args:
-        policy: with what its distributions are concentrated at, `collision_S`.
-    """
+    (https://github.com/wzhouad/WPO). The policy tells `collision_S` too."""
     assert policy.collision_S is not None
     collision_N = LogProbs(policy.collision_S, policy.length_N).mean
     log_weight_N = (policy.mean - collision_N).detach()
@@ -111,13 +85,8 @@ def exo(
     policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, label_smoothing: float = 1e-3
 ) -> Loss:
     """q log(q / p) + (1 - q) log((1 - q) / (1 - p)), q = sigmoid(beta (rho_w - rho_l)), p that the order is right.
-
-    Ji et al., 2024, https://arxiv.org/abs/2402.00856, Eq. 16 (EXO-pref with two responses), where p is 1 - e; a pair
-    that is sure with probability p has (1 - e) p + e (1 - p).
-
-    Args:
-        label_smoothing: e, the share of pairs whose order is taken to be wrong, in (0, 0.5).
-    """
+    Ji et al., 2024, https://arxiv.org/abs/2402.00856, Eq. 16 (EXO-pref with two responses), where p is 1 - e, e being
+    the label smoothing in (0, 0.5); a pair that is sure with probability p has (1 - e) p + e (1 - p)."""
     reward_N = beta * (policy.sum - reference.sum)
     margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
     given_P = pairs.probability_P.to(margin_P.dtype)
@@ -129,9 +98,7 @@ def exo(
 
 def apo_zero(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1) -> Loss:
     """1 - sigmoid(r_w) + sigmoid(r_l): raise chosen and lower rejected responses.
-
-    D'Oosterlinck et al., 2024, https://arxiv.org/abs/2408.06266, Eq. 7.
-    """
+    D'Oosterlinck et al., 2024, https://arxiv.org/abs/2408.06266, Eq. 7."""
     return _of_rewards(
         policy, reference, pairs, beta, lambda better, worse: torch.sigmoid(-better) + torch.sigmoid(worse)
     )
@@ -139,23 +106,15 @@ def apo_zero(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float
 
 def apo_down(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1) -> Loss:
     """sigmoid(r_w) + 1 - sigmoid(r_w - r_l): lower chosen responses, and rejected ones more.
-
-    D'Oosterlinck et al., 2024, https://arxiv.org/abs/2408.06266, Eq. 8.
-    """
+    D'Oosterlinck et al., 2024, https://arxiv.org/abs/2408.06266, Eq. 8."""
     return _of_rewards(
-        policy,
-        reference,
-        pairs,
-        beta,
-        lambda better, worse: torch.sigmoid(better) + torch.sigmoid(worse - better),
+        policy, reference, pairs, beta, lambda better, worse: torch.sigmoid(better) + torch.sigmoid(worse - better)
     )
 
 
 def nca(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1) -> Loss:
     """-log sigmoid(r_w) - log sigmoid(-r_w) / 2 - log sigmoid(-r_l) / 2.
-
-    Noise contrastive alignment with preferences. Chen et al., 2024, https://arxiv.org/abs/2402.05369.
-    """
+    Noise contrastive alignment with preferences. Chen et al., 2024, https://arxiv.org/abs/2402.05369."""
 
     def loss(better: torch.Tensor, worse: torch.Tensor) -> torch.Tensor:
         return -F.logsigmoid(better) - (F.logsigmoid(-better) + F.logsigmoid(-worse)) / 2
@@ -165,10 +124,8 @@ def nca(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.
 
 def sppo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1) -> Loss:
     """((r_w - 1/2)^2 + (r_l + 1/2)^2) / beta^2: the log-ratios are pulled to plus and minus 1 / (2 beta).
-
     Self-play preference optimization, hard form. Wu et al., 2024, https://arxiv.org/abs/2405.00675, Eq. 4.7 with the
-    probabilities 1 and 0; beta is 1 / eta of the paper.
-    """
+    probabilities 1 and 0; beta is 1 / eta of the paper."""
 
     def loss(better: torch.Tensor, worse: torch.Tensor) -> torch.Tensor:
         return ((better - 0.5) ** 2 + (worse + 0.5) ** 2) / beta**2
@@ -177,12 +134,9 @@ def sppo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0
 
 
 def _of_rewards(
-    policy: LogProbs,
-    reference: LogProbs,
-    pairs: Pairs,
-    beta: float,
+    policy: LogProbs, reference: LogProbs, pairs: Pairs, beta: float,
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-) -> Loss:
+) -> Loss:  # fmt: skip
     reward_N = beta * (policy.sum - reference.sum)
     loss_P = over_orders(pairs, reward_N, loss)
     return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs, reference))

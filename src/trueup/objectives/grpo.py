@@ -14,42 +14,18 @@ AverageOver = Literal["responses", "tokens", "constant"]
 
 
 def grpo(
-    policy: LogProbs,
-    reference: LogProbs | None,
-    rollouts: Rollouts,
-    *,
-    kl_coef: float = 0.04,
-    unbiased_kl: bool = False,
-    clip: float = 0.2,
-    clip_high: float = 0.2,
-    sequence_ratio: bool = False,
-    average_over: AverageOver = "responses",
-    loss_length: float = 1024.0,
-) -> Loss:
-    """max(-A rho, -A clip(rho, 1 - e, 1 + e_high)) + kl_coef k3 a token, rho = pi / pi_old.
-
+    policy: LogProbs, reference: LogProbs | None, rollouts: Rollouts, *, kl_coef: float = 0.04,
+    unbiased_kl: bool = False, clip: float = 0.2, clip_high: float = 0.2, sequence_ratio: bool = False,
+    average_over: AverageOver = "responses", loss_length: float = 1024.0,
+) -> Loss:  # fmt: skip
+    """max(-A rho, -A clip(rho, 1 - e, 1 + e_high)) + kl_coef k3 a token, rho = pi / pi_old; Eqs. 3 and 4.
     k3 = pi_ref / pi - 1 - log(pi_ref / pi) of the token, an estimate of KL(pi || pi_ref) whose gradient is followed
-    here; Eqs. 3 and 4. Variants: bounds that differ (DAPO, Yu et al., 2025, https://arxiv.org/abs/2503.14476), one
-    ratio for a response (GSPO, Zheng et al., 2025, https://arxiv.org/abs/2507.18071), rho k3 in place of k3
-    (DeepSeek-V3.2, 2025, https://arxiv.org/abs/2512.02556), and what the sum is divided by (DAPO: tokens; Dr. GRPO,
-    Liu et al., 2025, https://arxiv.org/abs/2503.20783: a constant).
-
-    Args:
-        policy: N responses.
-        reference: the same N responses under the reference; None where kl_coef is 0.
-        rollouts: of every token, its log-probability when the round began and its response's advantage A.
-        kl_coef: weight of the divergence.
-        unbiased_kl: weigh k3 by rho, so that its gradient is that of the divergence.
-        clip: e, how far a ratio may fall below 1 before it earns nothing more.
-        clip_high: e_high, the same above 1.
-        sequence_ratio: take the geometric mean of a response's ratios for each of its tokens.
-        average_over: a response's tokens and then the responses, as in the paper; all tokens of the batch; or
-            `loss_length` tokens and then the responses, whatever their lengths.
-        loss_length: the constant.
-
-    Returns:
-        Loss over [N] responses, weighing their tokens where these are averaged over.
-    """
+    here; without kl_coef there need be no reference. e is `clip`. Variants: an e_high of its own (`clip_high`; DAPO, Yu
+    et al., 2025, https://arxiv.org/abs/2503.14476); one ratio for a response, the geometric mean of its tokens'
+    (`sequence_ratio`; GSPO, Zheng et al., 2025, https://arxiv.org/abs/2507.18071); rho k3 in place of k3
+    (`unbiased_kl`; DeepSeek-V3.2, 2025, https://arxiv.org/abs/2512.02556). Averaged are a response's tokens and then
+    the responses, as in the paper; all tokens of the batch, which then weigh a response (DAPO); or, over responses,
+    sums over `loss_length`, whatever their lengths (Dr. GRPO, Liu et al., 2025, https://arxiv.org/abs/2503.20783)."""
     log_ratio_S = log_ratios_to_old(policy, rollouts)
     dtype, length_N = log_ratio_S.dtype, policy.length_N
     taken_S = log_ratio_S

@@ -5,21 +5,10 @@ from trueup.objectives.loss import Loss, pair_metrics
 
 
 def ipo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, per_token: bool = False) -> Loss:
-    """(h - 1 / (2 beta))^2, h = rho(chosen) - rho(rejected), rho(y) = log(pi / pi_ref); Eq. 17.
-
+    """(h - 1 / (2 beta))^2, h = rho(chosen) - rho(rejected); Eq. 17, beta being tau of the paper.
     A pair with the probability p of being right gives its expectation over the order, as the paper draws it:
-    p (h - 1 / (2 beta))^2 + (1 - p) (h + 1 / (2 beta))^2, lowest at h = (2 p - 1) / (2 beta).
-
-    Args:
-        policy: N responses.
-        reference: the same N responses under the reference.
-        pairs: P pairs among the N rows.
-        beta: strength of the KL constraint; tau in the paper.
-        per_token: divide the log-ratio of each response by its number of tokens.
-
-    Returns:
-        Loss over [P] pairs; (1 / (2 beta))^2 each when policy and reference agree.
-    """
+    p (h - 1 / (2 beta))^2 + (1 - p) (h + 1 / (2 beta))^2, lowest at h = (2 p - 1) / (2 beta). `per_token` divides each
+    log-ratio by the tokens of its response."""
     log_ratio_N = policy.sum - reference.sum
     if per_token:
         log_ratio_N = log_ratio_N / policy.length_N.clamp(min=1)

@@ -7,33 +7,13 @@ from trueup.objectives.loss import Loss, Measurement, point_metrics
 
 
 def kto(
-    policy: LogProbs,
-    reference: LogProbs,
-    points: Points,
-    mismatched_M: torch.Tensor,
-    *,
-    beta: float = 0.1,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
-) -> Loss:
+    policy: LogProbs, reference: LogProbs, points: Points, mismatched_M: torch.Tensor, *, beta: float = 0.1,
+    desirable_weight: float = 1.0, undesirable_weight: float = 1.0,
+) -> Loss:  # fmt: skip
     """w_D (1 - sigmoid(beta (rho - z0))) on desirable, w_U (1 - sigmoid(beta (z0 - rho))) on undesirable responses.
-
-    rho = log(pi / pi_ref) (y | x), and z0 = max(0, mean of rho over prompts with responses to other prompts), an
-    estimate of KL(pi || pi_ref) that no gradient flows through; Eq. 8. A graded label z is desirable with weight
-    z and undesirable with weight 1 - z.
-
-    Args:
-        policy: N responses; log-probabilities are summed over tokens.
-        reference: the same N responses under the reference.
-        points: a label per row.
-        mismatched_M: [M, 1] log-ratios of the whole step's mismatched responses (`log_ratios`).
-        beta: how fast the value of a response saturates, in reward per nat.
-        desirable_weight: of responses with label 1.
-        undesirable_weight: of responses with label 0.
-
-    Returns:
-        Loss over [N] responses; half the weight of its class each when policy and reference agree.
-    """
+    z0 = max(0, mean of rho over prompts with responses to other prompts), an estimate of KL(pi || pi_ref) that no
+    gradient flows through; Eq. 8. `mismatched_M` are [M, 1] log-ratios of the whole step's mismatched responses
+    (`log_ratios`). A graded label z is desirable with weight z and undesirable with weight 1 - z."""
     log_ratio_N = policy.sum - reference.sum
     values_M, count = mismatched_M[:, 0], mismatched_M.numel()
     z0 = values_M.mean().clamp(min=0).to(log_ratio_N.dtype)

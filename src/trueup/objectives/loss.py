@@ -22,8 +22,7 @@ Ref = TypeVar("Ref")
 Index = TypeVar("Index")
 LIMIT = 20.0
 """Nats a token beyond which a ratio is not computed: it has long been clipped, and its exponential would overflow."""
-REMEMBERED = "measured"
-"""Name of what a measurement remembers between steps, in a checkpoint too."""
+REMEMBERED = "measured"  # name of what a measurement remembers between steps, in a checkpoint too
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,7 @@ class Selected:
     """Values of which only some count: how many do is for the device to know."""
 
     values: torch.Tensor
-    where: torch.Tensor
-    """Of the same shape, True where a value counts."""
+    where: torch.Tensor  # of the same shape, True where a value counts
 
 
 def total_of(values: torch.Tensor | Selected) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,28 +45,21 @@ def total_of(values: torch.Tensor | Selected) -> tuple[torch.Tensor, torch.Tenso
 @dataclass(frozen=True, slots=True)
 class Loss:
     """Unreduced: only the training step sums, over the whole batch, and divides.
-
     step loss = sum(per_example) / sum(weight), both over every micro-batch and every rank, so that the result
-    does not depend on how a batch was cut.
-    """
+    does not depend on how a batch was cut."""
 
-    per_example: torch.Tensor
-    """[E] loss of each example (pair, ranking, response), differentiable."""
+    per_example: torch.Tensor  # [E] loss of each example (pair, ranking, response), differentiable
     weight: torch.Tensor
     """[E] how much each counts in the denominator: 1 for most objectives, its tokens for a per-token mean."""
-    row: torch.Tensor
-    """[E] int64, a row of each example, so that a bad loss can name where it came from."""
+    row: torch.Tensor  # [E] int64, a row of each example, so that a bad loss can name where it came from
     metrics: Mapping[str, torch.Tensor | Selected] = field(default_factory=dict)
     """Name -> [any number of] detached values, averaged over the whole batch; one of no values is left out."""
 
     @classmethod
     def of_rows(
-        cls,
-        loss_N: torch.Tensor,
-        metrics: Mapping[str, torch.Tensor | Selected],
-        *,
+        cls, loss_N: torch.Tensor, metrics: Mapping[str, torch.Tensor | Selected], *,
         weight_N: torch.Tensor | None = None,
-    ) -> Loss:
+    ) -> Loss:  # fmt: skip
         """One example a row, each of weight 1 where none are given."""
         weight_N = torch.ones_like(loss_N) if weight_N is None else weight_N
         return cls(loss_N, weight_N, torch.arange(loss_N.shape[0], device=loss_N.device), metrics)
@@ -83,27 +74,15 @@ def over_orders(
     pairs: Pairs, value_N: torch.Tensor, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
     """[P] p loss(v_w, v_l) + (1 - p) loss(v_l, v_w): the expectation over the order, p that of its being right.
-
-    Args:
-        value_N: [N] what the loss reads of each response.
-        loss: of the better and of the worse response, each [P].
-    """
+    `value_N` is what the loss reads of each response, the better one first."""
     chosen_P, rejected_P = value_N[pairs.chosen_P], value_N[pairs.rejected_P]
     p_P = pairs.probability_P.to(value_N.dtype)
     return p_P * loss(chosen_P, rejected_P) + (1 - p_P) * loss(rejected_P, chosen_P)
 
 
 def reward_metrics(reward_N: torch.Tensor, pairs: Pairs) -> dict[str, torch.Tensor]:
-    """Rewards, margins and accuracies of P pairs, under the names people chart.
-
-    Args:
-        reward_N: [N] the reward of each response, given or implicit.
-        pairs: P pairs among the N rows.
-
-    Returns:
-        Detached [P] values. `rewards/accuracies` counts a zero margin as wrong: a policy that equals its
-        reference has learned nothing yet.
-    """
+    """Rewards [N], given or implicit, as detached [P] values of pairs, under the names people chart.
+    `rewards/accuracies` counts a zero margin as wrong: a policy that equals its reference has learned nothing yet."""
     chosen_P, rejected_P = reward_N.detach()[pairs.chosen_P], reward_N.detach()[pairs.rejected_P]
     margin_P = chosen_P - rejected_P
     return {
@@ -123,9 +102,7 @@ def pair_metrics(
     policy: LogProbs, reward_N: torch.Tensor, pairs: Pairs, reference: LogProbs | None = None
 ) -> dict[str, torch.Tensor]:
     """As `reward_metrics`, of the objective's implicit rewards, and the log-probabilities of N responses in P pairs.
-
-    With a reference also `drift/chosen`, how far chosen responses are from it.
-    """
+    With a reference also `drift/chosen`, how far chosen responses are from it."""
     log_prob_N = policy.sum.detach()
     away = {} if reference is None else {"drift/chosen": drift(policy, reference)[pairs.chosen_P]}
     return {
@@ -139,17 +116,8 @@ def pair_metrics(
 def point_metrics(
     policy: LogProbs, reward_N: torch.Tensor, points: Points, reference: LogProbs | None = None
 ) -> dict[str, torch.Tensor | Selected]:
-    """Rewards and log-probabilities of responses to raise and of the others, under the names people chart.
-
-    Args:
-        policy: N responses.
-        reward_N: [N] the objective's implicit reward of each response.
-        points: a label and a demonstration flag per row.
-        reference: with it there is `drift/chosen` too.
-
-    Returns:
-        Detached values: `chosen` are demonstrations and labels above 1/2, `rejected` the rest.
-    """
+    """Implicit rewards [N] and log-probabilities, under the names people chart; detached.
+    `chosen` are demonstrations and labels above 1/2, `rejected` the rest; `drift/chosen` needs a reference."""
     log_prob_N = policy.sum.detach()
     good_N = points.demonstration_N | (points.label_N > 0.5)
     reward_N = reward_N.detach()
@@ -166,18 +134,14 @@ def point_metrics(
 
 def log_ratios_to_old(policy: LogProbs, rollouts: Rollouts) -> torch.Tensor:
     """[S] log pi - log pi_old of each token, in nats, within plus and minus 20; float32 at least.
-
-    pi_old is the policy that wrote the responses.
-    """
+    pi_old is the policy that wrote the responses."""
     token_S = policy.token_S.to(torch.promote_types(policy.token_S.dtype, torch.float32))
     return (token_S - rollouts.old_log_prob_S.to(token_S.dtype)).clamp(-LIMIT, LIMIT)
 
 
 def approximate_kl(log_ratio_S: torch.Tensor) -> torch.Tensor:
     """[S] ratio - 1 - log ratio, at least 0, whose mean over tokens that the old policy wrote is KL(old || new).
-
-    Schulman, 2020, http://joschu.net/blog/kl-approx.html (k3).
-    """
+    Schulman, 2020, http://joschu.net/blog/kl-approx.html (k3)."""
     change_S = log_ratio_S.detach()
     return change_S.expm1() - change_S
 
@@ -209,23 +173,17 @@ class StepRows(Protocol):
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """What is measured over a step before its loss.
-
     Measured on the index alone it costs nothing; on the step's own responses a forward pass of the policy, and on
-    mismatched ones one of policy and reference.
-    """
+    mismatched ones one of policy and reference."""
 
-    values: Callable[[StepRows], Iterable[torch.Tensor]]
-    """[m, k] of each micro-batch: one line for each thing measured."""
-    needs_mismatched: bool = False
-    """Whether the source has to pair prompts with responses to other prompts."""
+    values: Callable[[StepRows], Iterable[torch.Tensor]]  # [m, k] of each micro-batch: one line for each thing measured
+    needs_mismatched: bool = False  # whether the source has to pair prompts with responses to other prompts
     remembers: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor] | None = None
     """What a run knows after a step, of what was measured and what it knew before; the objective is given that."""
 
     def take(self, rows: StepRows) -> torch.Tensor:
         """[M, k] float64, in the order of the micro-batches; of several processes, one after the other.
-
-        Where something is remembered, that; held-out feedback adds nothing to it.
-        """
+        Where something is remembered, that; held-out feedback adds nothing to it."""
         known = rows.memory.get(REMEMBERED) if self.remembers else None
         if known is not None and not rows.learns:
             return known
@@ -245,7 +203,6 @@ class StepObjective(Generic[Ref, Index]):
     """As a plain objective, with the [M, k] measured values last."""
 
     def given(self, rows: StepRows) -> Callable[[LogProbs, Ref, Index], Loss]:
-        """The plain objective of one step."""
         measured = self.measurement.take(rows)
 
         def objective(policy: LogProbs, reference: Ref, index: Index) -> Loss:

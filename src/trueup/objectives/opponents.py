@@ -14,17 +14,8 @@ from trueup.objectives.loss import Loss, pair_metrics
 
 def xpo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, alpha: float = 1e-5) -> Loss:
     """DPO + alpha log pi(y_ref | x). Xie et al., 2024, https://arxiv.org/abs/2405.21046, Algorithm 1.
-
-    Args:
-        policy: N responses.
-        reference: the same N responses under the reference.
-        pairs: P pairs among the N rows, each of the policy's response and then the reference's y_ref.
-        beta: strength of the KL constraint, in reward per nat.
-        alpha: weight of the optimism: what the reference writes anyway is made less likely.
-
-    Returns:
-        Loss over [P] pairs.
-    """
+    Each pair is of the policy's response and then the reference's y_ref; alpha weighs the optimism: what the reference
+    writes anyway is made less likely."""
     plain = dpo(policy, reference, pairs, beta=beta)
     bonus_P = alpha * policy.sum[torch.maximum(pairs.chosen_P, pairs.rejected_P)]
     metrics = {**plain.metrics, "loss/exploration": bonus_P.detach()}
@@ -33,20 +24,10 @@ def xpo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.
 
 def nash_md(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1) -> Loss:
     """-(P(y > y') - 1/2) log pi(y | x) + beta / 2 (log(pi / pi_ref)(y | x))^2.
-
     Its gradient is the policy gradient of Munos et al., 2023, https://arxiv.org/abs/2312.00886 (Nash-MD-PG), which is
     -[P(y > y') - 1/2 - beta log(pi / pi_ref)(y | x)] times that of log pi(y | x): y is the policy's, y' that of the
-    mixture of policy and reference.
-
-    Args:
-        policy: N responses.
-        reference: the same N responses under the reference.
-        pairs: P pairs among the N rows, each of the policy's response y and then y'; how surely is P(y > y').
-        beta: tau of the paper, in probability of winning per nat.
-
-    Returns:
-        Loss over [P] pairs. Its gradient is what counts; the value depends on how likely y is.
-    """
+    mixture of policy and reference; how surely it is preferred is P(y > y'). beta is tau of the paper, in probability
+    of winning per nat. The gradient is what counts; the value depends on how likely y is."""
     own_P = torch.minimum(pairs.chosen_P, pairs.rejected_P)
     sure_P = pairs.probability_P.to(policy.sum.dtype)
     wins_P = torch.where(pairs.chosen_P == own_P, sure_P, 1 - sure_P)

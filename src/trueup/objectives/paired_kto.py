@@ -13,23 +13,11 @@ def paired_kto(
     policy: LogProbs, reference: LogProbs, pairs: Pairs, measured_M: torch.Tensor, *, beta: float = 0.1
 ) -> Loss:
     """(1 - sigmoid(beta (rho_w - z_l)) + 1 - sigmoid(beta (z_w - rho_l))) / 2.
-
-    rho = log(pi / pi_ref) of the chosen (w) and the rejected (l) response; z_w and z_l = max(0, mean of rho_w and of
-    rho_l over the step's pairs). As in the authors' code the two means carry a gradient: every response of the step
-    moves them, and them every loss. Written out, that adds to the gradient of rho_l of one pair
-    beta / (2 P) sum over all pairs of s'(beta (rho_w - z_l)) where the mean is not below 0, and likewise for
-    rho_w; the sum is known beforehand from the measured values, so that the gradient is exact however the step is cut.
-
-    Args:
-        policy: N responses; log-probabilities are summed over tokens.
-        reference: the same N responses under the reference.
-        pairs: P pairs among the N rows.
-        measured_M: [M, 2] log-ratios (chosen, rejected) of the whole step's M pairs (`pair_log_ratios`).
-        beta: how fast the value of a response saturates, in reward per nat.
-
-    Returns:
-        Loss over [P] pairs; 1/2 each when policy and reference agree.
-    """
+    z_w and z_l = max(0, mean of rho_w and of rho_l over the step's pairs), out of `measured_M`, [M, 2]
+    `pair_log_ratios` of them all. As in the authors' code the two means carry a gradient: every response of the step
+    moves them, and them every loss. Written out, that adds to the gradient of rho_l of one pair beta / (2 P) sum over
+    all pairs of s'(beta (rho_w - z_l)) where the mean is not below 0, and likewise for rho_w; the sum is known
+    beforehand from the measured values, so that the gradient is exact however the step is cut."""
     log_ratio_N = policy.sum - reference.sum
     chosen_P, rejected_P = log_ratio_N[pairs.chosen_P], log_ratio_N[pairs.rejected_P]
     mean_2 = measured_M.mean(0)
@@ -54,10 +42,8 @@ LOG_RATIOS = Measurement(lambda rows: (pair_log_ratios(*each) for each in rows.o
 
 
 def _through_means(measured_M: torch.Tensor, beta: float) -> torch.Tensor:
-    """[2] derivative of the mean loss by z_w and by z_l; 0 where the mean is below 0.
-
-    At 0 itself the clamp lets the gradient through, as it does in the authors' code.
-    """
+    """[2] derivative of the mean loss by z_w and by z_l; 0 where the mean is below 0, but not at 0, as in the authors'
+    code."""
     mean_2 = measured_M.mean(0)
     z_w, z_l = mean_2.clamp(min=0)
     near_l = torch.sigmoid(beta * (measured_M[:, 1] - z_w))

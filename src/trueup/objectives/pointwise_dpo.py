@@ -8,31 +8,12 @@ from trueup.objectives.loss import Loss, point_metrics
 
 
 def pointwise_dpo(
-    policy: LogProbs,
-    reference: LogProbs,
-    points: Points,
-    *,
-    beta: float = 0.1,
-    continuous: bool = False,
-    per_token: bool = False,
-    log_z: float = 0.0,
-) -> Loss:
-    """-z log sigmoid(s) - (1 - z) log(1 - sigmoid(s)), or (z - s)^2 for continuous labels.
-
-    s = beta log(pi / pi_ref) + log_z, the implicit reward of a response; z its label in [0, 1].
-
-    Args:
-        policy: N responses.
-        reference: the same N responses under the reference.
-        points: a label per row.
-        beta: strength of the KL constraint, in reward per nat.
-        continuous: labels are graded; fit them by least squares instead of treating them as probabilities.
-        per_token: log-ratios per token, as in the authors' code; False sums over the tokens, as in the formula.
-        log_z: beta log Z(x), taken as a constant; 0 in the authors' code.
-
-    Returns:
-        Loss over [N] responses.
-    """
+    policy: LogProbs, reference: LogProbs, points: Points, *, beta: float = 0.1, continuous: bool = False,
+    per_token: bool = False, log_z: float = 0.0,
+) -> Loss:  # fmt: skip
+    """-z log sigmoid(s) - (1 - z) log(1 - sigmoid(s)), or, continuous, (z - s)^2: least squares of graded labels.
+    s = beta rho + log_z, the implicit reward of a response; z its label in [0, 1]. log_z stands for beta log Z(x),
+    taken as a constant; 0 in the authors' code, which also takes log-ratios per token (`per_token`)."""
     reward_N = point_rewards(policy, reference, beta=beta, per_token=per_token, log_z=log_z)
     label_N = points.label_N.to(reward_N.dtype)
     if continuous:

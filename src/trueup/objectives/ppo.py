@@ -10,32 +10,14 @@ from trueup.objectives.loss import Loss, approximate_kl, log_ratios_to_old
 
 
 def ppo(
-    policy: LogProbs,
-    reference: LogProbs | None,
-    rollouts: Rollouts,
-    *,
-    clip: float = 0.2,
-    value_clip: float = 0.2,
-    value_weight: float = 1.0,
-    entropy_coef: float = 0.0,
-) -> Loss:
+    policy: LogProbs, reference: LogProbs | None, rollouts: Rollouts, *, clip: float = 0.2,
+    value_clip: float = 0.2, value_weight: float = 1.0, entropy_coef: float = 0.0,
+) -> Loss:  # fmt: skip
     """max(-A rho, -A clip(rho, 1 +- e)) + c/2 max((V - R)^2, (clip(V, V_old +- e_v) - R)^2) - c_H H a token.
-
-    rho = pi / pi_old, and H is the entropy of what the token could have been. The policy's part is Eq. 7 of the paper,
-    the bonus that of Eq. 9; clipped values are those of its authors' code. The mean is over all tokens of the batch.
-
-    Args:
-        policy: N responses, with a value for every token, and its entropy where there is a bonus for it.
-        reference: not used; it has gone into the rewards.
-        rollouts: of every token, its log-probability and value when the round began, its advantage A and target R.
-        clip: e, how far a ratio may move before it earns nothing more.
-        value_clip: e_v, the same for values, in reward.
-        value_weight: c.
-        entropy_coef: c_H, in the loss per nat; 0 asks for no entropies.
-
-    Returns:
-        Loss over [N] responses, each weighing its tokens; -A a token in the policy's part where nothing has moved.
-    """
+    rho = pi / pi_old, and H is the entropy of what the token could have been, in nats, asked for where c_H
+    (`entropy_coef`) is not 0. The policy's part is Eq. 7 of the paper, with e as `clip`, the bonus that of Eq. 9;
+    clipped values, e_v being `value_clip` in reward, are those of its authors' code. The reference has gone into the
+    rewards. Each response weighs its tokens, so that the mean is over all tokens of the batch."""
     assert policy.value_S is not None
     log_ratio_S = log_ratios_to_old(policy, rollouts)
     dtype = log_ratio_S.dtype

@@ -1,8 +1,4 @@
-"""Losses of pairs that need no reference: SimPO, CPO and ORPO.
-
-Each takes the log-probabilities of N responses, a reference that is not used, and P pairs among the rows; it gives a
-loss over [P] pairs. A pair with the probability p of being right gives the expectation over its order.
-"""
+"""Losses of pairs that need no reference: SimPO, CPO and ORPO."""
 
 import torch.nn.functional as F
 
@@ -12,14 +8,8 @@ from trueup.objectives.unlikelihood import log1mexp
 
 
 def simpo(policy: LogProbs, reference: None, pairs: Pairs, *, beta: float = 2.0, margin: float = 1.0) -> Loss:
-    """-log sigmoid(r_w - r_l - margin), r(y) = beta log pi(y | x) / |y|.
-
-    Meng et al., 2024, https://arxiv.org/abs/2405.14734, Eq. 6.
-
-    Args:
-        beta: reward per nat a token.
-        margin: gamma in the paper, in reward.
-    """
+    """-log sigmoid(r_w - r_l - margin), r(y) = beta log pi(y | x) / |y|; beta in reward per nat a token.
+    Meng et al., 2024, https://arxiv.org/abs/2405.14734, Eq. 6; the margin, in reward, is gamma in the paper."""
     reward_N = beta * policy.mean
     loss_P = over_orders(pairs, reward_N, lambda better, worse: -F.logsigmoid(better - worse - margin))
     return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs))
@@ -27,12 +17,7 @@ def simpo(policy: LogProbs, reference: None, pairs: Pairs, *, beta: float = 2.0,
 
 def cpo(policy: LogProbs, reference: None, pairs: Pairs, *, beta: float = 0.1) -> Loss:
     """-log sigmoid(r_w - r_l), r(y) = beta log pi(y | x). Xu et al., 2024, https://arxiv.org/abs/2401.08417, Eq. 3.
-
-    The likelihood of chosen responses that the paper adds is `beside_sft`.
-
-    Args:
-        beta: reward per nat.
-    """
+    The likelihood of chosen responses that the paper adds is `beside_sft`."""
     reward_N = beta * policy.sum
     loss_P = over_orders(pairs, reward_N, lambda better, worse: -F.logsigmoid(better - worse))
     return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs))
@@ -40,13 +25,8 @@ def cpo(policy: LogProbs, reference: None, pairs: Pairs, *, beta: float = 0.1) -
 
 def orpo(policy: LogProbs, reference: None, pairs: Pairs, *, beta: float = 0.1) -> Loss:
     """-beta log sigmoid(o_w - o_l), o(y) = log(p / (1 - p)), log p = log pi(y | x) / |y|: the log odds.
-
-    Hong et al., 2024, https://arxiv.org/abs/2403.07691, Eqs. 4 and 7. The likelihood of chosen responses that the
-    paper adds it to is `beside_sft`.
-
-    Args:
-        beta: weight of the odds ratio; lambda in the paper.
-    """
+    Hong et al., 2024, https://arxiv.org/abs/2403.07691, Eqs. 4 and 7; beta is lambda in the paper. The likelihood of
+    chosen responses that the paper adds it to is `beside_sft`."""
     odds_N = policy.mean - log1mexp(policy.mean)
     loss_P = beta * over_orders(pairs, odds_N, lambda better, worse: -F.logsigmoid(better - worse))
     return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, beta * policy.mean, pairs))

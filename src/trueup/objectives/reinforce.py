@@ -8,17 +8,8 @@ from trueup.objectives.loss import Loss, approximate_kl, log_ratios_to_old
 
 
 def reinforce(policy: LogProbs, reference: LogProbs | None, rollouts: Rollouts, *, value_weight: float = 0.1) -> Loss:
-    """sum over tokens of -(Z - V_old) log pi + c (Z - V)^2.
-
-    Args:
-        policy: N responses, with a value for every token.
-        reference: not used; it has gone into the rewards.
-        rollouts: of every token, its advantage Z - V_old, through which no gradient flows, and its target Z.
-        value_weight: c.
-
-    Returns:
-        Loss over [N] responses.
-    """
+    """sum over tokens of -(Z - V_old) log pi + c (Z - V)^2, c being `value_weight`.
+    No gradient flows through the advantage Z - V_old; the reference has gone into the rewards."""
     assert policy.value_S is not None
     log_ratio_S = log_ratios_to_old(policy, rollouts)
     dtype = log_ratio_S.dtype

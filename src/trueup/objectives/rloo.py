@@ -9,15 +9,7 @@ from trueup.objectives.loss import Loss, approximate_kl, log_ratios_to_old
 
 def rloo(policy: LogProbs, reference: LogProbs | None, rollouts: Rollouts) -> Loss:
     """-A log pi(y | x), A = R - mean of the R of the other responses to the prompt.
-
-    Args:
-        policy: N responses; a response is one action, so that its log-probabilities are summed.
-        reference: not used; it has gone into the rewards.
-        rollouts: of every token, its response's advantage A.
-
-    Returns:
-        Loss over [N] responses.
-    """
+    A response is one action; the reference has gone into the rewards R."""
     log_ratio_S = log_ratios_to_old(policy, rollouts)
     dtype = log_ratio_S.dtype
     loss_N = row_sums(-rollouts.advantage_S.to(dtype) * policy.token_S.to(dtype), policy.length_N)

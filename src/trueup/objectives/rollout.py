@@ -21,40 +21,29 @@ from torch import Tensor
 
 from trueup.batch.rows import LogProbs, row_sums
 
-EPSILON = 1e-8
-"""Added to the variance: values that are all the same have none."""
-GROUP_EPSILON = 1e-4
-"""Added to the standard deviation of a group's scores."""
-STEP = 0.2
-"""Relative error of the KL divergence beyond which its controller moves no faster."""
+EPSILON = 1e-8  # added to the variance: values that are all the same have none
+GROUP_EPSILON = 1e-4  # added to the standard deviation of a group's scores
+STEP = 0.2  # relative error of the KL divergence beyond which its controller moves no faster
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredRound:
     """A round of responses, before anything was learned from them."""
 
-    log_probs: LogProbs
-    """Under the policy that wrote them, with values where the method has a value head; no gradients."""
-    reference: LogProbs | None
-    """Under the reference; None without one."""
-    score_N: Tensor
-    """[N] float64, what the annotator said of each response."""
-    group_N: Tensor
-    """[N] int64, which prompt each answers, counted from 0."""
-    ended_N: Tensor
-    """[N] bool, False where a response ran out of tokens."""
+    log_probs: LogProbs  # under the policy that wrote them, with values where the method has a value head; no gradients
+    reference: LogProbs | None  # under the reference; None without one
+    score_N: Tensor  # [N] float64, what the annotator said of each response
+    group_N: Tensor  # [N] int64, which prompt each answers, counted from 0
+    ended_N: Tensor  # [N] bool, False where a response ran out of tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Learnable:
     """What a method makes of a round."""
 
-    advantage_S: Tensor
-    """[S] float32."""
-    target_S: Tensor
-    """[S] float32, what the value head is to predict; zeros without one."""
-    metrics: Mapping[str, float]
-    """Of the round, such as `objective/kl` and `objective/rlhf_reward`."""
+    advantage_S: Tensor  # [S] float32
+    target_S: Tensor  # [S] float32, what the value head is to predict; zeros without one
+    metrics: Mapping[str, float]  # of the round, such as `objective/kl` and `objective/rlhf_reward`
     memory: Mapping[str, float] = field(default_factory=dict)
     """What the next round has to know: the KL coefficient, running moments of the reward. JSON-ready."""
 
@@ -63,29 +52,14 @@ class Rollout(Protocol):
     """Makes a round learnable."""
 
     def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
-        """Rewards, advantages and targets.
-
-        Args:
-            memory: what the round before left; empty at the first.
-        """
+        """Rewards, advantages and targets; `memory` is what the round before left, empty at the first."""
 
 
 def advantages(reward_S: Tensor, value_S: Tensor, length_N: Tensor, *, gamma: float, gae_lambda: float) -> Tensor:
-    """Generalised advantage estimation. Schulman et al., 2016, https://arxiv.org/abs/1506.02438, Eq. 16.
-
-    A_t = sum over l of (gamma lambda)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t. The end of a response is
-    worth nothing: V is 0 after its last token, whether the policy ended it or it ran out of tokens.
-
-    Args:
-        reward_S: reward for each token.
-        value_S: expected sum of rewards from each token on, known before it is written.
-        length_N: tokens of each row.
-        gamma: discount of later rewards, in [0, 1].
-        gae_lambda: 0 trusts the next value, 1 only what was seen, in [0, 1].
-
-    Returns:
-        [S]; with values of 0 and lambda 1 the discounted sums of rewards themselves.
-    """
+    """[S] A_t = sum over l of (gamma lambda)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t, r and V being [S] too.
+    Generalised advantage estimation. Schulman et al., 2016, https://arxiv.org/abs/1506.02438, Eq. 16. The end of a
+    response is worth nothing: V is 0 after its last token, whether the policy ended it or it ran out of tokens. lambda
+    0 trusts the next value, 1 only what was seen: with values of 0 the sums of rewards, discounted by gamma."""
     # The columns beyond the end of a row are its end: reward 0, value 0.
     lengths = length_N.tolist()
     reward_NL = torch.nn.utils.rnn.pad_sequence(list(reward_S.split(lengths)), batch_first=True)
@@ -121,9 +95,7 @@ def over_the_others(reward_N: Tensor, group_N: Tensor) -> Tensor:
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Of `count` values: their mean, and the sum of their squared differences from it.
-
-    Chan, Golub and LeVeque, 1983, The American Statistician 37(3).
-    """
+    Chan, Golub and LeVeque, 1983, The American Statistician 37(3)."""
 
     count: float = 0.0
     mean: float = 0.0
@@ -135,44 +107,31 @@ class Moments:
         return math.sqrt(self.squares / (self.count - 1)) if self.count > 1 else 0.0
 
     def with_values(self, values_N: Tensor) -> "Moments":
-        """The moments of the values so far and these."""
         mean, new = values_N.mean().item(), float(values_N.numel())
         count, apart = self.count + new, mean - self.mean
         squares = ((values_N - mean) ** 2).sum().item() + apart**2 * self.count * new / count
         return Moments(count, self.mean + apart * new / count, self.squares + squares)
 
     def to_memory(self, name: str) -> dict[str, float]:
-        """As numbers to keep between rounds."""
         return {f"{name}_count": self.count, f"{name}_mean": self.mean, f"{name}_squares": self.squares}
 
     @classmethod
     def from_memory(cls, memory: Mapping[str, float], name: str) -> "Moments":
-        """What `to_memory` kept; none yet where it kept nothing."""
         return cls(*(memory.get(f"{name}_{part}", 0.0) for part in ("count", "mean", "squares")))
 
 
 @dataclass(frozen=True, slots=True)
 class KLControl:
     """beta <- beta (1 + clip(KL / target - 1, -0.2, 0.2) n / horizon) after every round of n responses.
+    How strong the KL penalty in the reward is. Ziegler et al., 2019, https://arxiv.org/abs/1909.08593, section 2.2."""
 
-    How strong the KL penalty in the reward is. Ziegler et al., 2019, https://arxiv.org/abs/1909.08593, section 2.2.
-    """
-
-    start: float
-    """beta of the first round, in reward per nat."""
-    target: float | None = None
-    """KL divergence of a response to hold, in nats; None leaves beta as it is."""
-    horizon: float = 10_000.0
-    """Responses over which beta moves by a fifth at most."""
+    start: float  # beta of the first round, in reward per nat
+    target: float | None = None  # KL divergence of a response to hold, in nats; None leaves beta as it is
+    horizon: float = 10_000.0  # responses over which beta moves by a fifth at most
 
     def after(self, beta: float, kl: float, responses: int) -> float:
-        """beta of the next round.
-
-        Args:
-            beta: of this round.
-            kl: mean log-ratio of this round's responses, in nats.
-            responses: how many those are; more than the horizon count as the horizon, so that beta stays above 0.
-        """
+        """beta of the next round, after this one's and the mean log-ratio of its responses, in nats.
+        More responses than the horizon count as the horizon, so that beta stays above 0."""
         if self.target is None:
             return beta
         error = min(max(kl / self.target - 1, -STEP), STEP)
@@ -183,14 +142,10 @@ class KLControl:
 class Penalised:
     """What a round's responses earned."""
 
-    beta: float
-    """Reward taken off per nat of log-ratio."""
-    score_N: Tensor
-    """[N] float64, the scores as they go into the reward."""
-    log_ratio_S: Tensor
-    """[S] float64, log pi_old - log pi_ref of each token, in nats."""
-    kl_N: Tensor
-    """[N] its sum over each response."""
+    beta: float  # reward taken off per nat of log-ratio
+    score_N: Tensor  # [N] float64, the scores as they go into the reward
+    log_ratio_S: Tensor  # [S] float64, log pi_old - log pi_ref of each token, in nats
+    kl_N: Tensor  # [N] its sum over each response
     length_N: Tensor
 
     @property
@@ -206,12 +161,6 @@ class Penalised:
 
 
 def penalised(given: ScoredRound, score_N: Tensor, beta: float) -> Penalised:
-    """A round's rewards.
-
-    Args:
-        score_N: [N] what goes into the reward of each response.
-        beta: strength of the penalty, in reward per nat.
-    """
     assert given.reference is not None  # a method with a penalty has a reference
     length_N = given.log_probs.length_N
     log_ratio_S = given.log_probs.token_S.double() - given.reference.token_S.double()
@@ -237,7 +186,6 @@ def metrics(given: ScoredRound, earned: Penalised) -> dict[str, float]:
 
 
 def values_of(given: ScoredRound) -> Tensor:
-    """[S] float64, what the value head said."""
     assert given.log_probs.value_S is not None  # the method reads values
     return given.log_probs.value_S.to(torch.float64)
 
@@ -245,19 +193,13 @@ def values_of(given: ScoredRound) -> Tensor:
 @dataclass(frozen=True, slots=True)
 class ValueBaseline:
     """Z_t - V_t, Z_t = r_t + gamma r_{t+1} + ..., r_t = -beta log(pi_old / pi_ref)(y_t) + [t is the last] score.
+    Williams, 1992; as in Lee et al., 2023, https://arxiv.org/abs/2309.00267. Nothing is remembered."""
 
-    Williams, 1992; as in Lee et al., 2023, https://arxiv.org/abs/2309.00267.
-    """
-
-    kl_coef: float
-    """beta, in reward per nat."""
-    gamma: float = 1.0
-    """Discount of later rewards."""
-    missing_end_penalty: float = 0.0
-    """Taken off the score of a response that ran out of tokens."""
+    kl_coef: float  # beta, in reward per nat
+    gamma: float = 1.0  # discount of later rewards
+    missing_end_penalty: float = 0.0  # taken off the score of a response that ran out of tokens
 
     def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
-        """As `Rollout`; nothing is remembered."""
         earned = penalised(given, with_ends(given, self.missing_end_penalty), self.kl_coef)
         value_S = values_of(given)
         nothing_S = torch.zeros_like(value_S)  # without a baseline: the discounted sums of rewards
@@ -268,15 +210,13 @@ class ValueBaseline:
 
 @dataclass(frozen=True, slots=True)
 class LeaveOneOut:
-    """R_i - mean of R_j over the other responses to its prompt, R = score - beta log(pi_old / pi_ref)(y | x)."""
+    """R_i - mean of R_j over the other responses to its prompt, R = score - beta log(pi_old / pi_ref)(y | x).
+    Nothing is remembered, and every prompt has two responses or more."""
 
-    kl_coef: float
-    """beta, in reward per nat."""
-    missing_end_penalty: float = 0.0
-    """Taken off the score of a response that ran out of tokens."""
+    kl_coef: float  # beta, in reward per nat
+    missing_end_penalty: float = 0.0  # taken off the score of a response that ran out of tokens
 
     def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
-        """As `Rollout`; nothing is remembered, and every prompt has two responses or more."""
         earned = penalised(given, with_ends(given, self.missing_end_penalty), self.kl_coef)
         advantage_N = over_the_others(earned.reward_N, given.group_N)
         advantage_S = advantage_N.repeat_interleave(earned.length_N).float()
@@ -287,18 +227,14 @@ class LeaveOneOut:
 @dataclass(frozen=True, slots=True)
 class GroupAdvantages:
     """(R_i - mean R) / (std R + 1e-4), R the scores; the reference has no part in it.
-
     Shao et al., 2024, https://arxiv.org/abs/2402.03300, section 4.1.2; the standard deviation with K - 1, and 1e-4,
-    are TRL's.
-    """
+    are TRL's. Nothing is remembered, and every prompt has two responses or more."""
 
     scale: Literal["group", "round", "none"] = "group"
     """Whose standard deviation: of the responses to a prompt, of the whole round, or 1."""
-    missing_end_penalty: float = 0.0
-    """Taken off the score of a response that ran out of tokens."""
+    missing_end_penalty: float = 0.0  # taken off the score of a response that ran out of tokens
 
     def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
-        """As `Rollout`; nothing is remembered, and every prompt has two responses or more."""
         score_N = with_ends(given, self.missing_end_penalty)
         earned = penalised(given, score_N, 0.0)
         count_N = given.group_N.bincount()[given.group_N]
@@ -316,28 +252,19 @@ class GroupAdvantages:
 @dataclass(frozen=True, slots=True)
 class GeneralisedAdvantages:
     """r_t = -beta log(pi_old / pi_ref)(y_t) + [t is the last] score, and GAE of those.
-
-    Ziegler et al., 2019, https://arxiv.org/abs/1909.08593.
-    """
+    Ziegler et al., 2019, https://arxiv.org/abs/1909.08593. Remembered are beta and the moments of the scores."""
 
     kl: KLControl
-    gamma: float = 1.0
-    """Discount of later rewards."""
-    gae_lambda: float = 0.95
-    """0 trusts the next value, 1 only what was seen."""
-    scale_scores: bool = True
-    """Divide scores by the standard deviation of all of the run so far; their mean is left."""
-    clip_reward: float | None = 10.0
-    """Largest size of a score after that; None leaves it."""
-    missing_end_penalty: float = 0.0
-    """Taken off the score, before that, of a response that ran out of tokens."""
-    whiten_rewards: bool = False
-    """Divide the round's token rewards by their standard deviation; their mean is left."""
+    gamma: float = 1.0  # discount of later rewards
+    gae_lambda: float = 0.95  # 0 trusts the next value, 1 only what was seen
+    scale_scores: bool = True  # divide scores by the standard deviation of all of the run so far; their mean is left
+    clip_reward: float | None = 10.0  # largest size of a score after that; None leaves it
+    missing_end_penalty: float = 0.0  # taken off the score, before that, of a response that ran out of tokens
+    whiten_rewards: bool = False  # divide the round's token rewards by their standard deviation; their mean is left
     whiten_advantages: bool = True
     """Bring the round's advantages to mean 0 and standard deviation 1, over all of its tokens."""
 
     def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
-        """As `Rollout`; memory holds beta and the moments of the scores."""
         beta, seen = memory.get("kl_coef", self.kl.start), Moments.from_memory(memory, "score")
         score_N = with_ends(given, self.missing_end_penalty)
         seen = seen.with_values(score_N)

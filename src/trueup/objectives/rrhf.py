@@ -7,75 +7,31 @@ from trueup.objectives.loss import Loss, Selected
 
 
 def rrhf(
-    policy: LogProbs,
-    reference: None,
-    rankings: Rankings,
-    *,
-    rank_weight: float = 1.0,
-    sft_weight: float = 1.0,
+    policy: LogProbs, reference: None, rankings: Rankings, *, rank_weight: float = 1.0, sft_weight: float = 1.0
 ) -> Loss:
     """rank_weight sum_{r_i < r_j} max(0, p_i - p_j) - sft_weight log pi(y_best | x); Eqs. 1 to 5.
-
     p_i is the log-probability of response i per response token. Equal scores give no rank term, and the first
-    of several best responses is imitated. `rrhf_padded` is what the authors published as code.
-
-    Args:
-        policy: N responses.
-        reference: not used.
-        rankings: G groups of scored responses.
-        rank_weight: weight of the ranking term; 1 in the paper.
-        sft_weight: weight of the imitation term (a sum over tokens); 1 in the paper.
-
-    Returns:
-        Loss over [G] groups.
-    """
+    of several best responses is imitated. `rrhf_padded` is what the authors published as code."""
     return _ranked(policy, rankings, policy.mean, -policy.sum, rank_weight, sft_weight)
 
 
 def rrhf_padded(
-    policy: LogProbs,
-    reference: None,
-    rankings: Rankings,
-    *,
-    rank_weight: float = 1.0,
-    sft_weight: float = 1.0,
+    policy: LogProbs, reference: None, rankings: Rankings, *, rank_weight: float = 1.0, sft_weight: float = 1.0
 ) -> Loss:
     """rank_weight sum_{r_i < r_j} max(0, p_i - p_j) - sft_weight p_best, p_i = log pi(y_i | x) / L.
-
     L is the padded length of the group, the tokens of its prompt and of its longest response: one divisor for
     all of its candidates, and for the imitation term, as in the authors' code
-    (https://github.com/GanjinZero/RRHF at e1a2b61; a mask is overwritten in place, issues 37, 38 and 51).
-
-    Args:
-        policy: N responses, with the lengths of their prompts.
-        reference: not used.
-        rankings: G groups of scored responses.
-        rank_weight: weight of the ranking term.
-        sft_weight: weight of the imitation term.
-
-    Returns:
-        Loss over [G] groups.
-    """
+    (https://github.com/GanjinZero/RRHF at e1a2b61; a mask is overwritten in place, issues 37, 38 and 51)."""
     p_N = policy.sum / padded_length(policy, rankings)
     return _ranked(policy, rankings, p_N, -p_N, rank_weight, sft_weight)
 
 
 def pro(policy: LogProbs, reference: None, rankings: Rankings, *, sft_weight: float = 0.05) -> Loss:
     """sum_k [log(e^{T_kk p_k} + sum_i e^{T_ki p_i}) - T_kk p_k] - sft_weight (n - 1)^2 log pi(y_best | x).
-
     i runs over the responses worse than k, p is the log-probability per response token, T_ki = r_k - r_i and T_kk the
-    largest of them. Song et al., 2023, https://arxiv.org/abs/2306.17492; the temperatures and the square are those
-    of the authors' code (https://github.com/AlibabaResearch/DAMO-ConvAI/tree/main/PRO).
-
-    Args:
-        policy: N responses.
-        reference: not used.
-        rankings: G groups of scored responses; equal scores are not told apart.
-        sft_weight: weight of the imitation term (a sum over tokens).
-
-    Returns:
-        Loss over [G] groups.
-    """
+    largest of them. Song et al., 2023, https://arxiv.org/abs/2306.17492; the temperatures and the square are those of
+    the authors' code (https://github.com/AlibabaResearch/DAMO-ConvAI/tree/main/PRO). Equal scores are not told
+    apart."""
     p_N, group_N = policy.mean, rankings.group_N
     gap_NN = (rankings.score_N[:, None] - rankings.score_N[None]).to(p_N.dtype)
     worse_NN = (group_N[:, None] == group_N[None]) & (gap_NN > 0)
@@ -96,12 +52,7 @@ def padded_length(policy: LogProbs, rankings: Rankings) -> torch.Tensor:
 
 
 def _ranked(
-    policy: LogProbs,
-    rankings: Rankings,
-    p_N: torch.Tensor,
-    nll_N: torch.Tensor,
-    rank_weight: float,
-    sft_weight: float,
+    policy: LogProbs, rankings: Rankings, p_N: torch.Tensor, nll_N: torch.Tensor, rank_weight: float, sft_weight: float
 ) -> Loss:
     """Both terms, from what responses are ordered by and what imitating each of them costs."""
     group_N, score_N = rankings.group_N, rankings.score_N
@@ -112,15 +63,9 @@ def _ranked(
 
 
 def _reported(
-    policy: LogProbs,
-    rankings: Rankings,
-    p_N: torch.Tensor,
-    worse_NN: torch.Tensor,
-    rank_G: torch.Tensor,
-    nll_N: torch.Tensor,
-    rank_weight: float,
-    sft_weight: float | torch.Tensor,
-) -> Loss:
+    policy: LogProbs, rankings: Rankings, p_N: torch.Tensor, worse_NN: torch.Tensor, rank_G: torch.Tensor,
+    nll_N: torch.Tensor, rank_weight: float, sft_weight: float | torch.Tensor,
+) -> Loss:  # fmt: skip
     """The sum of both terms; `worse_NN` says which response is worse than which."""
     best_G = _best_rows(rankings)
     nll_G = nll_N[best_G]

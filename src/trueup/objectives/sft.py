@@ -11,39 +11,19 @@ from trueup.objectives.loss import Loss, Measurement
 
 def sft(policy: LogProbs, reference: None, demonstrations: Demonstrations, *, per_token: bool = True) -> Loss:
     """-log p(y | x).
-
-    Args:
-        policy: N responses.
-        reference: not used.
-        demonstrations: says that every row is to be imitated.
-        per_token: divide by the number of response tokens of the whole batch, as is usual for supervised
-            fine-tuning; False divides by the number of responses (a sum over the tokens of each).
-
-    Returns:
-        Loss over [N] responses.
-    """
+    Divided by the number of response tokens of the whole batch, as is usual for supervised fine-tuning; without
+    `per_token` by the number of responses (a sum over the tokens of each)."""
     nll_N = -policy.sum
     weight_N = (policy.length_N if per_token else torch.ones_like(policy.length_N)).to(nll_N.dtype)
     return Loss.of_rows(nll_N, {"logps/demonstrations": policy.sum.detach()}, weight_N=weight_N)
 
 
 def beside_sft(
-    objective: Callable[..., Loss],
-    weight: float,
-    policy: LogProbs,
-    reference: LogProbs | None,
-    pairs: Pairs,
+    objective: Callable[..., Loss], weight: float, policy: LogProbs, reference: LogProbs | None, pairs: Pairs,
     *measured: torch.Tensor,
-) -> Loss:
+) -> Loss:  # fmt: skip
     """A pair's loss - weight log pi(chosen) / |chosen|. Pang et al., 2024, https://arxiv.org/abs/2404.19733, Eq. 1.
-
-    Args:
-        objective: the loss of pairs, which is given all that follows it.
-        weight: alpha in the paper; of a chosen response's mean over its tokens.
-
-    Returns:
-        Loss over [P] pairs, each weighing what it did.
-    """
+    The weight is alpha in the paper."""
     loss = objective(policy, reference, pairs, *measured)
     nll_P = -policy.mean[pairs.chosen_P]
     metrics = {**loss.metrics, "loss/sft": nll_P.detach()}
@@ -54,18 +34,9 @@ def weighted_sft(
     policy: LogProbs, reference: None, weighted: Weighted, weights_M: torch.Tensor, *, per_token: bool = True
 ) -> Loss:
     """-w log p(y | x), divided by the sum of the weights of the whole batch.
-
-    Args:
-        policy: N responses.
-        reference: not used.
-        weighted: a weight per row, at least 0; no gradient flows through it.
-        weights_M: [M, 1] the weights of the whole step (`weights`), for the effective sample size.
-        per_token: weigh every token of a response and divide by the weighted number of tokens; False takes the sum
-            over the tokens of a response and divides by the weights of the responses.
-
-    Returns:
-        Loss over [N] responses.
-    """
+    `per_token` weighs every token of a response and divides by the weighted number of tokens; without, the sum over the
+    tokens of a response is divided by the weights of the responses. No gradient flows through the weights; `weights_M`
+    are [M, 1] those of the whole step (`weights`), for the effective sample size."""
     weight_N = weighted.weight_N.to(policy.sum.dtype)
     counted_N = weight_N * policy.length_N if per_token else weight_N
     size = effective_sample_size(weights_M[:, 0])
@@ -79,12 +50,10 @@ def weighted_sft(
 
 
 def weights(weighted: Weighted) -> torch.Tensor:
-    """[N, 1] the weights of N rows."""
     return weighted.weight_N[:, None]
 
 
-WEIGHTS = Measurement(lambda rows: map(weights, rows.indexes()))
-"""Those of the step, for `weighted_sft`."""
+WEIGHTS = Measurement(lambda rows: map(weights, rows.indexes()))  # those of the step, for `weighted_sft`
 
 
 def effective_sample_size(weight_M: torch.Tensor) -> torch.Tensor:

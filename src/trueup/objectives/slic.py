@@ -7,19 +7,9 @@ from trueup.objectives.loss import Loss, pair_metrics
 
 
 def slic(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.05) -> Loss:
-    """max(0, 1 - m), m = r(chosen) - r(rejected), r(y) = beta log(pi / pi_ref): the paper's hinge-norm.
-
-    A pair with the probability p of being right gives p max(0, 1 - m) + (1 - p) max(0, 1 + m).
-
-    Args:
-        policy: N responses; log-probabilities are summed over tokens.
-        reference: the same N responses under the reference.
-        pairs: P pairs among the N rows.
-        beta: reward per nat; a pair no longer pulls once its log-ratios are 1 / beta apart. gamma in the paper.
-
-    Returns:
-        Loss over [P] pairs; 1 each when policy and reference agree.
-    """
+    """max(0, 1 - m), m = r(chosen) - r(rejected), r = beta rho: the paper's hinge-norm, beta being its gamma.
+    A pair with the probability p of being right gives p max(0, 1 - m) + (1 - p) max(0, 1 + m), and no longer pulls once
+    its log-ratios are 1 / beta apart."""
     reward_N = beta * (policy.sum - reference.sum)
     margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
     p_P = pairs.probability_P.to(margin_P.dtype)

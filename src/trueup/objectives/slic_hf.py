@@ -7,28 +7,10 @@ from trueup.objectives.loss import Loss, pair_metrics
 
 
 def slic_hf(
-    policy: LogProbs,
-    reference: None,
-    targeted: PairsWithTarget,
-    *,
-    margin: float = 1.0,
-    regularization: float = 0.1,
+    policy: LogProbs, reference: None, targeted: PairsWithTarget, *, margin: float = 1.0, regularization: float = 0.1
 ) -> Loss:
     """max(0, margin - log pi(chosen) + log pi(rejected)) - regularization log pi(target).
-
-    A pair with the probability p of being right gives p times the hinge and 1 - p times the hinge with the
-    order turned.
-
-    Args:
-        policy: N responses; log-probabilities are summed over tokens.
-        reference: not used.
-        targeted: P pairs among the N rows, and the row to imitate beside each.
-        margin: how much likelier the chosen response is to become, in nats; delta in the paper.
-        regularization: weight of the imitation; lambda in the paper.
-
-    Returns:
-        Loss over [P] pairs.
-    """
+    margin, in nats, is delta and regularization lambda in the paper."""
     pairs, log_prob_N = targeted.pairs, policy.sum
     gap_P = log_prob_N[pairs.chosen_P] - log_prob_N[pairs.rejected_P]
     p_P = pairs.probability_P.to(gap_P.dtype)

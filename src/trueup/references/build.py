@@ -19,10 +19,8 @@ from trueup.parallel import sharding, slices
 from trueup.references import choices, reference
 from trueup.words import logger
 
-ADAPTED = (".lora_", ".modules_to_save.")
-"""What the names of an adapter's weights hold."""
-ROUNDING = 1e-4
-"""Nats per token allowed where reference and policy are computed in different batches."""
+ADAPTED = (".lora_", ".modules_to_save.")  # what the names of an adapter's weights hold
+ROUNDING = 1e-4  # nats per token allowed where reference and policy are computed in different batches
 
 
 def build(

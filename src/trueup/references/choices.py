@@ -45,10 +45,8 @@ class NoReference(ReferenceChoice[None]):
 @dataclass(frozen=True, config=STRICT)
 class Frozen(ReferenceChoice["LogProbs"]):
     """The policy as it was when training began; it never moves.
-
-    Full fine-tuning keeps a copy of the model. A fresh LoRA adapter needs none (the base model is the
-    reference); a policy that starts from an adapter keeps a frozen copy of that adapter.
-    """
+    Full fine-tuning keeps a copy of the model. A fresh LoRA adapter needs none (the base model is the reference); a
+    policy that starts from an adapter keeps a frozen copy of that adapter."""
 
     kind: Literal["frozen"] = "frozen"
 
@@ -64,9 +62,7 @@ class AdapterOff(ReferenceChoice["LogProbs"]):
 @dataclass(frozen=True, config=STRICT)
 class Cached(ReferenceChoice["LogProbs"]):
     """Frozen, with its log-probabilities computed once and kept on disk: no second model in memory.
-
-    Entries are keyed by content (weights, tokens, precision, code path), so that a stale one is never read.
-    """
+    Entries are keyed by content (weights, tokens, precision, code path), so that a stale one is never read."""
 
     needs_all_data: ClassVar[bool] = True
     kind: Literal["cached"] = "cached"
@@ -75,10 +71,8 @@ class Cached(ReferenceChoice["LogProbs"]):
 @dataclass(frozen=True, config=STRICT)
 class TrustRegion(ReferenceChoice["LogProbs"]):
     """A reference that follows the policy. Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656.
-
-    Every `every` optimizer steps: reference <- alpha policy + (1 - alpha) reference. alpha = 1 is the hard
-    update of the paper (tau = every), alpha < 1 the soft one.
-    """
+    Every `every` optimizer steps: reference <- alpha policy + (1 - alpha) reference. alpha = 1 is the hard update of
+    the paper (tau = every), alpha < 1 the soft one."""
 
     kind: Literal["trust-region"] = "trust-region"
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.6

@@ -27,8 +27,7 @@ class State:
     """What a reference needs to go on after a restart."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    """JSON-ready; always holds `identity`."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # JSON-ready; always holds `identity`
 
 
 class BatchSource(Protocol):
@@ -49,8 +48,7 @@ class BatchSource(Protocol):
 class Reference(Protocol):
     """A policy to measure against. Made by `trueup.references.build`; no gradient ever reaches it."""
 
-    identity: str = ""
-    """Hash of the weights it began with, of its moves since, and nothing else; "" before it starts."""
+    identity: str = ""  # hash of the weights it began with, of its moves since, and nothing else; "" before it starts
     weights: bool = False
     """Whether a checkpoint holds weights of it. It does only where they move: a frozen one is the model that the run
     begins with, which whoever goes on with the run has read again."""
@@ -88,8 +86,6 @@ class Reference(Protocol):
 
 
 class NullReference(Reference):
-    """For objectives that need no reference."""
-
     def start(self, source: BatchSource) -> None:
         """Nothing to prepare."""
 
@@ -97,8 +93,7 @@ class NullReference(Reference):
         return None
 
 
-CODE_PATH = 2
-"""Raised whenever a change of code could change a log-probability by more than rounding."""
+CODE_PATH = 2  # raised whenever a change of code could change a log-probability by more than rounding
 
 
 class Table:
@@ -120,7 +115,6 @@ class Table:
                 self.entries.setdefault(group.key, piece.clone())
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
-        """Look a batch up."""
         token_S = torch.cat([self.entries[group.key] for group in batch.groups])
         stream = batch.stream
         return LogProbs(on_device(token_S, stream.token_T.device), stream.length_N, stream.prompt_N)
@@ -138,7 +132,6 @@ class Table:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Table:
-        """The table that `tensors` was made of."""
         size = 16
         raw = tensors["keys"].numpy().tobytes()
         keys = [raw[start : start + size].hex() for start in range(0, len(raw), size)]

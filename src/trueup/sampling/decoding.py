@@ -19,14 +19,12 @@ from trueup.models.causal import CausalModel, evaluation_mode
 from trueup.sampling.sampler import Completion, StopTexts, longest_response, uniforms
 from trueup.settings.gathering_settings import SamplerSettings
 
-BATCH_SIZE = 256
-"""Responses computed together, at most; of no influence on what is drawn, but for rounding."""
+BATCH_SIZE = 256  # responses computed together, at most; of no influence on what is drawn, but for rounding
 LEAVING = 8
 """Sequences leave the batch when at least one in so many of it is done: copying the cache costs about as much as one
 step."""
 Watch = Callable[[Sequence[int]], None]
-_SLACK = 1e-6
-"""Rounding of float32 probabilities, by which a sum that reaches top-p exactly may miss it."""
+_SLACK = 1e-6  # rounding of float32 probabilities, by which a sum that reaches top-p exactly may miss it
 
 
 class CachedBatch:
@@ -42,8 +40,7 @@ class CachedBatch:
         position_NL = (self._mask_NL.cumsum(1) - 1).clamp(min=0)
         self._position_N = position_NL[:, -1]
         self._cache: Any = None
-        self.logits_NV = self._computed(token_NL, position_NL)
-        """[N, V] float32, for the next token of each sequence."""
+        self.logits_NV = self._computed(token_NL, position_NL)  # [N, V] float32, for the next token of each sequence
         if not hasattr(self._cache, "reorder_cache"):
             raise errors.InputError(
                 f"the model, a {type(network).__name__}, keeps no cache that can be copied, so trueup cannot sample "
@@ -80,10 +77,7 @@ class CachedBatch:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A model in this process that writes."""
-
-    network: Any
-    """A transformers model with the library's own attention (`CausalModel.plain`), its dropout off."""
+    network: Any  # a transformers model with the library's own attention (`CausalModel.plain`), its dropout off
     end_ids: Sequence[int]
     vocabulary: int | None = None
     """Tokens of the tokenizer, where the model has rows for more: those say nothing and are never written."""
@@ -143,12 +137,10 @@ def _written(
     decoder: Decoder, batch: CachedBatch, room_N: Sequence[int], settings: SamplerSettings,
     numbers_NL: Tensor | None, stops: StopTexts | None, watch: Watch | None,
 ) -> list[Completion]:  # fmt: skip
-    """One response to each sequence of a batch."""
     ends = frozenset(decoder.end_ids)
     ids: list[list[int]] = [[] for _ in room_N]
     log_probs: list[list[float]] = [[] for _ in room_N]
-    here = list(range(len(room_N)))
-    """The response at each place of the batch."""
+    here = list(range(len(room_N)))  # the response at each place of the batch
     done: set[int] = set()
     for step in range(max(room_N)):
         stop.check()
@@ -183,8 +175,7 @@ def next_tokens(
 
     A row's token is a function of its own logits (float32) and its own number (float64 in [0, 1); None takes the most
     likely token) alone, so that it does not matter which rows are computed together. Logits are divided by the
-    temperature first, then top-k cuts, then top-p; only the first `vocabulary` tokens are taken.
-    """
+    temperature first, then top-k cuts, then top-p; only the first `vocabulary` tokens are taken."""
     offered_NV = logits_NV[:, :vocabulary]
     if uniform_N is None:
         token_N = offered_NV.argmax(-1)
@@ -227,12 +218,10 @@ class Mixture:
     Every token is drawn from p(v) proportional to pi(v)^(1 - a) pi_ref(v)^a, by which Munos et al. approximate the
     mixture of whole responses (2023, https://arxiv.org/abs/2312.00886)."""
 
-    weight: float
-    """a; 1 is the reference alone."""
+    weight: float  # a; 1 is the reference alone
     placed: Callable[[], AbstractContextManager[CausalModel]]
     """The model with the reference's weights in place; see `trueup.references.reference.Reference`."""
-    apart: Sequence[CausalModel]
-    """Those that the reference holds beside the policy."""
+    apart: Sequence[CausalModel]  # those that the reference holds beside the policy
 
     @contextmanager
     def over(self, network: Any) -> Iterator[Any]:

@@ -22,8 +22,7 @@ from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.parallel.sharding import fill, is_sharded, local, resharded
 
-MAX_NEW_TOKENS = 128
-"""Longest response unless told otherwise, and at most half of what the model was made for."""
+MAX_NEW_TOKENS = 128  # longest response unless told otherwise, and at most half of what the model was made for
 SLACK = 16
 """Tokens that are decoded beyond those of a stop text: some have no text, and the first ones lack their neighbours."""
 
@@ -32,10 +31,7 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One response to one prompt."""
-
-    text: str
-    """Without the tokens that end it, and up to a stop text."""
+    text: str  # without the tokens that end it, and up to a stop text
     ids: tuple[int, ...] | None
     """As the policy wrote them, with its end of sequence where it wrote one; None where they are not known or the
     text was cut at a stop text, so that they would say more than it."""
@@ -45,16 +41,14 @@ class Sampled:
     ended: bool
     """Whether the response is whole: the policy ended it or a stop text did; False where it ran out of tokens."""
     source: str
-    version: int
-    """Optimizer steps behind the weights that wrote it."""
+    version: int  # optimizer steps behind the weights that wrote it
 
 
 class Sampler(Protocol):
     """Writes responses; which, is a function of its weights and the seed alone."""
 
     weights: "SamplingWeights"
-    served: bool
-    """Whether a server writes: of several processes the first asks it, and all sample together."""
+    served: bool  # whether a server writes: of several processes the first asks it, and all sample together
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         """`responses` responses to each prompt, in order; none where the prompt leaves no room for one.
@@ -82,12 +76,8 @@ class StopTexts:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One response as token ids."""
-
-    written: tuple[int, ...]
-    """With the token that ended it, where one did."""
-    ended: bool
-    """Whether the model ended it; False when it ran out of tokens."""
+    written: tuple[int, ...]  # with the token that ended it, where one did
+    ended: bool  # whether the model ended it; False when it ran out of tokens
     log_probs: tuple[float, ...] = field(default=(), compare=False)
     """log p in nats of each token under the model itself: before temperature, top-p and top-k."""
 
@@ -100,7 +90,6 @@ class Completion:
         return self.written[:-1] if self.ended else self.written
 
     def sampled(self, encoder: Encoder, stops: StopTexts | None, *, source: str, version: int) -> Sampled:
-        """As text, cut at a stop text."""
         text = encoder.text(self.written)
         cut = stops.cut(text) if stops else None
         if cut is not None:
@@ -142,8 +131,7 @@ class SamplingWeights:
 
     def __init__(self, model: CausalModel | None, *, keeps: bool) -> None:
         self.version = 0
-        self.changes = 0
-        """How often the weights to write with became others."""
+        self.changes = 0  # how often the weights to write with became others
         self.model, self._keeps = model, keeps
         self._placed = False
         self._tensors: dict[str, Tensor] = {}

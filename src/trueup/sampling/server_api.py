@@ -32,15 +32,12 @@ Extra = Callable[[SamplerSettings, Sequence[int], int], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class ServerKind:
-    """How a kind of server is asked."""
-
     name: str
     extra: Extra = lambda settings, end_ids, room: {}
     takes_ids: bool = False
     """Prompts may be token ids, and token ids of responses come back with their log-probabilities."""
     takes_top_k: bool = True
-    one_at_a_time: bool = False
-    """Its random numbers are shared by all requests under way."""
+    one_at_a_time: bool = False  # its random numbers are shared by all requests under way
 
 
 def _of_vllm(settings: SamplerSettings, end_ids: Sequence[int], _: int) -> dict[str, Any]:
@@ -69,8 +66,7 @@ TRANSFORMERS = ServerKind("transformers serve", _of_transformers, one_at_a_time=
 class Server:
     kind: ServerKind
     model: str
-    positions: int | None
-    """Tokens of prompt and response together, where it says."""
+    positions: int | None  # tokens of prompt and response together, where it says
 
 
 def identify(endpoint: Endpoint, root: Endpoint, model: str | None) -> Server:
@@ -100,11 +96,9 @@ class SamplingRequest:
 
     path: str
     fields: Mapping[str, Any]
-    spelled: str
-    """All that decides on the response beside the seed, as a text."""
+    spelled: str  # all that decides on the response beside the seed, as a text
     room: int
-    exact: bool = True
-    """Whether the server reads the tokens that the policy is asked with."""
+    exact: bool = True  # whether the server reads the tokens that the policy is asked with
 
 
 def request_for(

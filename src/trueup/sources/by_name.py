@@ -31,8 +31,7 @@ Examples = tuple[Example, ...]
 @dataclass(frozen=True, slots=True)
 class NamedExamples:
     examples: Examples
-    fingerprints: Mapping[str, str]
-    """Source -> hash of its content."""
+    fingerprints: Mapping[str, str]  # source -> hash of its content
     weights: Mapping[str, float] = field(default_factory=dict)
     """File of an example's origin -> how often its examples stand in a pass, where that is not once."""
 

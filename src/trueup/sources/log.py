@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup import files, words
-from trueup.errors import CheckpointError, InputError
+from trueup import errors, files, words
 from trueup.feedback import canonical, records
 from trueup.parallel.processes import owned, owns
 
@@ -29,15 +28,13 @@ RESTORE = "Restore the folder from a backup, or begin a new run"
 @dataclass(frozen=True, slots=True)
 class GatheredRound:
     examples: tuple[records.Example, ...]
-    metrics: Mapping[str, Any]
-    """Metrics of the round, and what the next one has to know; JSON-ready."""
+    metrics: Mapping[str, Any]  # metrics of the round, and what the next one has to know; JSON-ready
 
 
 class RoundLog:
     """The rounds that a run gathers, in memory and in its folder. CheckpointError: its files are damaged."""
 
-    last = math.inf
-    """Anything can come of further rounds, as long as the run goes on."""
+    last = math.inf  # anything can come of further rounds, as long as the run goes on
 
     def __init__(self, folder: Path) -> None:
         self.examples, self.index = folder / EXAMPLES, folder / ROUNDS
@@ -77,9 +74,8 @@ class RoundLog:
                 raise
 
     def check_has(self, last: int) -> None:
-        """See that all rounds up to one are there."""
         if missing := [number for number in range(1, last + 1) if number not in self.rounds]:
-            raise CheckpointError(
+            raise errors.CheckpointError(
                 f"{self.index} does not tell of round {missing[0]}, but the run has trained on {last} rounds. {RESTORE}"
             )
 
@@ -90,12 +86,12 @@ class RoundLog:
             number, count, metrics, digest = self._told(place, line)
             own = rows[done : done + count]
             if len(own) < count:
-                raise CheckpointError(
+                raise errors.CheckpointError(
                     f"{self.examples} holds {len(rows)} examples; {self.index.name} tells of {done + count}. {RESTORE}"
                 )
             examples = self._read(own)
             if _digest(own, {"round": number, "rows": count, "facts": metrics}) != digest:
-                raise CheckpointError(
+                raise errors.CheckpointError(
                     f"{self.examples}: lines {done + 1} to {done + count}, or line {place} of {self.index.name}, are "
                     f"not as round {number} wrote them, though they can be read. {RESTORE}"
                 )
@@ -104,7 +100,7 @@ class RoundLog:
         # no more is cut off than the one round that can be under way when a process is killed
         numbers = {which for row in rows[done:] if (which := _number_of(row)) is not None}
         if len(numbers) > 1 or numbers & set(self.rounds):
-            raise CheckpointError(
+            raise errors.CheckpointError(
                 f"{self.examples} holds examples from line {done + 1} on that {self.index.name} does not tell of. "
                 f"{RESTORE}"
             )
@@ -120,7 +116,7 @@ class RoundLog:
                 return number, count, metrics, str(digest)
             raise ValueError("it tells of no round, or of one twice")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CheckpointError(f"{self.index}:{place} is damaged: {_said(error)}. {RESTORE}") from error
+            raise errors.CheckpointError(f"{self.index}:{place} is damaged: {_said(error)}. {RESTORE}") from error
 
     def _read(self, rows: Sequence[bytes]) -> tuple[records.Example, ...]:
         made = []
@@ -129,8 +125,10 @@ class RoundLog:
             try:
                 origin = records.Origin(EXAMPLES, self._rows)
                 made.append(canonical.example_from_row(json.loads(row.decode()), origin))
-            except (ValueError, TypeError, RecursionError, InputError) as error:
-                raise CheckpointError(f"{self.examples}:{self._rows} is damaged: {_said(error)}. {RESTORE}") from error
+            except (ValueError, TypeError, RecursionError, errors.InputError) as error:
+                raise errors.CheckpointError(
+                    f"{self.examples}:{self._rows} is damaged: {_said(error)}. {RESTORE}"
+                ) from error
         return tuple(made)
 
 
@@ -138,11 +136,9 @@ class RoundLog:
 class ReplayedLog:
     """The rounds of a run that is over: nothing is gathered, and a round of which nothing is there gave nothing."""
 
-    rounds: Mapping[int, tuple[records.Example, ...]]
-    """By number, from 1; a round of which nothing came is left out."""
+    rounds: Mapping[int, tuple[records.Example, ...]]  # by number, from 1; a round of which nothing came is left out
     count: int
-    prompts: Mapping[int, int]
-    """Prompts asked in each of `rounds`."""
+    prompts: Mapping[int, int]  # prompts asked in each of `rounds`
 
     @property
     def last(self) -> int:
@@ -159,7 +155,6 @@ Log = RoundLog | ReplayedLog
 
 
 def read_log(path: str) -> ReplayedLog:
-    """The rounds of an online run's examples.jsonl."""
     rounds: dict[int, list[records.Example]] = {}
     prompts: dict[int, int] = {}
     count = 0
@@ -173,14 +168,14 @@ def read_log(path: str) -> ReplayedLog:
             if not (1 <= which <= count and size >= 1):
                 raise ValueError
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
-            raise InputError(
+            raise errors.InputError(
                 f"{path}:{number}: no round stands there, so it is not the log of an online run. Give its {EXAMPLES}, "
                 "or train on the file with --source offline"
             ) from None
         prompts[which] = size
         rounds.setdefault(which, []).append(canonical.example_from_row(row, records.Origin(EXAMPLES, number)))
     if not rounds:
-        raise InputError(f"{path} holds no examples; give an online run's {EXAMPLES}")
+        raise errors.InputError(f"{path} holds no examples; give an online run's {EXAMPLES}")
     return ReplayedLog({which: tuple(made) for which, made in rounds.items()}, count, prompts)
 
 
@@ -193,7 +188,7 @@ def _lines(journal: files.Journal) -> list[bytes]:
     try:
         return journal.read()[0]
     except OSError as error:
-        raise CheckpointError(f"{journal.path}: cannot be read: {words.reason(error)}") from error
+        raise errors.CheckpointError(f"{journal.path}: cannot be read: {words.reason(error)}") from error
 
 
 def _keep(journal: files.Journal, lines: Sequence[bytes]) -> None:

@@ -23,8 +23,7 @@ from trueup.sources.log import GatheredRound, Log, RoundLog
 
 Penalise = Callable[[Sequence[Example]], tuple[Sequence[Example], Mapping[str, float]]]
 """Examples with scores -> the same with something taken off them, and what is to be reported of it."""
-EMPTY_ROUNDS = 8
-"""Rounds in a row of which nothing can be learned before a run stops."""
+EMPTY_ROUNDS = 8  # rounds in a row of which nothing can be learned before a run stops
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +33,10 @@ class RoundPlan:
     are 13 rounds, the last of 8 prompts and 4 steps."""
 
     prompts: int
-    batch_size: int
-    """Prompts whose responses one optimizer step learns from."""
+    batch_size: int  # prompts whose responses one optimizer step learns from
     round_prompts: int
     passes: int
-    total: int
-    """Prompts of the whole run, over all passes through them."""
+    total: int  # prompts of the whole run, over all passes through them
     seed: int
     steps: int | None = None
     """Optimizer steps after which the run ends, in the middle of a round or not; None takes all of them."""
@@ -61,7 +58,6 @@ class RoundPlan:
         return (number - 1) * self._steps(self.round_prompts) + 1
 
     def places(self, number: int) -> list[int]:
-        """Which prompts a round asks."""
         first = (number - 1) * self.round_prompts
         every = (divmod(at, self.prompts) for at in range(first, min(first + self.round_prompts, self.total)))
         return [source.order(self.seed, epoch, self.prompts)[within] for epoch, within in every]
@@ -190,8 +186,7 @@ class GatheredRounds:
     prompts: Sequence[Prompt]
     collector: Collector
     resync: int = 1
-    _version: int = -1
-    """Optimizer steps behind the sampler's weights; -1 before it has any."""
+    _version: int = -1  # optimizer steps behind the sampler's weights; -1 before it has any
 
     def get(self, number: int, done: int) -> GatheredRound:
         """A round, of weights that are current after `done` optimizer steps or lag behind them."""
@@ -239,8 +234,7 @@ class OnlineSource(source.Source):
     _current: Current | None = None
     _memory: dict[str, float] = field(default_factory=dict)
     _empty: int = 0
-    _counted: int = 0
-    """The last round that was looked at for whether it is empty."""
+    _counted: int = 0  # the last round that was looked at for whether it is empty
 
     @property
     def num_steps(self) -> int:

@@ -29,8 +29,7 @@ Group = TokenGroup[Any]
 Learned = TokenGroup[RolloutRelation]
 Examples = Sequence[records.Example]
 
-GAP = 32
-"""Responses of a round whose log-probabilities are compared with the sampler's."""
+GAP = 32  # responses of a round whose log-probabilities are compared with the sampler's
 NAMES = tuple(field.name for field in fields(RolloutRow))
 
 
@@ -109,28 +108,15 @@ class KLPenalty:
     budget: int
 
     def __call__(self, examples: Examples) -> tuple[Examples, Mapping[str, float]]:
-        """The examples with lower scores, and the metrics of that."""
-        groups: list[Group] = []
-        for place, example in enumerate(examples):
-            if any(one.score is None for one in example.responses):
-                raise errors.InputError(
-                    "reward_kl takes its penalty off scores, but the annotator gives comparisons. Give one that "
-                    "scores, such as --reward, or leave reward_kl out"
-                )
-            every = views.group(example, range(len(example.responses)), records.DemonstrationRelation())
-            encoded = self.encoder.encode(every)
-            if not isinstance(encoded, records.Discarded):
-                tokens = encoded.tokens
-                groups.append(TokenGroup(tokens.prompt, tokens.responses, place, tokens.origin))
-        ratios: dict[int, list[float]] = {}
-        for part, ours, theirs in measured(groups, self.policy, self.reference, self.budget):
-            assert theirs is not None
-            values = iter((ours.sum.double() - theirs.sum.double()).tolist())
-            for one in part:
-                ratios[one.relation] = [next(values) for _ in one.responses]
+        if any(one.score is None for example in examples for one in example.responses):
+            raise errors.InputError(
+                "reward_kl takes its penalty off scores, but the annotator gives comparisons. Give one that scores, "
+                "such as --reward, or leave reward_kl out"
+            )
+        ratios = log_ratios(examples, self.encoder, self.policy, self.reference, self.budget)
         made = []
-        for place in sorted(ratios):
-            both = zip(examples[place].responses, ratios[place], strict=True)
+        for place, several in ratios.items():
+            both = zip(examples[place].responses, several, strict=True)
             less = [replace(one, score=(one.score or 0.0) - self.beta * ratio) for one, ratio in both]
             made.append(replace(examples[place], responses=tuple(less)))
         flat = [ratio for several in ratios.values() for ratio in several]
@@ -180,6 +166,25 @@ class LogProbGap:
         kl = (apart_S.exp() - 1 - apart_S).mean()
         found = {"gap": apart_S.abs().mean(), "gap_max": apart_S.abs().max(), "gap_kl": kl}
         return {f"online/{name}": float(value) for name, value in found.items()}
+
+
+def log_ratios(
+    examples: Examples, encoder: encode.Encoder, policy: StreamModel, reference: Reference, budget: int
+) -> dict[int, list[float]]:
+    """Place of an example -> log(pi / pi_ref)(y | x) of each of its responses; absent where it cannot be encoded."""
+    groups: list[Group] = []
+    for place, example in enumerate(examples):
+        every = views.group(example, range(len(example.responses)), records.DemonstrationRelation())
+        encoded = encoder.encode(every)
+        if not isinstance(encoded, records.Discarded):
+            groups.append(replace(encoded.tokens, relation=place))  # type: ignore[arg-type]
+    ratios: dict[int, list[float]] = {}
+    for part, ours, theirs in measured(groups, policy, reference, budget):
+        assert theirs is not None
+        values = iter((ours.sum.double() - theirs.sum.double()).tolist())
+        for one in part:
+            ratios[one.relation] = [next(values) for _ in one.responses]
+    return dict(sorted(ratios.items()))
 
 
 @contextmanager

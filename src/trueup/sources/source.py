@@ -30,8 +30,7 @@ class Step:
     batches: Sequence[stream.Batch[Any]] = ()
     """What is learned from; empty where a round of online feedback gave nothing."""
     mismatched: Sequence[stream.Batch[Any]] = ()
-    tokens: int = 0
-    """Of the streams of what is learned from, over all processes."""
+    tokens: int = 0  # of the streams of what is learned from, over all processes
     spare: Sequence[stream.Batch[Any]] = ()
     """Of several processes, the least that there is of what is learned from and of what is mismatched, both idle."""
 
@@ -45,8 +44,7 @@ class Batching:
     """How the groups of a step are cut into micro-batches of `budget` tokens; `pairing` makes mismatched groups."""
 
     collate: Callable[..., Any]
-    budget: int
-    """Fewer than the run was given where memory is short; from then on every step is cut so."""
+    budget: int  # fewer than the run was given where memory is short; from then on every step is cut so
     pairing: Pairing | None = None
 
     def step(self, groups: Sequence[Group], others: Iterable[Iterable[Group]] | None = None) -> Step:

@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trueup import display, python_objects, stop
+from trueup import display, errors, python_objects, stop, words
 from trueup.annotators.annotator import ARGUMENTS, COMPARED, unfit
 from trueup.config import run_checks, trust
 from trueup.config.resolve import Resolved, dump, going_on, load_run, of_this_process, resolve
-from trueup.errors import InputError, Stopped
 from trueup.feedback.containers import hold_rows, is_dataset
 from trueup.metrics import read_lines
 from trueup.parallel.processes import alike, inside, joined, owned
 from trueup.training.folder import RunFolder
-from trueup.words import as_given, listed, logger
 
 if TYPE_CHECKING:
     from trueup.methods.method import Method
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run left behind."""
-
     folder: Path
     model: Path
     steps: int
@@ -68,15 +64,16 @@ def train(
 
     Raises:
         InputError, CheckpointError, NumericsError: see `trueup.errors`; the message is one line for the user.
-        Stopped: SIGTERM or Ctrl-C; the run goes on with `resume`.
-    """
+        Stopped: SIGTERM or Ctrl-C; the run goes on with `resume`."""
     if not isinstance(model, str | Path):
-        raise InputError(
+        raise errors.InputError(
             f"model: a {type(model).__name__} in memory is not taken, as a run that can be resumed reads its files. "
             "Save it with its tokenizer (save_pretrained), and give that folder"
         )
     if not isinstance(method, str) and not hasattr(method, "settings"):
-        raise InputError(f"method is {as_given(method)}; give trueup.methods.dpo(beta=0.1), for example, or its name")
+        raise errors.InputError(
+            f"method is {words.as_given(method)}; give trueup.methods.dpo(beta=0.1), for example, or its name"
+        )
     name, own = (method, {}) if isinstance(method, str) else (method.name, method.settings)
     given = {**own, **named_objects({"data": data, **settings}), "model": str(model), "output": str(output)}
     with display.shown(quiet=quiet):
@@ -96,7 +93,7 @@ def named_objects(settings: Mapping[str, Any]) -> dict[str, Any]:
             why = unfit(value, ARGUMENTS)
             compares = bool(why) and setting == "annotator" and not unfit(value, COMPARED)
             if why and not compares:
-                raise InputError(
+                raise errors.InputError(
                     f"{setting}: {label} cannot be called with a prompt and a response, to return a score ({why})"
                     f"{'; nor with two, to compare them' * (setting == 'annotator')}"
                 )
@@ -116,19 +113,15 @@ def _named_rows(setting: str, value: Any) -> Any:
         return [_named_rows(setting, one) for one in value]
     if is_dataset(value):
         return hold_rows(setting, value)
-    raise InputError(
+    raise errors.InputError(
         f"{setting}: a {type(value).__name__} is not taken. Give files, a list of dicts or a datasets.Dataset, such as "
         "a split of a DatasetDict, or list(...) of what is read piece by piece"
     )
 
 
 def run(resolved: Resolved, *, quiet: bool = False) -> Result:
-    """Begin a run.
-
-    Raises:
-        InputError: what was given cannot be trained on; the run folder is not left behind.
-        CheckpointError, NumericsError, Stopped: as for `train`.
-    """
+    """Begin a run. Raises as `train`; after InputError, what was given being of no use, no run folder is left
+    behind."""
     with joined(), display.shown(quiet=quiet):
         resolved = replace(resolved, settings=alike(lambda: run_checks.check_inputs(resolved.settings)))
         folder = RunFolder(Path(resolved.settings.output))
@@ -136,9 +129,8 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
             try:
                 owned(lambda: folder.check_fresh(gathers=resolved.settings.gathers))
                 if told := of_this_process(resolved):
-                    logger.info(
-                        f"{listed(told)}: of this process; another one goes on with the run by trueup.resume, given it"
-                    )
+                    why = "of this process; another one goes on with the run by trueup.resume, given it"
+                    words.logger.info(f"{words.listed(told)}: {why}")
                 return _go(resolved, folder, resume=False)
             except BaseException:
                 folder.discard_if_empty()
@@ -165,8 +157,7 @@ def resume(
     Raises:
         InputError: there is no run, what it was trained on has changed, or it is not to be trusted.
         CheckpointError: every checkpoint is damaged.
-        NumericsError, Stopped: as for `train`.
-    """
+        NumericsError, Stopped: as for `train`."""
     given = {**(overrides or {}), **named_objects(settings)}
     resolved = load_run(path, given)
     trust.refuse_run(path, resolved.info, given, trusted=trust_run)
@@ -187,7 +178,7 @@ def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:
 def _refuse_done(folder: RunFolder) -> dict[str, Any]:
     status = folder.read_status()
     if status.get("state") == "done":
-        raise InputError(
+        raise errors.InputError(
             f"{folder.path}: this run is done after {status.get('step')} steps; its model is in {folder.model}. To "
             "train further, begin a run with that folder as --model"
         )
@@ -195,7 +186,6 @@ def _refuse_done(folder: RunFolder) -> dict[str, Any]:
 
 
 def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
-    """Everything that needs torch, imported only now that the settings are known to make sense."""
     with display.logged_to(folder.log), stop.on_signals():  # before the imports, which take seconds
         try:
             parallel = resolved.settings.parallel
@@ -204,8 +194,8 @@ def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
 
             session = Session(resolved, folder)
             return Result(folder.path, folder.model, *session.go(resume=resume))
-        except Stopped as stopped:
-            logger.info(
+        except errors.Stopped as stopped:
+            words.logger.info(
                 f"stopped by {stopped}; go on with: {going_on(resolved, folder.path)}"
                 if folder.settings.exists()
                 else f"stopped by {stopped} before anything was written"

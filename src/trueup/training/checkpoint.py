@@ -1,10 +1,8 @@
 """Checkpoints: safetensors and JSON, written whole or not at all, verified before they are used.
 
-A checkpoint is a folder `checkpoints/step-00000042` of tensor files, `facts.json`, and `manifest.json` with
-the SHA-256 of every other file. It is written under another name, flushed to the disk and renamed; a folder
-under the final name whose manifest holds is whole. What the manifest does not name is never opened, and
-nothing is ever unpickled.
-"""
+A checkpoint is a folder `checkpoints/step-00000042` of tensor files, `facts.json`, and `manifest.json` with the SHA-256
+of every other file. It is written under another name, flushed to the disk and renamed; a folder under the final name
+whose manifest holds is whole. What the manifest does not name is never opened, and nothing is ever unpickled."""
 
 import json
 import shutil
@@ -19,11 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trueup.errors import CheckpointError, InputError
+from trueup import errors, model_folder, words
 from trueup.files import file_hash, replaced_folder
-from trueup.model_folder import check_safetensors
 from trueup.parallel import processes, sharding
-from trueup.words import listed, logger, one_line, reason
 
 T = TypeVar("T")
 FORMAT = 1
@@ -35,21 +31,17 @@ class Checkpoint:
     """Everything a run needs to go on from a step."""
 
     step: int
-    parts: Mapping[str, Mapping[str, Tensor]]
-    """Tensors by file: `policy`, `optimizer`, `reference`, `random`."""
+    parts: Mapping[str, Mapping[str, Tensor]]  # tensors by file: `policy`, `optimizer`, `reference`, `random`
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def name_of(step: int) -> str:
-    """The folder of a step's checkpoint."""
     return f"{PREFIX}{step:08d}"
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int, best: int | None = None) -> Path:
     """Write a checkpoint and remove the oldest beyond `keep`; never the only whole one, or that of step `best`.
-
-    A whole one of the same step is left as it is: a run that stops where it was resumed has nothing to add.
-    """
+    A whole one of the same step is left as it is: a run that stops where it was resumed has nothing to add."""
     final, digests = folder / name_of(checkpoint.step), dict[str, str]()
 
     def together(action: Callable[[], T]) -> list[T]:
@@ -60,10 +52,10 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int, best: int | None = 
                 return action()
             except Exception as error:  # OSError, and SafetensorError for the same full disk
                 needed = sum(tensor.nbytes for each in checkpoint.parts.values() for tensor in each.values())
-                raise CheckpointError(
-                    f"{final}: the checkpoint could not be written: {reason(error)}. It needs {needed / 1e6:.1f} MB "
-                    f"and {_free(folder):.1f} MB are free there; earlier checkpoints are intact. Make room and go on "
-                    "with --resume"
+                raise errors.CheckpointError(
+                    f"{final}: the checkpoint could not be written: {words.reason(error)}. It needs {needed / 1e6:.1f} "
+                    f"MB and {_free(folder):.1f} MB are free there; earlier checkpoints are intact. Make room and go "
+                    "on with --resume"
                 ) from error
 
         return processes.together(own)
@@ -96,27 +88,23 @@ def keep_only(folder: Path, step: int) -> None:
 
 def load_newest(folder: Path) -> Checkpoint | None:
     """The newest whole checkpoint, None without one; a damaged one is named and passed over.
-
-    Raises:
-        CheckpointError: every checkpoint is damaged, or one was written by a newer version.
-    """
+    CheckpointError: every checkpoint is damaged, or one was written by a newer version."""
     newest = processes.owned(lambda: _newest(folder))
     return None if newest is None else _read(newest)
 
 
 def _newest(folder: Path) -> Path | None:
-    """The newest whole checkpoint; raises as `load_newest`."""
     damaged: list[str] = []
     for path in sorted(_folders(folder), reverse=True):
         fault = verify(path)
         if fault is None:
             if damaged:
-                logger.warning(f"going on from {path.name}, the newest whole checkpoint")
+                words.logger.warning(f"going on from {path.name}, the newest whole checkpoint")
             return path
-        logger.warning(f"{path}: damaged checkpoint, not used: {fault}")
+        words.logger.warning(f"{path}: damaged checkpoint, not used: {fault}")
         damaged.append(path.name)
     if damaged:
-        raise CheckpointError(
+        raise errors.CheckpointError(
             f"{folder}: every checkpoint is damaged ({', '.join(damaged)}); nothing was deleted. Restore one of them "
             "from a backup, or start again with another --output"
         )
@@ -128,9 +116,11 @@ def load_step(folder: Path, step: int) -> Checkpoint:
     path = folder / name_of(step)
     if not path.is_dir():
         steps = [str(int(one.name.removeprefix(PREFIX))) for one in sorted(_folders(folder))]
-        raise InputError(f"{folder}: there is no checkpoint of step {step}; there are those of {listed(steps)}")
+        raise errors.InputError(
+            f"{folder}: there is no checkpoint of step {step}; there are those of {words.listed(steps)}"
+        )
     if (fault := verify(path)) is not None:
-        raise CheckpointError(f"{path}: damaged checkpoint: {fault}. Give another step")
+        raise errors.CheckpointError(f"{path}: damaged checkpoint: {fault}. Give another step")
     return _read(path)
 
 
@@ -150,18 +140,18 @@ def verify(path: Path) -> str | None:
             return f"{name} does not match its checksum"
         if name.endswith(".safetensors"):
             try:
-                check_safetensors(file)
-            except InputError as error:
+                model_folder.check_safetensors(file)
+            except errors.InputError as error:
                 return str(error)
     try:  # under a checksum: a flipped bit is not taken for a newer version
         metadata = _metadata(path)
         version, step = int(metadata["format"]), int(metadata["step"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        return f"facts.json does not tell what belongs there ({one_line(error)})"
+        return f"facts.json does not tell what belongs there ({words.one_line(error)})"
     if f"{PREFIX}{step:08d}" != path.name:
         return f"facts.json is of step {step}"
     if version > FORMAT:
-        raise CheckpointError(
+        raise errors.CheckpointError(
             f"{path}: written in format {version} by a newer trueup; this one reads up to {FORMAT}. Update trueup"
         )
     return None

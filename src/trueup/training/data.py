@@ -11,17 +11,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from trueup import display
+from trueup import display, errors, model_folder, words
 from trueup.batch.encode import Encoder, Limits, check_condition
 from trueup.batch.tokenizing import TokenCache, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
-from trueup.errors import InputError
 from trueup.feedback import turns, views
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Comparison, Discarded, Example, Group, Prompt, Response, scores_of
 from trueup.feedback.transforms import Fitted, fit_all
 from trueup.methods.method import Method
-from trueup.model_folder import context_length
 from trueup.models import causal, load
 from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
@@ -29,18 +27,15 @@ from trueup.sources.by_name import NamedExamples, check_overlap, examples_named,
 from trueup.sources.source import Batching, Groups, OfflineSource, Source, there
 from trueup.training.folder import RunFolder
 from trueup.training.step import needs_mismatched
-from trueup.words import counted
 
 CACHED_FROM = 2000
 """Groups from which on their tokens are kept for other runs; fewer are made as soon as a tokenizer is identified."""
-SHOWN_TO_CHECK = 8
-"""Prompts on which it is checked that a condition is not glued to what stands beside it."""
+SHOWN_TO_CHECK = 8  # prompts on which it is checked that a condition is not glued to what stands beside it
 SCORES = ((1.0, 0.0), (0.5, 0.25), (1e6, -1e6))
 """Two responses may be scored on whatever scale; one that is read at all is enough."""
 
 
 def examples_of(settings: RunSettings, names: Sequence[str]) -> NamedExamples:
-    """What a run reads of some names; see `examples_named`."""
     return examples_named(names, settings, skip_bad=settings.skip_bad, chat=settings.chat)
 
 
@@ -55,7 +50,6 @@ class Preprocessing:
 
     @classmethod
     def fit(cls, method: Method, settings: RunSettings, examples: Sequence[Example]) -> "Preprocessing":
-        """Fit the transforms of a method to training examples."""
         fitted = fit_all(method.transforms, examples)
         return cls(method, settings, fitted, [example.prompt for example in examples[:SHOWN_TO_CHECK]])
 
@@ -76,10 +70,10 @@ class Preprocessing:
 
 def asking_encoder(loaded: load.Loaded, settings: RunSettings) -> Encoder:
     """As the model is asked: with its own condition, if it has one, and no longer than it was made for."""
-    length, most = settings.max_length, context_length(loaded.network.config)
+    length, most = settings.max_length, model_folder.context_length(loaded.network.config)
     if most is not None and length > most:
         if "max_length" in settings.model_fields_set:
-            raise InputError(
+            raise errors.InputError(
                 f"max_length {length} is more than the {most} positions {settings.model} was made for. "
                 f"Give --max-length {most} or less"
             )
@@ -99,7 +93,7 @@ def refuse_annotator(settings: RunSettings, method: Method) -> None:
         return
     reasons = [_reason(example, method) for example in as_judged(settings.annotator.gives)]
     if all(reasons):
-        raise InputError(
+        raise errors.InputError(
             f"annotator {settings.annotator.kind} gives {settings.annotator.gives}, and method {method.name} as it is "
             f"set can use none of them: {reasons[0]}"
         )
@@ -118,7 +112,7 @@ def _reason(example: Example, method: Method) -> str | None:
     """Why the example is left out; None where it is used, or that depends on what other examples say."""
     try:
         rewritten = fit_all(method.transforms, [example]).rewrite([example])
-    except InputError:
+    except errors.InputError:
         return None
     viewed = [method.view(one) for one in rewritten]
     reasons = [one.reason for one in viewed if isinstance(one, Discarded)]
@@ -156,12 +150,12 @@ def written_for(method: Method, settings: RunSettings, examples: Sequence[Exampl
 def refuse_hidden(condition: Condition | None, settings: RunSettings) -> None:
     """Refuse a condition that training would not show where it stands when the model is asked."""
     if condition and condition.position == "end" and settings.turns == "all":
-        raise InputError(
+        raise errors.InputError(
             f"turns is all, but the model is asked with the condition {condition.words()!r} after the last message, "
             "and the earlier turns would be learned without it. Leave turns at last"
         )
     if condition and condition.position == "start" and settings.max_prompt_length is not None:
-        raise InputError(
+        raise errors.InputError(
             f"max_prompt_length {settings.max_prompt_length} cuts the beginning of long prompts, where the condition "
             f"{condition.words()!r} stands. Put the condition at the end, or leave max_prompt_length out"
         )
@@ -177,8 +171,7 @@ class Parts:
     loaded: load.Loaded
     reference: Reference
     folder: RunFolder
-    configuration: Mapping[str, Any]
-    """How the policy computes with its weights, as it was read."""
+    configuration: Mapping[str, Any]  # how the policy computes with its weights, as it was read
     sampled: Any = None
     """What measures its responses while it trains (`trueup.training.sampled`); None where nothing does."""
 
@@ -194,14 +187,11 @@ class Data:
     Raises:
         InputError: what was read does not suit the model; or as sampler and annotator raise it.
     """
-    prompts: Sequence[Prompt] = ()
-    """Those that are trained on, where they are known."""
+    prompts: Sequence[Prompt] = ()  # those that are trained on, where they are known
 
 
 @dataclass(frozen=True, slots=True)
 class ViewedFeedback:
-    """Groups of text to train and to evaluate on."""
-
     training: Sequence[Group[Any]]
     held_out: Sequence[Group[Any]]
     fingerprints: Mapping[str, str]
@@ -209,15 +199,10 @@ class ViewedFeedback:
 
 
 def view_all(
-    settings: RunSettings,
-    method: Method,
-    examples: Sequence[Example],
-    weights: Mapping[str, float] | None = None,
+    settings: RunSettings, method: Method, examples: Sequence[Example], weights: Mapping[str, float] | None = None
 ) -> ViewedFeedback:
     """View examples as the method does, a part of them or other data held out, and say what became of them.
-
-    The weights are of the sources of a mixture, see `mixed`; what is held out has none.
-    """
+    The weights are of the sources of a mixture, see `mixed`; what is held out has none."""
     training, held_out = split(examples, settings.eval_fraction, settings.seed)
     fingerprints: Mapping[str, str] = {}
     if settings.eval_data:
@@ -243,14 +228,14 @@ def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> 
         return ()
     rewritten = preprocessing.rewrite(examples)
     if not rewritten:
-        raise InputError(
+        raise errors.InputError(
             f"evaluation data: none of the {len(examples)} examples holds the rewards that the training data was "
             "measured by. Give evaluation data of the same kind"
         )
     try:
         viewed = views.apply(preprocessing.method.view, rewritten)
-    except InputError as error:
-        raise InputError(f"evaluation data: {error}") from error
+    except errors.InputError as error:
+        raise errors.InputError(f"evaluation data: {error}") from error
     made = f", {viewed.responses} responses" if len(rewritten) != len(examples) else ""
     used = len(viewed.groups) if len(rewritten) == len(examples) else len(examples)
     display.data_logger.info(f"evaluation on {used} of {len(examples)} held-out examples{made}")
@@ -258,7 +243,6 @@ def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> 
 
 
 def offline_source(texts: ViewedFeedback, parts: Parts) -> OfflineSource:
-    """Turn groups into tokens and lay out the run's batches."""
     settings = parts.settings
     encoder = texts.preprocessing.encoder(parts.loaded)
     cache = TokenCache(encoder) if settings.token_cache and len(texts.training) >= CACHED_FROM else None
@@ -267,14 +251,9 @@ def offline_source(texts: ViewedFeedback, parts: Parts) -> OfflineSource:
 
 
 def source_of(
-    groups: Groups,
-    held_out_groups: Sequence[Group[Any]],
-    parts: Parts,
-    preprocessing: Preprocessing,
-    encoder: Encoder,
-    *,
-    known: Sequence[TokenGroup[Any]] = (),
-) -> OfflineSource:
+    groups: Groups, held_out_groups: Sequence[Group[Any]], parts: Parts, preprocessing: Preprocessing,
+    encoder: Encoder, *, known: Sequence[TokenGroup[Any]] = (),
+) -> OfflineSource:  # fmt: skip
     """Lay out a run's batches; the groups held out are yet to be made tokens of. For `known` see `OfflineSource`."""
     settings, method = parts.settings, parts.method
     if encoder.condition is not None:
@@ -283,7 +262,7 @@ def source_of(
     if needs_mismatched(method):
         for part, what in ((groups, "training"), (held_out, "evaluation")):
             if len(part) and len({group.prompt.tobytes() for group in there(part)}) < 2:
-                raise InputError(
+                raise errors.InputError(
                     f"the {what} data holds one prompt only, but this method measures how likely responses to other "
                     "prompts are. Give feedback on at least two prompts, or choose a method that does without (`trueup "
                     "methods`)"
@@ -292,8 +271,8 @@ def source_of(
     total = settings.steps * settings.batch_size if settings.steps else max(1, round(epochs * len(groups)))
     if min(settings.batch_size, total) > len(groups):
         display.data_logger.warning(
-            f"batch_size {settings.batch_size} is more than the {counted(len(groups), 'example')} there are, so that "
-            "some stand several times in one step"
+            f"batch_size {settings.batch_size} is more than the {words.counted(len(groups), 'example')} there are, so "
+            "that some stand several times in one step"
         )
     return OfflineSource(
         groups=groups, held_out_groups=held_out, batching=batching_of(settings, method, encoder),

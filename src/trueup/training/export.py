@@ -1,8 +1,6 @@
 """What a finished run leaves: the model in Hugging Face format with its card, or a PEFT adapter.
 
-It is read again before the run says that it is done. Beside a reward model stands what it says: level and spread of
-its scores, how right and how sure they are.
-"""
+It is read again before the run says that it is done. Beside a reward model stands what it says."""
 
 import filecmp
 import json
@@ -40,31 +38,17 @@ from trueup.training.loop import Run
 from trueup.words import listed, logger, one_line, reason
 
 AGAIN = "again"
-REWARD = "reward.json"
-"""Beside the weights: mean and standard deviation of the scores. Nothing reads it unasked."""
-MOST_BATCHES = 64
-"""Micro-batches of training pairs that scores are measured on where nothing was held out."""
+REWARD = "reward.json"  # beside the weights: mean and standard deviation of the scores. Nothing reads it unasked
+MOST_BATCHES = 64  # micro-batches of training pairs that scores are measured on where nothing was held out
 
 
 def export(
-    network: Any,
-    tokenizer: Any,
-    folder: Path,
-    *,
-    dtype: torch.dtype,
-    card: Mapping[str, Any] | None,
-    condition: Condition | None = None,
-    beside: Mapping[str, str] | None = None,
-    same: Path | None = None,
-) -> None:
-    """Write model, tokenizer and card to `folder`, whole or not at all.
-
-    Args:
-        network: a transformers model, written in `dtype`; or a `PeftModel`, whose adapter alone is written.
-        card: values of the model card's template; None writes none.
-        beside: further files to keep there, name -> text.
-        same: a file of weights. Where that of the model has the same bytes, both are one file on the disk.
-    """
+    network: Any, tokenizer: Any, folder: Path, *, dtype: torch.dtype, card: Mapping[str, Any] | None,
+    condition: Condition | None = None, beside: Mapping[str, str] | None = None, same: Path | None = None,
+) -> None:  # fmt: skip
+    """Write model, tokenizer and card to `folder`, whole or not at all: a transformers model in `dtype`, or the adapter
+    of a `PeftModel`. `card` are values of the model card's template, None writes none; `beside` further files, name ->
+    text. Where the model's weights have the same bytes as the file `same`, both are one file on the disk."""
     adapter = lora.is_adapted(network)
 
     def write(weights: Mapping[str, Tensor]) -> None:
@@ -100,8 +84,7 @@ def export(
 def _save_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype: torch.dtype) -> None:
     before = network.config.dtype
     state: dict[str, Tensor] = {}
-    cast: dict[tuple[Any, ...], Tensor] = {}
-    """By place in memory: tied weights stay one tensor, which is written once."""
+    cast: dict[tuple[Any, ...], Tensor] = {}  # by place in memory: tied weights stay one tensor, which is written once
     for name, tensor in weights.items():
         wanted = dtype if tensor.is_floating_point() else tensor.dtype
         state[name] = cast.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(wanted))
@@ -160,7 +143,6 @@ def card_of(resolved: Resolved, base: str, *, name: str, step: int, **more: Any)
 
 
 def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition | None = None) -> str:
-    """The model card as Markdown with its metadata block."""
     origin = origin_of(card["base"])
     data = {
         "library_name": "peft" if adapter else "transformers",
@@ -189,10 +171,7 @@ def _card() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RewardReport:
-    """Of one run."""
-
-    held_out: bool
-    """Whether it was measured on held-out pairs; otherwise on training pairs, which say little of others."""
+    held_out: bool  # whether it was measured on held-out pairs; otherwise on training pairs, which say little of others
     mean: float
     std: float
     responses: int
@@ -200,7 +179,6 @@ class RewardReport:
 
     @property
     def files(self) -> Mapping[str, str]:
-        """What is kept beside the weights, by name."""
         content = {
             "measured_on": "held-out" if self.held_out else "training",
             "mean": self.mean,
@@ -212,7 +190,6 @@ class RewardReport:
         return {REWARD: json.dumps(content, indent=2) + "\n"}
 
     def lines(self) -> list[str]:
-        """For people."""
         where = "held-out" if self.held_out else "training"
         found = self.calibration
         lines = [
@@ -228,7 +205,6 @@ class RewardReport:
         return lines
 
     def markdown(self) -> str:
-        """The section of the model card."""
         text = "".join(f"- {line}\n" for line in self.lines())
         if not self.held_out:
             return text
@@ -242,9 +218,7 @@ class RewardReport:
 
 def reward_report(run: Run) -> RewardReport:
     """Measure the finished model on everything held out, or on some of the training pairs where nothing is.
-
-    What held-out pairs say of it is written to the run's calibration.json.
-    """
+    What held-out pairs say of it is written to the run's calibration.json."""
     held_out = run.source.has_held_out
     every = run.source.held_out().batches if held_out else run.source.everything() or ()
     found = measure(run.parts.policy, every if held_out else islice(every, MOST_BATCHES), held_out=held_out)
@@ -257,7 +231,6 @@ def reward_report(run: Run) -> RewardReport:
 
 @torch.no_grad()
 def measure(policy: causal.StreamModel, batches: Iterable[Batch[Any]], *, held_out: bool) -> RewardReport:
-    """Score batches of pairs."""
     scores: list[float] = []
     apart: list[float] = []
     probabilities: list[float] = []
@@ -297,8 +270,7 @@ def verify(run: Run, folder: Path) -> str:
     A full model is read beside the policy; the gradients, which took as much, are given up first. An adapter is put on
     the policy's own base under another name. So no more memory is taken than training took. Several processes hold no
     whole model: they compare the weights in the files alone. Where the files are in a lower precision the policy is
-    rounded to it for good, so that nothing but an error is left between the two, whatever the precision.
-    """
+    rounded to it for good, so that nothing but an error is left between the two, whatever the precision."""
     policy, network, settings = run.parts.policy, run.parts.policy.network, run.parts.settings
     run.optimizer.zero_grad()
     adapted = lora.is_adapted(network)

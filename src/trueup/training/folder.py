@@ -13,25 +13,19 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from trueup import errors, files, metrics, words
 from trueup.config import layers, run_checks, trust
-from trueup.errors import CheckpointError, InputError
-from trueup.files import of_run, replaced_file
-from trueup.metrics import WANDB
 from trueup.parallel.processes import owned, owns
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.log import EXAMPLES, ROUNDS
-from trueup.words import logger, reason
 
 
 class RunFolder:
-    """Where things lie in a run."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self._since = datetime.now().astimezone().isoformat(timespec="seconds")
         self.settings = path / "run.yaml"
-        self.sealed = path / trust.SEALED_FILE
-        """What decides the result, by name, as it was when the run began."""
+        self.sealed = path / trust.SEALED_FILE  # what decides the result, by name, as it was when the run began
         self.metrics = path / "metrics.jsonl"
         self.log = path / "run.log"
         self.checkpoints = path / "checkpoints"
@@ -40,8 +34,7 @@ class RunFolder:
         """`running` (and which process, where and since when), `stopped`, `done` or `failed`, and the step."""
         self.calibration = path / "calibration.json"
         """Of a reward model, how right and how sure its scores are of held-out pairs."""
-        self.usage = path / "spent.json"
-        """What was used of an annotator that has a budget, over all sittings."""
+        self.usage = path / "spent.json"  # what was used of an annotator that has a budget, over all sittings
 
     @property
     def gathered(self) -> bool:
@@ -60,12 +53,12 @@ class RunFolder:
             for part in (*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")):
                 shutil.rmtree(part)
         except Timeout as error:
-            raise InputError(
+            raise errors.InputError(
                 f"{self.path}: another process is training in this folder. Wait for it, or give another --output"
             ) from error
         except OSError as error:
-            raise InputError(
-                f"{self.path}: the run folder cannot be written: {reason(error)}. Give another --output"
+            raise errors.InputError(
+                f"{self.path}: the run folder cannot be written: {words.reason(error)}. Give another --output"
             ) from error
         return lock
 
@@ -81,7 +74,6 @@ class RunFolder:
             yield
 
     def write_settings(self, content: Mapping[str, Any]) -> None:
-        """Write run.yaml whole."""
         self._write(self.settings, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
 
     def write_sealed(self, content: Mapping[str, Any], settings: RunSettings) -> None:
@@ -93,7 +85,7 @@ class RunFolder:
         """What sealed.json holds, without its signature."""
         content = trust.sealed_content(self.path)
         if not content:
-            raise InputError(
+            raise errors.InputError(
                 f"{self.sealed} is missing or damaged, so that nothing tells whether the run goes on as it began. Put "
                 "it back, or begin a new run"
             )
@@ -114,19 +106,18 @@ class RunFolder:
         written = self.status.read_text(encoding="utf-8") if before else ""
         if before.get("state") == "killed":
             process = f"process {before.get('pid')} on {before.get('host')}, begun {before.get('since')}"
-            logger.info(f"the last sitting was killed after step {before.get('step')} or later ({process})")
+            words.logger.info(f"the last sitting was killed after step {before.get('step')} or later ({process})")
         self.write_status("running", before.get("step", 0), before.get("steps", 0))
         try:
             yield
         except BaseException:
             now = self.read_status()
             if written and (now.get("state"), now.get("step")) == ("running", before.get("step")):
-                with suppress(CheckpointError):  # on a full disk the first error is the one to report
+                with suppress(errors.CheckpointError):  # on a full disk the first error is the one to report
                     self._write(self.status, written)
             raise
 
     def write_calibration(self, content: Mapping[str, Any]) -> None:
-        """Write calibration.json whole."""
         self._write(self.calibration, json.dumps(content, indent=2) + "\n")
 
     def read_status(self) -> dict[str, Any]:
@@ -152,12 +143,12 @@ class RunFolder:
         """Refuse a folder with a run, or with checkpoints alone, from which a new one would go on once stopped."""
         run_checks.check_output(str(self.path))
         if gathers and self.gathered:
-            raise InputError(
+            raise errors.InputError(
                 f"{self.path} holds what another run gathered ({EXAMPLES}, {ROUNDS} or {self.usage.name}), but no "
                 "run.yaml. Give another --output, or move these files away"
             )
         if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()):
-            raise InputError(
+            raise errors.InputError(
                 f"{self.path} holds checkpoints of another run, whose run.yaml is gone. Give another --output, or "
                 f"remove {self.checkpoints}"
             )
@@ -167,7 +158,7 @@ class RunFolder:
         if not owns():
             return
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-        for file in (self.settings, self.sealed, self.status, self.metrics, self.path / WANDB):
+        for file in (self.settings, self.sealed, self.status, self.metrics, self.path / metrics.WANDB):
             file.unlink(missing_ok=True)
 
     def discard_if_empty(self) -> None:
@@ -179,8 +170,7 @@ class RunFolder:
                 self.path.rmdir()
 
     def _write(self, file: Path, text: str) -> None:
-        """Write a file whole, where this process is the one that writes."""
         if not owns():
             return
-        with of_run(file), replaced_file(file) as opened:
+        with files.of_run(file), files.replaced_file(file) as opened:
             opened.write(text.encode())

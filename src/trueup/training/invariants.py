@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from trueup import python_objects
+from trueup import errors, python_objects, words
 from trueup.batch import stream, tokens
 from trueup.config import resolve, run_checks
-from trueup.errors import InputError, TrueupError
 from trueup.feedback.canonical import prompt_json, write_rows
 from trueup.models import causal, selfcheck
 from trueup.references import build, reference
@@ -32,26 +31,19 @@ from trueup.training import checkpoint, data, export, loop, setup
 from trueup.training.folder import RunFolder
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import Rows, Sums, forward, objective_of, train_step
-from trueup.words import logger, one_line
 
-STEPS, CUT = 4, 2
-"""Steps of the run that is tried, and after how many it is interrupted."""
+STEPS, CUT = 4, 2  # steps of the run that is tried, and after how many it is interrupted
 EXAMPLES = 8
 COMPARED = 4
 NEW_TOKENS = 32
-MOST_STEPS = 30
-"""On one batch, until its loss has fallen clearly."""
-FALL, SMALL = 0.05, 0.2
-"""What is clear: this part of the loss, which counts as no less than that."""
+MOST_STEPS = 30  # on one batch, until its loss has fallen clearly
+FALL, SMALL = 0.05, 0.2  # what is clear: this part of the loss, which counts as no less than that
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of one check."""
-
     check: str
-    right: bool | None
-    """None where it does not apply, or could not be tried."""
+    right: bool | None  # None where it does not apply, or could not be tried
     told: str
 
     def __str__(self) -> str:
@@ -60,7 +52,6 @@ class Finding:
 
 
 def run_selfcheck(resolved: resolve.Resolved) -> Iterator[Finding]:
-    """Try a configuration; one finding after the other."""
     with ExitStack() as kept:
         kept.callback(torch.set_num_threads, torch.get_num_threads())
         place = Path(kept.enter_context(TemporaryDirectory(prefix="trueup-selfcheck-")))
@@ -78,13 +69,15 @@ def _uninterrupted(small: resolve.Resolved, place: Path) -> Iterator[Finding]:
     parts, record, source = set_up(small, resume=False)
     try:
         setup.choose_attention(parts, source)
-    except InputError as error:
+    except errors.InputError as error:
         yield Finding("stream against rows", False, str(error))
         return
     parts.reference.start(source)
     step = source.step(1)
     if not step.batches:
-        raise InputError("the first step holds nothing to learn from; look at the feedback with `trueup inspect`")
+        raise errors.InputError(
+            "the first step holds nothing to learn from; look at the feedback with `trueup inspect`"
+        )
     yield (zero := _found("step 0", lambda: _step_zero(parts, step)))
     yield _found("stream against rows", lambda: _stream(parts, step))
     yield _found("cached reference", lambda: _cached(parts, step, place))
@@ -106,29 +99,26 @@ def _uninterrupted(small: resolve.Resolved, place: Path) -> Iterator[Finding]:
 def _found(check: str, make: Callable[[], tuple[bool | None, str]]) -> Finding:
     try:
         return Finding(check, *make())
-    except TrueupError as error:
-        return Finding(check, False, one_line(error))
+    except errors.TrueupError as error:
+        return Finding(check, False, words.one_line(error))
 
 
 @contextmanager
 def silent() -> Iterator[None]:
     """What is set up a second time says nothing again."""
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    before = words.logger.level
+    words.logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        words.logger.setLevel(before)
 
 
 def reduced(
     resolved: resolve.Resolved, place: Path, steps: int = STEPS, most: int | None = EXAMPLES
 ) -> resolve.Resolved:
     """The same run in a folder: few small steps, nothing held out, nobody asked who is paid, no tracker told.
-
-    Args:
-        most: examples of a step; None leaves steps, and what is sampled, as large as they are.
-    """
+    `most` are examples of a step; None leaves steps, and what is sampled, as large as they are."""
     settings, method_settings = resolved.settings, resolved.method_settings
     batch_size = min(settings.batch_size, most or settings.batch_size)
     more: dict[str, Any] = {
@@ -164,7 +154,6 @@ def _stand_in(prompt: object, response: object) -> float:
 
 
 def set_up(small: resolve.Resolved, *, resume: bool) -> tuple[data.Parts, dict[str, Any], Source]:
-    """What a run begins with; raises as its parts do."""
     method, folder = small.info.configure(small.method_settings), RunFolder(Path(small.settings.output))
     folder.path.mkdir(exist_ok=True)
     examples = setup.read_data(small.settings, method)
@@ -258,13 +247,7 @@ def _sampler(parts: data.Parts, step: Step) -> tuple[bool | None, str]:
     policy, settings = parts.policy, parts.settings
     if not isinstance(policy, causal.CausalModel):
         return None, f"does not apply: {parts.method.name} trains a model that scores and writes nothing"
-    more = {
-        "decode": "sample",
-        "max_new_tokens": NEW_TOKENS,
-        "models": (),
-        "engine": "in-process",
-        "resync": 1,
-    }
+    more = {"decode": "sample", "max_new_tokens": NEW_TOKENS, "models": (), "engine": "in-process", "resync": 1}
     encoder = data.asking_encoder(parts.loaded, settings)
     sampler = InProcessSampler(settings.sampler.model_copy(update=more), policy, encoder, name=settings.model)
     most, temperature = encoder.limits.max_length, policy.temperature

@@ -12,9 +12,8 @@ from itertools import accumulate, chain, repeat
 from pathlib import Path
 from typing import Any
 
+from trueup import display, errors, words
 from trueup.batch import encode, tokenizing, tokens
-from trueup.display import data_logger
-from trueup.errors import InputError
 from trueup.feedback import columns, containers, turns
 from trueup.feedback.layouts.known import recognise
 from trueup.feedback.layouts.layout import Layout
@@ -23,10 +22,8 @@ from trueup.methods.method import Method
 from trueup.settings import data_settings, run_settings
 from trueup.sources import by_name, source
 from trueup.training import data
-from trueup.words import counted, listed
 
-ALL_FIRST = 200_000
-"""Rows up to which all are read before the first step, unless the user says otherwise."""
+ALL_FIRST = 200_000  # rows up to which all are read before the first step, unless the user says otherwise
 SHORTEST = 40
 LOOKED_AT = 1000
 RECENT = 4096
@@ -39,7 +36,7 @@ def read_lazily(settings: run_settings.RunSettings, method: Method) -> data.Data
     parts = [data_settings.part_of(name) for name in settings.data]
     if why := _why_all_first(settings, method, parts):
         if settings.lazy:
-            raise InputError(f"lazy is true, but {why}. Leave lazy out: all rows are read first then")
+            raise errors.InputError(f"lazy is true, but {why}. Leave lazy out: all rows are read first then")
         return None
     paths = [Path(part.name) for part in parts]
     if not settings.lazy and sum(one.stat().st_size for one in paths if one.is_file()) < ALL_FIRST * SHORTEST:
@@ -66,7 +63,7 @@ def _why_all_first(settings: run_settings.RunSettings, method: Method, parts: Se
         (method.checks or method.stratum, "the method needs to know the kinds of all examples"),
         (settings.eval_fraction, "eval_fraction holds out all examples of a prompt"),
         (settings.skip_bad, "skip_bad says how many unreadable rows there may be in all"),
-        (others, f"{listed(others)} is no file that can be read twice"),
+        (others, f"{words.listed(others)} is no file that can be read twice"),
         (len({*names}) < len(names), "a file stands there twice"),
     )
     return next((why for there, why in reasons if there), "")
@@ -85,13 +82,12 @@ class LazyFile:
         return min(len(self.lines), self.part.limit or len(self.lines))
 
     def example(self, index: int) -> Example | Discarded:
-        """What a row says."""
         row = self.lines.row(index)
         if self.layout is None and not row.error:
             self.table.check(row, self.lines.path)
         row = self.table.row(row, self.lines.path)
         if row.error:
-            raise InputError(row.error)
+            raise errors.InputError(row.error)
         origin = Origin(self.lines.path, row.number)
         self.layout = self.layout or recognise(row.value, origin, row.empty)
         made = self.layout.example(row.value, origin)
@@ -117,7 +113,6 @@ class LazyRows:
         return len(self._rows)
 
     def group(self, place: int) -> Group[Any] | Discarded:
-        """What the method uses of the row at a place."""
         row = self._rows[place]
         number = bisect(self._ends, row)
         return self._group(self.files[number], row - self._ends[number] + len(self.files[number]))
@@ -139,12 +134,12 @@ class LazyRows:
         for file in self.files:
             made = [self._group(file, index) for index in range(min(LOOKED_AT, len(file)))]
             left_out = [one.reason for one in made if isinstance(one, Discarded)]
-            why = listed([f"{left_out.count(reason)} because {reason}" for reason in dict.fromkeys(left_out)])
+            why = words.listed([f"{left_out.count(reason)} because {reason}" for reason in dict.fromkeys(left_out)])
             if len(left_out) == len(made):
-                raise InputError(f"{file.lines.path}: nothing of the first {len(made)} rows can be used: {why}")
+                raise errors.InputError(f"{file.lines.path}: nothing of the first {len(made)} rows can be used: {why}")
             assert file.layout is not None  # a row was read
-            data_logger.info(
-                f"{file.lines.path}: {file.layout.name}, {counted(len(file), 'row')}, read when a step needs them"
+            display.data_logger.info(
+                f"{file.lines.path}: {file.layout.name}, {words.counted(len(file), 'row')}, read when a step needs them"
                 + (f"; of the first {len(made)}, not used: {why}" if left_out else "")
             )
 
@@ -173,7 +168,7 @@ class LazyTokens:
         for line in news:
             if line not in self._told:
                 self._told.add(line)
-                data_logger.info(f"training data, {found.origin} (and others like it later): {line}")
+                display.data_logger.info(f"training data, {found.origin} (and others like it later): {line}")
         return made.groups[0] if made.groups else None
 
 
@@ -181,6 +176,8 @@ def _source(rows: LazyRows, held_out: Sequence[Group[Any]], parts: data.Parts) -
     encoder = rows.preprocessing.encoder(parts.loaded)
     cache = tokenizing.TokenCache(encoder) if parts.settings.token_cache else None
     first = [one for one in map(rows.group, range(min(LOOKED_AT, len(rows)))) if isinstance(one, Group)]
-    known = tokenizing.tokens_of(first, encoder, what=f"training (first {counted(LOOKED_AT, 'row')})", cache=cache)
+    known = tokenizing.tokens_of(
+        first, encoder, what=f"training (first {words.counted(LOOKED_AT, 'row')})", cache=cache
+    )
     groups = LazyTokens(rows, encoder, cache)
     return data.source_of(groups, held_out, parts, rows.preprocessing, encoder, known=known)

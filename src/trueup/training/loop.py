@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from trueup import stop
-from trueup.display import figure
-from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped
+from trueup import display, errors, stop, words
 from trueup.metrics import FIGURES, GREATER, Metrics, label
 from trueup.parallel import processes, sharding
 from trueup.references.reference import NullReference, Reference, State
@@ -20,44 +18,35 @@ from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import TooLarge, evaluate, train_step
 from trueup.training.watch import Watch
-from trueup.words import logger
 
 SHOWN = ("online/score", "score", "wins", "sequence_kl", "words")
-KEPT = 2
-"""Checkpoints of a run that goes on, unless it is set: the newest one may turn out to be damaged."""
+KEPT = 2  # checkpoints of a run that goes on, unless it is set: the newest one may turn out to be damaged
 EXTREME = {True: "greatest", False: "least"}
 
 
 @dataclass
 class Best:
     """The best step of a run, by a metric; all but its settings is in every checkpoint.
-
     Held-out metrics are those of the weights after a step. The score of samples is that of the weights which wrote
-    them, those before the step that learns from them.
-    """
+    them, those before the step that learns from them."""
 
     metric: str
-    patience: int | None
-    """Measurements in a row without a better one after which the run ends; None never ends it."""
-    values: dict[str, float] = field(default_factory=dict)
-    """Metrics of the best step; empty before there is one."""
+    patience: int | None  # measurements in a row without a better one after which the run ends; None never ends it
+    values: dict[str, float] = field(default_factory=dict)  # metrics of the best step; empty before there is one
     step: int | None = None
     last: int = -1
     stale: int = 0
 
     @classmethod
     def of(cls, settings: RunSettings) -> "Best | None":
-        """As the settings have it; None where they ask for none."""
         return cls(settings.best_by, settings.early_stopping) if settings.best_by else None
 
     @property
     def extreme(self) -> str:
-        """Which value is the best one."""
         return EXTREME[FIGURES[self.metric.removeprefix("eval_")][1] == GREATER]
 
     @property
     def over(self) -> bool:
-        """Whether the run is to end."""
         return self.patience is not None and self.stale >= self.patience
 
     def see(self, step: int, values: Mapping[str, float]) -> bool:
@@ -76,16 +65,13 @@ class Best:
         return True
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint; JSON-ready."""
         return asdict(self)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a saved state."""
         self.step, self.last, self.stale = state["step"], int(state["last"]), int(state["stale"])
         self.values = dict(state["values"])
 
     def told(self) -> str:
-        """The best step, for people."""
         return f"the {self.extreme} {self.metric} is {self.values[self.metric]:.6g}, after step {self.step}"
 
 
@@ -98,23 +84,18 @@ class Run:
     optimizer: Optimizer
     learning_rate: Callable[[int], float]
     metrics: Metrics
-    seal: str
-    """Hash of all that decides how the run ends."""
+    seal: str  # hash of all that decides how the run ends
     watch: Watch
     step: int = 0
     latest: dict[str, float] = field(default_factory=dict)
     random_state: dict[str, torch.Tensor] = field(default_factory=dict)
     """Of the generators as they were when the last step ended, its reference told of it or not."""
-    update_pending: bool = False
-    """Whether the reference has still to be told of the last step."""
-    memory: dict[str, torch.Tensor] = field(default_factory=dict)
-    """What the method remembers of the steps before."""
-    best: Best | None = None
-    """Where a metric says which step is best."""
+    update_pending: bool = False  # whether the reference has still to be told of the last step
+    memory: dict[str, torch.Tensor] = field(default_factory=dict)  # what the method remembers of the steps before
+    best: Best | None = None  # where a metric says which step is best
 
     @property
     def over(self) -> bool:
-        """Whether it ends before its last step."""
         return self.best is not None and self.best.over
 
     @property
@@ -141,11 +122,8 @@ class Run:
 
 def train(run: Run, *, advance: Callable[[int, Mapping[str, float]], None]) -> dict[str, float]:
     """Take the run from where it is to its end; returns the last values of every metric.
-
-    Raises:
-        Stopped: after a checkpoint was written from which the run goes on bit for bit.
-        AnnotatorError, InputError: the same; the feedback for the next step cannot be had.
-    """
+    Stopped, AnnotatorError and InputError (the feedback for the next step cannot be had) leave a checkpoint from which
+    the run goes on bit for bit."""
     run.latest = dict(run.metrics.latest)
     run.random_state = random_state()
     if _evaluation_due(run):
@@ -157,7 +135,7 @@ def train(run: Run, *, advance: Callable[[int, Mapping[str, float]], None]) -> d
             _take_step(run)
             if _evaluation_due(run):
                 _evaluate(run)
-        except (Stopped, AnnotatorError, InputError) as error:
+        except (errors.Stopped, errors.AnnotatorError, errors.InputError) as error:
             if not processes.agreed(error):
                 raise
             ended = error  # the cause lies outside the run, which can be resumed
@@ -170,7 +148,7 @@ def train(run: Run, *, advance: Callable[[int, Mapping[str, float]], None]) -> d
             run.parts.folder.write_status("running", run.step, run.total)
         advance(run.step, run.shown())
     if run.over and run.best:
-        logger.info(
+        words.logger.info(
             f"the run ends after step {run.step} of {run.total}: {run.best.told()}, and the {run.best.stale} "
             "measured since are no better"
         )
@@ -178,7 +156,6 @@ def train(run: Run, *, advance: Callable[[int, Mapping[str, float]], None]) -> d
 
 
 def _take_step(run: Run) -> None:
-    """One optimizer step, the reference's move after it, and their metrics."""
     started, number = time.monotonic(), run.step + 1
     rate = run.learning_rate(number)
     step = run.source.step(number)
@@ -208,7 +185,7 @@ def _take_step(run: Run) -> None:
         }
         run.latest |= values
         for trouble in run.watch.look(number, values):
-            logger.warning(f"step {number}: {trouble}")
+            words.logger.warning(f"step {number}: {trouble}")
         if number % run.parts.settings.log_every == 0 or number == run.total:
             run.metrics.write(number, values)
 
@@ -235,9 +212,9 @@ def _learn(run: Run, number: int, step: Step, rate: float) -> dict[str, float]:
                 f"step {number}: memory ran out ({lacking}), and one group a pass is the least. Give a smaller "
                 "--micro_batch_tokens or --max_length, --gradient_checkpointing true or --lora true"
             )
-            raise processes.shared(InputError(why))
+            raise processes.shared(errors.InputError(why))
         run.source.batching.budget = tokens // 2
-        logger.warning(
+        words.logger.warning(
             f"step {number}: memory ran out ({lacking}); the step is made again, and from here on a forward pass has "
             f"at most {tokens // 2} tokens"
         )
@@ -247,7 +224,6 @@ def _learn(run: Run, number: int, step: Step, rate: float) -> dict[str, float]:
 
 
 def save_run(run: Run) -> None:
-    """Write a checkpoint of the run as it stands after `run.step` steps."""
     state = run.parts.reference.state()
     parts: dict[str, Mapping[str, torch.Tensor]] = {
         "policy": dict(run.optimizer.parameters),
@@ -279,7 +255,6 @@ def save_run(run: Run) -> None:
 
 
 def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
-    """Put a run back to a checkpoint."""
     run.parts.reference.restore(State(saved.parts["reference"], saved.metadata["reference"]))
     sharding.fill(run.optimizer.parameters, saved.parts["policy"])
     run.optimizer.restore(saved.parts["optimizer"])
@@ -304,11 +279,11 @@ def take_best(run: Run) -> tuple[int, Mapping[str, float]]:
     assert best.step is not None
     try:
         saved = checkpoints.load_step(run.parts.folder.checkpoints, best.step)
-    except (InputError, CheckpointError) as error:
-        logger.warning(f"the model is that of the last step, as the best one is lost: {error}")
+    except (errors.InputError, errors.CheckpointError) as error:
+        words.logger.warning(f"the model is that of the last step, as the best one is lost: {error}")
         return last
     sharding.fill(run.optimizer.parameters, saved.parts["policy"])
-    logger.info(f"the finished model is that of step {best.step}: {best.told()}")
+    words.logger.info(f"the finished model is that of step {best.step}: {best.told()}")
     return best.step, best.values
 
 
@@ -330,7 +305,6 @@ def _evaluation_due(run: Run) -> bool:
 
 
 def _evaluate(run: Run) -> None:
-    """Held-out metrics under the policy as it is, without dropout."""
     values: dict[str, float] = {}
     if run.source.has_held_out and run.step:
         with run.parts.policy.without_dropout():
@@ -347,8 +321,8 @@ def _evaluate(run: Run) -> None:
     if run.step not in run.metrics.evaluated:
         run.metrics.write(run.step, values)
     run.latest |= values
-    told = "  ".join(f"{name} {figure(value)}" for name, value in run.shown("eval_").items())
-    logger.info(f"held out, after step {run.step}: {told}")
+    told = "  ".join(f"{name} {display.figure(value)}" for name, value in run.shown("eval_").items())
+    words.logger.info(f"held out, after step {run.step}: {told}")
     if run.step:
         _look(run, values)
 
@@ -381,7 +355,7 @@ def _restore_random_state(state: Mapping[str, torch.Tensor]) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_rng_state(state.get(f"{own}cuda", state["cuda"]))
     else:
-        logger.warning(
+        words.logger.warning(
             "the run began on a GPU and goes on without one: not bit for bit the same, and with dropout from other "
             "random numbers"
         )

@@ -29,8 +29,7 @@ from trueup.words import logger
 SMALL, WIDE = 8, 30_000
 """Of the tokens of a micro-batch, the larger of two that are looked at is this part, the smaller half of it.
 An embedding has more than `WIDE` rows, none of which a pass holds."""
-PASSES = 5
-"""With gradients and moments there, of several sizes, after which the C library keeps little more."""
+PASSES = 5  # with gradients and moments there, of several sizes, after which the C library keeps little more
 MOST, LEAST, HELD = 8192, 1024, 2**29
 """Tokens of a micro-batch where none are said: on a CPU as many as hold `HELD` bytes, counted generously."""
 
@@ -41,22 +40,16 @@ class Memory:
 
     weights: int
     gradients: int
-    optimizer: int
-    """AdamW's two moments of every weight that is trained, or Muon's one."""
-    reference: int
-    """A copy of the policy or of its adapter; and one that a sampler lags behind with."""
-    fixed: float
-    """What a pass holds however many tokens it has: the head's buffers."""
-    a_token: float
-    """What it holds more with every token of the stream."""
+    optimizer: int  # AdamW's two moments of every weight that is trained, or Muon's one
+    reference: int  # a copy of the policy or of its adapter; and one that a sampler lags behind with
+    fixed: float  # what a pass holds however many tokens it has: the head's buffers
+    a_token: float  # what it holds more with every token of the stream
 
     def total(self, tokens: int) -> float:
-        """Of everything, at a micro-batch of so many tokens."""
         return self.held + self.fixed + self.a_token * tokens
 
     @property
     def held(self) -> int:
-        """Of what is there between two passes."""
         return self.weights + self.gradients + self.optimizer + self.reference
 
     def largest(self, free: float) -> int:
@@ -65,11 +58,8 @@ class Memory:
 
 
 class LiveBytes(torch.utils._python_dispatch.TorchDispatchMode):
-    """Counts the bytes of tensors that are made while it is on, and are still there; and the most there ever were.
-
-    Args:
-        known: tensors whose memory is not counted.
-    """
+    """Counts the bytes of tensors, but the `known`, that are made while it is on and are still there; and the most
+    there were."""
 
     def __init__(self, known: Sequence[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -77,7 +67,6 @@ class LiveBytes(torch.utils._python_dispatch.TorchDispatchMode):
         self._known = {one.untyped_storage()._cdata for one in known}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """See `TorchDispatchMode`."""
         made = function(*args, **(kwargs or {}))
         for one in torch.utils._pytree.tree_leaves(made):
             if isinstance(one, torch.Tensor) and (storage := one.untyped_storage())._cdata not in self._known:

@@ -26,7 +26,6 @@ BYTES = {"fp32": 4.0, "bf16": 2.0, "8bit": 1 + 4 / BLOCK}
 
 
 def bytes_of(count: int, states: str) -> int:
-    """Of a moment of so many numbers, by how moments are held."""
     return math.ceil(count * BYTES[states if count >= SMALL else "fp32"])
 
 
@@ -74,7 +73,6 @@ def pack(value: Tensor, how: str, *, signed: bool, chance: torch.Generator | Non
 
 
 def unpack(held: Sequence[Tensor], shape: torch.Size, *, signed: bool) -> Tensor:
-    """The moment, in float32."""
     if len(held) == 1:
         return held[0].float()
     codes, scale = held
@@ -83,24 +81,16 @@ def unpack(held: Sequence[Tensor], shape: torch.Size, *, signed: bool) -> Tensor
 
 class Optimizer:
     """Fused AdamW over trainable parameters: those of a module, or a mapping from their names; Muon over `by_muon`.
-
-    Parameters in a lower precision than float32 are refused: at the learning rates of preference training
-    (1e-6) an update of a bfloat16 weight rounds to nothing. Matrices decay; vectors (norms, biases) do not.
-    A `max_grad_norm` of 0 turns clipping off. AdamW's moments are held as `states` has it, and are computed
-    with in float32, a parameter at a time.
-    """
+    Parameters in a lower precision than float32 are refused: at the learning rates of preference training (1e-6) an
+    update of a bfloat16 weight rounds to nothing. Matrices decay; vectors (norms, biases) do not. A `max_grad_norm` of
+    0 turns clipping off. AdamW's moments are held as `states` has it, and are computed with in float32, a parameter at
+    a time."""
 
     def __init__(
-        self,
-        trained: nn.Module | Mapping[str, nn.Parameter],
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-        max_grad_norm: float = 1.0,
-        states: str = "fp32",
+        self, trained: nn.Module | Mapping[str, nn.Parameter], *, betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8, weight_decay: float = 0.0, max_grad_norm: float = 1.0, states: str = "fp32",
         by_muon: Collection[nn.Parameter] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.max_grad_norm, self.states = max_grad_norm, states
         named = trained.named_parameters() if isinstance(trained, nn.Module) else trained.items()
         self.parameters = {name: p for name, p in named if p.requires_grad}
@@ -200,7 +190,6 @@ class Optimizer:
         return found
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Go back to a saved state, which must be of these parameters."""
         owner = {id(p): one for one in self.several for group in one.param_groups for p in group["params"]}
         states, targets = list[tuple[Any, Tensor, dict[str, Tensor]]](), dict[str, Tensor]()
         for name, parameter in self.parameters.items():
@@ -241,10 +230,8 @@ FALLS: dict[str, Callable[[float], float]] = {
 
 def learning_rate(step: int, *, peak: float, schedule: str, warmup: int, total: int) -> float:
     """Learning rate of step `step`, counted from 1: a linear warm-up, then a fall.
-
-    Step w of a warm-up of W steps has peak w / W; the first step after it has the peak. The linear and cosine
-    schedules would reach 0 one step after the last.
-    """
+    Step w of a warm-up of W steps has peak w / W; the first step after it has the peak. The linear and cosine schedules
+    would reach 0 one step after the last."""
     if step <= warmup:
         return peak * step / warmup
     return peak * FALLS[schedule]((step - warmup - 1) / max(total - warmup, 1))

@@ -42,14 +42,8 @@ def total_steps(settings: RunSettings, source: Source) -> int:
 
 
 def plan(resolved: resolve.Resolved, measure: int) -> Iterator[str]:
-    """What a run will take, line by line.
-
-    Args:
-        measure: steps that are taken to tell the time; with 0 nothing is known of it.
-
-    Raises:
-        InputError: the configuration cannot be set up at all.
-    """
+    """What a run will take, line by line. `measure` steps are taken to tell the time; with 0 nothing is known of it.
+    InputError: the configuration cannot be set up at all."""
     with ExitStack() as kept:
         kept.callback(torch.set_num_threads, torch.get_num_threads())
         place = Path(kept.enter_context(TemporaryDirectory(prefix="trueup-plan-")))
@@ -87,7 +81,6 @@ def _measured(small: resolve.Resolved, parts: data.Parts, source: Source, record
 
 
 def memory_lines(memory: Memory, parts: data.Parts) -> Iterator[str]:
-    """For people."""
     settings, network = parts.settings, parts.policy.inner
     tokens, device = settings.micro_batch_tokens, parts.policy.device
     free, total = free_memory(device), memory.total(tokens)

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from trueup import model_folder, model_hub
+from trueup import errors, model_folder, model_hub, words
 from trueup.config.resolve import RUN_FILE, Resolved, load_run
-from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
 from trueup.feedback.transforms import WrittenReward
 from trueup.models import load, lora, reward
@@ -19,17 +18,13 @@ from trueup.settings.command_settings import ExportSettings
 from trueup.training import checkpoint, setup
 from trueup.training.export import card_of, export, refuse_other_weights
 from trueup.training.folder import RunFolder
-from trueup.words import logger, one_line
 
 CPU = torch.device("cpu")
-KEPT = ("README.md", "reward.json")
-"""Files beside a model's weights that go with it, where they are there."""
+KEPT = ("README.md", "reward.json")  # files beside a model's weights that go with it, where they are there
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is to be exported."""
-
     network: Any
     tokenizer: Any
     base: str
@@ -44,18 +39,18 @@ def publish(settings: ExportSettings) -> None:
     """Write the folder, compare what was written with what was to be, and say how it is used."""
     folder = Path(settings.output)
     if folder.exists():
-        raise InputError(f"{folder}: the folder is there already; give another --output")
+        raise errors.InputError(f"{folder}: the folder is there already; give another --output")
     if settings.push and not ("/" in settings.push and model_hub.ID.fullmatch(settings.push)):
-        raise InputError(f"--push {settings.push!r} is no name on the hub; give OWNER/NAME")
+        raise errors.InputError(f"--push {settings.push!r} is no name on the hub; give OWNER/NAME")
     if settings.push and model_hub.is_offline():
-        raise InputError(f"--push {settings.push}: the hub is switched off; unset HF_HUB_OFFLINE")
+        raise errors.InputError(f"--push {settings.push}: the hub is switched off; unset HF_HUB_OFFLINE")
     found = _found(settings)
     network: Any = found.network
     adapted = lora.is_adapted(network)
     if settings.merge and not adapted:
-        raise InputError(f"{settings.source}: it is no adapter, so there is nothing to merge. Leave --merge out")
+        raise errors.InputError(f"{settings.source}: it is no adapter, so there is nothing to merge. Leave --merge out")
     if settings.base and (settings.merge or not adapted):
-        raise InputError("--base says what an adapter stands on, and a full model is written. Leave it out")
+        raise errors.InputError("--base says what an adapter stands on, and a full model is written. Leave it out")
     beside = found.beside
     if settings.merge:
         with quiet_library():
@@ -70,7 +65,7 @@ def publish(settings: ExportSettings) -> None:
         lora.stand_on(network, settings.base or found.base)
         base = network.peft_config[lora.POLICY].base_model_name_or_path
         if settings.push and Path(base).is_absolute():
-            raise InputError(
+            raise errors.InputError(
                 f"--push {settings.push}: the adapter stands on {base}, which nobody finds from the hub. Give its base "
                 "model there, as in --base OWNER/NAME, or --merge"
             )
@@ -87,10 +82,10 @@ def publish(settings: ExportSettings) -> None:
     )  # fmt: skip
     refuse_other_weights(folder, network)
     what = "an adapter" if adapted and not settings.merge else f"a full model in {str(dtype)[6:]}"
-    logger.info(f"{folder}: {what}, read again and found to be what was to be written")
+    words.logger.info(f"{folder}: {what}, read again and found to be what was to be written")
     stands = network.peft_config[lora.POLICY] if adapted and not settings.merge else None
     for line in commands(folder, stands):
-        logger.info(line)
+        words.logger.info(line)
     if settings.push:
         _push(folder, settings.push, private=not settings.public)
 
@@ -123,11 +118,9 @@ def _found(settings: ExportSettings) -> Found:
 class Place:
     """What a name stands for: the folder of a model, which may be that of a finished run, or a run's checkpoint."""
 
-    model: str | None
-    """Folder of the model; None: what a checkpoint of the run holds."""
+    model: str | None  # folder of the model; None: what a checkpoint of the run holds
     run: RunFolder | None = None
-    step: int | None = None
-    """Of the checkpoint, where one was named; else the newest."""
+    step: int | None = None  # of the checkpoint, where one was named; else the newest
 
 
 def locate(name: str, step: int | None = None) -> Place:
@@ -136,11 +129,11 @@ def locate(name: str, step: int | None = None) -> Place:
     run = source
     if source.parent.name == "checkpoints" and source.name.startswith(checkpoint.PREFIX):
         if step is not None:
-            raise InputError(f"{source} is a checkpoint, and --step names another. Leave one of them out")
+            raise errors.InputError(f"{source} is a checkpoint, and --step names another. Leave one of them out")
         run, step = source.parent.parent, int(source.name.removeprefix(checkpoint.PREFIX))
     if not (run / RUN_FILE).is_file():
         if step is not None:
-            raise InputError(f"{source} is not the folder of a run, so it has no steps. Leave --step out")
+            raise errors.InputError(f"{source} is not the folder of a run, so it has no steps. Leave --step out")
         return Place(name)
     folder = RunFolder(run)
     done = step is None and folder.read_status().get("state") == "done"
@@ -159,7 +152,7 @@ def _of_folder(path: str, trust_remote_code: bool) -> Found:
 
 
 def _stored(folder: Path) -> torch.dtype:
-    """What the weights in a folder are held in: that of most of them."""
+    """What most of the weights in a folder are held in."""
     from safetensors import safe_open
 
     counts: dict[str, int] = {}
@@ -176,9 +169,7 @@ def restored(
     folder: RunFolder, step: int | None, *, trust_remote_code: bool, device: torch.device = CPU
 ) -> tuple[load.Loaded, Resolved, int]:
     """The policy of a run at a step, the run's settings, and the step; None takes the newest whole checkpoint.
-
-    Whether the model's code is trusted is said by who asks, whatever the run's settings say.
-    """
+    Whether the model's code is trusted is said by who asks, whatever the run's settings say."""
     resolved = load_run(folder.path)
     settings = resolved.settings
     if settings.model != model_folder.WORLD:
@@ -189,7 +180,7 @@ def restored(
     if step is None:
         saved = checkpoint.load_newest(folder.checkpoints)
         if saved is None:
-            raise InputError(f"{folder.path}: the run has no checkpoint yet; go on with it first")
+            raise errors.InputError(f"{folder.path}: the run has no checkpoint yet; go on with it first")
     else:
         saved = checkpoint.load_step(folder.checkpoints, step)
     method = resolved.info.configure(resolved.method_settings)
@@ -200,7 +191,7 @@ def restored(
             trained[name].copy_(value)
     condition = read_condition(folder.model) or loaded.condition
     if condition is None and any(isinstance(one, WrittenReward) for one in method.transforms):
-        raise InputError(
+        raise errors.InputError(
             f"{folder.path}: what {method.name} asks its model with is known when the run is done. Go on with it first"
         )
     return replace(loaded, network=policy.network, condition=condition), resolved, saved.step
@@ -224,8 +215,8 @@ def _push(folder: Path, name: str, *, private: bool) -> None:
         done = hub.upload_folder(repo_id=name, folder_path=str(folder), commit_message="trueup export")
     except Exception as error:  # the library raises of its own, of its client and of the system
         why = "cannot be reached" if model_hub.is_of_the_network(error) else "refuses it"
-        raise InputError(
-            f"--push {name}: the hub {why}: {model_hub.without_secrets(one_line(error))}. {folder} is complete; look "
-            "at the name, at the token in HF_TOKEN and at the network"
+        raise errors.InputError(
+            f"--push {name}: the hub {why}: {model_hub.without_secrets(words.one_line(error))}. {folder} is complete; "
+            "look at the name, at the token in HF_TOKEN and at the network"
         ) from None
-    logger.info(f"{name} is on the hub{' (private)' if private else ''}: {done.commit_url}")
+    words.logger.info(f"{name} is on the hub{' (private)' if private else ''}: {done.commit_url}")

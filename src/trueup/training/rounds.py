@@ -15,17 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from trueup import display, stop
+from trueup import display, errors, files, stop, words
 from trueup.annotators.annotator import Annotator
 from trueup.annotators.budget import Usage, keep_at_least
 from trueup.batch import chat_template, encode, tokenizing
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.endpoints.addresses import refuse_dead
-from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
 from trueup.feedback.read import Prompts, each_once
 from trueup.feedback.records import Example, Group, Prompt
-from trueup.files import file_hash
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
 from trueup.sampling import decoding, engines
@@ -37,17 +35,15 @@ from trueup.sources.online import Collector, GatheredRounds, OnlineSource, Round
 from trueup.sources.source import Source
 from trueup.training import data, seal
 from trueup.training.folder import RunFolder
-from trueup.words import logger
 
-CHUNK = 64
-"""Prompts sampled and judged before they are written: what a run that is killed may have to do again."""
+CHUNK = 64  # prompts sampled and judged before they are written: what a run that is killed may have to do again
 
 
 def sampled_first(settings: RunSettings, method: Method) -> data.Data:
     """Prompts whose responses are sampled and judged before training, with the feedback whose responses join them."""
     data.refuse_annotator(settings, method)
     if method.output == "scores":
-        raise InputError(
+        raise errors.InputError(
             f"method {method.name} trains a model that scores and writes nothing, so that no model answers the "
             "prompts. Sample with `trueup sample`, judge with `trueup annotate`, and give that file as --data"
         )
@@ -96,7 +92,7 @@ def online(settings: RunSettings, method: Method) -> data.Data:
 def replay(settings: RunSettings, method: Method) -> data.Data:
     """The log of an online run: the same rounds in the same order, nothing sampled and nothing judged."""
     if len(settings.data) > 1:
-        raise InputError(
+        raise errors.InputError(
             f"source replay reads one log, but data names {len(settings.data)} files; give one examples.jsonl"
         )
     (path,) = settings.data
@@ -109,7 +105,7 @@ def replay(settings: RunSettings, method: Method) -> data.Data:
     held_out, more = _held_out(preprocessing, [example.prompt for example in examples])
     seal.warn_of_departures(Path(path), settings, method)
     if log.last < log.count - 1:
-        logger.warning(
+        words.logger.warning(
             f"{path} ends with round {log.last} of {log.count}: the run that wrote it was not finished, and the steps "
             "of the rounds that are missing learn nothing"
         )
@@ -118,21 +114,19 @@ def replay(settings: RunSettings, method: Method) -> data.Data:
         _, known = with_room([one.prompt for one in examples], data.asking_encoder(parts.loaded, settings))
         return _source_of_rounds(parts, _plan_of_log(settings, log), log, preprocessing, known, held_out)
 
-    return data.Data({path: file_hash(Path(path)), **more}, source)
+    return data.Data({path: files.file_hash(Path(path)), **more}, source)
 
 
 def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt]) -> data.Preprocessing:
     """Fitted to an example as the run's annotator would judge it, before there are any.
-
     A method that measures something over all examples takes no rounds, so that there is nothing to find but what kind
-    of feedback is given.
-    """
+    of feedback is given."""
     assert settings.annotator is not None
-    problem: InputError | None = None
+    problem: errors.InputError | None = None
     for example in data.as_judged(settings.annotator.gives):
         try:
             return replace(data.Preprocessing.fit(method, settings, [example]), prompts=prompts)
-        except InputError as error:
+        except errors.InputError as error:
             problem = error
     assert problem is not None
     raise problem
@@ -160,7 +154,6 @@ def _read_prompts(settings: RunSettings) -> tuple[Prompts, Mapping[str, str]]:
 
 
 def plan_of(settings: RunSettings, prompts: int) -> RoundPlan:
-    """The rounds of a run with this many prompts."""
     size = settings.batch_size if settings.round_prompts is None else settings.round_prompts or prompts
     if settings.steps is not None:
         # Whole rounds; `steps` then cuts the last one off.
@@ -185,14 +178,14 @@ def with_room(prompts: Sequence[Prompt], encoder: encode.Encoder) -> tuple[list[
     for prompt in prompts:
         try:
             ids = encoder.cut_prompt_ids(prompt)
-        except InputError as error:
-            raise InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
+        except errors.InputError as error:
+            raise errors.InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
         if 0 < len(ids) < encoder.limits.max_length:
             kept.append(prompt)
             groups.append(TokenGroup(np.array(ids, np.int32), (end,), None, prompt.origin))
     lost, limit = len(prompts) - len(kept), encoder.limits.max_length
     if not kept:
-        raise InputError(
+        raise errors.InputError(
             f"none of the {lost} prompts leaves room for a response within max_length {limit}. Raise --max-length, or "
             "set --max-prompt-length so that long prompts lose their beginning"
         )
@@ -223,12 +216,9 @@ def _annotator(settings: RunSettings, folder: RunFolder, *, new: bool = False) -
 
 
 def _collector(
-    parts: data.Parts,
-    log: RoundLog,
-    encoder: encode.Encoder,
-    annotator: Annotator | None,
+    parts: data.Parts, log: RoundLog, encoder: encode.Encoder, annotator: Annotator | None,
     penalise: rollouts.KLPenalty | None = None,
-) -> Collector:
+) -> Collector:  # fmt: skip
     """Load what samples, and what judges where that is not known already."""
     settings, policy = parts.settings, parts.policy
     assert isinstance(policy, CausalModel)
@@ -259,15 +249,9 @@ def _collector(
 
 
 def _source_of_rounds(
-    parts: data.Parts,
-    plan: RoundPlan,
-    log: Log,
-    preprocessing: data.Preprocessing,
-    known: Sequence[TokenGroup[Any]],
-    held_out: Sequence[Group[Any]],
-    gathered: GatheredRounds | None = None,
-) -> OnlineSource:
-    """The source of rounds, gathered by the run itself or by an earlier one."""
+    parts: data.Parts, plan: RoundPlan, log: Log, preprocessing: data.Preprocessing,
+    known: Sequence[TokenGroup[Any]], held_out: Sequence[Group[Any]], gathered: GatheredRounds | None = None,
+) -> OnlineSource:  # fmt: skip
     settings, method = parts.settings, parts.method
     encoder = preprocessing.encoder(parts.loaded)
     kept = tokenizing.tokens_of(held_out, encoder, what="evaluation") if held_out else []
@@ -300,7 +284,7 @@ def _collect(
             log.add(number, len(chunks), len(chunk), made.examples, made.metrics)
     examples = data.judged(one for number in sorted(log.rounds) for one in log.rounds[number].examples)
     if not examples:
-        raise InputError(
+        raise errors.InputError(
             f"nothing came of {len(prompts)} prompts: none left room for a response, or no judgement could be read. "
             "Look at some with `trueup sample` and `trueup annotate`"
         )

@@ -9,16 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from trueup import estimates
+from trueup import errors, estimates, files
 from trueup.annotators import annotator, comparing
 from trueup.batch.encode import Encoder
-from trueup.batch.tokens import TokenGroup
 from trueup.config.run_checks import PROMPTS, check_annotator, check_feedback
-from trueup.errors import CheckpointError, InputError
-from trueup.feedback import canonical, records, views
-from trueup.files import of_run
+from trueup.feedback import canonical, records
 from trueup.models.causal import CausalModel
 from trueup.parallel.processes import owned
 from trueup.references import build, choices, reference
@@ -29,8 +25,7 @@ from trueup.sources import by_name, online, rollouts
 from trueup.training import data, rounds
 
 START = "start_responses.jsonl"
-NUMBER = 7
-"""That makes the seed of what is sampled here another than that of rounds."""
+NUMBER = 7  # that makes the seed of what is sampled here another than that of rounds
 
 
 @dataclass(frozen=True)
@@ -51,10 +46,7 @@ class SampledEvaluation:
         self.collector.sampler.weights.refresh(step)
         made = self._written(step)
         words = [len(str(one.responses[0].content).split()) for one in made]
-        values = {
-            "eval_words": fmean(words),
-            "eval_tokens": fmean(len(one.responses[0].tokens or ()) for one in made),
-        }
+        values = {"eval_words": fmean(words), "eval_tokens": fmean(len(one.responses[0].tokens or ()) for one in made)}
         values |= self._divergence(made)
         return values if self.annotator is None else values | self._judged(made, self._started(step, made))
 
@@ -72,26 +64,13 @@ class SampledEvaluation:
             for one in several[:1]
         ]
         if not found:
-            raise InputError("eval_prompts: none of them leaves room for a response; give shorter ones")
+            raise errors.InputError("eval_prompts: none of them leaves room for a response; give shorter ones")
         return found
 
     def _divergence(self, made: Sequence[records.Example]) -> dict[str, float]:
         """Mean log-ratio of the responses to the start model, with its standard error."""
-        groups: list[TokenGroup[Any]] = []
-        for place, example in enumerate(made):
-            encoded = self.encoder.encode(views.group(example, (0,), records.DemonstrationRelation()))
-            if not isinstance(encoded, records.Discarded):
-                tokens = encoded.tokens
-                groups.append(TokenGroup(tokens.prompt, tokens.responses, place, tokens.origin))
-        ratios: dict[int, float] = {}
-        for part, ours, theirs in rollouts.measured(groups, self.policy, self.start, self.budget):
-            assert theirs is not None
-            ratios |= zip(
-                (one.relation for one in part),
-                (ours.sum.double() - theirs.sum.double()).tolist(),
-                strict=True,
-            )
-        found = estimates.mean([ratios[place] for place in sorted(ratios)])
+        ratios = rollouts.log_ratios(made, self.encoder, self.policy, self.start, self.budget)
+        found = estimates.mean([ratio for (ratio,) in ratios.values()])
         known = {"eval_sequence_kl": found.value, "eval_sequence_kl_error": found.error}
         return {name: value for name, value in known.items() if value == value}
 
@@ -100,21 +79,23 @@ class SampledEvaluation:
 
         def read() -> list[records.Example]:
             if step == 0:
-                with of_run(self.file):
+                with files.of_run(self.file):
                     canonical.write_examples(self.file, made)
                 return list(made)
             try:
                 rows = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
                 return [canonical.example_from_row(row, records.Origin(START, at)) for at, row in enumerate(rows, 1)]
-            except (OSError, ValueError, InputError) as error:
-                raise CheckpointError(
+            except (OSError, ValueError, errors.InputError) as error:
+                raise errors.CheckpointError(
                     f"{self.file}: what the start model wrote cannot be read: {error}. Restore the file, or begin a "
                     "new run"
                 ) from error
 
         found = owned(read)
         if len(found) != len(made):
-            raise CheckpointError(f"{self.file} holds {len(found)} responses, and {len(made)} prompts were given")
+            raise errors.CheckpointError(
+                f"{self.file} holds {len(found)} responses, and {len(made)} prompts were given"
+            )
         return found
 
     def _judged(self, made: Sequence[records.Example], started: Sequence[records.Example]) -> dict[str, float]:
@@ -160,7 +141,7 @@ def read_eval_prompts(
             check_annotator(settings.eval_choice, trust_remote_code=settings.trust_remote_code)
     found = by_name.prompts_named(settings.eval_prompts, settings, chat=settings.chat).prompts
     if not found:
-        raise InputError(f"eval_prompts {', '.join(settings.eval_prompts)}: no prompt is there; give some")
+        raise errors.InputError(f"eval_prompts {', '.join(settings.eval_prompts)}: no prompt is there; give some")
     examples = [records.Example(one, (records.Response(""),)) for one in found]
     by_name.check_overlap(training, examples, allowed=True)
     return tuple(found)
@@ -170,7 +151,9 @@ def make_sampled(parts: data.Parts, prompts: Sequence[records.Prompt]) -> Sample
     """What measures a run's policy on prompts; the policy is as the run begins with it."""
     settings, policy = parts.settings, parts.policy
     if not isinstance(policy, CausalModel):
-        raise InputError(f"eval_prompts: method {parts.method.name} trains a model that scores, and writes nothing")
+        raise errors.InputError(
+            f"eval_prompts: method {parts.method.name} trains a model that scores, and writes nothing"
+        )
     encoder = data.asking_encoder(parts.loaded, settings)
     kept, _ = rounds.with_room(prompts, encoder)
     alone = settings.sampler.model_copy(

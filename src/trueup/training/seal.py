@@ -13,20 +13,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trueup import __version__, model_hub
+from trueup import __version__, errors, model_folder, model_hub, words
 from trueup.batch.chat_template import DATED
 from trueup.config.layers import differences, flatten
 from trueup.config.resolve import Resolved, dump, load_run, read_record
-from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.files import content_identity
 from trueup.methods.method import Method
-from trueup.model_folder import base_folder, folder_of, model_content
 from trueup.models.tokenizer import tokenizer_folder
 from trueup.settings import annotator_settings, run_settings, schema
 from trueup.sources.by_name import judging_content, model_folders
 from trueup.training.folder import RunFolder
-from trueup.words import listed, logger
 
 KINDS = {
     "model_identity": "the weights or the configuration of the model",
@@ -96,17 +93,15 @@ def refuse_changed(
     folder: RunFolder, now: dict[str, Any], settings: run_settings.RunSettings, seal: str | None = None
 ) -> None:
     """Refuse to go on where anything that decides the result is not what the run began with; each is named.
-
     By `accept_changed` files and models that judge and sample may have changed, which is warned of and sealed anew.
-    What is not known yet may be missing now; `seal` is of the checkpoint that the run goes on from.
-    """
+    What is not known yet may be missing now; `seal` is of the checkpoint that the run goes on from."""
     before, accept = folder.read_sealed(), settings.accept_changed
     # The tokens are known last, be it when a run begins or when it goes on.
     later = {KINDS["tokens_identity"]} - (before.keys() & now.keys())
     changed = {name: said for name, said in differences(before, now).items() if name not in later}
     mended = bool(changed) and all(map(_is_beside, changed))
     if accept and mended:
-        logger.warning(f"going on although these have changed since the run began: {'; '.join(changed.values())}")
+        words.logger.warning(f"going on although these have changed since the run began: {'; '.join(changed.values())}")
         own = {name: value for name, value in before.items() if not _is_beside(name)}
         folder.write_sealed(own | {name: value for name, value in now.items() if _is_beside(name)}, settings)
         changed = {}
@@ -114,7 +109,7 @@ def refuse_changed(
     if seal is not None and not changed and seal[:half] != seal_of(before)[:half]:
         changed["seal"] = f"{folder.sealed.name}, which is not the one that the checkpoint was written with"
     if changed:
-        raise InputError(
+        raise errors.InputError(
             f"{folder.path}: the run cannot go on as it began, because these have changed since: "
             f"{'; '.join(changed.values())}. Put them back, or begin a new run"
             + ("; --accept-changed true goes on with them" if mended else "")
@@ -128,7 +123,7 @@ def _is_beside(name: str) -> bool:
 
 def tokenizer_files(settings: run_settings.RunSettings, base: str) -> str:
     """Hash of the files that the tokenizer of a full model's folder and its chat template are read from."""
-    folder = Path(tokenizer_folder(folder_of(settings.model), base))
+    folder = Path(tokenizer_folder(model_folder.folder_of(settings.model), base))
     files = sorted({file for form in TOKENIZER for file in folder.glob(form)})
     told = [(file.name, content_identity(file)) for file in files]
     if settings.chat_template is not None:
@@ -144,7 +139,7 @@ def other_files(settings: run_settings.RunSettings, base: str) -> dict[str, str]
         found |= {f"sampler.models {model_hub.named(folder)}": folder for folder in model_folders(name)}
     if settings.trust_remote_code:
         found |= {f"the code {file}": file for file in sorted(Path(base).glob("*.py"))}
-    made = {name: model_content(path) for name, path in found.items()}
+    made = {name: model_folder.model_content(path) for name, path in found.items()}
     made |= {f"annotator.{name}": content for name, content in judging.items()}
     if settings.eval_prompts and settings.eval_by is not None:
         made |= {f"eval_by.{name}": content for name, content in judging_content(settings.eval_by).items()}
@@ -158,18 +153,17 @@ def others_write_date(settings: run_settings.RunSettings) -> bool:
     names += [vars(one)[one.about.main] for one in every if one.about.weights is not None]
     return any(
         DATED.encode() in file.read_bytes()
-        for folder in map(folder_of, names)
+        for folder in map(model_folder.folder_of, names)
         for form in TEMPLATES
-        for file in Path(tokenizer_folder(folder, base_folder(folder))).glob(form)
+        for file in Path(tokenizer_folder(folder, model_folder.base_folder(folder))).glob(form)
     )
 
 
 def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
-    """Say which packages are others than the run began with."""
     versions = record["versions"]
     for name, was in read_record(folder).get("versions", {}).items():
         if was != versions.get(name):
-            logger.warning(
+            words.logger.warning(
                 f"the run began with {name} {was} and goes on with {versions.get(name)}: not bit for bit the same"
             )
 
@@ -178,20 +172,16 @@ def warn_of_departures(log: Path, settings: run_settings.RunSettings, method: Me
     """Say in what a replay departs from the run in whose folder the log lies; nothing where there is no such run."""
     try:
         began = load_run(log.parent)
-    except InputError:
+    except errors.InputError:
         return
-    before = {
-        "method": began.info.name,
-        **flatten(dict(dump(began)["method_settings"])),
-        **_of_result(began.settings),
-    }
+    before = {"method": began.info.name, **flatten(dict(dump(began)["method_settings"])), **_of_result(began.settings)}
     now = {"method": method.name, **flatten(dict(method.settings)), **_of_result(settings)}
     if not settings.micro_batch_tokens:  # the model decides, as it did
         now["micro_batch_tokens"] = before["micro_batch_tokens"]
     changed = differences(before, now)
     if changed:
-        said = changed.get("method") or listed(changed.values())
-        logger.warning(
+        said = changed.get("method") or words.listed(changed.values())
+        words.logger.warning(
             f"{log} was written by a run with other settings, and this one ends with other weights: {said}. For the "
             f"same ones give --config {log.parent / 'run.yaml'}"
         )

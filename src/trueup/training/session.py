@@ -7,18 +7,15 @@ from dataclasses import replace
 
 import torch
 
-from trueup import display, stop
+from trueup import display, errors, metrics, stop, words
 from trueup.config import resolve, run_checks
-from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
-from trueup.metrics import check_installed, open_trackers
 from trueup.parallel.processes import owned, owns
 from trueup.report.run_page import report_at_end
 from trueup.settings.annotator_settings import annotators_in
 from trueup.sources.log import EXAMPLES
 from trueup.training import checkpoint, export, loop, seal, setup, summary, watch
 from trueup.training.folder import RunFolder
-from trueup.words import logger
 
 
 class Session:
@@ -29,14 +26,13 @@ class Session:
         self.method: Method = resolved.info.configure(resolved.method_settings)
 
     def go(self, *, resume: bool) -> tuple[int, dict[str, float]]:
-        """Train to the end; the number of steps and the last metrics."""
         settings, started = self.settings, time.monotonic()
         threads = torch.get_num_threads()
         with ExitStack() as kept, display.collected() as told:
             # So that one run in a process does not decide for the next.
             kept.callback(torch.set_num_threads, threads)
             stop.check()  # the imports have taken seconds
-            check_installed(settings.trackers)
+            metrics.check_installed(settings.trackers)
             data = setup.read_data(settings, self.method)
             parts, record = setup.load_parts(self.resolved, self.method, self.folder, data, resume=resume)
             self.resolved = replace(self.resolved, settings=parts.settings)
@@ -50,7 +46,7 @@ class Session:
                 source = data.source(parts)
             run = setup.make_run(self.resolved, parts, source, record, resume=resume)
             # Opened once the run has begun, so that one that cannot begin leaves nothing there.
-            run.metrics.trackers = open_trackers(
+            run.metrics.trackers = metrics.open_trackers(
                 settings.trackers, self.folder.path, self.name, resolve.dump(self.resolved), run.step
             )
             try:
@@ -64,39 +60,37 @@ class Session:
 
     @property
     def name(self) -> str:
-        """Of the run, in the model card and for trackers."""
         return self.settings.run_name or self.folder.path.name
 
     @contextmanager
     def _stating(self, run: loop.Run | None, resume: bool) -> Iterator[None]:
         """Around what may break off: status.json then tells how the run stands, and the user how it can go on.
-
-        Nothing is left of a run that is new and has gathered nothing to go on from. Before it is built, `run` is None.
-        """
+        Nothing is left of a run that is new and has gathered nothing to go on from. Before it is built, `run` is
+        None."""
         try:
             yield
-        except (TrueupError, Stopped) as error:
+        except (errors.TrueupError, errors.Stopped) as error:
             if run or self.folder.settings.exists():
                 self._broke_off(error, *((run.step, run.total) if run else (0, 0)), resume)
             raise
 
     def _broke_off(self, error: Exception, step: int, total: int, resume: bool) -> None:
         recoverable = (self.settings.gathers or bool(self.settings.eval_prompts)) and isinstance(
-            error, AnnotatorError | InputError
+            error, errors.AnnotatorError | errors.InputError
         )
         if recoverable and not (resume or step or self.folder.gathered):
             self.folder.discard()
             return
         if recoverable:
-            logger.info(
+            words.logger.info(
                 "what was judged is kept; once that is mended, go on with: "
                 f"{resolve.going_on(self.resolved, self.folder.path)}"
                 f"{' --accept-changed true' if self._may_mend() else ''}"
             )
-            if isinstance(error, InputError) and (examples := self.folder.path / EXAMPLES).exists():
-                logger.info(f"{examples} is feedback like any other: for other settings give it as --data")
-        state = "stopped" if recoverable or isinstance(error, CheckpointError | Stopped) else "failed"
-        with suppress(CheckpointError):  # on a full disk the first error is the one to report
+            if isinstance(error, errors.InputError) and (examples := self.folder.path / EXAMPLES).exists():
+                words.logger.info(f"{examples} is feedback like any other: for other settings give it as --data")
+        state = "stopped" if recoverable or isinstance(error, errors.CheckpointError | errors.Stopped) else "failed"
+        with suppress(errors.CheckpointError):  # on a full disk the first error is the one to report
             self.folder.write_status(state, step, total)
         if owns():
             report_at_end(self.folder.path, self.folder.read_status())
@@ -136,21 +130,21 @@ class Session:
             same=self.folder.checkpoints / checkpoint.name_of(step) / "policy.safetensors",
         )  # fmt: skip
         found = export.verify(run, self.folder.model)
-        logger.info(f"{self.folder.model}: read again, and found to be the policy: {found}")
+        words.logger.info(f"{self.folder.model}: read again, and found to be the policy: {found}")
         self.folder.write_status("done", run.step, run.total, troubles)
         if self.settings.keep_checkpoints is None:
             checkpoint.keep_only(self.folder.checkpoints, step)
         for line in lines:
-            logger.info(line)
+            words.logger.info(line)
         owned(lambda: report_at_end(self.folder.path, self.folder.read_status()))
         for trouble in troubles:
-            logger.warning(trouble)
+            words.logger.warning(trouble)
         what = f"{'reward' if report else 'aligned'} model is in {self.folder.model}"
         if troubles:
-            logger.warning(f"the {what}, and what is said above is wrong with it")
+            words.logger.warning(f"the {what}, and what is said above is wrong with it")
         else:
-            logger.info(f"the {what}")
-        logger.info(summary.loading(self.folder.model, scores=report is not None))
+            words.logger.info(f"the {what}")
+        words.logger.info(summary.loading(self.folder.model, scores=report is not None))
 
     def _troubles(self, run: loop.Run, report: export.RewardReport | None) -> Iterator[watch.Trouble]:
         limits, weak = self.settings.watch, run_checks.weak_reward(self.settings)

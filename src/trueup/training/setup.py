@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
+from trueup import errors, metrics, words
 from trueup.batch import chat_template, rows, stream
 from trueup.config.resolve import Resolved, dump
-from trueup.errors import CheckpointError, InputError, NumericsError
 from trueup.methods.method import METHODS, Method, code_of
-from trueup.metrics import Metrics
 from trueup.models import head, lora, prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
 from trueup.models.load import Loaded
@@ -27,7 +26,6 @@ from trueup.sources.source import Source, passes
 from trueup.training import checkpoint, lazy, loop, memory, optimizer, rounds, sampled, seal, watch
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
 from trueup.training.folder import RunFolder
-from trueup.words import listed, logger, one_line
 
 PAPERS, SMALL = 7e9, 1e9
 """Weights of the models that papers give learning rates for, and from where on down another is suggested."""
@@ -38,7 +36,7 @@ HIGHEST_RATE = 1e-3
 def read_data(settings: RunSettings, method: Method) -> Data:
     """Read what a run's examples are, or will be made of, and say what it was taken for."""
     if settings.turns == "all" and settings.source != "offline":
-        raise InputError(
+        raise errors.InputError(
             f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
         )
     if settings.source == "offline" and not settings.prompts:
@@ -65,7 +63,7 @@ def load_parts(
     day = settings.template_date
     if chat_template.writes_date(loaded.tokenizer) or seal.others_write_date(settings):
         day = day if day or resume else chat_template.today()
-        logger.info(
+        words.logger.info(
             f"the chat template writes the date: in all of this run it is {day or chat_template.today()} "
             "(template_date)"
         )
@@ -110,7 +108,7 @@ def make_run(resolved: Resolved, parts: Parts, source: Source, record: dict[str,
     choose_attention(parts, source)
     if settings.compile:
         if processes.size() > 1:
-            raise InputError("compile works in one process; leave it out")
+            raise errors.InputError("compile works in one process; leave it out")
         selfcheck.compile_layers([parts.policy, *parts.reference.models()], source.first_groups())
     if processes.size() > 1:
         shard_references(references, parts.policy, settings)
@@ -128,14 +126,14 @@ def make_run(resolved: Resolved, parts: Parts, source: Source, record: dict[str,
         try:
             loop.restore_run(run, saved)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(
+            raise errors.CheckpointError(
                 f"{folder.checkpoints}: the checkpoint of step {saved.step} is as its manifest says, but not of this "
-                f"run: {one_line(error)}. Remove it to go on from an earlier one, or begin a new run"
+                f"run: {words.one_line(error)}. Remove it to go on from an earlier one, or begin a new run"
             ) from error
-        logger.info(f"going on after step {run.step} of {run.total}")
+        words.logger.info(f"going on after step {run.step} of {run.total}")
         return run
     if resume:
-        logger.warning("the run was stopped before its first checkpoint; it begins again at step 1")
+        words.logger.warning("the run was stopped before its first checkpoint; it begins again at step 1")
     _start(run)
     if processes.size() == 1:
         memory.fit(parts, source)
@@ -153,11 +151,11 @@ def choose_attention(parts: Parts, source: Source) -> None:
     check = selfcheck.check_attention(policy, groups, wanted, settings.max_length)
     policy.set_attention(check.attention)
     if check.message:
-        logger.warning(check.message)
+        words.logger.warning(check.message)
     if kept := selfcheck.keep_as_at_inference(policy, groups):
-        logger.warning(
-            f"{listed(kept)} of this model compute something else in training than at inference; they are kept as at "
-            "inference"
+        words.logger.warning(
+            f"{words.listed(kept)} of this model compute something else in training than at inference; they are kept "
+            "as at inference"
         )
 
 
@@ -178,10 +176,7 @@ def shard_references(models: Sequence[StreamModel], policy: StreamModel, setting
 
 def check_head(policy: StreamModel, source: Source) -> None:
     """See that the gradient of a sharded head is that of the whole one, on a group that all processes compute.
-
-    Several ways to gather a head leave out what the other processes add, and nothing else would tell. Raises
-    NumericsError.
-    """
+    Several ways to gather a head leave out what the other processes add, and nothing else would tell: NumericsError."""
     if not isinstance(policy, CausalModel):
         return
     found = head.head_of(policy.inner)
@@ -206,7 +201,7 @@ def check_head(policy: StreamModel, source: Source) -> None:
     gap = float((sharding.full(sharded) - expected).norm() / expected.norm())
     policy.zero_grad()
     if not gap <= (1e-3 if policy.products is None else 2e-2):
-        raise NumericsError(
+        raise errors.NumericsError(
             f"the gradient of the model's head in shards is off by {gap:.0%} from that of the whole head, so that "
             "nothing would be learned rightly; the run was not started. Start one process, and tell of it with the "
             f"versions of torch ({torch.__version__}) and trueup"
@@ -231,7 +226,7 @@ def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> loop.Run:
         learning_rate=partial(
             optimizer.learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total
         ),
-        metrics=Metrics(parts.folder.metrics, keep_until=step),
+        metrics=metrics.Metrics(parts.folder.metrics, keep_until=step),
         seal=sealed,
         watch=watch.Watch(settings.watch),
         best=loop.Best.of(settings),
@@ -262,19 +257,18 @@ def _check_room(run: loop.Run) -> None:
     needed, told = disk_needs(run.parts, run.total)
     there = sum(file.stat().st_size for file in folder.checkpoints.rglob("*.safetensors"))
     free = shutil.disk_usage(folder.path).free
-    logger.info(f"on disk the run needs {told}")
+    words.logger.info(f"on disk the run needs {told}")
     if needed - there > free:
-        raise InputError(
+        raise errors.InputError(
             f"{folder.path}: on disk the run needs {told}, and {free / 1e6:.1f} MB are free there. Make room, or give "
             "another --output, --keep_checkpoints 1 or a larger --save_every"
         )
 
 
 def _start(run: loop.Run) -> None:
-    """Take the policy as it is for the reference, and see that both agree."""
     parts, every = run.parts, run.parts.method.reference.period
     if every is not None and every >= run.total:
-        logger.warning(
+        words.logger.warning(
             f"the reference moves every {every} steps, and the run has {run.total}: it never does, or only at "
             "the end. Give a smaller --reference.every"
         )
@@ -300,11 +294,9 @@ def first_values(run: loop.Run) -> list[float]:
 
 def usual_rate(policy: StreamModel, default: float) -> float:
     """The learning rate that is usual for a policy where a paper takes `default` for all weights of a large model.
-
     An adapter takes about ten times the rate of all weights (Schulman et al., 2025, LoRA without regret); the best rate
     of Adam falls as one over the width (Yang et al., 2022, https://arxiv.org/abs/2203.03466), which goes with the
-    square root of the number of weights.
-    """
+    square root of the number of weights."""
     size, adapted = prepare.num_parameters(policy.network), lora.is_adapted(policy.network)
     rate = default * (ADAPTER if adapted else 1) * (math.sqrt(PAPERS / size) if size < SMALL else 1)
     return min(rate, HIGHEST_RATE)
@@ -316,14 +308,13 @@ def suggest_rate(policy: StreamModel, default: float) -> None:
     what = " of ".join(["an adapter"] * adapted + [f"a model of {size:,} weights"] * (size < SMALL))
     if what:
         usual = f"{usual_rate(policy, default):.0e}"
-        logger.info(
+        words.logger.info(
             f"learning_rate {default:g} is the paper's, for all weights of a model of billions; for {what} about "
             f"{usual} is usual: --learning_rate {usual}"
         )
 
 
 def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loaded]:
-    """Load what is to be trained, seeded, and say how large it is."""
     torch.manual_seed(settings.seed)
     device = prepare.pick_device(settings.device)
     names = "precision gradient_checkpointing quantize trust_remote_code eos_token chat_template"
@@ -343,7 +334,7 @@ def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loa
             policy.set_temperature(method.temperature)
     count = prepare.num_parameters(policy.network)
     trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
-    logger.info(
+    words.logger.info(
         f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {trained:,} of {count:,} weights trained"
         + (", products in bfloat16" if policy.autocast else "")
     )

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from trueup import stop
+from trueup import errors, stop, words
 from trueup.batch.rows import LogProbs, Part, Scores
 from trueup.batch.stream import Batch, on_device
-from trueup.errors import NumericsError, is_out_of_memory
 from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
 from trueup.objectives.loss import Loss, StepObjective, drift, total_of
@@ -23,7 +22,6 @@ from trueup.parallel import processes, sharding
 from trueup.references.reference import Reference
 from trueup.sources.source import Step
 from trueup.training.optimizer import Optimizer
-from trueup.words import listed, one_line
 
 Objective = Callable[[Any, Any, Any], Loss]
 T = TypeVar("T")
@@ -34,8 +32,6 @@ class TooLarge(Exception):
 
 
 class Expected(NamedTuple):
-    """Values that have to be finite, and what is said of them otherwise; see `check_finite`."""
-
     values: Tensor
     rows: Tensor | None
     batch: Batch[Any]
@@ -54,18 +50,15 @@ class Sums:
     """What was said where memory ran out in this one of several processes; the sums are then worth nothing."""
 
     def add(self, name: str, total: Tensor, count: Tensor) -> None:
-        """Count `count` values that sum to `total`."""
         if name in self.totals:
             total, count = self.totals[name] + total, self.counts[name] + count
         self.totals[name], self.counts[name] = total, count
 
     def add_batch(self, loss: Loss, policy: LogProbs | Scores, reference: LogProbs | None) -> None:
         """Record a micro-batch: loss, the objective's metrics, and the log-ratio of every response.
-
         `kl` is the mean of log pi(y | x) - log pi_ref(y | x) over the batch's responses: an estimate of the KL
         divergence for responses drawn from the policy, and a measure of drift for any others; `drift` is the same a
-        token.
-        """
+        token."""
         self.add("loss", loss.per_example.detach().double().sum(), loss.weight.double().sum())
         for name, values in loss.metrics.items():
             self.add(name, *total_of(values))
@@ -81,9 +74,7 @@ class Sums:
 
     def fetch(self, step: int, *more: Tensor) -> tuple[dict[str, float], dict[str, float], list[float]]:
         """Bring everything over in one transfer: the mean and the count of every metric that there is, and `more`.
-
-        What should be finite and is not is looked at again only then, and refused.
-        """
+        What should be finite and is not is looked at again only then, and refused."""
         finite = torch.stack(self.finite).all() if self.finite else torch.tensor(True)
         names, parts = list(self.totals), [finite, *self.totals.values(), *self.counts.values(), *more]
         numbers: list[float] = torch.stack([part.detach().double() for part in parts]).tolist()
@@ -118,18 +109,16 @@ def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: i
     places = bad.nonzero()[:, 0] if rows is None else rows[bad]
     origins = batch.origins
     named = sorted({str(origins[place] or "a row without origin") for place in places.tolist()})
-    raise NumericsError(
-        f"step {step}: the {what} of {listed(named)} is not finite ({values[bad][0].item()}); the step was not taken "
-        "and the last checkpoint is intact. Look at these rows with a lower --learning-rate in mind"
+    raise errors.NumericsError(
+        f"step {step}: the {what} of {words.listed(named)} is not finite ({values[bad][0].item()}); the step was not "
+        "taken and the last checkpoint is intact. Look at these rows with a lower --learning-rate in mind"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The rows of all micro-batches of a step, without gradients and dropout; computed where an objective asks.
-
-    What is measured goes into the loss of every row, also of other micro-batches, so that `sums` has it first.
-    """
+    What is measured goes into the loss of every row, also of other micro-batches, so that `sums` has it first."""
 
     policy: StreamModel
     reference: Reference
@@ -194,13 +183,9 @@ def needs_mismatched(method: Method) -> bool:
 
 
 def forward(
-    policy: StreamModel,
-    reference: Reference,
-    objective: Objective,
-    batch: Batch[Any],
-    sums: Sums,
+    policy: StreamModel, reference: Reference, objective: Objective, batch: Batch[Any], sums: Sums,
     parts: Collection[Part] = (),
-) -> Loss:
+) -> Loss:  # fmt: skip
     """The loss of a micro-batch; it, what the policy says and what the reference says go into the sums."""
     there = batch.to(policy.device)
     reference_log_probs = reference.log_probs(there)
@@ -221,36 +206,22 @@ def forward(
 
 
 def train_step(
-    policy: StreamModel,
-    reference: Reference,
-    method: Method,
-    data: Step,
-    optimizer: Optimizer,
-    *,
-    step: int,
-    learning_rate: float,
-    memory: MutableMapping[str, Tensor] | None = None,
-) -> dict[str, float]:
-    """Sum the micro-batches' gradients, divide once by the whole batch's weight, clip, and step.
-
-    The result does not depend on how the batch was cut. `memory` is what the run remembers, which this step adds to.
-
-    Returns:
-        Means of the metrics over the whole batch, and `grad_norm` before clipping.
-
-    Raises:
-        NumericsError: something is not finite, or there is nothing to learn; the parameters have not moved.
-        TooLarge: memory ran out before they have.
-    """
+    policy: StreamModel, reference: Reference, method: Method, data: Step, optimizer: Optimizer, *, step: int,
+    learning_rate: float, memory: MutableMapping[str, Tensor] | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Sum the micro-batches' gradients, divide once by the whole batch's weight, clip, and step: means of the metrics
+    over the whole batch, and `grad_norm` before clipping. The result does not depend on how the batch was cut. `memory`
+    is what the run remembers, which this step adds to. NumericsError: something is not finite, or there is nothing to
+    learn; TooLarge: memory ran out. Nothing has moved then."""
     sums = Sums()
     optimizer.zero_grad()
     try:
         rows = Rows(policy, reference, data, sums, {} if memory is None else memory)
         _add_gradients(rows, objective_of(method, rows), method.parts)
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error) or processes.size() > 1:
+        if not errors.is_out_of_memory(error) or processes.size() > 1:
             raise
-        sums.lacking = one_line(error)
+        sums.lacking = words.one_line(error)
     lacking = processes.gather(sums.lacking)
     if any(lacking):  # out of reach of the error, whose frames hold what filled the memory
         optimizer.zero_grad()
@@ -259,20 +230,20 @@ def train_step(
     norm = optimizer.grad_norm()
     if norm is None:
         sums.fetch(step)
-        raise NumericsError(
+        raise errors.NumericsError(
             f"step {step}: no weight that is trained has a gradient, so the loss does not depend on any of them; the "
             "step was not taken. Look at what the method's objective returns"
         )
     means, counts, (norm_of_sum,) = sums.fetch(step, norm)
     weight = counts["loss"]
     if not weight:
-        raise NumericsError(f"step {step}: the batch holds nothing to learn from")
+        raise errors.NumericsError(f"step {step}: the batch holds nothing to learn from")
     grad_norm = norm_of_sum / weight
     if not grad_norm < float("inf"):
         names = sorted({str(one) for batch in data.batches for one in batch.origins if one is not None})
-        raise NumericsError(
+        raise errors.NumericsError(
             f"step {step}: the gradient is not finite ({grad_norm}); the step was not taken and the last checkpoint is "
-            f"intact. Lower --learning-rate, or look at its rows: {listed(names)}"
+            f"intact. Lower --learning-rate, or look at its rows: {words.listed(names)}"
         )
     optimizer.step(divide_by=weight, grad_norm=grad_norm, learning_rate=learning_rate)
     return {**means, "grad_norm": grad_norm}
@@ -290,14 +261,9 @@ def _add_gradients(rows: Rows, objective: Objective, parts: Collection[Part]) ->
 
 @torch.no_grad()
 def evaluate(
-    policy: StreamModel,
-    reference: Reference,
-    method: Method,
-    data: Step,
-    *,
-    step: int,
+    policy: StreamModel, reference: Reference, method: Method, data: Step, *, step: int,
     memory: Mapping[str, Tensor] | None = None,
-) -> dict[str, float]:
+) -> dict[str, float]:  # fmt: skip
     """Means of loss and metrics over held-out feedback, all of it taken as one batch, under `eval_` names."""
     sums = Sums()
     objective = objective_of(method, Rows(policy, reference, data, sums, dict(memory or {}), learns=False))

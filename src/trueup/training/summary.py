@@ -5,35 +5,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 
+from trueup import display, metrics, words
 from trueup.annotators.jury import jury_lines
-from trueup.display import duration, figure
 from trueup.endpoints.key import redact
 from trueup.feedback.records import Content
-from trueup.metrics import label, read_lines
 from trueup.sources.log import RoundLog, metrics_of_rounds
 from trueup.sources.online import OnlineSource
 from trueup.training.loop import Run
-from trueup.words import shortened
 
-SAMPLES, LONGEST = 3, 400
-"""Of what a run sampled, in its card; in characters each."""
+SAMPLES, LONGEST = 3, 400  # of what a run sampled, in its card; in characters each
 
 
 def summary(run: Run, seconds: float, *, resumed: bool) -> Iterator[str]:
-    """Lines for people, after so many seconds of this sitting."""
     sitting = " in this sitting" if resumed else ""
-    yield f"{run.parts.method.name}: {run.step} of {run.total} steps, {duration(seconds)}{sitting}"
-    evaluated = [line for line in read_lines(run.parts.folder.metrics) if "eval_loss" in line]
+    yield f"{run.parts.method.name}: {run.step} of {run.total} steps, {display.duration(seconds)}{sitting}"
+    evaluated = [line for line in metrics.read_lines(run.parts.folder.metrics) if "eval_loss" in line]
     if evaluated:
         first, last = evaluated[0], evaluated[-1]
         names = [f"eval_{name}" for name in run.parts.method.figures if f"eval_{name}" in first]
-        changes = [f"{label(name)} {_change(first[name], last.get(name, first[name]))}" for name in names]
+        changes = [f"{metrics.label(name)} {_change(first[name], last.get(name, first[name]))}" for name in names]
         yield f"held out, {_change(first['step'], last['step'])} steps: {', '.join(changes)}"
     if run.best and run.best.values:
         yield f"best: {run.best.told()}"
     for name, of in (("kl", "the feedback"), ("objective/kl", "samples")):
         if name in run.latest:
-            yield f"KL to the reference, of {of}: {figure(run.latest[name])} nats a response"
+            yield f"KL to the reference, of {of}: {display.figure(run.latest[name])} nats a response"
     yield from _of_rounds(run.parts.folder.path)
 
 
@@ -47,8 +43,8 @@ def _of_rounds(folder: Path) -> Iterator[str]:
     scored = f": score {_change(scores[0], scores[-1])}" if scores else ""
     yield f"sampled: {totals.get('online/responses', 0):,.0f} responses in {len(rounds):,} rounds{scored}"
     if gaps := [one_round for one_round in rounds if "online/gap" in one_round]:
-        mean, kl = (figure(fmean(one[f"online/{name}"] for one in gaps)) for name in ("gap", "gap_kl"))
-        most = figure(max(one["online/gap_max"] for one in gaps))
+        mean, kl = (display.figure(fmean(one[f"online/{name}"] for one in gaps)) for name in ("gap", "gap_kl"))
+        most = display.figure(max(one["online/gap_max"] for one in gaps))
         yield f"log-probabilities, sampler against trainer: {mean} nats a token apart, at most {most}; KL {kl}"
     used = [
         f"{totals[f'annotator/{name}']:,.{places}f} {name}"
@@ -66,7 +62,7 @@ def _of_rounds(folder: Path) -> Iterator[str]:
 
 
 def _change(first: float, last: float) -> str:
-    return figure(last) if first == last else f"{figure(first)} -> {figure(last)}"
+    return display.figure(last) if first == last else f"{display.figure(first)} -> {display.figure(last)}"
 
 
 def samples(run: Run) -> list[tuple[str, str]]:
@@ -80,11 +76,10 @@ def samples(run: Run) -> list[tuple[str, str]]:
 
 def _quoted(content: Content) -> str:
     said = content if isinstance(content, str) else content[-1].content if content else ""
-    return shortened(redact(said), LONGEST)
+    return words.shortened(redact(said), LONGEST)
 
 
 def loading(folder: Path, *, scores: bool) -> str:
-    """The command that loads a finished model."""
     adapter = (folder / "adapter_config.json").is_file()
     kind = "SequenceClassification" if scores else "CausalLM"
     package, name = ("peft", f"AutoPeftModelFor{kind}") if adapter else ("transformers", f"AutoModelFor{kind}")

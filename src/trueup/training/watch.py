@@ -12,8 +12,7 @@ from typing import Any
 from trueup.settings.run_settings import WatchSettings
 
 SMOOTH = 4
-LEAST_RESPONSES = 8
-"""Of a round, below which it tells nothing of length and variety."""
+LEAST_RESPONSES = 8  # of a round, below which it tells nothing of length and variety
 LOWER = "Lower --learning_rate ten times, or raise --beta"
 REMEDIES = {
     "drift": f"The policy no longer writes like its reference at all. {LOWER}, and go back to an earlier checkpoint",
@@ -39,8 +38,6 @@ REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """`Trouble("drift", "the log-ratio to the reference is ...")`."""
-
     kind: str
     seen: str
 
@@ -77,7 +74,6 @@ class Watch:
         return found
 
     def troubles(self) -> Iterator[Trouble]:
-        """What the figures mean as they stand."""
         recent, limits = self.recent, self.limits
         if abs(drift := recent.get("drift", 0.0)) > limits.drift:
             yield Trouble("drift", f"the log-ratio to the reference is {drift:.3g} nats a token")
@@ -88,8 +84,7 @@ class Watch:
             yield Trouble("margin", f"chosen and rejected responses are {margin:.3g} apart in reward")
         if (chosen := recent.get("drift/chosen", 0.0)) < -limits.chosen:
             yield Trouble(
-                "chosen",
-                f"chosen responses are {-chosen:.3g} nats a token less likely than under the reference",
+                "chosen", f"chosen responses are {-chosen:.3g} nats a token less likely than under the reference"
             )
         for name in ("online/tokens", "online/words"):
             before, now = self.first.get(name, 0.0), recent.get(name, 0.0)
@@ -116,7 +111,6 @@ class Watch:
         return Trouble("nothing", f"nothing was learned: no log-probability or score moved by more than {most:.1g}")
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint; JSON-ready."""
         return {name: value for name, value in asdict(self).items() if name != "limits"}
 
     def restore(self, state: Mapping[str, Any]) -> None:

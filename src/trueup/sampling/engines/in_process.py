@@ -18,8 +18,7 @@ from trueup.sampling import decoding, sampler
 from trueup.settings.gathering_settings import SamplerSettings
 
 Written = list[list[sampler.Completion]]
-BATCH_TOKENS = 32_768
-"""Tokens of prompts and responses that are held in memory together, at most."""
+BATCH_TOKENS = 32_768  # tokens of prompts and responses that are held in memory together, at most
 
 
 class InProcessSampler:
@@ -31,8 +30,7 @@ class InProcessSampler:
         self.model, self.encoder, self.settings, self.name = model, encoder, settings, name
         self.stops = sampler.StopTexts(settings.stop, encoder.text) if settings.stop else None
         self.served = False
-        self.watch: decoding.Watch | None = None
-        """See `trueup.sampling.decoding.generate`."""
+        self.watch: decoding.Watch | None = None  # see `trueup.sampling.decoding.generate`
         self.over: Callable[[Any], AbstractContextManager[Any]] = nullcontext
         """Makes of the network the one to decode with; see `trueup.sampling.decoding.Mixture`."""
         self.weights = sampler.SamplingWeights(model, keeps=settings.resync > 1)
@@ -48,7 +46,6 @@ class InProcessSampler:
         return [tuple(map(read, several)) for several in found]
 
     def written(self, given: Sequence[sampler.EncodedPrompt], responses: int, seed: int) -> Written:
-        """As `sample`, of and as token ids."""
         if not given:
             return []
         device, dtype = self.model.device, self.model.autocast
@@ -86,12 +83,8 @@ make = InProcessSampler
 
 
 class Beam(NamedTuple):
-    """A response that is being written."""
-
-    row: int
-    """Its place in the batch before its last token was added."""
-    score: float
-    """Sum of its log-probabilities, less penalties; minus infinity for one that only fills its place."""
+    row: int  # its place in the batch before its last token was added
+    score: float  # sum of its log-probabilities, less penalties; minus infinity for one that only fills its place
     ids: tuple[int, ...] = ()
     log_probs: tuple[float, ...] = ()
 
@@ -108,8 +101,7 @@ class BeamGroup:
     beams: list[Beam]
     kept: list[Beam] = field(default_factory=list)
     """The best finished responses so far, best first; at most as many as beams."""
-    taken: list[int] = field(default_factory=list)
-    """The tokens that its beams took at this step."""
+    taken: list[int] = field(default_factory=list)  # the tokens that its beams took at this step
     done: bool = False
 
     def take(self, found: Sequence[Beam], ends: frozenset[int]) -> None:
@@ -154,12 +146,8 @@ def beam_search(
 
 
 def _search(
-    decoder: decoding.Decoder,
-    batch: decoding.CachedBatch,
-    searched: Sequence[Sequence[BeamGroup]],
-    penalty: float,
+    decoder: decoding.Decoder, batch: decoding.CachedBatch, searched: Sequence[Sequence[BeamGroup]], penalty: float
 ) -> None:
-    """Run the groups of all prompts to their end."""
     ends = frozenset(decoder.end_ids)
     while True:
         stop.check()

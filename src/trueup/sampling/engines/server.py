@@ -19,13 +19,10 @@ Endpoint = client.Endpoint
 Request = server_api.SamplingRequest
 
 SERVED = True
-PATIENCE = 600.0
-"""Seconds over which a request that fails is sent again, or twice the timeout if that is more."""
+PATIENCE = 600.0  # seconds over which a request that fails is sent again, or twice the timeout if that is more
 TIMES = 2
-ALONE = 3
-"""Requests at most that are sent one by one at first, so that what a server refuses is learned from few."""
-START = 60.0
-"""The same where a run begins with several servers, of which one may be missing."""
+ALONE = 3  # requests at most that are sent one by one at first, so that what a server refuses is learned from few
+START = 60.0  # the same where a run begins with several servers, of which one may be missing
 ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
 CUT = frozenset({"length", "max_tokens"})
 
@@ -47,16 +44,14 @@ class ServerSampler:
         self._stops = StopTexts(settings.stop, encoder.text if encoder else str) if settings.stop else None
         self.served = True
         self.weights = SamplingWeights(model, keeps=settings.resync > 1)
-        self._given = 0
-        """Which of the changes of the weights the server has."""
+        self._given = 0  # which of the changes of the weights the server has
         self._served: server_api.ServedPolicy | None = None
         self._engines: dict[str, Any] = {}
         self._server: server_api.Server | None = None
         self._said = False
         self._parameters = parameters.Parameters()
         self._alone = ALONE
-        self._alike: tuple[str, ...] = ()
-        """Addresses of the servers that answered at first."""
+        self._alike: tuple[str, ...] = ()  # addresses of the servers that answered at first
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         """A response that cannot be read is asked for again, then left out."""
