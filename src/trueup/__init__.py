@@ -1,7 +1,5 @@
 """trueup aligns language models with feedback. Importing it loads neither torch nor transformers.
-
-import trueup trueup.train(trueup.methods.tr_dpo(beta=0.05), model="MODEL", data="pairs.jsonl", output="runs/tr-dpo")
-"""
+import trueup trueup.train(trueup.methods.tr_dpo(beta=0.05), model="MODEL", data="pairs.jsonl", output="runs/tr-dpo")"""
 
 from __future__ import annotations
 

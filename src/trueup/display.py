@@ -1,8 +1,6 @@
 """What the user sees on standard error: what is logged under `trueup`, and how far the work has come.
-
 A module says something with `trueup.words.logger`, and shows progress with `track` or `bar`. Both reach the terminal
-inside `shown`, which the command opens; elsewhere, progress is silent and messages are any library's.
-"""
+inside `shown`, which the command opens; elsewhere, progress is silent and messages are any library's."""
 
 from __future__ import annotations
 

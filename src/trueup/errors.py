@@ -1,8 +1,6 @@
 """What trueup says when it cannot go on: one line, and an exit code.
-
-Every message tells what was given, where (file, row, key), why not, and what to do instead. The command
-line prints the message alone; a traceback is left for defects of trueup itself.
-"""
+Every message tells what was given, where (file, row, key), why not, and what to do instead. The command line prints the
+message alone; a traceback is left for defects of trueup itself."""
 
 import re
 import signal

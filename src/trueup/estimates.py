@@ -1,7 +1,5 @@
 """Means and shares with what is known of them: standard errors, intervals, tests, and tests of several at once.
-
-What is resampled or flipped are prompts: responses to one prompt hang together, and two models answer the same ones.
-"""
+What is resampled or flipped are prompts: responses to one prompt hang together, and two models answer the same ones."""
 
 import math
 from collections import Counter

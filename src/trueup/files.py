@@ -1,8 +1,6 @@
 """Files and folders that are whole or absent, whatever happens while they are written; and files that only grow.
-
 A line of a durable `Journal` is on disk before `append` returns. A process that is killed may leave a torn last line;
-it is not read, and `keep` cuts it off before anything is written behind it.
-"""
+it is not read, and `keep` cuts it off before anything is written behind it."""
 
 import hashlib
 import json

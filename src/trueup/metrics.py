@@ -1,9 +1,6 @@
 """metrics.jsonl: one line a step, always, and the trackers beside it that may fail without stopping a run.
-
 And what people are told of a metric: a short name, and whether more of it is better.
-
-A tracker is one entry of `TRACKERS`, whose package is imported where it is used.
-"""
+A tracker is one entry of `TRACKERS`, whose package is imported where it is used."""
 
 import importlib
 import importlib.util

@@ -1,7 +1,5 @@
 """A model's folder in Hugging Face format: what it holds and whether it is whole, from names, sizes and JSON alone.
-
-Whatever takes the name of a model takes that of one of the hub too (`trueup.model_hub`).
-"""
+Whatever takes the name of a model takes that of one of the hub too (`trueup.model_hub`)."""
 
 import json
 import struct
@@ -225,9 +223,7 @@ def _check_weights(folder: Path, stem: str) -> list[list[int]]:
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
             raise errors.InputError(f"{index} has no weight_map from names to files; copy it again")
         if outside := [shard for shard in shards.values() if Path(shard).name != shard]:
-            raise errors.InputError(
-                f"{index} names {outside[0]}, which is no file in its own folder; copy the model again"
-            )
+            raise errors.InputError(f"{index} names {outside[0]}, which is no file in its folder; copy the model again")
         files = [folder / shard for shard in sorted(set(shards.values()))]
         if missing := [file.name for file in files if not file.is_file()]:
             raise errors.InputError(f"{folder} lacks {', '.join(missing)}, named in {index.name}; copy it again")

@@ -1,8 +1,6 @@
 """Models of the Hugging Face hub, at a commit, in the cache of its library; and how the hub is asked.
-
 The library falls back on whatever copy its cache holds when anything goes wrong. Here the hub is asked first, so that
-what is read is what was asked for, or it is said that it is a copy, or an error says why there is none.
-"""
+what is read is what was asked for, or it is said that it is a copy, or an error says why there is none."""
 
 import os
 import re

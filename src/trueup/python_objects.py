@@ -1,8 +1,6 @@
 """What settings name and no file holds: rows and functions of this process, and entry points of installed packages.
-
 Names are `python:LABEL`, and of rows `python:LABEL-HASH`. An object of this process is found as long as it lasts; to
-another it is given again. What it does is sealed as the content of a file is.
-"""
+another it is given again. What it does is sealed as the content of a file is."""
 
 import hashlib
 import sys

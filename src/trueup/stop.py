@@ -1,7 +1,5 @@
 """SIGTERM and Ctrl-C: the first asks the work to stop where it can go on later, the second ends it at once.
-
-Long work calls `check` between its steps and pieces; nothing is handed down for it.
-"""
+Long work calls `check` between its steps and pieces; nothing is handed down for it."""
 
 import os
 import signal

@@ -195,7 +195,7 @@ def test_responses_are_rated_by_all_who_can() -> None:
     # each is asked with the labels both ways round, so that one who answers the same always is at 1/2
     assert rows == [[[pytest.approx(0.5), pytest.approx(0.5)]]]
     assert totals["J0/verdicts"] == totals["J1/verdicts"] == 4
-    with pytest.raises(InputError, match="none of them rates single responses"):
+    with pytest.raises(InputError, match="none rates single responses"):
         Jury((scorer, scorer)).rate(pairs(1), [["It is short."]])
 
 

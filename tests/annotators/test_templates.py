@@ -63,12 +63,10 @@ def test_the_templates_differ_in_what_the_papers_say() -> None:
 
 def test_a_conversation_is_shown_as_lines() -> None:
     talk = (
-        Message("system", "Be brief."),
-        Message("user", "Weather?"),
-        Message("assistant", "", {"tool_calls": [{"name": "look", "at": "Bonn"}]}),
-        Message("tool", "rain"),
+        Message("system", "Be brief."), Message("user", "Weather?"),
+        Message("assistant", "", {"tool_calls": [{"name": "look", "at": "Bonn"}]}), Message("tool", "rain"),
         Message("developer", "In English."),
-    )
+    )  # fmt: skip
     turns = (Message("assistant", "Rain."), Message("tool", "x"), Message("assistant", "Yes."))
     tools = ({"function": {"name": "look"}},)
     single = (Message("assistant", "Sun."),)

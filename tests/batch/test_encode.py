@@ -320,12 +320,9 @@ def test_an_end_that_is_no_special_token_ends_a_turn_all_the_same() -> None:
 
 MODELS = ("tinystories-656k-bf16", "stories260K")
 PAIRS = [
-    ("Once upon a time", " there was a cat."),
-    ("Once upon a ti", "me there was a cat."),
-    ("The cat sat.\n", "It was happy."),
-    ("The cat sat.", "\nIt was happy."),
-    ("The cat", "  sat"),
-]
+    ("Once upon a time", " there was a cat."), ("Once upon a ti", "me there was a cat."),
+    ("The cat sat.\n", "It was happy."), ("The cat sat.", "\nIt was happy."), ("The cat", "  sat"),
+]  # fmt: skip
 
 
 @pytest.fixture(params=MODELS)

@@ -33,12 +33,9 @@ def test_the_marks_of_templates_agree_with_what_the_others_are_compared_with(nam
         if end in str(prompt) + str(response) or not (isinstance(wanted, Expected) and wanted.consistent):
             continue
         (text,), (marked,) = render_jinja_template(
-            [[*prompt, *response]],
-            tools=[ADD] if tooled else None,
-            chat_template=tokenizer.chat_template,
-            return_assistant_tokens_mask=True,
-            **tokenizer.special_tokens_map,
-        )
+            [[*prompt, *response]], tools=[ADD] if tooled else None, chat_template=tokenizer.chat_template,
+            return_assistant_tokens_mask=True, **tokenizer.special_tokens_map,
+        )  # fmt: skip
         assert text == wanted.text
         spans = [(max(start, len(wanted.prompt)), stop) for start, stop in marked if stop > len(wanted.prompt)]
         theirs, ours = ("".join(text[start:stop] for start, stop in some) for some in (spans, wanted.spoken))

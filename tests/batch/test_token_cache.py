@@ -76,14 +76,12 @@ def test_what_is_refused_is_refused_again(tmp_path: Path) -> None:
 
 
 CHANGED = {
-    "tokenizer": lambda: encoder(DATED + " "),
-    "end_ids": lambda: encoder(end_ids=(EOS, 5)),
+    "tokenizer": lambda: encoder(DATED + " "), "end_ids": lambda: encoder(end_ids=(EOS, 5)),
     "limits": lambda: encoder(limits=Limits(13)),
     "condition": lambda: encoder(condition=Condition(" {reward} ", 1, "end", reward=2.3)),
-    "date": lambda: encoder(date="2026-01-03"),
-    "opening": lambda: encoder(opening="conversation"),
+    "date": lambda: encoder(date="2026-01-03"), "opening": lambda: encoder(opening="conversation"),
     "rows": lambda: encoder(rows=1000),
-}
+}  # fmt: skip
 HARMLESS = {"raw_meant"}
 
 

@@ -90,11 +90,11 @@ def closed() -> str:
 
 
 TOO_EARLY: dict[str, tuple[dict[str, str], int, str]] = {
-    "judge": ({}, 6, "annotator.base_url {url}: no server answers there: Connection refused. Start it"),
+    "judge": ({}, 6, "annotator.base_url {url}: no server answers: Connection refused. Start it"),
     "sampler": (
         {"annotator": "world:gold", "sampler.engine": "server", "sampler.base_url": "{url}"},
         6,
-        "sampler.base_url {url}: no server answers there",
+        "sampler.base_url {url}: no server answers",
     ),
     "unsound": ({"reward": "{file}:unsound"}, 2, "rewards.py has no function unsound; did you mean 'sound'?"),
     "alone": (
@@ -138,7 +138,7 @@ def test_a_judge_that_is_gone_is_not_missed_where_its_verdicts_are_kept(
     assert "  max_new_tokens: 6\n" in card and "concurrency" not in card and "eval_" not in card
     capsys.readouterr()
     assert train("oaif", {**values, "output": tmp_path / "again"}) == 0
-    assert "no server answers there: Connection refused" in capsys.readouterr().err
+    assert "no server answers: Connection refused" in capsys.readouterr().err
     assert model_bytes(tmp_path / "again") == model_bytes(tmp_path / "run")
     assert train("oaif", {**values, "output": tmp_path / "other", "annotator.model": "K"}) == 6
 

@@ -56,7 +56,7 @@ DAMAGE: list[tuple[str, Sequence[bytes | None], str]] = [
     ("model.safetensors", [None], r"has no weights: model.safetensors is missing$"),
     ("model.safetensors", [len(one).to_bytes(8, "little") + one for one in HEADERS], "has a damaged header; copy it a"),
     ("tokenizer.json", [None], r"has no tokenizer \(tokenizer.json, tokenizer.model, .*\); copy it there$"),
-    (INDEX, shards("../other/model.safetensors", "/etc/model.safetensors", "a/b"), "is no file in its own folder"),
+    (INDEX, shards("../other/model.safetensors", "/etc/model.safetensors", "a/b"), "is no file in its folder"),
     (INDEX, [b"{}", b'{"weight_map": ["a"]}', *shards(1)], "index.json has no weight_map from names to files; copy"),
 ]  # fmt: skip
 """A file of a model's folder, what may stand in it (None: it is gone), and what is said."""

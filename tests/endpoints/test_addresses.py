@@ -27,13 +27,11 @@ def broken() -> httpx2.Response:
 
 
 FAULTS: dict[str, Fault] = {
-    "refused": refused,
-    "broken": broken,
-    "500": lambda: httpx2.Response(500, text="out of memory"),
+    "refused": refused, "broken": broken, "500": lambda: httpx2.Response(500, text="out of memory"),
     "429": lambda: httpx2.Response(429, headers={"Retry-After": "50"}),
     "html": lambda: httpx2.Response(200, html="<html></html>"),
     "404": lambda: httpx2.Response(404, json={"error": "no such model"}),
-}
+}  # fmt: skip
 
 
 class Servers:

@@ -65,18 +65,14 @@ def failure(script: Script, time: VirtualTime | None = None, **changes: Any) -> 
 PASSING = {
     **{str(status): json(status, {"error": {"message": "later"}}) for status in (408, 409, 425, 429)},
     **{str(status): json(status, {"error": "later"}) for status in (500, 502, 503, 504, 524, 529)},
-    "reset": httpx2.ReadError("Connection reset by peer"),
-    "refused": httpx2.ConnectError("Connection refused"),
+    "reset": httpx2.ReadError("Connection reset by peer"), "refused": httpx2.ConnectError("Connection refused"),
     "name": httpx2.ConnectError("[Errno -2] Name or service not known"),
-    "timeout": httpx2.ReadTimeout("timed out"),
-    "broken": httpx2.RemoteProtocolError("peer closed connection"),
+    "timeout": httpx2.ReadTimeout("timed out"), "broken": httpx2.RemoteProtocolError("peer closed connection"),
     "html": httpx2.Response(200, html="<html>Gateway</html>"),
-    "truncated": httpx2.Response(200, content=b'{"choices": [{"te'),
-    "empty": httpx2.Response(200, content=b""),
-    "a list": json(200, [1]),
-    "dressed": json(200, {"error": {"code": 502, "message": "upstream"}}),
+    "truncated": httpx2.Response(200, content=b'{"choices": [{"te'), "empty": httpx2.Response(200, content=b""),
+    "a list": json(200, [1]), "dressed": json(200, {"error": {"code": 502, "message": "upstream"}}),
     "deep": httpx2.Response(200, content=b"[" * 200_000),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", PASSING)

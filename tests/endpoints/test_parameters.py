@@ -130,14 +130,12 @@ def test_a_refusal_of_one_question_over_something_else_teaches_nothing(told: lis
 
 
 THINKING = {
-    "open": said("<think>Response 2 is short but", "length"),
-    "within the mark": said("<", "length"),
+    "open": said("<think>Response 2 is short but", "length"), "within the mark": said("<", "length"),
     "apart": said("", "length", reasoning_content="The first"),
     "apart, no content": said(None, "length", reasoning="The first"),
     "hidden": {**said("", "length"), "usage": {"completion_tokens_details": {"reasoning_tokens": 16}}},
-    "given nowhere": said(None, "length"),
-    "by its token": likely({"<think>": 1.0}) | {},
-}
+    "given nowhere": said(None, "length"), "by its token": likely({"<think>": 1.0}) | {},
+}  # fmt: skip
 THINKING["by its token"]["choices"][0]["message"]["content"] = ""
 
 

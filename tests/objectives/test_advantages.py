@@ -23,11 +23,9 @@ def given_round(
     length_N = torch.tensor([2, 1])
     return rollout.ScoredRound(
         LogProbs(torch.tensor([-1.0, -2.0, -0.5]), length_N, None, torch.full((3,), value)),
-        LogProbs(torch.tensor([-1.5, -1.0, -0.5]), length_N),
-        vector(*scores),
-        torch.zeros(2, dtype=torch.int64),
-        torch.tensor(ended),
-    )
+        LogProbs(torch.tensor([-1.5, -1.0, -0.5]), length_N), vector(*scores),
+        torch.zeros(2, dtype=torch.int64), torch.tensor(ended),
+    )  # fmt: skip
 
 
 def plain(**changes: Any) -> rollout.GeneralisedAdvantages:

@@ -19,17 +19,14 @@ from trl.trainer.utils import add_fused_lm_head
 
 FROZEN = Path(__file__).with_name("grpo.json")
 CASES: tuple[dict[str, Any], ...] = (
-    {"loss_type": "grpo"},
-    {"loss_type": "grpo", "beta": 0.04},
+    {"loss_type": "grpo"}, {"loss_type": "grpo", "beta": 0.04},
     {"loss_type": "grpo", "beta": 0.04, "use_bias_correction_kl": False},
     {"loss_type": "grpo", "epsilon": 0.1, "epsilon_high": 0.4},
     {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 0.03, "epsilon_high": 0.05},
-    {"loss_type": "grpo", "scale_rewards": "batch"},
-    {"loss_type": "grpo", "reward_weights": [1.0, 0.25]},
-    {"loss_type": "bnpo"},
-    {"loss_type": "dapo", "epsilon_high": 0.28},
+    {"loss_type": "grpo", "scale_rewards": "batch"}, {"loss_type": "grpo", "reward_weights": [1.0, 0.25]},
+    {"loss_type": "bnpo"}, {"loss_type": "dapo", "epsilon_high": 0.28},
     {"loss_type": "dr_grpo", "scale_rewards": "none", "beta": 0.04},
-)
+)  # fmt: skip
 GROUP = 4  # responses to each of two prompts, of at most LONGEST tokens
 LONGEST = 10
 
@@ -54,13 +51,11 @@ def trainer_of(settings: dict[str, Any], seeds: tuple[int, int], folder: str) ->
     """A trainer of TRL with the settings of a case. TRL would load its reference by name; this one is given it."""
     given = {**arguments(folder), "per_device_train_batch_size": 2 * GROUP, **settings, "beta": 0.0}
     trainer = trl.GRPOTrainer(
-        model=network(seeds[0]),
-        reward_funcs=[brevity, vowels],
+        model=network(seeds[0]), reward_funcs=[brevity, vowels],
         args=trl.GRPOConfig(**given, num_generations=GROUP, max_completion_length=LONGEST),
-        train_dataset=Dataset.from_dict({"prompt": texts(2, 20)}),
-        processing_class=char_tokenizer(),
+        train_dataset=Dataset.from_dict({"prompt": texts(2, 20)}), processing_class=char_tokenizer(),
         rollout_func=rollout,
-    )
+    )  # fmt: skip
     trainer.beta, trainer.ref_model = settings.get("beta", 0.0), network(seeds[1]).eval()
     add_fused_lm_head(trainer.ref_model)
     trainer.current_gradient_accumulation_steps = 1
@@ -82,11 +77,9 @@ def case(trainer: Any, settings: dict[str, Any], seed: int) -> tuple[dict[str, A
     with torch.no_grad():
         policy = Watched(trainer.model)
         trainer._get_per_token_logps_and_entropies(
-            policy,
-            torch.cat([inputs["prompt_ids"], ids], dim=1),
-            torch.cat([inputs["prompt_mask"], scored.long()], dim=1),
-            width,
-        )
+            policy, torch.cat([inputs["prompt_ids"], ids], dim=1),
+            torch.cat([inputs["prompt_mask"], scored.long()], dim=1), width,
+        )  # fmt: skip
     before = policy.kept[0][:, -width:]
     moved = 0.3 * torch.randn(before.shape, generator=torch.Generator().manual_seed(seed))
     inputs["old_per_token_logps"] = before + moved
@@ -97,19 +90,14 @@ def case(trainer: Any, settings: dict[str, Any], seed: int) -> tuple[dict[str, A
     shown = trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
     prompts = zip(inputs["prompt_ids"], inputs["prompt_mask"].bool(), strict=True)
     batch: dict[str, Any] = {
-        "prompt": [row[real].tolist() for row, real in prompts],
-        "response": of_rows(ids),
-        "policy": of_rows(policy.kept[-1]),
-        "old": of_rows(inputs["old_per_token_logps"]),
+        "prompt": [row[real].tolist() for row, real in prompts], "response": of_rows(ids),
+        "policy": of_rows(policy.kept[-1]), "old": of_rows(inputs["old_per_token_logps"]),
         "rewards": [list(pair) for pair in zip(brevity(shown), vowels(shown), strict=True)],
-    }
+    }  # fmt: skip
     found = {
-        "settings": settings,
-        "advantages": [number_of(value) for value in inputs["advantages"]],
-        "loss": number_of(loss),
-        "gradient": of_rows(gradient),
-        "parameters": of_parameters(trainer.model),
-    }
+        "settings": settings, "advantages": [number_of(value) for value in inputs["advantages"]],
+        "loss": number_of(loss), "gradient": of_rows(gradient), "parameters": of_parameters(trainer.model),
+    }  # fmt: skip
     if trainer.beta:
         found["reference"] = of_rows(inputs["ref_per_token_logps"])
     return batch, found

@@ -70,12 +70,10 @@ def pro(compute_loss: Any, args: Any, chance: random.Random) -> dict[str, Any]:
 
     given = {
         "labels": torch.zeros(batch, ranks, width, dtype=torch.long),
-        "input_ids": torch.arange(ranks)[None, :, None].expand(batch, ranks, width),
-        "attention_mask": mask,
+        "input_ids": torch.arange(ranks)[None, :, None].expand(batch, ranks, width), "attention_mask": mask,
         "prefix_mask": (torch.arange(width) < prompt - 1).long().expand(batch, ranks, width),
-        "rewards": rewards,
-        "sft_index": torch.zeros(batch, dtype=torch.long),
-    }
+        "rewards": rewards, "sft_index": torch.zeros(batch, dtype=torch.long),
+    }  # fmt: skip
     losses: list[torch.Tensor] = []
     owner = SimpleNamespace(accelerator=SimpleNamespace(backward=losses.append))
     compute_loss(owner, model, given, [[] for _ in range(ranks)])
@@ -131,13 +129,10 @@ def xpo(compute_losses: Any, chance: random.Random, alpha: float) -> dict[str, A
     )  # fmt: skip
     loss.backward()
     return {
-        "settings": {"beta": 0.1, "alpha": alpha},
-        "policy": mine + theirs,
-        "reference": mine_reference + theirs_reference,
-        "wins": [float(won) for won in wins],
-        "loss": loss.item(),
-        "gradient": gradient(mine_T, theirs_T),
-    }
+        "settings": {"beta": 0.1, "alpha": alpha}, "policy": mine + theirs,
+        "reference": mine_reference + theirs_reference, "wins": [float(won) for won in wins],
+        "loss": loss.item(), "gradient": gradient(mine_T, theirs_T),
+    }  # fmt: skip
 
 
 def nash_md(compute_losses: Any, chance: random.Random, beta: float, longest: int) -> dict[str, Any]:

@@ -12,14 +12,10 @@ from typing import Annotated, Any
 
 # Before any of the libraries is imported.
 os.environ |= {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TRL_EXPERIMENTAL_SILENCE": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRL_EXPERIMENTAL_SILENCE": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "",
     "OMP_NUM_THREADS": "1",
-}
+}  # fmt: skip
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import random
@@ -39,25 +35,16 @@ SEEDS = (0, 1)
 """Of the two toy models. Each is once the policy, so that the estimate of a KL is once below 0 and clamped."""
 BATCH = 5
 DPO_CASES: tuple[dict[str, Any], ...] = (
-    {"loss_type": "sigmoid"},
-    {"loss_type": "sigmoid", "label_smoothing": 0.1},
-    {"loss_type": "robust", "label_smoothing": 0.1},
-    {"loss_type": "ipo"},
-    {"loss_type": "hinge"},
-    {"loss_type": "sft"},
-    {"loss_type": "sigmoid_norm"},
+    {"loss_type": "sigmoid"}, {"loss_type": "sigmoid", "label_smoothing": 0.1},
+    {"loss_type": "robust", "label_smoothing": 0.1}, {"loss_type": "ipo"}, {"loss_type": "hinge"},
+    {"loss_type": "sft"}, {"loss_type": "sigmoid_norm"},
     {"loss_type": "sigmoid", "f_divergence_type": "forward_kl"},
     {"loss_type": "sigmoid", "f_divergence_type": "js_divergence"},
     {"loss_type": "sigmoid", "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7},
-    {"loss_type": "sigmoid", "ld_alpha": 0.4},
-    {"loss_type": "sigmoid", "use_weighting": True},
-    {"loss_type": "exo_pair", "label_smoothing": 0.001},
-    {"loss_type": "nca_pair"},
-    {"loss_type": "bco_pair"},
-    {"loss_type": "sppo_hard"},
-    {"loss_type": "apo_zero"},
-    {"loss_type": "apo_down"},
-)
+    {"loss_type": "sigmoid", "ld_alpha": 0.4}, {"loss_type": "sigmoid", "use_weighting": True},
+    {"loss_type": "exo_pair", "label_smoothing": 0.001}, {"loss_type": "nca_pair"}, {"loss_type": "bco_pair"},
+    {"loss_type": "sppo_hard"}, {"loss_type": "apo_zero"}, {"loss_type": "apo_down"},
+)  # fmt: skip
 KTO_CASES: tuple[dict[str, Any], ...] = ({}, {"desirable_weight": 1.5, "undesirable_weight": 0.75})
 FREE_CASES: dict[str, tuple[dict[str, Any], ...]] = {
     "CPO": (
@@ -73,11 +60,9 @@ LABELS = (True, False, False, True, False) + BATCH * (True,)
 """Of two batches: a mixed one, and one without undesirable responses."""
 METRICS = ("rewards/", "logps/", "kl")
 REWARD_CASES: tuple[tuple[dict[str, Any], bool], ...] = (
-    ({}, False),
-    ({"center_rewards_coefficient": 0.05}, False),
-    ({}, True),
+    ({}, False), ({"center_rewards_coefficient": 0.05}, False), ({}, True),
     ({"center_rewards_coefficient": 0.05}, True),
-)
+)  # fmt: skip
 """TRL's settings, and whether the rows have a margin of their own."""
 REWARD_METRICS = ("min_reward", "mean_reward", "max_reward", "accuracy", "margin")
 
@@ -132,12 +117,10 @@ def trainer_of(kind: str, settings: dict[str, Any], seeds: tuple[int, int], fold
     }
     trainer_class, config_class, data = makers[kind]
     return trainer_class(
-        model=network(seeds[0]),
-        ref_model=network(seeds[1]),
-        args=config_class(**arguments(folder), **settings),
-        train_dataset=data(),
+        model=network(seeds[0]), ref_model=network(seeds[1]),
+        args=config_class(**arguments(folder), **settings), train_dataset=data(),
         processing_class=char_tokenizer(),
-    )
+    )  # fmt: skip
 
 
 def by_row(value_NL: torch.Tensor, completion_mask_NL: torch.Tensor) -> list[list[float]]:
@@ -194,12 +177,10 @@ def case(trainer: Any, settings: dict[str, Any], start: int) -> tuple[dict[str, 
     gradient = policy.kept[-1].grad
     assert gradient is not None
     found = {
-        "settings": {"beta": BETA, **settings},
-        "loss": number_of(loss),
-        "gradient": by_row(gradient, inputs["completion_mask"]),
-        "parameters": of_parameters(trainer.model),
+        "settings": {"beta": BETA, **settings}, "loss": number_of(loss),
+        "gradient": by_row(gradient, inputs["completion_mask"]), "parameters": of_parameters(trainer.model),
         "metrics": {name: values[0] for name, values in trainer._metrics["train"].items() if name.startswith(METRICS)},
-    }
+    }  # fmt: skip
     return batch, found
 
 
@@ -215,11 +196,9 @@ def reward_trainer_of(settings: dict[str, Any], margins: bool, seed: int, folder
     given = arguments(folder)
     del given["beta"]
     return trl.RewardTrainer(
-        model=reward_network(seed),
-        args=trl.RewardConfig(**given, **settings),
-        train_dataset=graded_pairs(margins),
-        processing_class=char_tokenizer(),
-    )
+        model=reward_network(seed), args=trl.RewardConfig(**given, **settings),
+        train_dataset=graded_pairs(margins), processing_class=char_tokenizer(),
+    )  # fmt: skip
 
 
 def reward_case(settings: dict[str, Any], margins: bool, seed: int, start: int, folder: str) -> dict[str, Any]:
@@ -232,16 +211,13 @@ def reward_case(settings: dict[str, Any], margins: bool, seed: int, start: int, 
     outputs.logits.retain_grad()
     loss.backward()
     return {
-        "seed": seed,
-        "settings": settings,
-        "rows": rows,
+        "seed": seed, "settings": settings, "rows": rows,
         "margin": None if margin is None else [round(value, 2) for value in margin],
-        "scores": [number_of(value) for value in outputs.logits[:, 0]],
-        "loss": number_of(loss),
+        "scores": [number_of(value) for value in outputs.logits[:, 0]], "loss": number_of(loss),
         "gradient": [number_of(value) for value in outputs.logits.grad[:, 0]],
         "parameters": of_parameters(trainer.model),
         "metrics": {name: trainer._metrics["train"][name][0] for name in REWARD_METRICS},
-    }
+    }  # fmt: skip
 
 
 def free_case(trainer: Any, settings: dict[str, Any], start: int) -> tuple[Any, dict[str, Any]]:

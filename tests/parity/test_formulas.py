@@ -253,20 +253,13 @@ OURS: dict[str, Ours] = {
     **{one.__name__: plain(one, pairs_of) for one in OF_PAIRS},
     **{one.__name__: plain(one, points_of) for one in OF_POINTS},
     **{"rpo": imitating(dpo), "cpo": imitating(cpo), "orpo": imitating(orpo)},
-    **{"rrhf": plain(rrhf, rankings_of), "pro": plain(pro, rankings_of)},
-    "bradley_terry": of_scores,
-    "normalised_dpo": plain(partial(dpo, per_token=True), pairs_of),
-    "wpo": weighed,
-    "slic_hf": plain(slic_hf, targets_of),
-    "paired_kto": paired,
-    "ulma_of_authors": group_means,
-    "kto": pointwise_kto,
-    "bco": shifted_bco,
-    "unlikelihood_of_authors": class_means,
-    "rrhf_of_authors": plain(rrhf_padded, rankings_of),
-    "sft": plain(sft, lambda batch: Demonstrations()),
+    **{"rrhf": plain(rrhf, rankings_of), "pro": plain(pro, rankings_of)}, "bradley_terry": of_scores,
+    "normalised_dpo": plain(partial(dpo, per_token=True), pairs_of), "wpo": weighed,
+    "slic_hf": plain(slic_hf, targets_of), "paired_kto": paired, "ulma_of_authors": group_means,
+    "kto": pointwise_kto, "bco": shifted_bco, "unlikelihood_of_authors": class_means,
+    "rrhf_of_authors": plain(rrhf_padded, rankings_of), "sft": plain(sft, lambda batch: Demonstrations()),
     "rwr": reward_weighted,
-}
+}  # fmt: skip
 
 
 def both(batch: Batch) -> tuple[LogProbs, LogProbs]:

@@ -21,14 +21,10 @@ from trueup.objectives.rollout import ScoredRound
 FROZEN = json.loads((Path(__file__).parent / "grpo.json").read_text(encoding="utf-8"))["GRPO"]
 GROUP, LONGEST = 4, 10  # responses to a prompt, and what TRL's `dr_grpo` divides by
 NAMES = {
-    "beta": "kl_coef",
-    "use_bias_correction_kl": "unbiased_kl",
-    "epsilon": "clip",
-    "epsilon_high": "clip_high",
-    "scale_rewards": "advantage_scale",
-    "importance_sampling_level": "sequence_ratio",
+    "beta": "kl_coef", "use_bias_correction_kl": "unbiased_kl", "epsilon": "clip", "epsilon_high": "clip_high",
+    "scale_rewards": "advantage_scale", "importance_sampling_level": "sequence_ratio",
     "loss_type": "average_over",
-}
+}  # fmt: skip
 VALUES: dict[Any, Any] = {
     "batch": "round", "sequence": True, "grpo": "responses", "bnpo": "tokens", "dapo": "tokens", "dr_grpo": "constant",
 }  # fmt: skip

@@ -310,14 +310,11 @@ def test_a_prompt_that_cannot_be_expressed_is_named(sampler: Made) -> None:
 
 
 UNREADABLE = {
-    "no choices": {"choices": []},
-    "no choices at all": {"object": "x"},
+    "no choices": {"choices": []}, "no choices at all": {"object": "x"},
     "no text": {"choices": [{"message": {"content": None, "refusal": "I cannot"}, "finish_reason": "stop"}]},
-    "empty": completion(""),
-    "finish_reason content_filter": completion("ye", finish="content_filter"),
-    "finish_reason None": {"choices": [{"text": "yes"}]},
-    "text that is not Unicode": completion("\ud83d"),
-}
+    "empty": completion(""), "finish_reason content_filter": completion("ye", finish="content_filter"),
+    "finish_reason None": {"choices": [{"text": "yes"}]}, "text that is not Unicode": completion("\ud83d"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("reason", UNREADABLE)

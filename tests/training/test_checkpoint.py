@@ -61,12 +61,10 @@ def test_the_only_whole_one_is_kept_behind_damaged_ones(tmp_path: Path, keep: in
 
 
 DAMAGE: dict[str, Callable[[Path], None]] = {
-    "flipped bit": flip,
-    "truncated": lambda file: os.truncate(file, file.stat().st_size // 2),
-    "empty": lambda file: os.truncate(file, 0),
-    "missing": lambda file: file.unlink(),
+    "flipped bit": flip, "truncated": lambda file: os.truncate(file, file.stat().st_size // 2),
+    "empty": lambda file: os.truncate(file, 0), "missing": lambda file: file.unlink(),
     "longer": lambda file: file.write_bytes(file.read_bytes() + b" "),
-}
+}  # fmt: skip
 FILES = (
     "policy.safetensors", "optimizer.safetensors", "reference.safetensors", "random.safetensors",
     "facts.json",

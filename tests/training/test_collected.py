@@ -13,14 +13,10 @@ from trueup.feedback.condition import read_condition
 from trueup.training import api, rounds
 
 METHODS: dict[str, dict[str, Any]] = {
-    "fa": {},
-    "rwr": {},
-    "ca": {"condition": " {reward}"},
-    "rrhf": {"sampler.decode": "diverse-beam", "sampler.responses": 4},
-    "dpo": {},
-    "kto": {"desirable_from": 0.5},
-    "ulma": {"scale": "min-max"},
-}
+    "fa": {}, "rwr": {}, "ca": {"condition": " {reward}"},
+    "rrhf": {"sampler.decode": "diverse-beam", "sampler.responses": 4}, "dpo": {},
+    "kto": {"desirable_from": 0.5}, "ulma": {"scale": "min-max"},
+}  # fmt: skip
 
 
 def values(model: Path, folder: Path, output: Path, **more: Any) -> dict[str, Any]:

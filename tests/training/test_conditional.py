@@ -96,13 +96,10 @@ def test_every_response_is_trained_on_behind_its_own_reward(ca: tuple[Path, Any]
 
 
 PROMPTS: tuple[Content, ...] = (
-    "2 + 2 =",
-    "Once upon a ti",
-    "A line.\n",
-    " ",
+    "2 + 2 =", "Once upon a ti", "A line.\n", " ",
     (Message("system", "Be brief."), Message("user", "2 + 2 = ")),
     (Message("user", "Hello"), Message("assistant", "Yes?"), Message("user", "Once upon a ti")),
-)
+)  # fmt: skip
 ANSWERS = (" 4", "me there was a cat.")
 REWARDS = (-1.25, 0.0, 3.06)
 TEXTS = (TEXT, " score {reward}", "[{reward}] ", "{reward}")

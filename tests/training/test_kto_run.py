@@ -104,24 +104,18 @@ class Naive:
         found = torch.autograd.grad(loss, list(named.values()))
         good = label > 0.5
         metrics = {
-            "loss": loss.item(),
-            "kto/z0": z0,
-            "kto/z0_error": far.std().item() / len(far) ** 0.5,
-            "kl": rho.mean().item(),
-            "rewards/chosen": BETA * rho[good].mean().item(),
+            "loss": loss.item(), "kto/z0": z0, "kto/z0_error": far.std().item() / len(far) ** 0.5,
+            "kl": rho.mean().item(), "rewards/chosen": BETA * rho[good].mean().item(),
             "rewards/rejected": BETA * rho[~good].mean().item(),
-        }
+        }  # fmt: skip
         return metrics, dict(zip(named, found, strict=True))
 
 
 KINDS = {
-    "frozen": (Frozen(), False),
-    "cached": (Cached(), False),
-    "soft": (TrustRegion(alpha=0.6, every=2), False),
-    "hard": (TrustRegion(alpha=1.0, every=2), False),
-    "adapter-off": (AdapterOff(), True),
+    "frozen": (Frozen(), False), "cached": (Cached(), False), "soft": (TrustRegion(alpha=0.6, every=2), False),
+    "hard": (TrustRegion(alpha=1.0, every=2), False), "adapter-off": (AdapterOff(), True),
     "lora-hard": (TrustRegion(alpha=1.0, every=3), True),
-}
+}  # fmt: skip
 
 
 def make_policy(adapted: bool, dropout: float = 0.0) -> CausalModel:

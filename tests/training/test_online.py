@@ -23,25 +23,22 @@ HARD = {"reference.kind": "trust-region", "reference.alpha": 1.0, "reference.eve
 LORA = {"lora.rank": 3, "lora.dropout": 0.1}
 SCALE = {"scale": "range", "score_low": 0.0, "score_high": 1.0}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "dpo": ("oaif", {"objective": "dpo"}),
-    "dpo-soft-lora": ("oaif", {"objective": "dpo", **SOFT, **LORA}),
+    "dpo": ("oaif", {"objective": "dpo"}), "dpo-soft-lora": ("oaif", {"objective": "dpo", **SOFT, **LORA}),
     "ipo-hard": ("oaif", {"objective": "ipo", **HARD}),
     "slic-adapter": ("oaif", {"objective": "slic", "beta": 0.5, **LORA}),
     "rrhf-op": ("rrhf", {"sampler.resync": 3, "reward_kl": 0.1}),
     "rrhf-op-lora": ("rrhf", {"sampler.resync": 3, **LORA}),
     "rrhf-ip": ("rrhf", {"round_prompts": 0, "round_passes": 2, "sampler.decode": "diverse-beam"}),
-    "kto": ("kto", {"desirable_from": 0.5}),
-    "ulma": ("ulma", {**SCALE, "demonstration_from": 0.9, **SOFT}),
+    "kto": ("kto", {"desirable_from": 0.5}), "ulma": ("ulma", {**SCALE, "demonstration_from": 0.9, **SOFT}),
     "pointwise-dpo": ("pointwise-dpo", {**SCALE, "continuous": True}),
     "fa": ("fa", {"reward_mean": 0.5, "reward_std": 0.2}),
     "ppo": ("ppo", {"round_prompts": 8, "round_passes": 2, "kl_target": 1.0, "sampler.responses": 1}),
     "ppo-lora-soft": ("ppo", {"sampler.responses": 2, **LORA, **SOFT}),
-    "reinforce": ("reinforce", {"sampler.responses": 1}),
-    "rloo": ("rloo", {}),
+    "reinforce": ("reinforce", {"sampler.responses": 1}), "rloo": ("rloo", {}),
     "xpo": ("xpo", {"sampler.responses": 1, "sampler.resync": 2, **SOFT}),
     "nash-md-lora": ("nash-md", {"sampler.responses": 1, **LORA, **SOFT}),
     "grpo": ("grpo", {"round_prompts": 8, "round_passes": 2}),
-}
+}  # fmt: skip
 """By name, a method and its settings: every method with a source of its own, every kind of reference, lagging
 samplers, several passes, and penalties."""
 

@@ -142,15 +142,13 @@ def test_a_function_of_two_responses_compares(tiny_model: Path, tmp_path: Path) 
 
 
 CHANGED: dict[str, tuple[Any, Any]] = {
-    "what it holds": (Scale(1), Scale(2)),
-    "the object of a method": (Scale(1).longer, Scale(2).longer),
-    "a method": (Scale(1).longer, Scale(1).__call__),
-    "what is filled in": (partial(min, 1), partial(min, 2)),
+    "what it holds": (Scale(1), Scale(2)), "the object of a method": (Scale(1).longer, Scale(2).longer),
+    "a method": (Scale(1).longer, Scale(1).__call__), "what is filled in": (partial(min, 1), partial(min, 2)),
     "what it calls": (lambda prompt, response: len(response), lambda prompt, response: sum(response)),
     "a function within": (lambda prompt, _: [1 for _ in prompt], lambda prompt, _: [2 for _ in prompt]),
     "a default": (eval("lambda p, r, *, by=1: by"), eval("lambda p, r, *, by=2: by")),
     "a list around it": tuple((lambda words: lambda _, r: r in words)([word]) for word in "ab"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", CHANGED)

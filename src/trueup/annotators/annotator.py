@@ -1,7 +1,5 @@
 """What an annotator is, something that judges the responses of examples; and one that scores each by a function.
-
-A user's own function is named by its file: `rewards.py:brevity`, where `brevity(prompt, response)` returns a number.
-"""
+A user's own function is named by its file: `rewards.py:brevity`, where `brevity(prompt, response)` returns a number."""
 
 import math
 import sys

@@ -1,8 +1,6 @@
 """Are a reward model's scores right about which response people prefer, and as sure as they should be?
-
 The model says that the response with the higher score is preferred, with the probability sigmoid(|d|), d being the
-difference of the scores (Bradley and Terry, 1952). Numbers only: no model, no text.
-"""
+difference of the scores (Bradley and Terry, 1952). Numbers only: no model, no text."""
 
 import math
 from collections.abc import Sequence

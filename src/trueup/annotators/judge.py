@@ -1,10 +1,8 @@
 """What a judge is: something that reads a question with two possible answers and says how likely it finds the first.
-
 And how its answer becomes a verdict: by the log-probabilities of the two labels, or by words. Words are read strictly:
 one label and nothing else is a verdict; all else is none. A reader that looks for the first digit finds a verdict in
 answers that hold none, such as an answer that was cut off, takes back what it says first, or repeats what a response
-told it to say.
-"""
+told it to say."""
 
 import json
 import math

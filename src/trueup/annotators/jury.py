@@ -1,9 +1,7 @@
 """Several annotators as one: each judges every pair by itself, and they decide together or leave it undecided.
-
 A panel of different judges has less of any one's bias than a single larger one (Verga et al., 2024,
 https://arxiv.org/abs/2404.18796). How far to trust it is measured along the way: how often judges agree, what the first
-place is worth to each, and how often they are right about gold pairs, whose answers are known.
-"""
+place is worth to each, and how often they are right about gold pairs, whose answers are known."""
 
 import math
 import random
@@ -83,9 +81,7 @@ class Jury:
         """See `ComparingAnnotator.rate`; the mean over the judges that can rate and whose answers can be read."""
         able = [one for one in self.judges if isinstance(one.annotator, comparing.ComparingAnnotator)]
         if not able:
-            raise errors.InputError(
-                f"annotator {self.name}: none of them rates single responses; add a local or openai one"
-            )
+            raise errors.InputError(f"annotator {self.name}: none rates single responses; add a local or openai one")
         rated = self._each(able, lambda one: one.annotator.rate(examples, criteria))  # type: ignore[attr-defined]
         means = [
             [[_mean(said) for said in zip(*row, strict=True)] for row in zip(*own, strict=True)]
@@ -193,11 +189,9 @@ def quality(totals: Mapping[str, float]) -> dict[str, Any]:
         return estimates.wilson(totals.get(f"{prefix}{name}", 0.0), round(of)) if of and of >= 0.5 else None
 
     made: dict[str, Any] = {
-        "agreement": share("alike", totals.get("shared")),
-        "undecided": share("undecided", totals.get("pairs")),
-        "gold": share("gold_right", totals.get("gold")),
-        "judges": {},
-    }
+        "agreement": share("alike", totals.get("shared")), "undecided": share("undecided", totals.get("pairs")),
+        "gold": share("gold_right", totals.get("gold")), "judges": {},
+    }  # fmt: skip
     for name in names:
         own = {key.rpartition("/")[2]: value for key, value in totals.items() if key.startswith(f"{name}/")}
         readable = own.get("verdicts", 0.0) - own.get("unreadable", 0.0)
@@ -214,13 +208,10 @@ def jury_lines(totals: Mapping[str, float]) -> Iterator[str]:
     """For people: what `quality` says, a line for the jury and one for each judge."""
     found = quality(totals)
     words = {
-        "agreement": "two judges agree on {} of pairs",
-        "undecided": "{} undecided",
-        "sides": "sides with the jury on {}",
-        "first": "gives the first place {}",
-        "flipped": "contradicts itself in the other order on {}",
-        "gold": "right about {} of gold pairs",
-    }
+        "agreement": "two judges agree on {} of pairs", "undecided": "{} undecided",
+        "sides": "sides with the jury on {}", "first": "gives the first place {}",
+        "flipped": "contradicts itself in the other order on {}", "gold": "right about {} of gold pairs",
+    }  # fmt: skip
     for name, told in (("jury", found), *found.get("judges", {}).items()):
         shares = {key: told[key] for key in words if told.get(key) is not None}
         texts = {key: f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%})" for key, one in shares.items()}
@@ -235,9 +226,7 @@ def gold_pairs(file: str) -> tuple[records.Example, ...]:
         pairs = ((one.responses[better], one.responses[worse]) for better, worse in views.judged_pairs(one))
         found += [records.Example(one.prompt, pair, first) for pair in pairs]
     if not found:
-        raise errors.InputError(
-            f"annotator.gold {file}: no pair in it has a better response; give one with known answers"
-        )
+        raise errors.InputError(f"annotator.gold {file}: no pair in it has a better response; give known answers")
     return tuple(found)
 
 

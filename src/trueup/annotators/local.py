@@ -1,8 +1,6 @@
 """Models in this process as annotators: a language model as a judge, and models that give each response a score.
-
 A judge is read by how likely it finds each of the two labels as its answer. A score is what a reward model gives, or a
-language model's own likelihood. All of it is computed through the group stream, a prompt once for all its responses.
-"""
+language model's own likelihood. All of it is computed through the group stream, a prompt once for all its responses."""
 
 import math
 import sys

@@ -1,8 +1,6 @@
 """Scores added up by weights: of a rubric, each criterion of which is asked by itself, or of several annotators.
-
 As in HealthBench (Arora et al., 2025, https://arxiv.org/abs/2505.08775) and rubrics as rewards (Gunjal et al., 2025,
-https://arxiv.org/abs/2507.17746). Criteria are those of the data set, and those that a prompt has of its own.
-"""
+https://arxiv.org/abs/2507.17746). Criteria are those of the data set, and those that a prompt has of its own."""
 
 import math
 from collections.abc import Sequence
@@ -71,9 +69,7 @@ def lines_of(file: str) -> list[str]:
         raise errors.InputError(f"annotator.file {file}: cannot be read as text in UTF-8") from None
     found = [line.strip() for line in text.splitlines() if line.strip()]
     if not found:
-        raise errors.InputError(
-            f"annotator.file {file}: it is empty; give a criterion on each line, as in It is short.=2"
-        )
+        raise errors.InputError(f"annotator.file {file}: it is empty; give a criterion a line, as in It is short.=2")
     return found
 
 

@@ -1,14 +1,11 @@
 """What a model is asked, by templates in Jinja: those that come with trueup, and a user's own.
-
 What others wrote is quoted for the model to read: between marks that no writer can close, with nothing hidden in it. A
 response that wants to be obeyed rather than judged has to pose as something outside the marks. It would have to hold
 the closing mark, but the mark is a hash of the response itself and of what it is compared with, and one that occurs in
 any of them is never used.
-
 What cannot be seen in a text is spelled out: characters without a width hide words inside words, marks of direction
 show a text in another order than it is read in, and tags and variation selectors carry whole messages that no screen
-shows.
-"""
+shows."""
 
 import hashlib
 import json
@@ -155,11 +152,8 @@ def revealed(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
-    return "".join(f"<U+{ord(one):04X}>" if _hides(one) else one for one in text)
-
-
-def _hides(one: str) -> bool:
-    return one not in KEPT and (unicodedata.category(one) in HIDDEN or BLANK.match(one) is not None)
+    hidden = {one for one in {*text} - {*KEPT} if unicodedata.category(one) in HIDDEN or BLANK.match(one)}
+    return "".join(f"<U+{ord(one):04X}>" if one in hidden else one for one in text)
 
 
 def _read(name: str, source: str, variables: Sequence[str]) -> Template:

@@ -1,9 +1,7 @@
 """Conversations cut where the assistant begins and ends to speak.
-
 A turn begins where the template asks for it, and ends where the template ends a conversation there. Every text is a
 rendering of the real messages; what cannot be told exactly is refused
-(docs/decisions/0014-what-a-template-writes.md).
-"""
+(docs/decisions/0014-what-a-template-writes.md)."""
 
 import re
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 """What a chat template writes of a conversation, and where in it stands what the messages say.
-
 Where words stand is told by marks, characters put into the messages. A rendering with marks is believed only where
-without them it is the real one to the letter (docs/decisions/0014-what-a-template-writes.md).
-"""
+without them it is the real one to the letter (docs/decisions/0014-what-a-template-writes.md)."""
 
 import datetime
 import json

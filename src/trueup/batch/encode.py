@@ -1,10 +1,7 @@
 """From text to token ids: one group at a time, counting everything that does not survive.
-
-Sequences are built from ids: the prompt is encoded as it will be at inference, the response after it, and the
-two are joined. Encoding the joined text instead would let the tokenizer merge across the boundary.
-
-What conditional alignment writes into prompts is tried beforehand: whether the tokenizer can express it.
-"""
+Sequences are built from ids: the prompt is encoded as it will be at inference, the response after it, and the two are
+joined. Encoding the joined text instead would let the tokenizer merge across the boundary.
+What conditional alignment writes into prompts is tried beforehand: whether the tokenizer can express it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

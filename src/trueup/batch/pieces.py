@@ -1,8 +1,6 @@
 """Text in the middle of a sequence as token ids: prompts, and turns of the assistant with what stands between them.
-
 Text that a model sees in one go is encoded in one go: a prompt, a turn of the assistant, what stands between two turns.
-Only where a message spells a special token is it cut at the template's own ones, so that what is spelled stays text.
-"""
+Only where a message spells a special token is it cut at the template's own ones, so that what is spelled stays text."""
 
 import re
 import unicodedata

@@ -1,11 +1,8 @@
 """The rows of a batch, one for each response, as objectives see them: what a model says of each, and how they relate.
-
 What a model says are log-probabilities of tokens, or scores. How rows relate is one frozen index type for each kind of
-feedback. Row numbers refer to `LogProbs`: the rows of a group are consecutive, and `first_rows[g]` is the first one
-of group g. A response that stands in three pairs is one row.
-
-Shape suffixes: N rows, P pairs, G groups, S scored tokens of all rows, R scored tokens of one response.
-"""
+feedback. Row numbers refer to `LogProbs`: the rows of a group are consecutive, and `first_rows[g]` is the first one of
+group g. A response that stands in three pairs is one row.
+Shape suffixes: N rows, P pairs, G groups, S scored tokens of all rows, R scored tokens of one response."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

@@ -1,9 +1,7 @@
 """From groups of text to groups of tokens: what is cut or left out is counted and told.
-
 Tokens are kept on disk by content, so that a second run, or one that goes on, does not make them again. They depend on
 a group's texts and on the encoder, so both make their key; where the group came from and how its responses relate do
-not, and are never read from the cache.
-"""
+not, and are never read from the cache."""
 
 import hashlib
 import json
@@ -21,7 +19,7 @@ from trueup import batch, display, feedback, record_cache, stop, words
 from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import UNSPELLED, EncodedGroup, Encoder
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.errors import InputError
+from trueup.errors import InputError, naming
 from trueup.feedback.records import Discarded, Group, Origin
 from trueup.files import cache_folder
 
@@ -38,12 +36,9 @@ class TokenCache:
         self.encoder = encoder
         self.identity = encoder_identity(encoder)
         self._records = record_cache.RecordCache(
-            path or cache_folder() / "tokens" / "tokens.sqlite",
-            table="tokens_2",
-            noun="tokens",
-            without="give --token-cache false",
-            most=MOST_KEPT,
-        )
+            path or cache_folder() / "tokens" / "tokens.sqlite", table="tokens_2", noun="tokens",
+            without="give --token-cache false", most=MOST_KEPT,
+        )  # fmt: skip
         self._new: dict[str, dict[str, Any]] = {}
 
     def encode(self, group: Group[R]) -> EncodedGroup[R] | Discarded:
@@ -71,13 +66,10 @@ def record_of(made: EncodedGroup[Any] | Discarded) -> dict[str, Any]:
         return {"discarded": made.reason}
     rows = made.tokens.responses
     return {
-        "prompt": made.tokens.prompt.tolist(),
-        "responses": [row.ids.tolist() for row in rows],
+        "prompt": made.tokens.prompt.tolist(), "responses": [row.ids.tolist() for row in rows],
         "scored": ["".join("01"[one] for one in row.scored.tolist()) for row in rows],
-        "prompt_cut": made.prompt_cut,
-        "responses_cut": made.responses_cut,
-        "notes": sorted(made.notes),
-    }
+        "prompt_cut": made.prompt_cut, "responses_cut": made.responses_cut, "notes": sorted(made.notes),
+    }  # fmt: skip
 
 
 def read_record(record: dict[str, Any], group: Group[R]) -> EncodedGroup[R] | Discarded:
@@ -112,14 +104,11 @@ def encoder_identity(encoder: Encoder) -> str:
         for path in sorted(Path(package.__path__[0]).rglob("*.py")):
             digest.update(path.read_bytes())
     about = {
-        "libraries": [version(name) for name in LIBRARIES],
-        "end_ids": encoder.end_ids,
-        "limits": encoder.limits,
-        "condition": encoder.condition,
-        "date": encoder.template.date if writes_date(encoder.tokenizer) else "",
-        "opening": encoder.opening,
+        "libraries": [version(name) for name in LIBRARIES], "end_ids": encoder.end_ids,
+        "limits": encoder.limits, "condition": encoder.condition,
+        "date": encoder.template.date if writes_date(encoder.tokenizer) else "", "opening": encoder.opening,
         "rows": encoder.rows,
-    }
+    }  # fmt: skip
     digest.update(json.dumps(about, sort_keys=True, default=repr).encode())
     return digest.hexdigest()
 
@@ -140,10 +129,8 @@ def tokenize(groups: Iterable[Group[Any]], encoder: Encoder, cache: TokenCache |
     made = Tokenized()
     for group in groups:
         stop.check()
-        try:
+        with naming(group.origin):
             encoded = (cache or encoder).encode(group)
-        except InputError as error:
-            raise InputError(f"{group.origin}: {error}" if group.origin else str(error)) from error
         if isinstance(encoded, Discarded):
             made.dropped.setdefault(encoded.reason, []).append(encoded.origin)
             continue

@@ -92,9 +92,7 @@ def refuse_dead(setting: str, base_urls: Sequence[str]) -> None:
             why = reason(error)
         else:
             return
-    raise AnnotatorError(
-        f"{setting} {', '.join(base_urls)}: no server answers there: {why}. Start it, or give its address"
-    )
+    raise AnnotatorError(f"{setting} {', '.join(base_urls)}: no server answers: {why}. Start it, or give its address")
 
 
 def place_of(base_url: str) -> str:

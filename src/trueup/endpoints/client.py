@@ -1,9 +1,7 @@
 """A client for OpenAI-compatible endpoints that outlasts what passes and stops at what does not.
-
 A request that fails for a reason that may pass is sent again after a pause that doubles each time, is drawn at random
 so that many clients do not come back together, and is never shorter than what `Retry-After` asks for. Brooker, 2015,
-Exponential backoff and jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
-"""
+Exponential backoff and jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/."""
 
 import json
 import queue

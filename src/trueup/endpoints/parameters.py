@@ -1,8 +1,6 @@
 """Which parameters of a request an endpoint takes, learned from what it refuses.
-
 OpenAI-compatible endpoints differ: newer models want `max_completion_tokens` in place of `max_tokens` and no
-`temperature`, several give fewer `top_logprobs` than 20, and not all constrain an answer.
-"""
+`temperature`, several give fewer `top_logprobs` than 20, and not all constrain an answer."""
 
 import re
 from collections.abc import Mapping

@@ -1,10 +1,8 @@
 """A file of feedback judged again by any annotator, or with its chosen responses rewritten by a stronger model.
-
 Demonstrations in place of chosen responses are as in the golden data of the ULMA paper: Cai et al., 2023,
-https://arxiv.org/abs/2312.02554, have the chosen responses of pairs rewritten by a stronger model, to be imitated,
-and keep the rejected ones as points with the label 0. The model is asked through an endpoint, within a budget, and no
-demonstration is paid for twice.
-"""
+https://arxiv.org/abs/2312.02554, have the chosen responses of pairs rewritten by a stronger model, to be imitated, and
+keep the rejected ones as points with the label 0. The model is asked through an endpoint, within a budget, and no
+demonstration is paid for twice."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Candidates for a file of prompts or of feedback: written by several models, judged if asked, and put together.
-
-Models write one after the other, and each piece is kept as soon as it is there.
-"""
+Models write one after the other, and each piece is kept as soon as it is there."""
 
 import gc
 import hashlib

@@ -26,8 +26,6 @@ def bco(
     """
     shifted = kinds.over_step(kinds.objectives.bco.SEEN, kinds.objectives.bco.bco, beta=beta)
     return kinds.pointwise(
-        shifted if shift else kinds.with_settings(kinds.objectives.bco.bco, beta=beta),
-        reference,
-        transform=Thumbs(desirable_from),
-        check=check_classes,
-    )
+        shifted if shift else kinds.with_settings(kinds.objectives.bco.bco, beta=beta), reference,
+        transform=Thumbs(desirable_from), check=check_classes,
+    )  # fmt: skip

@@ -44,15 +44,10 @@ def grpo(
         loss_length: Tokens that sums are divided by with average_over constant.
     """
     loss = kinds.with_settings(
-        kinds.objectives.grpo.grpo,
-        kl_coef=kl_coef,
-        unbiased_kl=unbiased_kl,
-        clip=clip,
-        clip_high=clip if clip_high is None else clip_high,
-        sequence_ratio=sequence_ratio,
-        average_over=average_over,
-        loss_length=loss_length,
-    )
+        kinds.objectives.grpo.grpo, kl_coef=kl_coef, unbiased_kl=unbiased_kl, clip=clip,
+        clip_high=clip if clip_high is None else clip_high, sequence_ratio=sequence_ratio,
+        average_over=average_over, loss_length=loss_length,
+    )  # fmt: skip
     made = kinds.objectives.rollout.GroupAdvantages(advantage_scale, missing_end_penalty)
     return kinds.policy_gradient(
         loss, reference, made, least_responses=2, temperature=logit_temperature, reference_in_loss=kl_coef > 0

@@ -1,9 +1,7 @@
 """Kinds of methods: how those of one kind are put together, and the settings and texts they share.
-
 Each function holds the view and the index of its kind and takes what differs, so that a type checker refuses it a loss
 over another index, or one that needs a reference without it. A setting of one method alone is described in its
-docstring, those of several here. Torch is imported only when a method is made.
-"""
+docstring, those of several here. Torch is imported only when a method is made."""
 
 from __future__ import annotations
 

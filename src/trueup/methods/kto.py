@@ -23,12 +23,9 @@ def kto(
 ) -> kinds.Method:
     """Raise responses with a thumb up and lower the others, with less and less to gain from each."""
     loss = kinds.over_step(
-        kinds.objectives.kto.MISMATCHED,
-        kinds.objectives.kto.kto,
-        beta=beta,
-        desirable_weight=desirable_weight,
+        kinds.objectives.kto.MISMATCHED, kinds.objectives.kto.kto, beta=beta, desirable_weight=desirable_weight,
         undesirable_weight=undesirable_weight,
-    )
+    )  # fmt: skip
     return kinds.pointwise(
         loss,
         reference,

@@ -1,9 +1,7 @@
 """A method is a choice on each axis; nothing more.
-
-The type parameters tie the axes together, so that a type checker refuses a pairwise objective on a point-wise
-view, or an objective that needs a reference without one. What a type checker cannot see is refused when the
-method is configured, before torch is imported.
-"""
+The type parameters tie the axes together, so that a type checker refuses a pairwise objective on a point-wise view, or
+an objective that needs a reference without one. What a type checker cannot see is refused when the method is
+configured, before torch is imported."""
 
 from __future__ import annotations
 

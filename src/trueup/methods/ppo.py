@@ -59,22 +59,15 @@ def ppo(
         whiten_advantages: Bring a round's advantages to mean 0 and standard deviation 1.
     """
     made = kinds.objectives.rollout.GeneralisedAdvantages(
-        kinds.objectives.rollout.KLControl(kl_coef, kl_target or None, kl_horizon),
-        gamma=gamma,
-        gae_lambda=gae_lambda,
-        scale_scores=scale_scores,
-        clip_reward=clip_reward or None,
-        missing_end_penalty=missing_end_penalty,
-        whiten_rewards=whiten_rewards,
+        kinds.objectives.rollout.KLControl(kl_coef, kl_target or None, kl_horizon), gamma=gamma,
+        gae_lambda=gae_lambda, scale_scores=scale_scores, clip_reward=clip_reward or None,
+        missing_end_penalty=missing_end_penalty, whiten_rewards=whiten_rewards,
         whiten_advantages=whiten_advantages,
-    )
+    )  # fmt: skip
     loss = kinds.with_settings(
         kinds.objectives.ppo.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
     )
     return kinds.policy_gradient(
-        loss,
-        reference,
-        made,
-        parts=("values", "entropy") if entropy_coef else ("values",),
+        loss, reference, made, parts=("values", "entropy") if entropy_coef else ("values",),
         temperature=logit_temperature,
-    )
+    )  # fmt: skip

@@ -26,9 +26,7 @@ def reward_model(
     from trueup.batch.rows import GradedPairs
 
     loss = kinds.with_settings(
-        kinds.objectives.bradley_terry.bradley_terry,
-        margin=margin,
-        margin_per_score=margin_per_score,
+        kinds.objectives.bradley_terry.bradley_terry, margin=margin, margin_per_score=margin_per_score,
         centring=centring,
-    )
+    )  # fmt: skip
     return kinds.without_reference(views.graded_pairs, GradedPairs.collate, loss, output="scores")

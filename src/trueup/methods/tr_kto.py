@@ -22,9 +22,6 @@ def tr_kto(
 ) -> kinds.Method:
     """KTO with a reference that moves towards the policy; alpha = 1 is the paper's hard update."""
     return kto(
-        beta=beta,
-        desirable_weight=desirable_weight,
-        undesirable_weight=undesirable_weight,
-        desirable_from=desirable_from,
-        reference=reference,
-    )
+        beta=beta, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight,
+        desirable_from=desirable_from, reference=reference,
+    )  # fmt: skip

@@ -1,7 +1,5 @@
 """Group relative policy optimization. Shao et al., 2024, https://arxiv.org/abs/2402.03300.
-
-Shape suffixes: N rows (responses), S scored tokens of all rows.
-"""
+Shape suffixes: N rows (responses), S scored tokens of all rows."""
 
 from typing import Literal
 

@@ -1,12 +1,9 @@
 """What an objective returns, and what objectives of one kind report and measure alike.
-
 The loss of some depends on the whole step, not on one example at a time. KTO measures every response against an
 estimate over the batch; the authors of ULMA divide by how many of each class a batch holds. Micro-batches are computed
 one by one, so such a number is measured first, over all of the step's micro-batches, and then given to the objective
 for each of them: the result does not depend on the cut.
-
-Shape suffixes: N rows (responses), P pairs, S scored tokens of all rows.
-"""
+Shape suffixes: N rows (responses), P pairs, S scored tokens of all rows."""
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
 """Learning from a response of the policy beside one that the reference has a part in: XPO and Nash-MD.
-
 Of each pair the earlier row is the policy's; see `trueup.methods.method.Method.mixture`.
-
-Shape suffixes: N rows (responses), P pairs.
-"""
+Shape suffixes: N rows (responses), P pairs."""
 
 import torch
 

@@ -1,7 +1,6 @@
 """KTO on pairs, as the authors of the trust-region paper train it (https://github.com/turbo-llm/turbo-alignment).
-
-Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656; Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306.
-"""
+Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656; Ethayarajh et al., 2024,
+https://arxiv.org/abs/2402.01306."""
 
 import torch
 

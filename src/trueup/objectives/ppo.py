@@ -1,7 +1,5 @@
 """Proximal policy optimization. Schulman et al., 2017, https://arxiv.org/abs/1707.06347.
-
-Shape suffixes: N rows (responses), S scored tokens of all rows.
-"""
+Shape suffixes: N rows (responses), S scored tokens of all rows."""
 
 import torch
 

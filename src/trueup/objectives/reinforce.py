@@ -1,7 +1,5 @@
 """REINFORCE with a value baseline. Williams, 1992; as in Lee et al., 2023, https://arxiv.org/abs/2309.00267.
-
-Shape suffixes: N rows (responses), S scored tokens of all rows.
-"""
+Shape suffixes: N rows (responses), S scored tokens of all rows."""
 
 from trueup.batch.rows import LogProbs, Rollouts, row_sums
 from trueup.objectives.loss import Loss, approximate_kl, log_ratios_to_old

@@ -1,7 +1,5 @@
 """REINFORCE with a leave-one-out baseline. Ahmadian et al., 2024, https://arxiv.org/abs/2402.14740.
-
-Shape suffixes: N rows (responses), S scored tokens of all rows.
-"""
+Shape suffixes: N rows (responses), S scored tokens of all rows."""
 
 from trueup.batch.rows import LogProbs, Rollouts, row_sums
 from trueup.objectives.loss import Loss, approximate_kl, log_ratios_to_old

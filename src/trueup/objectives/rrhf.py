@@ -22,7 +22,10 @@ def rrhf_padded(
     L is the padded length of the group, the tokens of its prompt and of its longest response: one divisor for
     all of its candidates, and for the imitation term, as in the authors' code
     (https://github.com/GanjinZero/RRHF at e1a2b61; a mask is overwritten in place, issues 37, 38 and 51)."""
-    p_N = policy.sum / padded_length(policy, rankings)
+    assert policy.prompt_N is not None
+    longest_G = torch.zeros(rankings.num_groups, dtype=torch.int64, device=policy.length_N.device)
+    longest_G = longest_G.scatter_reduce(0, rankings.group_N, policy.length_N, "amax")
+    p_N = policy.sum / (policy.prompt_N + longest_G[rankings.group_N])
     return _ranked(policy, rankings, p_N, -p_N, rank_weight, sft_weight)
 
 
@@ -41,14 +44,6 @@ def pro(policy: LogProbs, reference: None, rankings: Rankings, *, sft_weight: fl
     rank_G = p_N.new_zeros(rankings.num_groups).index_add(0, group_N, rank_N)
     size_G = torch.zeros_like(rank_G).index_add(0, group_N, torch.ones_like(p_N))
     return _reported(policy, rankings, p_N, worse_NN.T, rank_G, -policy.sum, 1.0, sft_weight * (size_G - 1) ** 2)
-
-
-def padded_length(policy: LogProbs, rankings: Rankings) -> torch.Tensor:
-    """[N] int64, tokens of the prompt and of the longest response of each row's group."""
-    assert policy.prompt_N is not None
-    longest_G = torch.zeros(rankings.num_groups, dtype=torch.int64, device=policy.length_N.device)
-    longest_G = longest_G.scatter_reduce(0, rankings.group_N, policy.length_N, "amax")
-    return policy.prompt_N + longest_G[rankings.group_N]
 
 
 def _ranked(

@@ -1,7 +1,5 @@
 """From the choice of a reference to a running one, which agrees with the policy before anything has moved.
-
-And those that hold weights: a second model, or an adapter.
-"""
+And those that hold weights: a second model, or an adapter."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext

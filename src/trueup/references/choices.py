@@ -1,7 +1,5 @@
 """Which reference a method measures the policy against. Plain values: nothing here loads a model.
-
-`trueup.references.build` turns a choice into a running reference.
-"""
+`trueup.references.build` turns a choice into a running reference."""
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
 

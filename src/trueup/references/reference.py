@@ -160,11 +160,9 @@ class CachedReference(Reference):
     def _kept(self, batches: Iterable[Batch[Any]]) -> Iterator[Batch[Any]]:
         """The batches: before each is computed its known entries are read, and afterwards its new ones are kept."""
         records = record_cache.RecordCache(
-            self.path,
-            table="log_probs_1",
-            noun="the reference's log-probabilities",
+            self.path, table="log_probs_1", noun="the reference's log-probabilities",
             without="choose --reference.kind frozen",
-        )
+        )  # fmt: skip
         prefix, entries = self.fingerprint(), self.table.entries
         for batch in batches:
             missing = dict.fromkeys(group.key for group in batch.groups if group.key not in entries)

@@ -1,9 +1,6 @@
 """Responses of a model in this process as token ids, token by token: drawn, or the most likely token each time.
-
 Prompts are computed once and their cache is copied for each response; responses that are done leave the batch.
-
-Shape suffixes: N sequences, L tokens of the longest (padded on the left), V vocabulary.
-"""
+Shape suffixes: N sequences, L tokens of the longest (padded on the left), V vocabulary."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext

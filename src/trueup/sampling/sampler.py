@@ -1,9 +1,7 @@
 """What a sampler is, something that writes responses to prompts, and what samplers have in common.
-
 Prompts and responses as token ids, texts that end a response where they begin, and random numbers of each response by
 itself, whatever is computed beside it. Counter-based generators (Salmon et al., 2011, Parallel random numbers: as easy
-as 1, 2, 3, https://doi.org/10.1145/2063384.2063405) need nothing but a key, so every response has its own.
-"""
+as 1, 2, 3, https://doi.org/10.1145/2063384.2063405) need nothing but a key, so every response has its own."""
 
 import hashlib
 from collections import Counter

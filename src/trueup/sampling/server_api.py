@@ -1,8 +1,6 @@
 """What a server is asked and how: prompts as requests, and what kinds of servers want to be told.
-
 Beside what OpenAI's own API takes, everything is said that decides how a response is drawn, so that no default of a
-server's decides.
-"""
+server's decides."""
 
 import hashlib
 import json

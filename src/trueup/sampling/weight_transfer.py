@@ -1,9 +1,7 @@
 """Weights that go to servers from GPU to GPU, by vLLM's own weight-transfer engine, which has to be installed here.
-
 https://docs.vllm.ai/en/v0.33.0/training/weight_transfer/. Its engine on this side calls the server's
 /init_weight_transfer_engine once, and /start_weight_update, /update_weights and /finish_weight_update each time, while
-NCCL moves the tensors; of several processes all go through the weights, and the first sends them.
-"""
+NCCL moves the tensors; of several processes all go through the weights, and the first sends them."""
 
 import socket
 from collections.abc import Iterator

@@ -49,9 +49,7 @@ def examples_named(
     files = [part.name.partition("?")[0] for part in of_world] + [part.name for part in others]
     twice = [one for one in files if files.count(one) > 1]
     if twice and not all(part.taken_as_it_is for part in parts):
-        raise errors.InputError(
-            f"{twice[0]} stands twice in a mixture; name each source once, with one weight and limit"
-        )
+        raise errors.InputError(f"{twice[0]} stands twice in a mixture; name it once, with one weight and limit")
     read: list[tuple[data_settings.Part, Sequence[Example]]] = []
     fingerprints: dict[str, str] = {}
     for part in of_world:

@@ -1,7 +1,5 @@
 """A round of scored responses, measured under policy and reference: penalised, or made learnable.
-
-Shape suffixes: N rows (responses), S scored tokens of all rows.
-"""
+Shape suffixes: N rows (responses), S scored tokens of all rows."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,9 +1,7 @@
 """What the loop asks of a source of examples, and the source of feedback that was collected before training.
-
 The loop cannot tell one kind of source from another. Here every pass goes over the data in a new order that is a
 function of the seed alone, and a step's batches one of the seed and the step: there is no state to save, and a run
-resumes at a step, not at a file position.
-"""
+resumes at a step, not at a file position."""
 
 import math
 import random

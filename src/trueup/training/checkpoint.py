@@ -1,5 +1,4 @@
 """Checkpoints: safetensors and JSON, written whole or not at all, verified before they are used.
-
 A checkpoint is a folder `checkpoints/step-00000042` of tensor files, `facts.json`, and `manifest.json` with the SHA-256
 of every other file. It is written under another name, flushed to the disk and renamed; a folder under the final name
 whose manifest holds is whole. What the manifest does not name is never opened, and nothing is ever unpickled."""

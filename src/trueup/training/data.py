@@ -1,10 +1,8 @@
 """What a run learns from: read before a model is loaded, made into token groups and a source once it is there.
-
 There is one way from examples to token groups, for offline, sampled, replayed and held-out examples: `Preprocessing`.
 Transforms are fitted, and what they found is kept: it rewrites whatever comes this way later, and what they wrote into
-the prompts goes with the model. The view makes groups of text, which no model is needed for; the encoder makes
-tokens of them.
-"""
+the prompts goes with the model. The view makes groups of text, which no model is needed for; the encoder makes tokens
+of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

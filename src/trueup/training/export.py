@@ -127,19 +127,11 @@ def card_of(resolved: Resolved, base: str, *, name: str, step: int, **more: Any)
     """Values of the model card's template; `base` is the full model that was trained, `more` what its end told."""
     info = resolved.info
     return {
-        "name": name,
-        "base": base,
-        "method": info.name,
-        "title": info.title,
-        "paper": info.paper,
-        "formula": info.formula,
-        "version": __version__,
-        "settings": yaml.safe_dump(told_settings(resolved), sort_keys=False),
-        "step": step,
-        "data": [],
-        "metrics": {},
-        **more,
-    }
+        "name": name, "base": base, "method": info.name, "title": info.title, "paper": info.paper,
+        "formula": info.formula, "version": __version__,
+        "settings": yaml.safe_dump(told_settings(resolved), sort_keys=False), "step": step, "data": [],
+        "metrics": {}, **more,
+    }  # fmt: skip
 
 
 def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition | None = None) -> str:
@@ -153,11 +145,9 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
     written = condition and {"words": condition.words(), "position": condition.position}
     unsaid = dict.fromkeys(("report", "scores", "troubles", "summary", "samples"), "")
     rendered: str = _card().render(
-        unsaid | dict(card) | {"base": named(card["base"])},
-        adapter=adapter,
-        condition=written,
+        unsaid | dict(card) | {"base": named(card["base"])}, adapter=adapter, condition=written,
         card_data=yaml.safe_dump(data, sort_keys=False).strip(),
-    )
+    )  # fmt: skip
     return rendered
 
 
@@ -180,13 +170,10 @@ class RewardReport:
     @property
     def files(self) -> Mapping[str, str]:
         content = {
-            "measured_on": "held-out" if self.held_out else "training",
-            "mean": self.mean,
-            "std": self.std,
-            "responses": self.responses,
-            "pairs": self.calibration.pairs,
+            "measured_on": "held-out" if self.held_out else "training", "mean": self.mean, "std": self.std,
+            "responses": self.responses, "pairs": self.calibration.pairs,
             "accuracy": self.calibration.accuracy.value,
-        }
+        }  # fmt: skip
         return {REWARD: json.dumps(content, indent=2) + "\n"}
 
     def lines(self) -> list[str]:

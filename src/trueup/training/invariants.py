@@ -1,8 +1,6 @@
 """What holds of every run, tried on one's own: `trueup selfcheck`.
-
-A configuration is set up as a run sets it up, with few and small steps, in a temporary folder. Each check is one
-figure that has to be 0, or nearly, and says what to do where it is not.
-"""
+A configuration is set up as a run sets it up, with few and small steps, in a temporary folder. Each check is one figure
+that has to be 0, or nearly, and says what to do where it is not."""
 
 import logging
 import shutil
@@ -75,9 +73,7 @@ def _uninterrupted(small: resolve.Resolved, place: Path) -> Iterator[Finding]:
     parts.reference.start(source)
     step = source.step(1)
     if not step.batches:
-        raise errors.InputError(
-            "the first step holds nothing to learn from; look at the feedback with `trueup inspect`"
-        )
+        raise errors.InputError("the first step holds nothing to learn from; look at the data with `trueup inspect`")
     yield (zero := _found("step 0", lambda: _step_zero(parts, step)))
     yield _found("stream against rows", lambda: _stream(parts, step))
     yield _found("cached reference", lambda: _cached(parts, step, place))

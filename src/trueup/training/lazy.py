@@ -1,8 +1,6 @@
 """Feedback larger than memory: rows are read, viewed and tokenized when a step needs them.
-
 This can be done where nothing has to see all examples first. What is wrong with a row is found when it is read: the
-first rows of every file before a model is loaded, the others in the course of the run.
-"""
+first rows of every file before a model is loaded, the others in the course of the run."""
 
 from bisect import bisect
 from collections.abc import Sequence

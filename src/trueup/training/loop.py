@@ -176,13 +176,9 @@ def _take_step(run: Run) -> None:
         seconds = time.monotonic() - started
         tokens = step.tokens
         values |= {
-            "learning_rate": rate,
-            "epoch": run.source.epoch(number),
-            "reference/moved": float(moved),
-            "tokens": float(tokens),
-            "tokens_per_second": tokens / max(seconds, 1e-9),
-            "seconds": seconds,
-        }
+            "learning_rate": rate, "epoch": run.source.epoch(number), "reference/moved": float(moved),
+            "tokens": float(tokens), "tokens_per_second": tokens / max(seconds, 1e-9), "seconds": seconds,
+        }  # fmt: skip
         run.latest |= values
         for trouble in run.watch.look(number, values):
             words.logger.warning(f"step {number}: {trouble}")
@@ -226,32 +222,24 @@ def _learn(run: Run, number: int, step: Step, rate: float) -> dict[str, float]:
 def save_run(run: Run) -> None:
     state = run.parts.reference.state()
     parts: dict[str, Mapping[str, torch.Tensor]] = {
-        "policy": dict(run.optimizer.parameters),
-        "optimizer": run.optimizer.state(),
-        "reference": state.tensors,
-        "random": _of_all(run.random_state),
-    }
+        "policy": dict(run.optimizer.parameters), "optimizer": run.optimizer.state(),
+        "reference": state.tensors, "random": _of_all(run.random_state),
+    }  # fmt: skip
     gathered = run.source.state()
     if gathered.tensors:
         parts["source"] = gathered.tensors
     if run.memory:
         parts["memory"] = run.memory
     metadata = {
-        "reference": dict(state.metadata),
-        "source": dict(gathered.metadata),
-        "update_pending": run.update_pending,
-        "sealed": run.seal,
-        "best": run.best.state() if run.best else None,
-        "watch": run.watch.state(),
-        "metrics": run.metrics.lines,
-        "budget": run.source.batching.budget,
-    }
+        "reference": dict(state.metadata), "source": dict(gathered.metadata),
+        "update_pending": run.update_pending, "sealed": run.seal,
+        "best": run.best.state() if run.best else None, "watch": run.watch.state(),
+        "metrics": run.metrics.lines, "budget": run.source.batching.budget,
+    }  # fmt: skip
     checkpoints.save(
-        run.parts.folder.checkpoints,
-        checkpoints.Checkpoint(run.step, parts, metadata),
-        keep=run.parts.settings.keep_checkpoints or KEPT,
-        best=run.best.step if run.best else None,
-    )
+        run.parts.folder.checkpoints, checkpoints.Checkpoint(run.step, parts, metadata),
+        keep=run.parts.settings.keep_checkpoints or KEPT, best=run.best.step if run.best else None,
+    )  # fmt: skip
 
 
 def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
@@ -309,13 +297,9 @@ def _evaluate(run: Run) -> None:
     if run.source.has_held_out and run.step:
         with run.parts.policy.without_dropout():
             values |= evaluate(
-                run.parts.policy,
-                run.loss_reference,
-                run.parts.method,
-                run.source.held_out(),
-                step=run.step,
+                run.parts.policy, run.loss_reference, run.parts.method, run.source.held_out(), step=run.step,
                 memory=run.memory,
-            )
+            )  # fmt: skip
     if run.parts.sampled:
         values |= run.parts.sampled.measure(run.step)
     if run.step not in run.metrics.evaluated:

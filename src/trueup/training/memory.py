@@ -1,10 +1,8 @@
 """What a run holds in memory, by part, and the token budget that there is room for.
-
-Weights, gradients, moments and the reference are counted. What a forward and backward pass holds beside them is seen
-on two small micro-batches of the run's own data, tensor by tensor as each is made and given up, and goes on in a line
-to `micro_batch_tokens`: attention is computed in blocks, so that nothing grows with the square of a stream. On a CPU a
-micro-batch of that size is tried, where there is room, for what the C library keeps of what it is given back.
-"""
+Weights, gradients, moments and the reference are counted. What a forward and backward pass holds beside them is seen on
+two small micro-batches of the run's own data, tensor by tensor as each is made and given up, and goes on in a line to
+`micro_batch_tokens`: attention is computed in blocks, so that nothing grows with the square of a stream. On a CPU a
+micro-batch of that size is tried, where there is room, for what the C library keeps of what it is given back."""
 
 import ctypes
 import os

@@ -1,9 +1,7 @@
 """AdamW or Muon on float32 master weights, and the learning rate over a run.
-
 AdamW: Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101. Its moments in 8 bits: Dettmers et al., 2022,
 https://arxiv.org/abs/2110.02861. Muon: Jordan et al., 2024, https://kellerjordan.github.io/posts/muon, its updates of
-AdamW's size as in Liu et al., 2025, https://arxiv.org/abs/2502.16982.
-"""
+AdamW's size as in Liu et al., 2025, https://arxiv.org/abs/2502.16982."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence

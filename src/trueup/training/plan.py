@@ -1,7 +1,5 @@
 """What a run will take, before anything is spent: `trueup plan`. Memory by part, time, requests, disk.
-
-Time is that of a few steps, taken in a temporary folder.
-"""
+Time is that of a few steps, taken in a temporary folder."""
 
 import math
 import shutil

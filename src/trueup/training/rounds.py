@@ -1,9 +1,7 @@
 """Feedback that a run gathers: all of it before training, round by round, or again from the log of a run that did.
-
 Gathered in one go: the pipeline of Hu et al., 2023, https://arxiv.org/abs/2308.12050 (generate, label with a reward
 model, filter, weight or condition), and of Yuan et al., 2023, https://arxiv.org/abs/2304.05302 (several sampling
-policies, scored, ranked).
-"""
+policies, scored, ranked)."""
 
 import hashlib
 import json
@@ -176,10 +174,8 @@ def with_room(prompts: Sequence[Prompt], encoder: encode.Encoder) -> tuple[list[
     groups: list[TokenGroup[Any]] = []
     end = TokenRow(np.array(encoder.end_ids[:1], np.int32), np.ones(1, np.bool_))
     for prompt in prompts:
-        try:
+        with errors.naming(prompt.origin):
             ids = encoder.cut_prompt_ids(prompt)
-        except errors.InputError as error:
-            raise errors.InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
         if 0 < len(ids) < encoder.limits.max_length:
             kept.append(prompt)
             groups.append(TokenGroup(np.array(ids, np.int32), (end,), None, prompt.origin))

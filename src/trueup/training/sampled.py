@@ -1,8 +1,6 @@
 """What a run's policy writes while it trains: scored or judged against the start model, how far from it, how long.
-
 Prompts are held out (`eval_prompts`). What is sampled is a function of the weights, the seed and the step, so that a
-run that is resumed measures what one that was not interrupted does.
-"""
+run that is resumed measures what one that was not interrupted does."""
 
 import json
 from collections.abc import Sequence
@@ -93,9 +91,7 @@ class SampledEvaluation:
 
         found = owned(read)
         if len(found) != len(made):
-            raise errors.CheckpointError(
-                f"{self.file} holds {len(found)} responses, and {len(made)} prompts were given"
-            )
+            raise errors.CheckpointError(f"{self.file} holds {len(found)} responses to {len(made)} prompts")
         return found
 
     def _judged(self, made: Sequence[records.Example], started: Sequence[records.Example]) -> dict[str, float]:
@@ -151,9 +147,7 @@ def make_sampled(parts: data.Parts, prompts: Sequence[records.Prompt]) -> Sample
     """What measures a run's policy on prompts; the policy is as the run begins with it."""
     settings, policy = parts.settings, parts.policy
     if not isinstance(policy, CausalModel):
-        raise errors.InputError(
-            f"eval_prompts: method {parts.method.name} trains a model that scores, and writes nothing"
-        )
+        raise errors.InputError(f"eval_prompts: method {parts.method.name} trains a model that only scores")
     encoder = data.asking_encoder(parts.loaded, settings)
     kept, _ = rounds.with_room(prompts, encoder)
     alone = settings.sampler.model_copy(
@@ -163,17 +157,13 @@ def make_sampled(parts: data.Parts, prompts: Sequence[records.Prompt]) -> Sample
     judge = None
     if settings.eval_choice is not None:
         judge = by_name.make_annotator(
-            settings.eval_choice,
-            seed=settings.seed,
-            device=settings.device,
+            settings.eval_choice, seed=settings.seed, device=settings.device,
             trust_remote_code=settings.trust_remote_code,
             usage_file=parts.folder.usage.with_name("spent-eval.json"),
-        )
-    start = parts.reference
+        )  # fmt: skip
+    start, adapted = parts.reference, parts.loaded.starts_from_adapter
     if parts.method.reference.kind not in ("frozen", "adapter-off"):
-        start = build.build(
-            choices.Frozen(), policy, starts_from_adapter=parts.loaded.starts_from_adapter, offline=False
-        )
+        start = build.build(choices.Frozen(), policy, starts_from_adapter=adapted, offline=False)
     sampler = engines.make_engine(alone, policy, encoder, name="policy")
     # its own annotator is asked about pairs with the start model's responses, not through the collector
     collector = online.Collector(sampler, judge, 1, settings.seed)  # type: ignore[arg-type]

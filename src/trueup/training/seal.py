@@ -1,8 +1,6 @@
 """What a run was begun with: all that decides how it ends, from which a run that goes on does not depart.
-
 Beside its settings run.yaml holds versions and fingerprints for people. What is compared is sealed.json: everything by
-name, whose hash every checkpoint holds.
-"""
+name, whose hash every checkpoint holds."""
 
 import hashlib
 import json
@@ -27,11 +25,9 @@ from trueup.training.folder import RunFolder
 
 KINDS = {
     "model_identity": "the weights or the configuration of the model",
-    "tokenizer_identity": "the tokenizer or its chat template",
-    "end_ids": "the tokens that end a response",
-    "tokens_identity": "the tokens of the data",
-    "asked_with": "what the model is asked with",
-}
+    "tokenizer_identity": "the tokenizer or its chat template", "end_ids": "the tokens that end a response",
+    "tokens_identity": "the tokens of the data", "asked_with": "what the model is asked with",
+}  # fmt: skip
 """Kinds of what is recorded of a run -> their names in messages."""
 BESIDE = ("annotator.", "eval_by.", "sampler.models ")
 """How the names of files and models begin that judge and sample beside the policy."""

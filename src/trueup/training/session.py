@@ -111,18 +111,11 @@ class Session:
         report = export.reward_report(run) if self.method.output == "scores" else None
         troubles = [str(one) for one in self._troubles(run, report)]
         card = export.card_of(
-            self.resolved,
-            loaded.base_path,
-            name=self.name,
-            step=step,
-            data=list(told),
-            metrics={key: f"{value:.6g}" for key, value in sorted(values.items())},
-            troubles=troubles,
-            report=report.markdown() if report else "",
-            scores=report is not None,
-            summary=lines[1:],
+            self.resolved, loaded.base_path, name=self.name, step=step, data=list(told),
+            metrics={key: f"{value:.6g}" for key, value in sorted(values.items())}, troubles=troubles,
+            report=report.markdown() if report else "", scores=report is not None, summary=lines[1:],
             samples=summary.samples(run),
-        )
+        )  # fmt: skip
         export.export(
             run.parts.policy.network, loaded.tokenizer, self.folder.model,
             dtype=getattr(torch, self.settings.save_dtype), card=card,

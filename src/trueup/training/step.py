@@ -1,9 +1,7 @@
 """One optimizer step: the only place that reduces a loss.
-
 Nothing in it waits for the device until everything is on its way: losses, weights, metrics, the gradient's norm and
 whether all of it is finite are added up where they are computed, and brought over together (`Sums.fetch`). How many
-forward passes a step takes is known before it begins: one for each micro-batch, and those of what is measured first.
-"""
+forward passes a step takes is known before it begins: one for each micro-batch, and those of what is measured first."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -217,7 +215,15 @@ def train_step(
     optimizer.zero_grad()
     try:
         rows = Rows(policy, reference, data, sums, {} if memory is None else memory)
-        _add_gradients(rows, objective_of(method, rows), method.parts)
+        objective = objective_of(method, rows)
+
+        def add(batch: Batch[Any]) -> None:
+            loss = forward(policy, reference, objective, batch, sums, method.parts)
+            if loss.per_example.requires_grad:
+                loss.per_example.sum().backward()
+
+        for batch in data.batches:
+            rows.kept_up(batch, add)
     except (MemoryError, RuntimeError) as error:
         if not errors.is_out_of_memory(error) or processes.size() > 1:
             raise
@@ -247,16 +253,6 @@ def train_step(
         )
     optimizer.step(divide_by=weight, grad_norm=grad_norm, learning_rate=learning_rate)
     return {**means, "grad_norm": grad_norm}
-
-
-def _add_gradients(rows: Rows, objective: Objective, parts: Collection[Part]) -> None:
-    def add(batch: Batch[Any]) -> None:
-        loss = forward(rows.policy, rows.reference, objective, batch, rows.sums, parts)
-        if loss.per_example.requires_grad:
-            loss.per_example.sum().backward()
-
-    for batch in rows.data.batches:
-        rows.kept_up(batch, add)
 
 
 @torch.no_grad()

@@ -1,8 +1,6 @@
 """Whether a run's figures mean trouble, while it goes and at its end: what is seen, and what people do about it.
-
 Figures of single steps are noisy, so that running means are looked at, and what only tells of change is measured
-against its first value. Numbers only; the thresholds are settings (`WatchSettings`), with their reasons.
-"""
+against its first value. Numbers only; the thresholds are settings (`WatchSettings`), with their reasons."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -84,7 +82,7 @@ class Watch:
             yield Trouble("margin", f"chosen and rejected responses are {margin:.3g} apart in reward")
         if (chosen := recent.get("drift/chosen", 0.0)) < -limits.chosen:
             yield Trouble(
-                "chosen", f"chosen responses are {-chosen:.3g} nats a token less likely than under the reference"
+                "chosen", f"chosen responses are {-chosen:.3g} nats a token less likely than by the reference"
             )
         for name in ("online/tokens", "online/words"):
             before, now = self.first.get(name, 0.0), recent.get(name, 0.0)

@@ -1,8 +1,6 @@
 """What computes responses, the sampler that settings ask for, and several models that write beside each other.
-
 Each file here is a value of `sampler.engine`, and has a function or class `make`: called with the arguments of
-`make_engine`, it gives a sampler. One that asks a server says `SERVED = True`.
-"""
+`make_engine`, it gives a sampler. One that asks a server says `SERVED = True`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
