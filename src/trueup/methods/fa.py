@@ -1,7 +1,6 @@
 from functools import partial
 
 from trueup.errors import InputError
-from trueup.feedback import views
 from trueup.feedback.transforms import MergedPrompts, StandardizedRewards
 from trueup.methods import kinds
 
@@ -39,6 +38,6 @@ def fa(
     rewards = StandardizedRewards(reward_mean, reward_std)
     if best_of_n:
         transforms = (rewards, MergedPrompts())
-        return kinds.imitation(per_token=per_token, view=views.best_demonstrations, transforms=transforms)
-    view = partial(views.filtered_demonstrations, threshold=threshold)
+        return kinds.imitation(per_token=per_token, view=kinds.views.best_demonstrations, transforms=transforms)
+    view = partial(kinds.views.filtered_demonstrations, threshold=threshold)
     return kinds.imitation(per_token=per_token, view=view, transforms=(rewards,))

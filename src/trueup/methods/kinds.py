@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trueup.objectives.loss import Loss, Measurement, StepObjective
     from trueup.objectives.rollout import Rollout
 
-__all__ = ["AnyReference", "Frozen", "Method", "NoReference", "TrustRegion", "method", "objectives"]
+__all__ = ["AnyReference", "Frozen", "Method", "NoReference", "TrustRegion", "method", "objectives", "views"]
 """What a method's file needs that stands elsewhere."""
 PAIRS = "pairs, or anything that orders two responses to one prompt"
 OF_PAIRS: Mapping[str, Any] = {"feedback": PAIRS, "defaults": {"learning_rate": 1e-6}, "least_responses": 2}

@@ -46,8 +46,7 @@ def ppo(
     """Move a little towards what scored above expectation, several times over each round of responses.
 
     Args:
-        kl_target: KL divergence of a response, in nats, that kl_coef is steered towards; 0 keeps kl_coef as it
-            is.
+        kl_target: KL divergence of a response, in nats, that kl_coef is steered towards; 0 keeps kl_coef as it is.
         kl_horizon: Responses over which kl_coef moves by a fifth at most.
         gae_lambda: Advantages trust the value head at 0 and only what was seen at 1.
         clip: How far a token's ratio pi / pi_old may move from 1 before it earns nothing more.

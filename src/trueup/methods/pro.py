@@ -1,4 +1,3 @@
-from trueup.feedback import views
 from trueup.methods import kinds
 
 
@@ -22,4 +21,4 @@ def pro(*, sft_weight: kinds.NonNegative = 0.05) -> kinds.Method:
     from trueup.batch.rows import Rankings
 
     loss = kinds.with_settings(kinds.objectives.rrhf.pro, sft_weight=sft_weight)
-    return kinds.without_reference(views.rankings, Rankings.collate, loss)
+    return kinds.without_reference(kinds.views.rankings, Rankings.collate, loss)

@@ -1,4 +1,3 @@
-from trueup.feedback import views
 from trueup.methods import kinds
 
 
@@ -29,4 +28,4 @@ def reward_model(
         kinds.objectives.bradley_terry.bradley_terry, margin=margin, margin_per_score=margin_per_score,
         centring=centring,
     )  # fmt: skip
-    return kinds.without_reference(views.graded_pairs, GradedPairs.collate, loss, output="scores")
+    return kinds.without_reference(kinds.views.graded_pairs, GradedPairs.collate, loss, output="scores")

@@ -1,6 +1,5 @@
 from typing import Literal
 
-from trueup.feedback import views
 from trueup.feedback.transforms import MergedPrompts
 from trueup.methods import kinds
 
@@ -37,4 +36,4 @@ def rrhf(
     chosen = {"response": kinds.objectives.rrhf.rrhf, "padded": kinds.objectives.rrhf.rrhf_padded}[normalize]
     loss = kinds.with_settings(chosen, rank_weight=rank_weight, sft_weight=sft_weight)
     transforms = (MergedPrompts(),) if merge_prompts else ()
-    return kinds.without_reference(views.rankings, Rankings.collate, loss, transforms=transforms)
+    return kinds.without_reference(kinds.views.rankings, Rankings.collate, loss, transforms=transforms)

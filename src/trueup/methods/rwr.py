@@ -1,4 +1,3 @@
-from trueup.feedback import views
 from trueup.feedback.transforms import ExponentialWeights, StandardizedRewards
 from trueup.methods import kinds
 
@@ -31,7 +30,7 @@ def rwr(
     from trueup.batch.rows import Weighted
 
     return kinds.without_reference(
-        views.weighted_demonstrations,
+        kinds.views.weighted_demonstrations,
         Weighted.collate,
         kinds.over_step(kinds.objectives.sft.WEIGHTS, kinds.objectives.sft.weighted_sft, per_token=per_token),
         transforms=(ExponentialWeights(beta, max_weight, StandardizedRewards(reward_mean, reward_std)),),

@@ -1,6 +1,5 @@
 from typing import Literal
 
-from trueup.feedback import views
 from trueup.methods import kinds
 
 
@@ -32,5 +31,5 @@ def slic_hf(
 
     loss = kinds.with_settings(kinds.objectives.slic_hf.slic_hf, margin=margin, regularization=regularization)
     if target == "chosen":
-        return kinds.without_reference(views.pairs, PairsWithTarget.collate_chosen, loss)
-    return kinds.without_reference(views.pairs_with_demonstration, PairsWithTarget.collate, loss)
+        return kinds.without_reference(kinds.views.pairs, PairsWithTarget.collate_chosen, loss)
+    return kinds.without_reference(kinds.views.pairs_with_demonstration, PairsWithTarget.collate, loss)

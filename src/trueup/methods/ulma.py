@@ -1,6 +1,5 @@
 from typing import Any
 
-from trueup.feedback import views
 from trueup.feedback.labels import GradedLabels, check_classes
 from trueup.methods import kinds
 
@@ -43,7 +42,7 @@ def ulma(
         if group_means
         else kinds.with_settings(kinds.objectives.ulma.ulma, **given),
         reference,
-        view=views.points_with_demonstrations,
+        view=kinds.views.points_with_demonstrations,
         transform=GradedLabels(scale, score_low, score_high, demonstration_from),
         check=check_classes,
     )

@@ -1,4 +1,3 @@
-from trueup.feedback import views
 from trueup.feedback.labels import check_classes
 from trueup.methods import kinds
 
@@ -25,5 +24,5 @@ def unlikelihood(*, weight: kinds.NonNegative = 1.0, ascent: bool = False) -> ki
 
     loss = kinds.objectives.unlikelihood.unlikelihood_ascent if ascent else kinds.objectives.unlikelihood.unlikelihood
     return kinds.without_reference(
-        views.points, Points.collate, kinds.with_settings(loss, weight=weight), checks=(check_classes,)
+        kinds.views.points, Points.collate, kinds.with_settings(loss, weight=weight), checks=(check_classes,)
     )

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trueup.batch import rows, stream
 from trueup.errors import InputError, NumericsError
@@ -102,7 +101,7 @@ class ModelCopy(reference.Reference):
 
 
 @torch.no_grad()
-def interpolate_(reference: Sequence[Tensor], policy: Sequence[Tensor], alpha: float) -> None:
+def interpolate_(reference: Sequence[torch.Tensor], policy: Sequence[torch.Tensor], alpha: float) -> None:
     """theta_ref <- alpha theta + (1 - alpha) theta_ref, in place and in float32; alpha = 1 copies."""
     if alpha == 1:
         for old, new in zip(reference, policy, strict=True):
@@ -165,7 +164,7 @@ class AdapterCopy(reference.Reference):
             self._take(state.tensors)
         self.identity = str(state.metadata["identity"])
 
-    def _take(self, values: Mapping[str, Tensor]) -> None:
+    def _take(self, values: Mapping[str, torch.Tensor]) -> None:
         lora.set_factors(self.policy.network, lora.REFERENCE, dict(values))
 
 

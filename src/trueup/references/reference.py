@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from trueup import record_cache, stop
 from trueup.batch.rows import LogProbs
@@ -26,7 +25,7 @@ from trueup.references.choices import TrustRegion
 class State:
     """What a reference needs to go on after a restart."""
 
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)  # JSON-ready; always holds `identity`
 
 
@@ -99,8 +98,8 @@ CODE_PATH = 2  # raised whenever a change of code could change a log-probability
 class Table:
     """Entries by the key of the group (`TokenGroup.key`), held on the CPU."""
 
-    def __init__(self, entries: Mapping[str, Tensor] | None = None) -> None:
-        self.entries: dict[str, Tensor] = dict(entries or {})
+    def __init__(self, entries: Mapping[str, torch.Tensor] | None = None) -> None:
+        self.entries: dict[str, torch.Tensor] = dict(entries or {})
 
     def fill(self, policy: CausalModel, batches: Iterable[Batch[Any]]) -> None:
         """Run every batch that holds an unknown group through the policy, without gradients or dropout."""
@@ -119,7 +118,7 @@ class Table:
         stream = batch.stream
         return LogProbs(on_device(token_S, stream.token_T.device), stream.length_N, stream.prompt_N)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, torch.Tensor]:
         """All entries as three tensors: keys as bytes, lengths, and values."""
         keys = list(self.entries)
         raw = torch.tensor(list(bytes.fromhex("".join(keys))), dtype=torch.uint8)
@@ -131,7 +130,7 @@ class Table:
         return Table({key: entry for entries in gather(self.entries) for key, entry in entries.items()})
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Table:
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> Table:
         size = 16
         raw = tensors["keys"].numpy().tobytes()
         keys = [raw[start : start + size].hex() for start in range(0, len(raw), size)]

@@ -19,23 +19,19 @@ from typing import Any
 import torch
 import yaml
 from safetensors import safe_open
-from torch import Tensor
 
-from trueup import __version__
+from trueup import __version__, errors, model_hub, words
 from trueup.annotators.calibration import Calibration, Estimate, calibrate
 from trueup.batch.rows import GradedPairs, Scores
 from trueup.batch.stream import Batch, Stream
 from trueup.config.resolve import Resolved, told_settings
-from trueup.errors import CheckpointError, InputError
 from trueup.feedback.condition import Condition
 from trueup.files import replaced_folder
-from trueup.model_hub import named, origin_of
 from trueup.models import causal, load, lora, reward, selfcheck
 from trueup.models.tokenizer import quiet_library
 from trueup.parallel import processes, sharding
 from trueup.references.build import ROUNDING
 from trueup.training.loop import Run
-from trueup.words import listed, logger, one_line, reason
 
 AGAIN = "again"
 REWARD = "reward.json"  # beside the weights: mean and standard deviation of the scores. Nothing reads it unasked
@@ -51,7 +47,7 @@ def export(
     text. Where the model's weights have the same bytes as the file `same`, both are one file on the disk."""
     adapter = lora.is_adapted(network)
 
-    def write(weights: Mapping[str, Tensor]) -> None:
+    def write(weights: Mapping[str, torch.Tensor]) -> None:
         with replaced_folder(folder) as part:
             with quiet_library():
                 if adapter:
@@ -75,16 +71,18 @@ def export(
             if processes.owns():
                 write(weights)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
-        raise CheckpointError(
-            f"{folder}: the finished model could not be written: {reason(error)}. The run's checkpoints are intact: "
-            "make room and go on with --resume"
+        raise errors.CheckpointError(
+            f"{folder}: the finished model could not be written: {words.reason(error)}. The run's checkpoints are "
+            "intact: make room and go on with --resume"
         ) from error
 
 
-def _save_model(network: Any, weights: Mapping[str, Tensor], folder: Path, dtype: torch.dtype) -> None:
+def _save_model(network: Any, weights: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype) -> None:
     before = network.config.dtype
-    state: dict[str, Tensor] = {}
-    cast: dict[tuple[Any, ...], Tensor] = {}  # by place in memory: tied weights stay one tensor, which is written once
+    state: dict[str, torch.Tensor] = {}
+    cast: dict[
+        tuple[Any, ...], torch.Tensor
+    ] = {}  # by place in memory: tied weights stay one tensor, which is written once
     for name, tensor in weights.items():
         wanted = dtype if tensor.is_floating_point() else tensor.dtype
         state[name] = cast.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(wanted))
@@ -110,8 +108,8 @@ def refuse_other_weights(folder: Path, network: Any) -> None:
                 if value is not None and not torch.equal(value, right.detach().cpu().to(value.dtype)):
                     wrong.append(name)
         if processes.owns() and (wrong := [*wrong, *written]):
-            raise CheckpointError(
-                f"{folder}: what was written is not what was to be written: {listed(wrong)}. Export it again"
+            raise errors.CheckpointError(
+                f"{folder}: what was written is not what was to be written: {words.listed(wrong)}. Export it again"
             )
 
 
@@ -135,7 +133,7 @@ def card_of(resolved: Resolved, base: str, *, name: str, step: int, **more: Any)
 
 
 def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition | None = None) -> str:
-    origin = origin_of(card["base"])
+    origin = model_hub.origin_of(card["base"])
     data = {
         "library_name": "peft" if adapter else "transformers",
         **({"base_model": origin[0]} if origin else {}),  # the hub refuses the path of a folder
@@ -145,7 +143,7 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
     written = condition and {"words": condition.words(), "position": condition.position}
     unsaid = dict.fromkeys(("report", "scores", "troubles", "summary", "samples"), "")
     rendered: str = _card().render(
-        unsaid | dict(card) | {"base": named(card["base"])}, adapter=adapter, condition=written,
+        unsaid | dict(card) | {"base": model_hub.named(card["base"])}, adapter=adapter, condition=written,
         card_data=yaml.safe_dump(data, sort_keys=False).strip(),
     )  # fmt: skip
     return rendered
@@ -212,7 +210,7 @@ def reward_report(run: Run) -> RewardReport:
     if held_out:
         run.parts.folder.write_calibration(found.calibration.as_json())
     for line in found.lines():
-        logger.info(line)
+        words.logger.info(line)
     return found
 
 
@@ -271,31 +269,31 @@ def verify(run: Run, folder: Path) -> str:
     values = _values(policy, stream)
     try:
         own, written, read = (_adapter_again if adapted else _model_again)(run, folder, stream)
-    except (InputError, LookupError, OSError, RuntimeError, ValueError) as error:
-        raise _not_the_policy(folder, f"it cannot be read: {one_line(error)}") from error
+    except (errors.InputError, LookupError, OSError, RuntimeError, ValueError) as error:
+        raise _not_the_policy(folder, f"it cannot be read: {words.one_line(error)}") from error
     same = [name for name in own.keys() & written.keys() if torch.equal(own[name], written[name])]
     if wrong := sorted((own.keys() | written.keys()).difference(same)):
-        raise _not_the_policy(folder, f"{listed(wrong)} differ")
+        raise _not_the_policy(folder, f"{words.listed(wrong)} differ")
     gap = float((values - read).abs().max())
     if not gap <= ROUNDING:
         raise _not_the_policy(folder, f"what it says of a row is off by {gap:.2g}, and {ROUNDING:g} is allowed")
     return f"{len(same)} tensors the same, values of {len(stream.length_N)} rows off by {gap:.2g}"
 
 
-def _not_the_policy(folder: Path, why: str) -> CheckpointError:
-    return CheckpointError(
+def _not_the_policy(folder: Path, why: str) -> errors.CheckpointError:
+    return errors.CheckpointError(
         f"{folder}: the finished model, read again, is not the policy that was trained: {why}. Do not use it; the "
         "run's checkpoints are intact, and --resume writes it once more"
     )
 
 
-def _values(policy: causal.StreamModel, stream: Stream) -> Tensor:
+def _values(policy: causal.StreamModel, stream: Stream) -> torch.Tensor:
     with policy.without_dropout():
         outputs = policy.outputs(stream)
     return outputs.score_N if isinstance(outputs, Scores) else outputs.token_S
 
 
-Again = tuple[Mapping[str, Tensor], Mapping[str, Tensor], Tensor]
+Again = tuple[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor], torch.Tensor]
 """The policy's weights, those read, and what these say of a stream."""
 
 

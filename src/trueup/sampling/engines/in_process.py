@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trueup import stop
 from trueup.batch.encode import Encoder
@@ -170,7 +170,7 @@ def _search(
 
 
 def _step(
-    log_prob_NV: Tensor, going: Sequence[Sequence[BeamGroup]], number: int, penalty: float,
+    log_prob_NV: torch.Tensor, going: Sequence[Sequence[BeamGroup]], number: int, penalty: float,
     ends: frozenset[int],
 ) -> None:  # fmt: skip
     """Take group `number` of each prompt one token further."""
