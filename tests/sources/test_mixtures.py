@@ -75,7 +75,7 @@ def test_what_is_held_out_has_a_limit_and_no_weight() -> None:
 
     assert held_out({"path": "b.jsonl", "limit": 3}).eval_data == ("b.jsonl?limit=3",)
     for given in ({"path": "b.jsonl", "weight": 2}, "b.jsonl?weight=2"):
-        with pytest.raises(ValueError, match=r"eval_data\n.*weight in 'b.jsonl.weight=2': .*measured once"):
+        with pytest.raises(ValueError, match=r"eval_data\n.*weight in 'b.jsonl.weight=2', .*measured once"):
             held_out(given)
     with pytest.raises(ValueError, match="limit a whole number of at least 1"):
         held_out("b.jsonl?limit=0")
