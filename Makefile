@@ -40,8 +40,8 @@ test: lint  ## format check, lint, types, every test
 pytest: $(READY)  ## every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not many"
 
-test-many: $(READY)  ## the rest of the tests of several processes
-	$(BIN)/python -m pytest -m many tests
+test-many: $(READY)  ## the tests that `make test` leaves out, as others try much the same
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m many tests
 
 quick: lint  ## format check, lint and the fast tests, in half a minute
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(wildcard $(QUICK))

@@ -102,8 +102,8 @@ def test_a_row_of_too_many_keys_is_refused(name: str) -> None:
 
 
 def test_a_table_of_too_many_columns_is_refused() -> None:
-    Path("a").write_bytes(packed(pa.Table.from_arrays([pa.array([1])] * 30_000, ["k"] * 30_000)))
-    with refused("a: the table has 30000 keys; at most 1000 are read"):
+    Path("a").write_bytes(packed(pa.Table.from_arrays([pa.array([1])] * 1_500, ["k"] * 1_500)))
+    with refused("a: the table has 1500 keys; at most 1000 are read"):
         read_feedback(["a"])
 
 

@@ -89,7 +89,7 @@ def test_the_adapter_is_pefts_and_its_merge_computes_what_it_computes(
     assert torch.equal(logits(merged), logits(pefts))
 
 
-@pytest.mark.parametrize("alpha", [None, 1.0, 0.6])
+@pytest.mark.parametrize("alpha", [None, pytest.param(1.0, marks=pytest.mark.many), 0.6])
 def test_a_reference_that_begins_at_an_adapter(finished: Any, alpha: float | None, tmp_path: Path) -> None:
     """Frozen where it begins, following the policy, or mixed with it where that can be; and back after a kill."""
     values, run = finished

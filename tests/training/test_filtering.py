@@ -105,6 +105,7 @@ def test_its_first_name_is_taken() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.many
 @pytest.mark.world
 def test_the_gold_reward_rises(tmp_path: Path) -> None:
     from trueup.demo import Policy

@@ -60,6 +60,7 @@ def test_the_area_under_the_curve_is_what_it_is_called() -> None:
     assert auc(low, high) == pytest.approx(1 - auc(high, low))
 
 
+@pytest.mark.many
 def test_sorted_and_shuffled_files_give_the_same_quality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = examples("pairs", count=PAIRS + HELD_OUT, seed=7, noise=0.05)
     training, held_out = made[:PAIRS], made[PAIRS:]

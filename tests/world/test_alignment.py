@@ -118,18 +118,21 @@ def test_fifty_steps_of_a_method_help(
     assert reached > before + gain
 
 
+@pytest.mark.many
 def test_rankings_of_four_teach_more_than_rankings_of_two(start: LlamaForCausalLM, before: float) -> None:
     two, four = (quality(align(start, rrhf, examples("rankings", count=640, seed=1, responses=k))) for k in (2, 4))
     print(f"\nrankings of 2: {two:.3f}, of 4: {four:.3f}")
     assert before + 0.05 < two < four - 0.05
 
 
+@pytest.mark.many
 def test_a_learning_rate_too_large_collapses(start: LlamaForCausalLM, before: float) -> None:
     reached = quality(align(start, dpo, examples("pairs", count=320, seed=1), rate=2e-2))
     print(f"\nlearning rate 0.02: {reached:.3f}")
     assert reached < before - 0.3
 
 
+@pytest.mark.many
 def test_pursuing_the_proxy_helps_at_first_and_harms_in_the_end(start: LlamaForCausalLM, before: float) -> None:
     """Online DPO: the policy's own answers, preferred by the proxy."""
     policy = copy.deepcopy(start)
