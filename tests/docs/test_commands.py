@@ -164,6 +164,7 @@ class Page:
     """Command or method -> options by which it takes a moment; what is given twice counts as given last."""
     after: Callable[[str], object] = lambda said: None
     """Looks at what has come of them, and what was said."""
+    dear: bool = False
 
 
 SHORT = dict.fromkeys(("sample", "condition", "evaluate", "chat"), ("--max-new-tokens", "6"))
@@ -186,13 +187,13 @@ PAGES = {
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),
     "docs/start.md": Page(6, of_start, {"train": ("--steps", "2"), **SHORT}),
     "docs/world.md": Page(1),
-    "docs/methods/ca.md": Page(2, after=after_condition),
+    "docs/methods/ca.md": Page(2, after=after_condition, dear=True),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.world
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.many] * PAGES[one].dear) for one in PAGES])
 def test_the_commands_of_a_page_one_after_the_other(
     name: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:

@@ -13,7 +13,7 @@ from trueup.settings.annotator_kinds import RewardAnnotator
 from trueup.world.generate import from_name
 from trueup.world.language import gold
 
-pytestmark = [pytest.mark.slow, pytest.mark.world]
+pytestmark = [pytest.mark.slow, pytest.mark.many, pytest.mark.world]
 
 
 def test_a_short_run_learns_what_is_better(tmp_path: Path) -> None:
