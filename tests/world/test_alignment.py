@@ -112,7 +112,6 @@ def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(start: Llam
 def test_fifty_steps_of_a_method_help(
     start: LlamaForCausalLM, before: float, kind: str, objective: Objective, rate: float, gain: float
 ) -> None:
-    """DPO on answers that others wrote is on the edge at 1e-3, where the model of seed 0 degenerates."""
     reached = quality(align(start, objective, examples(kind, count=1600, seed=1), rate))
     print(f"\n{kind}: {before:.3f} -> {reached:.3f}")
     assert reached > before + gain
