@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import jinja2
 import torch
 import yaml
 from safetensors import safe_open
@@ -121,40 +121,20 @@ def _share(folder: Path, same: Path) -> None:
                 os.replace(folder / ".same", file)
 
 
-def card_of(resolved: Resolved, base: str, *, name: str, step: int, **more: Any) -> dict[str, Any]:
+def card_of(resolved: Resolved, base: str, **more: Any) -> dict[str, Any]:
     """Values of the model card's template; `base` is the full model that was trained, `more` what its end told."""
-    info = resolved.info
-    return {
-        "name": name, "base": base, "method": info.name, "title": info.title, "paper": info.paper,
-        "formula": info.formula, "version": __version__,
-        "settings": yaml.safe_dump(told_settings(resolved), sort_keys=False), "step": step, "data": [],
-        "metrics": {}, **more,
-    }  # fmt: skip
+    unsaid = dict.fromkeys(("data", "report", "samples", "scores", "summary", "troubles"), ())
+    settings = yaml.safe_dump(told_settings(resolved), sort_keys=False)
+    about = {"base": base, "info": resolved.info, "version": __version__, "settings": settings, "metrics": {}}
+    return {**unsaid, **about, **more}
 
 
 def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition | None = None) -> str:
-    origin = model_hub.origin_of(card["base"])
-    data = {
-        "library_name": "peft" if adapter else "transformers",
-        **({"base_model": origin[0]} if origin else {}),  # the hub refuses the path of a folder
-        "pipeline_tag": "text-classification" if card.get("scores") else "text-generation",
-        "tags": ["trueup", card["method"]],
-    }
-    written = condition and {"words": condition.words(), "position": condition.position}
-    unsaid = dict.fromkeys(("report", "scores", "troubles", "summary", "samples"), "")
-    rendered: str = _card().render(
-        unsaid | dict(card) | {"base": model_hub.named(card["base"])}, adapter=adapter, condition=written,
-        card_data=yaml.safe_dump(data, sort_keys=False).strip(),
-    )  # fmt: skip
-    return rendered
-
-
-@cache
-def _card() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
     text = Path(__file__).with_name("model_card.jinja").read_text(encoding="utf-8")
-    return Environment(undefined=StrictUndefined, autoescape=False).from_string(text)
+    template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False).from_string(text)
+    origin = model_hub.origin_of(card["base"])  # the hub refuses the path of a folder
+    about = {"base": model_hub.named(card["base"]), "origin": origin, "adapter": adapter, "condition": condition}
+    return template.render({**card, **about})
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,17 +168,6 @@ class RewardReport:
                 f"{_shown(found.expected_calibration_error)}"
             )
         return lines
-
-    def markdown(self) -> str:
-        text = "".join(f"- {line}\n" for line in self.lines())
-        if not self.held_out:
-            return text
-        table = "\n| sure | pairs | said | seen | standard error of seen |\n|---|---|---|---|---|\n"
-        for one in self.calibration.bins:
-            error = "unknown" if math.isnan(one.error) else f"{one.error:.3f}"
-            numbers = f"{one.pairs} | {one.said:.3f} | {one.seen:.3f} | {error}"
-            table += f"| {one.low:.2f} to {one.high:.2f} | {numbers} |\n"
-        return text + table
 
 
 def reward_report(run: Run) -> RewardReport:

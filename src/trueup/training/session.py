@@ -113,8 +113,7 @@ class Session:
         card = export.card_of(
             self.resolved, loaded.base_path, name=self.name, step=step, data=list(told),
             metrics={key: f"{value:.6g}" for key, value in sorted(values.items())}, troubles=troubles,
-            report=report.markdown() if report else "", scores=report is not None, summary=lines[1:],
-            samples=summary.samples(run),
+            report=report, scores=report is not None, summary=lines[1:], samples=summary.samples(run),
         )  # fmt: skip
         export.export(
             run.parts.policy.network, loaded.tokenizer, self.folder.model,
