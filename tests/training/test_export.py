@@ -15,6 +15,7 @@ from support.small_runs import metrics_of, run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from trueup.config.resolve import resolve
 from trueup.errors import CheckpointError
 from trueup.models import lora
 from trueup.models.tokenizer import quiet_library
@@ -164,12 +165,12 @@ def test_a_model_that_was_there_is_replaced_whole(tiny_model: Path, tmp_path: Pa
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "old.safetensors").write_text("old")
-    card = dict.fromkeys(("name", "base", "method", "title", "paper", "formula", "version", "settings"), "x")
-    export(network, tokenizer, folder, dtype=torch.float32, card={**card, "data": [], "step": 1, "metrics": {}})
+    resolved = resolve("dpo", overrides={"model": "x", "data": ["x"], "output": "x"})
+    export(network, tokenizer, folder, dtype=torch.float32, card=exporting.card_of(resolved, "x", name="x", step=1))
     assert not (folder / "old.safetensors").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    with pytest.raises(CheckpointError, match=r"model: the finished model could not be written: 'name' is undefined"):
-        export(network, tokenizer, folder, dtype=torch.float32, card={"method": "x", "base": "x"})
+    with pytest.raises(CheckpointError, match=r"model: the finished model could not be written: 'scores' is undefined"):
+        export(network, tokenizer, folder, dtype=torch.float32, card={"base": "x"})
     assert (folder / "config.json").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

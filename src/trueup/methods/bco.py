@@ -13,12 +13,9 @@ from trueup.methods import kinds
     figures=kinds.POINT_FIGURES,
 )
 def bco(
-    *,
-    beta: kinds.Beta = 0.1,
-    shift: bool = True,
-    desirable_from: kinds.DesirableFrom = None,
+    *, beta: kinds.Beta = 0.1, shift: bool = True, desirable_from: kinds.DesirableFrom = None,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """Tell desirable from undesirable responses by their rewards, around the mean reward of the run so far.
 
     Args:

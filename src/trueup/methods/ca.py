@@ -24,15 +24,10 @@ def measured_with_condition(settings: Any) -> str:
     figures=kinds.IMITATION_FIGURES,
 )
 def ca(
-    *,
-    condition: str = " <rm_score>: {reward} ",
-    decimals: kinds.Decimals = 1,
-    position: Literal["end", "start"] = "end",
-    ask_for: float | None = None,
-    per_token: kinds.PerToken = True,
-    reward_mean: kinds.RewardMean = None,
-    reward_std: kinds.RewardStd = None,
-) -> kinds.Method:
+    *, condition: str = " <rm_score>: {reward} ", decimals: kinds.Decimals = 1,
+    position: Literal["end", "start"] = "end", ask_for: float | None = None, per_token: kinds.PerToken = True,
+    reward_mean: kinds.RewardMean = None, reward_std: kinds.RewardStd = None,
+) -> kinds.Method:  # fmt: skip
     """Learn good and bad responses alike, each told how good it is, and ask for a good one.
 
     Args:

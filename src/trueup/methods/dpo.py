@@ -10,13 +10,9 @@ from trueup.methods import kinds
     **kinds.OF_PAIRS,
 )
 def dpo(
-    *,
-    beta: kinds.Beta = 0.1,
-    label_smoothing: kinds.WrongShare = 0.0,
-    per_token: kinds.PerTokenGap = False,
-    sft_weight: kinds.SFTWeight = 0.0,
-    reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+    *, beta: kinds.Beta = 0.1, label_smoothing: kinds.WrongShare = 0.0, per_token: kinds.PerTokenGap = False,
+    sft_weight: kinds.SFTWeight = 0.0, reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:  # fmt: skip
     """Raise the likelihood of chosen responses over rejected ones, relative to a reference.
 
     Args:

@@ -9,12 +9,9 @@ from trueup.methods import kinds
     **kinds.OF_PAIRS,
 )
 def dpo_positive(
-    *,
-    beta: kinds.Beta = 0.3,
-    penalty: kinds.NonNegative = 50.0,
-    sft_weight: kinds.SFTWeight = 0.0,
+    *, beta: kinds.Beta = 0.3, penalty: kinds.NonNegative = 50.0, sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """DPO that does not let chosen responses become less likely than they are under the reference.
 
     Args:

@@ -10,12 +10,9 @@ from trueup.methods import kinds
     **kinds.OF_PAIRS,
 )
 def exo(
-    *,
-    beta: kinds.Beta = 0.1,
-    label_smoothing: kinds.SomeShare = 1e-3,
-    sft_weight: kinds.SFTWeight = 0.0,
+    *, beta: kinds.Beta = 0.1, label_smoothing: kinds.SomeShare = 1e-3, sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """Match the probability that the order is right by the reverse KL divergence.
 
     Args:

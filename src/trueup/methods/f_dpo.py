@@ -9,13 +9,9 @@ from trueup.methods import kinds
     **kinds.OF_PAIRS,
 )
 def f_dpo(
-    *,
-    beta: kinds.Beta = 0.1,
-    divergence: kinds.Divergence = "js",
-    alpha: kinds.ClipRange = 0.5,
-    sft_weight: kinds.SFTWeight = 0.0,
-    reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+    *, beta: kinds.Beta = 0.1, divergence: kinds.Divergence = "js", alpha: kinds.ClipRange = 0.5,
+    sft_weight: kinds.SFTWeight = 0.0, reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:  # fmt: skip
     """DPO that keeps to the reference by another divergence than the reverse KL.
 
     Args:

@@ -17,13 +17,9 @@ from trueup.methods import kinds
     figures=kinds.IMITATION_FIGURES,
 )
 def fa(
-    *,
-    threshold: float = 0.0,
-    best_of_n: bool = False,
-    per_token: kinds.PerToken = True,
-    reward_mean: kinds.RewardMean = None,
-    reward_std: kinds.RewardStd = None,
-) -> kinds.Method:
+    *, threshold: float = 0.0, best_of_n: bool = False, per_token: kinds.PerToken = True,
+    reward_mean: kinds.RewardMean = None, reward_std: kinds.RewardStd = None,
+) -> kinds.Method:  # fmt: skip
     """Imitate the good responses and leave the others out.
 
     Args:

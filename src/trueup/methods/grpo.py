@@ -17,19 +17,12 @@ from trueup.methods import kinds
     figures=("online/score", "objective/kl", "policy/clipfrac"),
 )
 def grpo(
-    *,
-    kl_coef: kinds.NonNegative = 0.04,
-    unbiased_kl: bool = False,
-    clip: kinds.ClipRange = 0.2,
-    clip_high: kinds.Positive | None = None,
-    advantage_scale: kinds.AdvantageScale = "group",
-    sequence_ratio: bool = False,
-    average_over: kinds.AverageOver = "responses",
-    loss_length: kinds.Positive = 1024.0,
-    missing_end_penalty: kinds.MissingEndPenalty = 0.0,
-    logit_temperature: kinds.LogitTemperature = 1.0,
-    reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+    *, kl_coef: kinds.NonNegative = 0.04, unbiased_kl: bool = False, clip: kinds.ClipRange = 0.2,
+    clip_high: kinds.Positive | None = None, advantage_scale: kinds.AdvantageScale = "group",
+    sequence_ratio: bool = False, average_over: kinds.AverageOver = "responses",
+    loss_length: kinds.Positive = 1024.0, missing_end_penalty: kinds.MissingEndPenalty = 0.0,
+    logit_temperature: kinds.LogitTemperature = 1.0, reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:  # fmt: skip
     """Move a little towards what scored above the other responses to the same prompt.
 
     Args:

@@ -10,12 +10,9 @@ from trueup.methods import kinds
     **kinds.OF_PAIRS,
 )
 def ipo(
-    *,
-    beta: kinds.Beta = 0.1,
-    per_token: kinds.PerTokenGap = False,
-    sft_weight: kinds.SFTWeight = 0.0,
+    *, beta: kinds.Beta = 0.1, per_token: kinds.PerTokenGap = False, sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """Pull the log-ratios of each pair 1 / (2 beta) apart, and no further."""
     loss = kinds.with_settings(kinds.objectives.ipo.ipo, beta=beta, per_token=per_token)
     return kinds.pairwise(loss, reference, sft_weight)

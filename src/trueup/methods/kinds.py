@@ -141,24 +141,18 @@ def with_settings(
 
 
 def over_step(
-    measurement: Measurement,
-    loss: Callable[Concatenate[Any, Ref, Index, Tensor, P], Loss],
-    *none: P.args,
+    measurement: Measurement, loss: Callable[Concatenate[Any, Ref, Index, Tensor, P], Loss], *none: P.args,
     **settings: P.kwargs,
-) -> StepObjective[Ref, Index]:
+) -> StepObjective[Ref, Index]:  # fmt: skip
     """As `with_settings`, of an objective that is given something measured over the whole step."""
     objective: Callable[..., Loss] = loss
     return objectives.loss.StepObjective(measurement, partial(objective, *none, **settings))
 
 
 def pairwise(
-    loss: Objective[Ref, rows.Pairs],
-    reference: ReferenceChoice[Ref],
-    sft_weight: float = 0.0,
-    *,
-    parts: tuple[rows.Part, ...] = (),
-    mixture: float = 0.0,
-) -> Method:
+    loss: Objective[Ref, rows.Pairs], reference: ReferenceChoice[Ref], sft_weight: float = 0.0, *,
+    parts: tuple[rows.Part, ...] = (), mixture: float = 0.0,
+) -> Method:  # fmt: skip
     """Learn which of two responses to a prompt is better, relative to a reference where there is one."""
     from trueup.batch.rows import Pairs
 
@@ -171,14 +165,10 @@ def pairwise(
 
 
 def pointwise(
-    loss: Objective[rows.LogProbs, rows.Points],
-    reference: ReferenceChoice[rows.LogProbs],
-    *,
-    view: View[PointRelation] = views.points,
-    transform: Transform,
-    check: ExamplesCheck,
+    loss: Objective[rows.LogProbs, rows.Points], reference: ReferenceChoice[rows.LogProbs], *,
+    view: View[PointRelation] = views.points, transform: Transform, check: ExamplesCheck,
     stratum: Callable[[PointRelation], Hashable] | None = None,
-) -> Method:
+) -> Method:  # fmt: skip
     """Learn from responses labelled one by one, relative to a reference."""
     from trueup.batch.rows import Points
 
@@ -186,15 +176,10 @@ def pointwise(
 
 
 def policy_gradient(
-    loss: Objective[Any, rows.Rollouts],
-    reference: ReferenceChoice[rows.LogProbs],
-    rollout: Rollout,
-    *,
-    least_responses: int = 1,
-    parts: tuple[rows.Part, ...] = (),
-    temperature: float = 1.0,
+    loss: Objective[Any, rows.Rollouts], reference: ReferenceChoice[rows.LogProbs], rollout: Rollout, *,
+    least_responses: int = 1, parts: tuple[rows.Part, ...] = (), temperature: float = 1.0,
     reference_in_loss: bool = False,
-) -> Method:
+) -> Method:  # fmt: skip
     """Learn from the rewards of what the policy has just written; the reference goes into these, or into the loss."""
     from trueup.batch.rows import Rollouts
 
@@ -207,14 +192,10 @@ def policy_gradient(
 
 
 def without_reference(
-    view: View[R],
-    collate: Collate[R, Index],
-    loss: Objective[None, Index],
-    *,
-    transforms: tuple[Transform, ...] = (),
-    checks: tuple[ExamplesCheck, ...] = (),
+    view: View[R], collate: Collate[R, Index], loss: Objective[None, Index], *,
+    transforms: tuple[Transform, ...] = (), checks: tuple[ExamplesCheck, ...] = (),
     output: Literal["log-probs", "scores"] = "log-probs",
-) -> Method:
+) -> Method:  # fmt: skip
     """Learn from any kind of feedback, measured against nothing."""
     return Method(view, collate, loss, NoReference(), transforms=transforms, checks=checks, output=output)
 

@@ -14,13 +14,10 @@ from trueup.methods import kinds
     figures=kinds.POINT_FIGURES,
 )
 def kto(
-    *,
-    beta: kinds.Beta = 0.1,
-    desirable_weight: kinds.DesirableWeight = 1.0,
-    undesirable_weight: kinds.UndesirableWeight = 1.0,
-    desirable_from: kinds.DesirableFrom = None,
+    *, beta: kinds.Beta = 0.1, desirable_weight: kinds.DesirableWeight = 1.0,
+    undesirable_weight: kinds.UndesirableWeight = 1.0, desirable_from: kinds.DesirableFrom = None,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """Raise responses with a thumb up and lower the others, with less and less to gain from each."""
     loss = kinds.over_step(
         kinds.objectives.kto.MISMATCHED, kinds.objectives.kto.kto, beta=beta, desirable_weight=desirable_weight,

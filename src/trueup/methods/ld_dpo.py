@@ -9,12 +9,9 @@ from trueup.methods import kinds
     **kinds.OF_PAIRS,
 )
 def ld_dpo(
-    *,
-    beta: kinds.Beta = 0.1,
-    ld_alpha: kinds.UnitInterval = 0.5,
-    sft_weight: kinds.SFTWeight = 0.0,
+    *, beta: kinds.Beta = 0.1, ld_alpha: kinds.UnitInterval = 0.5, sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """DPO in which what the longer response says beyond the shorter one counts less.
 
     Args:

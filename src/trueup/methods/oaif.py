@@ -27,12 +27,9 @@ BETA = {"dpo": 0.1, "ipo": 1.0, "slic": 0.002}  # the paper's
     figures=("loss", "online/score", "rewards/accuracies", "kl"),
 )
 def oaif(
-    *,
-    objective: Literal["dpo", "ipo", "slic"] = "dpo",
-    beta: kinds.Positive | None = None,
-    sft_weight: kinds.SFTWeight = 0.0,
-    reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+    *, objective: Literal["dpo", "ipo", "slic"] = "dpo", beta: kinds.Positive | None = None,
+    sft_weight: kinds.SFTWeight = 0.0, reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:  # fmt: skip
     """Sample two responses with the policy as it is, ask which is better, and learn from the answer at once.
 
     Args:

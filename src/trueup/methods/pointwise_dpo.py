@@ -13,16 +13,11 @@ from trueup.methods import kinds
     figures=kinds.POINT_FIGURES,
 )
 def pointwise_dpo(
-    *,
-    beta: kinds.Beta = 0.1,
-    continuous: kinds.Continuous = False,
-    scale: kinds.LabelScale = "none",
-    score_low: kinds.ScoreLow = None,
-    score_high: kinds.ScoreHigh = None,
-    per_token: kinds.PerTokenRatio = False,
-    log_z: kinds.LogZ = 0.0,
+    *, beta: kinds.Beta = 0.1, continuous: kinds.Continuous = False, scale: kinds.LabelScale = "none",
+    score_low: kinds.ScoreLow = None, score_high: kinds.ScoreHigh = None,
+    per_token: kinds.PerTokenRatio = False, log_z: kinds.LogZ = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """Move the implicit reward of every response towards its label."""
     loss = kinds.with_settings(
         kinds.objectives.pointwise_dpo.pointwise_dpo, beta=beta, continuous=continuous, per_token=per_token, log_z=log_z

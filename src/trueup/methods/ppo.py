@@ -25,24 +25,14 @@ from trueup.methods import kinds
     figures=("online/score", "objective/kl", "loss/value", "policy/clipfrac"),
 )
 def ppo(
-    *,
-    kl_coef: kinds.KLCoef = 0.05,
-    kl_target: kinds.NonNegative | None = 6.0,
-    kl_horizon: kinds.Positive = 10_000.0,
-    gamma: kinds.Gamma = 1.0,
-    gae_lambda: kinds.UnitInterval = 0.95,
-    clip: kinds.ClipRange = 0.2,
-    value_clip: kinds.Positive = 0.2,
-    value_weight: kinds.ValueWeight = 1.0,
-    entropy_coef: kinds.NonNegative = 0.0,
-    scale_scores: bool = True,
-    clip_reward: kinds.NonNegative | None = 10.0,
-    missing_end_penalty: kinds.MissingEndPenalty = 0.0,
-    whiten_rewards: bool = False,
-    whiten_advantages: bool = True,
-    logit_temperature: kinds.LogitTemperature = 1.0,
-    reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+    *, kl_coef: kinds.KLCoef = 0.05, kl_target: kinds.NonNegative | None = 6.0,
+    kl_horizon: kinds.Positive = 10_000.0, gamma: kinds.Gamma = 1.0, gae_lambda: kinds.UnitInterval = 0.95,
+    clip: kinds.ClipRange = 0.2, value_clip: kinds.Positive = 0.2, value_weight: kinds.ValueWeight = 1.0,
+    entropy_coef: kinds.NonNegative = 0.0, scale_scores: bool = True,
+    clip_reward: kinds.NonNegative | None = 10.0, missing_end_penalty: kinds.MissingEndPenalty = 0.0,
+    whiten_rewards: bool = False, whiten_advantages: bool = True,
+    logit_temperature: kinds.LogitTemperature = 1.0, reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:  # fmt: skip
     """Move a little towards what scored above expectation, several times over each round of responses.
 
     Args:

@@ -21,14 +21,10 @@ from trueup.methods import kinds
     figures=("online/score", "objective/kl", "loss/policy", "loss/value"),
 )
 def reinforce(
-    *,
-    kl_coef: kinds.KLCoef = 0.05,
-    gamma: kinds.Gamma = 1.0,
-    value_weight: kinds.ValueWeight = 0.1,
-    missing_end_penalty: kinds.MissingEndPenalty = 0.0,
-    logit_temperature: kinds.LogitTemperature = 1.0,
+    *, kl_coef: kinds.KLCoef = 0.05, gamma: kinds.Gamma = 1.0, value_weight: kinds.ValueWeight = 0.1,
+    missing_end_penalty: kinds.MissingEndPenalty = 0.0, logit_temperature: kinds.LogitTemperature = 1.0,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """Make responses likelier by how much more they earned than a value head expected."""
     loss = kinds.with_settings(kinds.objectives.reinforce.reinforce, value_weight=value_weight)
     baseline = kinds.objectives.rollout.ValueBaseline(kl_coef, gamma, missing_end_penalty)

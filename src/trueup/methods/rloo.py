@@ -15,12 +15,9 @@ from trueup.methods import kinds
     figures=("online/score", "objective/kl", "policy/approxkl"),
 )
 def rloo(
-    *,
-    kl_coef: kinds.KLCoef = 0.03,
-    missing_end_penalty: kinds.MissingEndPenalty = 0.0,
-    logit_temperature: kinds.LogitTemperature = 1.0,
-    reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+    *, kl_coef: kinds.KLCoef = 0.03, missing_end_penalty: kinds.MissingEndPenalty = 0.0,
+    logit_temperature: kinds.LogitTemperature = 1.0, reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:  # fmt: skip
     """Make responses likelier by how much more they earned than the others to the same prompt."""
     baseline = kinds.objectives.rollout.LeaveOneOut(kl_coef, missing_end_penalty)
     return kinds.policy_gradient(

@@ -10,12 +10,9 @@ from trueup.methods import kinds
     **kinds.OF_PAIRS,
 )
 def robust_dpo(
-    *,
-    beta: kinds.Beta = 0.1,
-    label_smoothing: kinds.WrongShare = 0.1,
-    sft_weight: kinds.SFTWeight = 0.0,
+    *, beta: kinds.Beta = 0.1, label_smoothing: kinds.WrongShare = 0.1, sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """DPO for pairs of which a known share is in the wrong order.
 
     Args:

@@ -15,12 +15,9 @@ from trueup.methods import kinds
     figures=("loss", "loss/rank", "loss/sft", "rewards/accuracies"),
 )
 def rrhf(
-    *,
-    rank_weight: kinds.NonNegative = 1.0,
-    sft_weight: kinds.NonNegative = 1.0,
-    normalize: Literal["response", "padded"] = "response",
-    merge_prompts: bool = False,
-) -> kinds.Method:
+    *, rank_weight: kinds.NonNegative = 1.0, sft_weight: kinds.NonNegative = 1.0,
+    normalize: Literal["response", "padded"] = "response", merge_prompts: bool = False,
+) -> kinds.Method:  # fmt: skip
     """Order responses by their length-normalised likelihood as their scores do, and imitate the best one.
 
     Args:

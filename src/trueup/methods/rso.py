@@ -17,14 +17,10 @@ from trueup.methods.slic import slic
     least_responses=2,
 )
 def rso(
-    *,
-    objective: kinds.MarginLoss = "hinge",
-    beta: kinds.Beta = 0.05,
-    rejection_beta: kinds.Positive = 0.5,
-    keep: kinds.Several = 8,
-    sft_weight: kinds.SFTWeight = 0.0,
+    *, objective: kinds.MarginLoss = "hinge", beta: kinds.Beta = 0.05, rejection_beta: kinds.Positive = 0.5,
+    keep: kinds.Several = 8, sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """Keep the responses that a better policy would have written, and learn from the order of their scores.
 
     Args:

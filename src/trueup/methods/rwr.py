@@ -13,13 +13,9 @@ from trueup.methods import kinds
     figures=kinds.WEIGHTED_FIGURES,
 )
 def rwr(
-    *,
-    beta: kinds.Positive = 1.0,
-    max_weight: kinds.Positive = 20.0,
-    per_token: kinds.PerToken = True,
-    reward_mean: kinds.RewardMean = None,
-    reward_std: kinds.RewardStd = None,
-) -> kinds.Method:
+    *, beta: kinds.Positive = 1.0, max_weight: kinds.Positive = 20.0, per_token: kinds.PerToken = True,
+    reward_mean: kinds.RewardMean = None, reward_std: kinds.RewardStd = None,
+) -> kinds.Method:  # fmt: skip
     """Imitate every response, the better the more.
 
     Args:

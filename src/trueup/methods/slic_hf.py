@@ -14,11 +14,9 @@ from trueup.methods import kinds
     figures=("loss", "rewards/accuracies", "rewards/margins", "logps/chosen"),
 )
 def slic_hf(
-    *,
-    margin: kinds.NonNegative = 1.0,
-    regularization: kinds.NonNegative = 0.1,
+    *, margin: kinds.NonNegative = 1.0, regularization: kinds.NonNegative = 0.1,
     target: Literal["chosen", "demonstration"] = "chosen",
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """Make chosen responses likelier than rejected ones by a margin, and keep a target likely; no reference.
 
     Args:

@@ -13,10 +13,8 @@ from trueup.methods.dpo import dpo
     least_responses=2,
 )
 def tr_dpo(
-    *,
-    beta: kinds.Beta = 0.05,
-    sft_weight: kinds.SFTWeight = 0.0,
+    *, beta: kinds.Beta = 0.05, sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.TrustRegion = kinds.TrustRegion(alpha=0.6, every=512),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """DPO with a reference that moves towards the policy; alpha = 1 is the paper's hard update."""
     return dpo(beta=beta, sft_weight=sft_weight, reference=reference)

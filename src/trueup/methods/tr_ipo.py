@@ -13,11 +13,8 @@ from trueup.methods.ipo import ipo
     least_responses=2,
 )
 def tr_ipo(
-    *,
-    beta: kinds.Beta = 0.05,
-    per_token: kinds.PerTokenGap = False,
-    sft_weight: kinds.SFTWeight = 0.0,
+    *, beta: kinds.Beta = 0.05, per_token: kinds.PerTokenGap = False, sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.TrustRegion = kinds.TrustRegion(alpha=0.6, every=512),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """IPO with a reference that moves towards the policy; alpha = 1 is the paper's hard update."""
     return ipo(beta=beta, per_token=per_token, sft_weight=sft_weight, reference=reference)

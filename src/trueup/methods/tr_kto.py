@@ -13,13 +13,10 @@ from trueup.methods.kto import kto
     figures=kinds.POINT_FIGURES,
 )
 def tr_kto(
-    *,
-    beta: kinds.Beta = 0.05,
-    desirable_weight: kinds.DesirableWeight = 1.0,
-    undesirable_weight: kinds.UndesirableWeight = 1.0,
-    desirable_from: kinds.DesirableFrom = None,
+    *, beta: kinds.Beta = 0.05, desirable_weight: kinds.DesirableWeight = 1.0,
+    undesirable_weight: kinds.UndesirableWeight = 1.0, desirable_from: kinds.DesirableFrom = None,
     reference: kinds.TrustRegion = kinds.TrustRegion(alpha=0.6, every=512),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """KTO with a reference that moves towards the policy; alpha = 1 is the paper's hard update."""
     return kto(
         beta=beta, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight,

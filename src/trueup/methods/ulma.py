@@ -16,18 +16,12 @@ from trueup.methods import kinds
     figures=kinds.POINT_FIGURES,
 )
 def ulma(
-    *,
-    beta: kinds.Beta = 0.1,
-    continuous: kinds.Continuous = False,
-    scale: kinds.LabelScale = "none",
-    score_low: kinds.ScoreLow = None,
-    score_high: kinds.ScoreHigh = None,
-    demonstration_from: kinds.UnitInterval | None = None,
-    group_means: bool = False,
-    per_token: kinds.PerTokenRatio = False,
-    log_z: kinds.LogZ = 0.0,
+    *, beta: kinds.Beta = 0.1, continuous: kinds.Continuous = False, scale: kinds.LabelScale = "none",
+    score_low: kinds.ScoreLow = None, score_high: kinds.ScoreHigh = None,
+    demonstration_from: kinds.UnitInterval | None = None, group_means: bool = False,
+    per_token: kinds.PerTokenRatio = False, log_z: kinds.LogZ = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """Imitate demonstrations and thumbs up; push the rest below the reference, as far as beta allows.
 
     Args:

@@ -15,12 +15,9 @@ from trueup.methods import kinds
     figures=("loss", "online/score", "rewards/accuracies", "kl"),
 )
 def xpo(
-    *,
-    beta: kinds.Beta = 0.1,
-    alpha: kinds.NonNegative = 1e-5,
-    sft_weight: kinds.SFTWeight = 0.0,
+    *, beta: kinds.Beta = 0.1, alpha: kinds.NonNegative = 1e-5, sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
-) -> kinds.Method:
+) -> kinds.Method:  # fmt: skip
     """Learn by DPO from pairs of policy and reference, and be drawn away from what the reference writes.
 
     Args:

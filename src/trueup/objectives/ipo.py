@@ -1,7 +1,7 @@
 """Identity preference optimization. Azar et al., 2023, https://arxiv.org/abs/2310.12036."""
 
 from trueup.batch.rows import LogProbs, Pairs
-from trueup.objectives.loss import Loss, pair_metrics
+from trueup.objectives.loss import Loss, over_orders, pair_metrics
 
 
 def ipo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, per_token: bool = False) -> Loss:
@@ -13,7 +13,5 @@ def ipo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.
     if per_token:
         log_ratio_N = log_ratio_N / policy.length_N.clamp(min=1)
     target = 1 / (2 * beta)
-    gap_P = log_ratio_N[pairs.chosen_P] - log_ratio_N[pairs.rejected_P]
-    p_P = pairs.probability_P.to(gap_P.dtype)
-    loss_P = p_P * (gap_P - target) ** 2 + (1 - p_P) * (gap_P + target) ** 2
+    loss_P = over_orders(pairs, log_ratio_N, lambda better, worse: (better - worse - target) ** 2)
     return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, beta * log_ratio_N, pairs, reference))

@@ -3,7 +3,7 @@
 import torch
 
 from trueup.batch.rows import LogProbs, Pairs
-from trueup.objectives.loss import Loss, pair_metrics
+from trueup.objectives.loss import Loss, over_orders, pair_metrics
 
 
 def slic(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.05) -> Loss:
@@ -11,7 +11,5 @@ def slic(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0
     A pair with the probability p of being right gives p max(0, 1 - m) + (1 - p) max(0, 1 + m), and no longer pulls once
     its log-ratios are 1 / beta apart."""
     reward_N = beta * (policy.sum - reference.sum)
-    margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
-    p_P = pairs.probability_P.to(margin_P.dtype)
-    loss_P = p_P * torch.relu(1 - margin_P) + (1 - p_P) * torch.relu(1 + margin_P)
+    loss_P = over_orders(pairs, reward_N, lambda better, worse: torch.relu(1 - (better - worse)))
     return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs, reference))

@@ -3,7 +3,7 @@
 import torch
 
 from trueup.batch.rows import LogProbs, PairsWithTarget
-from trueup.objectives.loss import Loss, pair_metrics
+from trueup.objectives.loss import Loss, over_orders, pair_metrics
 
 
 def slic_hf(
@@ -12,9 +12,7 @@ def slic_hf(
     """max(0, margin - log pi(chosen) + log pi(rejected)) - regularization log pi(target).
     margin, in nats, is delta and regularization lambda in the paper."""
     pairs, log_prob_N = targeted.pairs, policy.sum
-    gap_P = log_prob_N[pairs.chosen_P] - log_prob_N[pairs.rejected_P]
-    p_P = pairs.probability_P.to(gap_P.dtype)
-    hinge_P = p_P * torch.relu(margin - gap_P) + (1 - p_P) * torch.relu(margin + gap_P)
+    hinge_P = over_orders(pairs, log_prob_N, lambda better, worse: torch.relu(margin - (better - worse)))
     nll_P = -log_prob_N[targeted.target_P]
     metrics = {"loss/calibration": hinge_P.detach(), "loss/sft": nll_P.detach()}
     metrics |= pair_metrics(policy, log_prob_N, pairs)
