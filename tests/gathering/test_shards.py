@@ -12,8 +12,7 @@ from support.faulty_feedback import write
 from support.small_runs import command, in_child
 
 Captured = pytest.CaptureFixture[str]
-ROWS = 150
-"""Two whole units of 64 rows and a part of one."""
+ROWS = 150  # two whole units of 64 rows and a part of one
 FUNCTIONS = """
 import os, pathlib, signal
 

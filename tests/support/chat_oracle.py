@@ -35,10 +35,7 @@ SPEAKS: dict[str, tuple[str, str]] = {
     "diffusion_gemma": (r"<\|turn>model\n(.*?(?:<turn\|>|<\|tool_response>))", "<turn|>"),
     "glm4moe": (r"<\|assistant\|>(.*?)(?=<\|user\|>|<\|observation\|>|$)", "<|user|>"),
     "glm4moe_training": (r"<\|assistant\|>(.*?(?:<\|user\|>|<\|observation\|>))", "<|user|>"),
-    "gptoss": (
-        r"<\|start\|>assistant(.*?(?:<\|return\|>|<\|call\|>|<\|end\|>(?!<\|start\|>assistant)))",
-        "<|return|>",
-    ),
+    "gptoss": (r"<\|start\|>assistant(.*?(?:<\|return\|>|<\|call\|>|<\|end\|>(?!<\|start\|>assistant)))", "<|return|>"),
     "llama3": (HEADER + r"(.*?(?:<\|eot_id\|>|<\|eom_id\|>))", "<|eot_id|>"),
     "muse": (r"<\|start\|>assistant(.*?<\|eot\|>(?!<\|start\|>assistant))", "<|eot|>"),
     "phi3": (r"<\|assistant\|>\n(.*?<\|end\|>)", "<|end|>"),
@@ -52,18 +49,14 @@ SPECIAL = re.compile(
 )
 PLAIN_MARKS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 """Tokens of their own that are no special tokens, as in Qwen's tokenizers."""
-BASE_END = "<|base_end|>"
-"""The end of sequence of a base model, which no template writes by itself."""
-MORE_ENDS = {"glm4moe": ("<|observation|>",), "gptoss": ("<|call|>",)}
-"""What else the template's own models end with."""
-IN_PARTS = ("idefics", "smolvlm", "llava")
-"""Templates that write contents only where they are lists of parts."""
+BASE_END = "<|base_end|>"  # the end of sequence of a base model, which no template writes by itself
+MORE_ENDS = {"glm4moe": ("<|observation|>",), "gptoss": ("<|call|>",)}  # what else the template's own models end with
+IN_PARTS = ("idefics", "smolvlm", "llava")  # templates that write contents only where they are lists of parts
 START = "<|im_start|>"
 FORGED = ("\u00a6start\u00a6", "\u00a6end\u00a6")
 """In place of special tokens that a message spells, for the library, which would take them for its own."""
 ENDED = "ends with an end"
-OPENED = "reasoning never opened"
-"""Where it is asked with an open thought, the same as with its opening."""
+OPENED = "reasoning never opened"  # where it is asked with an open thought, the same as with its opening
 
 
 @cache
@@ -85,10 +78,7 @@ def _trained() -> str:
     """A byte-level tokenizer as JSON, with merges of words, spaces and line breaks."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    corpus = [
-        "\n\n".join(templates().values()),
-        "What is two and two? It is 4.\n\n\nAdd. Let me see.  \n",
-    ] * 2
+    corpus = ["\n\n".join(templates().values()), "What is two and two? It is 4.\n\n\nAdd. Let me see.  \n"] * 2
     trainer = trainers.BpeTrainer(
         vocab_size=600, special_tokens=["<pad>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
@@ -117,14 +107,11 @@ def tokenizer_for(name: str, end: str) -> Any:
 class Expected:
     """What should become of a conversation."""
 
-    text: str
-    """All of it, as the library renders it."""
-    prompt: str
-    """As the library renders it to ask the model."""
+    text: str  # all of it, as the library renders it
+    prompt: str  # as the library renders it to ask the model
     spoken: tuple[tuple[int, int], ...]
     """Where the assistant speaks in the text, from where the library asks it, up to and with the end of its turn."""
-    consistent: bool
-    """Whether the text begins as the library asks, before each of its turns."""
+    consistent: bool  # whether the text begins as the library asks, before each of its turns
 
     @property
     def said(self) -> str:
@@ -237,10 +224,7 @@ def _lost(rows: Sequence[Any], said: str, name: str) -> list[str]:
     spoken: list[str] = []
     for row in rows:
         if row["role"] == "assistant":
-            spoken += [
-                re.sub("</?think>", "", row["content"]),
-                row.get("reasoning_content", "") if reads else "",
-            ]
+            spoken += [re.sub("</?think>", "", row["content"]), row.get("reasoning_content", "") if reads else ""]
             spoken += _texts([call["function"] for call in row.get("tool_calls", [])])
     words = [word for word in re.findall(r"[^\W\d_]{2,}", " ".join(spoken)) if word not in said]
     calls = sum(len(row.get("tool_calls", [])) for row in rows if row["role"] == "assistant")

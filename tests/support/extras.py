@@ -1,7 +1,5 @@
 """A command that needs an extra of the package, run in an environment that has that extra alone (`make extras`).
-
-python extras.py labelling
-"""
+python extras.py labelling"""
 
 import importlib
 import os
@@ -16,18 +14,13 @@ TRAIN = "train sft --model world --data world:demonstrations?count=8 --batch-siz
 RECIPE = Path(__file__).parents[2] / "examples/ray_annotate.py"
 SCORED = "annotate candidates.jsonl --output judged.jsonl --annotator"
 COMMANDS = {
-    "data": "inspect rows.parquet",
-    "gpu": f"{TRAIN} --precision bf16",
-    "judge": f"{SCORED} rewards.py:brevity",
+    "data": "inspect rows.parquet", "gpu": f"{TRAIN} --precision bf16", "judge": f"{SCORED} rewards.py:brevity",
     "labelling": "label candidates.jsonl --output people.jsonl",
     "quantize": f"{TRAIN} --lora.rank 4 --quantize nf4",
-    "ray": "candidates judged --annotator rewards.py:brevity",
-    "report": TRAIN,
-    "tensorboard": f"{TRAIN} --report_to tensorboard",
-    "trackio": f"{TRAIN} --report_to trackio",
-    "vllm": TRAIN,
+    "ray": "candidates judged --annotator rewards.py:brevity", "report": TRAIN,
+    "tensorboard": f"{TRAIN} --report_to tensorboard", "trackio": f"{TRAIN} --report_to trackio", "vllm": TRAIN,
     "wandb": f"{TRAIN} --report_to wandb",
-}
+}  # fmt: skip
 
 
 def main(extra: str) -> None:

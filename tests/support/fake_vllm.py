@@ -16,8 +16,7 @@ from support.faulty_server import FaultyServer, ReceivedRequest, Reply
 from trueup.models.tokenizer import quiet_library
 
 NAME = "base"
-MOST = 64
-"""Tokens of prompt and response together."""
+MOST = 64  # tokens of prompt and response together
 
 
 class FakeVllm:
@@ -40,8 +39,7 @@ class FakeVllm:
         self.paused = False
         self.wire = wire
         self.updating = self.joined = False
-        self.calls: list[str] = []
-        """What was asked beside completions, in order."""
+        self.calls: list[str] = []  # what was asked beside completions, in order
         self.loaded: list[Path] = []
         self._lock = threading.Lock()
 

@@ -30,11 +30,9 @@ class ReceivedRequest:
 
     method: str
     path: str
-    headers: Mapping[str, str]
-    """Names in lower case."""
+    headers: Mapping[str, str]  # names in lower case
     text: str
-    at: float
-    """`time.monotonic()` when it came."""
+    at: float  # `time.monotonic()` when it came
 
     @property
     def body(self) -> Any:
@@ -49,12 +47,9 @@ class Reply:
     status: int = 200
     body: Any = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    delay: float = 0.0
-    """Seconds to wait before anything is sent."""
-    close: bool = False
-    """Reset the connection instead of answering."""
-    cut: int | None = None
-    """Send only so many bytes of the body, though more were announced, and hang up."""
+    delay: float = 0.0  # seconds to wait before anything is sent
+    close: bool = False  # reset the connection instead of answering
+    cut: int | None = None  # send only so many bytes of the body, though more were announced, and hang up
 
 
 Answer = Reply | Mapping[str, Any]
@@ -84,10 +79,8 @@ class FaultyServer:
 
     def __init__(self, answers: Answers = ()) -> None:
         self.answers = answers
-        self.asked: list[ReceivedRequest] = []
-        """Every request that has come, in order."""
-        self.most_at_once = 0
-        """Requests that were under way at the same time."""
+        self.asked: list[ReceivedRequest] = []  # every request that has come, in order
+        self.most_at_once = 0  # requests that were under way at the same time
         self._given = 0
         self._under_way = 0
         self._lock = threading.Lock()

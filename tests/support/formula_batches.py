@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from support.formulas import Batch
 
-STEP = 2e-4
-"""In nats, of the differences."""
+STEP = 2e-4  # in nats, of the differences
 
 
 def rows(chance: random.Random, count: int) -> list[dict[str, list[float]]]:

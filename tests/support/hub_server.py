@@ -17,12 +17,9 @@ class Hub:
 
     def __init__(self, repositories: dict[str, Files], failing: dict[str, tuple[int, str]] | None = None) -> None:
         self.repositories = repositories
-        self.failing = failing or {}
-        """Repository -> the status and the kind of error that every question about it gets."""
-        self.tokens: set[str] = set()
-        """What came in as authorisation."""
-        self.sent: list[str] = []
-        """Names of the files that went out."""
+        self.failing = failing or {}  # repository -> the status and the kind of error that every question about it gets
+        self.tokens: set[str] = set()  # what came in as authorisation
+        self.sent: list[str] = []  # names of the files that went out
         self.address = ""
 
     def at(self, name: str, revision: str) -> str | None:

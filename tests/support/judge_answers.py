@@ -14,11 +14,7 @@ MARKED = re.compile(r"<([0-9a-f]{8})>\n(.*?)\n</\1>", re.DOTALL)
 
 def said(text: object, finish: str = "stop", **message: Any) -> dict[str, Any]:
     """A reply in words."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text, **message},
-        "finish_reason": finish,
-    }
+    choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
     return {"id": "x", "object": "chat.completion", "choices": [choice], "usage": USAGE}
 
 
@@ -56,11 +52,9 @@ class Until:
     """Answers as a judge does so many times, and every request after that by a fault; knows what was answered."""
 
     def __init__(
-        self,
-        sound: int,
-        fault: Answer | Callable[[ReceivedRequest], Answer],
+        self, sound: int, fault: Answer | Callable[[ReceivedRequest], Answer],
         judge: Callable[[ReceivedRequest], Answer] = variety,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.sound, self.fault, self.judge = sound, fault, judge
         self.answered: list[str] = []
         self._lock = threading.Lock()

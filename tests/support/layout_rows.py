@@ -1,10 +1,8 @@
 """Rows of every layout, from files of JSON lines in `feedback/rows`: one case a line.
-
 examples.jsonl    a row, the layout it is taken for, the example it holds as a canonical record, and unused keys
 faults.jsonl      rows, or a value set in (or, without one, a key taken out of) a layout's first example; the error
-useless.jsonl     a row, perhaps after another, that is sound and counted as of no use, and why
-files.jsonl       the bytes of a faulty file, each a character, and the error that reading it by this name gives
-"""
+useless.jsonl     a row, perhaps after another, that is sound and counted as of no use, and why files.jsonl       the
+bytes of a faulty file, each a character, and the error that reading it by this name gives"""
 
 import copy
 import json

@@ -63,10 +63,8 @@ class Group:
 
     lengths: tuple[int, ...]
     relation: Any
-    good: tuple[int, ...] = ()
-    """Rows that a better policy makes more likely."""
-    bad: tuple[int, ...] = ()
-    """Rows that it makes less likely, once they are the likeliest of their group."""
+    good: tuple[int, ...] = ()  # rows that a better policy makes more likely
+    bad: tuple[int, ...] = ()  # rows that it makes less likely, once they are the likeliest of their group
 
 
 def as_they_are(log_probs: LogProbs) -> LogProbs:
@@ -106,8 +104,7 @@ class Case:
     collate: Callable[..., Any]
     groups: tuple[Group, ...]
     needs_reference: bool = True
-    reads: Callable[[LogProbs], Any] = as_they_are
-    """What the objective reads of the policy."""
+    reads: Callable[[LogProbs], Any] = as_they_are  # what the objective reads of the policy
 
     def loss(self, policy: "Rows", reference: "Rows | None", groups: Sequence[Group]) -> Loss:
         first_rows, row = [], 0
@@ -119,10 +116,8 @@ class Case:
         return self.objective(self.reads(flat(policy)), given, index)
 
 
-PROMPT = 5
-"""Tokens of every prompt."""
-Rows = list[list[Tensor]]
-"""Token log-probabilities of each row of each group."""
+PROMPT = 5  # tokens of every prompt
+Rows = list[list[Tensor]]  # token log-probabilities of each row of each group
 
 
 def flat(rows: Rows) -> LogProbs:
@@ -220,11 +215,9 @@ WEIGHTED = (
 
 
 OPPOSED = (
-    Group((3, 2), PairRelation(((0, 1, 0.9),)), (0,)),
-    Group((2, 4), PairRelation(((1, 0, 1.0),)), (), (0,)),
-    Group((1, 2), PairRelation(((1, 0, 0.8),)), (), (0,)),
-    Group((4, 3), PairRelation(((0, 1, 1.0),)), (0,)),
-)
+    Group((3, 2), PairRelation(((0, 1, 0.9),)), (0,)), Group((2, 4), PairRelation(((1, 0, 1.0),)), (), (0,)),
+    Group((1, 2), PairRelation(((1, 0, 0.8),)), (), (0,)), Group((4, 3), PairRelation(((0, 1, 1.0),)), (0,)),
+)  # fmt: skip
 """Pairs whose earlier response alone is learned from."""
 
 
@@ -255,11 +248,8 @@ LABELS = torch.tensor([[1.0, 0], [0, 0], [1, 1], [1, 0], [0, 0], [0, 0], [0, 0]]
 """What was measured over the step: here always the same, so that an objective is held to the laws of the others."""
 FAR = torch.tensor([[0.3], [1.1], [-0.2]], dtype=torch.float64)
 OF_UNSURE: tuple[Any, ...] = (
-    dpo_variants.f_dpo,
-    dpo_variants.ld_dpo,
-    dpo_variants.exo,
-    dpo_variants.apo_zero,
-)
+    dpo_variants.f_dpo, dpo_variants.ld_dpo, dpo_variants.exo, dpo_variants.apo_zero,
+)  # fmt: skip
 OF_UNSURE += (dpo_variants.nca, dpo_variants.sppo, xpo)
 CASES = [
     Case("sft per token", sft, Demonstrations.collate, IMITATE, needs_reference=False),

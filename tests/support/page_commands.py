@@ -8,8 +8,7 @@ from typing import Any
 from support.faulty_server import ReceivedRequest
 from support.judge_answers import first_with, shown
 
-SERVED = "http://localhost:8000/v1"
-"""The server that pages speak of."""
+SERVED = "http://localhost:8000/v1"  # the server that pages speak of
 
 
 def commands(text: str) -> list[list[str]]:

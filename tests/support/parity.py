@@ -13,8 +13,7 @@ from trueup.batch.stream import Batch
 from trueup.models.causal import CausalModel
 from trueup.objectives.loss import Loss
 
-CLOSE = dict(rel=1e-5, abs=1e-6)
-"""TRL computed in float32."""
+CLOSE = dict(rel=1e-5, abs=1e-6)  # TRL computed in float32
 
 
 def reduced(loss: Loss) -> Tensor:

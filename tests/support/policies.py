@@ -64,8 +64,7 @@ class Training:
     weights: str = "full"
     source: OfflineSource = field(default_factory=make_source)
     make: Callable[..., Reference] = build
-    begin: bool = True
-    """False leaves the reference to be restored."""
+    begin: bool = True  # false leaves the reference to be restored
 
     def __post_init__(self) -> None:
         self.reference = self.make(

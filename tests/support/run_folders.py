@@ -28,26 +28,18 @@ def dpo_lines(steps: int, chosen: float = -0.5) -> list[dict[str, Any]]:
 
 
 def make_run(
-    folder: Path,
-    lines: Sequence[Mapping[str, Any]] = (),
-    *,
-    method: str = "dpo",
-    status: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    data: str = "1",
-    rows: Sequence[Mapping[str, Any]] = (),
-    rounds: Sequence[Mapping[str, Any]] = (),
-) -> Path:
+    folder: Path, lines: Sequence[Mapping[str, Any]] = (), *, method: str = "dpo",
+    status: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, data: str = "1",
+    rows: Sequence[Mapping[str, Any]] = (), rounds: Sequence[Mapping[str, Any]] = (),
+) -> Path:  # fmt: skip
     """A run's folder with these metrics, samples and facts of rounds."""
     folder.mkdir(parents=True, exist_ok=True)
     own = {"beta": 0.1, "reference": {"kind": "frozen"}} if method == "dpo" else {}
     record = {
-        "method": method,
-        "method_settings": own,
+        "method": method, "method_settings": own,
         "settings": {"model": "M", "data": ["pairs.jsonl"], "output": str(folder), **(settings or {})},
-        "data_fingerprints": {"pairs.jsonl": data},
-        "model_identity": "m",
-    }
+        "data_fingerprints": {"pairs.jsonl": data}, "model_identity": "m",
+    }  # fmt: skip
     (folder / "run.yaml").write_text(yaml.safe_dump(record, allow_unicode=True))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     state = {"state": "done", "step": len(lines), "steps": len(lines)} if status is None else status

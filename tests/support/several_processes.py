@@ -1,7 +1,5 @@
 """Runs in several processes, started as users start them; and this file as the program that they are.
-
-python -m torch.distributed.run --nproc-per-node 2 several_processes.py runs.json
-"""
+python -m torch.distributed.run --nproc-per-node 2 several_processes.py runs.json"""
 
 import json
 import os
@@ -155,16 +153,14 @@ def impatient() -> Any:
 
 MOMENTS = {
     "shards begin": ("trueup.parallel.sharding.write", False),
-    "shards are planned": (f"{WRITER}.write_data", False),
-    "shards are written": (f"{WRITER}.write_data", True),
+    "shards are planned": (f"{WRITER}.write_data", False), "shards are written": (f"{WRITER}.write_data", True),
     "hashes are taken": ("trueup.training.checkpoint.file_hash", False),
     "there is no manifest": ("trueup.training.checkpoint._describe", False),
     "there is a manifest": ("trueup.training.checkpoint._describe", True),
-    "it is renamed": ("trueup.files.os.rename", False),
-    "it was renamed": ("trueup.files.os.rename", True),
+    "it is renamed": ("trueup.files.os.rename", False), "it was renamed": ("trueup.files.os.rename", True),
     "others are removed": ("trueup.training.checkpoint.shutil.rmtree", False),
     "others were removed": ("trueup.training.checkpoint.shutil.rmtree", True),
-}
+}  # fmt: skip
 """Of a checkpoint: before or after what is called."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -193,8 +189,7 @@ def at_checkpoint(moment: str, number: signal.Signals, target: int) -> Iterator[
         yield
 
 
-numbers: list[int] = []
-"""By which the system knows each process."""
+numbers: list[int] = []  # by which the system knows each process
 FAULTS: dict[str, Callable[[], Any]] = {
     "not a number": not_a_number,
     "full disk": full_disk,

@@ -51,8 +51,7 @@ _QWEN3_NEXT = dict(
     shared_expert_intermediate_size=16, linear_num_key_heads=2, linear_num_value_heads=4,
     linear_key_head_dim=8, linear_value_head_dim=8, layer_types=["linear_attention", "full_attention"],
 )  # fmt: skip
-WINDOW = 4
-"""Positions of a sliding window, itself included: far shorter than the prompts of the tests."""
+WINDOW = 4  # positions of a sliding window, itself included: far shorter than the prompts of the tests
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": _LLAMA,
@@ -78,8 +77,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "lfm3": _LLAMA,
 }  # fmt: skip
 """Attention that is not ours to compute, or a state in every layer but some."""
-HYBRID = "qwen3_next"
-"""Half of its layers carry a state from token to token: no layout but the padded one can be right."""
+HYBRID = "qwen3_next"  # half of its layers carry a state from token to token: no layout but the padded one can be right
 SHARABLE = tuple(name for name in CONFIGS if name != HYBRID)
 
 
@@ -133,12 +131,9 @@ def char_tokenizer(
     )
     names = {"bos_token": "<bos>" if bos else None, "eos_token": "<eos>" if eos else None}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        unk_token="<unk>",
-        pad_token="<pad>" if pad else None,
-        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
-        **names,
-    )
+        tokenizer_object=backend, unk_token="<unk>", pad_token="<pad>" if pad else None,
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"], **names,
+    )  # fmt: skip
     tokenizer.chat_template = chat_template
     return tokenizer
 

@@ -7,8 +7,7 @@ import anyio
 
 from trueup.endpoints.client import Clock, Endpoint, Refused
 
-NOW = 1_700_000_000.0
-"""Seconds since 1970 when it begins."""
+NOW = 1_700_000_000.0  # seconds since 1970 when it begins
 
 
 class VirtualTime:

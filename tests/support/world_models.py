@@ -18,10 +18,7 @@ def response_log_probs(model: Any, given: Sequence[Example]) -> tuple[torch.Tens
     """Log-probability [N] and number of tokens [N] of every response, in order."""
     token_ids, response = padded(
         [
-            (
-                TOKENIZER.encode(str(one.prompt.content)),
-                [*TOKENIZER.encode(str(said.content)), TOKENIZER.eos_token_id],
-            )
+            (TOKENIZER.encode(str(one.prompt.content)), [*TOKENIZER.encode(str(said.content)), TOKENIZER.eos_token_id])
             for one in given
             for said in one.responses
         ]
