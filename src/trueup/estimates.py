@@ -132,6 +132,5 @@ def krippendorff_alpha(rated: Sequence[Sequence[Hashable]]) -> float:
 
 
 def _draws_at_a_time(size: int) -> list[int]:
-    """`DRAWS` in parts that fit into memory."""
     most = max(1, BLOCK // size)
     return [min(most, DRAWS - done) for done in range(0, DRAWS, most)]

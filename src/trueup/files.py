@@ -24,7 +24,6 @@ def no_device(path: str | Path) -> Path:
 
 
 def table_beside(module: str, name: str) -> dict[str, Any]:
-    """What a TOML file says that lies beside a module."""
     return tomllib.loads(Path(module).with_name(name).read_text(encoding="utf-8"))
 
 

@@ -132,7 +132,6 @@ def scores_text(folder: str) -> bool:
 
 
 def is_quantized(folder: str) -> bool:
-    """Whether a model's weights are stored in 4 bits, as bitsandbytes holds them."""
     how = _config_of(folder).get("quantization_config")
     return isinstance(how, dict) and _method_of(how) == "bitsandbytes" and bool(how.get("load_in_4bit"))
 

@@ -43,7 +43,6 @@ def held(name: str) -> Any:
 
 
 def content_of(name: str) -> str:
-    """Hash of what the object of a name does; raises as `held` does."""
     value = held(name)
     return (_identities.get(name) or identity_of(value))[:16]
 

@@ -95,7 +95,6 @@ class Asker:
         return self._known
 
     def recall(self, request: RequestFields, labels: tuple[str, str] = ("", "")) -> dict[str, Any] | None:
-        """What `keep` has kept of an earlier answer to a request, in this process or another."""
         return self._from_cache(self.parameters.body(request), labels)
 
     def keep(self, request: RequestFields, answer: Mapping[str, Any], labels: tuple[str, str] = ("", "")) -> None:

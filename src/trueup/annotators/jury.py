@@ -231,7 +231,6 @@ def gold_pairs(file: str) -> tuple[records.Example, ...]:
 
 
 def load_jury(choice: annotator_settings.JuryAnnotator, *, make: Make, usage_file: Path | None = None) -> Jury:
-    """The annotator that a choice describes; each judge keeps what it takes in a file beside `usage_file`."""
     gold = gold_pairs(choice.gold) if choice.gold else ()
     return Jury(judges_of(choice, make, usage_file), choice.agreement, gold, choice.gold_share)
 

@@ -213,7 +213,6 @@ def load_local_annotator(
 def load_reward_annotator(
     choice: RewardAnnotator, *, device: str = "auto", trust_remote_code: bool = False, day: Day = today
 ) -> ModelAnnotator:
-    """The annotator that a reward model is, loaded and tried out; `day` as of `load_local_annotator`."""
     loaded = _loaded(reward.load_reward, choice.model, device, trust_remote_code)
     model = reward.RewardModel(loaded.network)
     return _scoring(model, lambda one: model.outputs(one).score_N, loaded, f"reward:{choice.model}", day)

@@ -107,7 +107,6 @@ def _opened(message: Message, opening: str) -> Message | None:
 
 
 def leaves_out_tools(template: Template, prompt: Sequence[Message], tools: Tools) -> bool:
-    """Whether the template writes the same prompt with the tools as without them."""
     return template.write(prompt, tools, ask=True) == template.write(prompt, (), ask=True)
 
 

@@ -57,7 +57,6 @@ class PieceEncoder:
         return list(self.tokenizer(text, **keywords).input_ids) if text else []
 
     def end(self, ids: list[int], scored: list[bool]) -> Row:
-        """The response with a token that ends it, unless it has one."""
         if ids and ids[-1] in self.end_ids:
             return ids, scored
         return [*ids, self.end_ids[0]], [*scored, True]

@@ -107,7 +107,6 @@ class PairsWithTarget:
 
     @classmethod
     def collate_chosen(cls, relations: Sequence[records.PairRelation], first_rows: Sequence[int]) -> "PairsWithTarget":
-        """The chosen response of each pair is imitated."""
         pairs = Pairs.collate(relations, first_rows)
         return cls(pairs, pairs.chosen_P)
 

@@ -70,7 +70,6 @@ class Addresses:
         return any(one.base_url == base_url and one.rests_until < math.inf for one in self._all)
 
     def lose(self, base_url: str, error: AnnotatorError) -> bool:
-        """Ask an address no more; False where it is the last one."""
         return self.leave_out(next(one for one in self._all if one.base_url == base_url), error)
 
 

@@ -38,7 +38,6 @@ class Key:
 
     @classmethod
     def from_environment(cls, variable: str) -> "Key":
-        """The key in an environment variable; an empty one where it is not set."""
         return cls(os.environ.get(variable, ""), f"environment variable {variable}")
 
     def __bool__(self) -> bool:

@@ -105,7 +105,6 @@ def pair_of(example: Example) -> ChosenAndRejected | Discarded:
 
 
 def plain_text(response: Content) -> str:
-    """What a response says, its turns behind each other."""
     return response if isinstance(response, str) else "\n\n".join(one.content for one in response)
 
 

@@ -93,7 +93,6 @@ def judge(examples: Examples, load: Load, work: Work, output: Path | None = None
 def judged_in_parts(
     examples: Examples, load: Load, work: Work, name: str = "judge", label: str = "judging"
 ) -> Annotated:
-    """The same, silently, and whatever came of it."""
     parts = work.in_parts(name, label, examples, CHUNK, lambda: nullcontext(load(work.day)), _judged)
     both = zip((row for part in parts for row in part["rows"]), filter(None, examples), strict=True)
     return Annotated(tuple(_read(*one) for one in both), summed(part["facts"] for part in parts))

@@ -246,7 +246,6 @@ def files_of(choice: annotator_settings.AnnotatorChoice | None) -> dict[str, obj
 
 
 def _content(file: str | None) -> str | None:
-    """The hash of a file's bytes; None of a name that is no file."""
     path = Path(file or "")
     return files.file_hash(path) if file and path.is_file() else None
 

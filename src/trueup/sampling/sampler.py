@@ -120,7 +120,6 @@ def longest_response(max_new_tokens: int | None, positions: int | None) -> int:
 
 
 def positions_of(model: CausalModel | None) -> int | None:
-    """Tokens of prompt and response together that a model was made for, where its configuration says."""
     return model_folder.context_length(model.inner.config) if model is not None else None
 
 

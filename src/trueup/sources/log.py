@@ -180,7 +180,6 @@ def read_log(path: str) -> ReplayedLog:
 
 
 def metrics_of_rounds(folder: Path) -> list[dict[str, Any]]:
-    """The metrics of every round that a run's rounds.jsonl tells of, in their order; nothing where there is none."""
     return [json.loads(line)["facts"] for line in _lines(files.Journal(folder / ROUNDS))]
 
 

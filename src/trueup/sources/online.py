@@ -241,10 +241,6 @@ class OnlineSource(source.Source):
         return self.plan.num_steps
 
     @property
-    def has_held_out(self) -> bool:
-        return bool(self.held_out_groups)
-
-    @property
     def condition(self) -> Condition | None:
         """Of all that the run learns from, which is known once it is over."""
         rounds = range(1, self.plan.round_of(self.num_steps) + 1)
@@ -269,9 +265,6 @@ class OnlineSource(source.Source):
     def step(self, number: int) -> source.Step:
         groups = self._round(self.plan.round_of(number), number).groups
         return self.batching.step([groups[place] for place in self.plan.chosen(number, len(groups))])
-
-    def held_out(self) -> source.Step:
-        return self.batching.step(self.held_out_groups)
 
     def state(self) -> State:
         of_rounds = self.gathered.state() if self.gathered else State()

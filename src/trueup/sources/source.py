@@ -101,6 +101,7 @@ class Source(BatchSource, Protocol):
     """Steps by number. What one hands out for a step is always the same, cut as `batching` has it by then."""
 
     batching: Batching
+    held_out_groups: Sequence[Group]
 
     @property
     def num_steps(self) -> int:
@@ -109,6 +110,7 @@ class Source(BatchSource, Protocol):
     @property
     def has_held_out(self) -> bool:
         """Whether there is feedback to evaluate on."""
+        return bool(self.held_out_groups)
 
     @property
     def condition(self) -> Condition | None:
@@ -129,7 +131,8 @@ class Source(BatchSource, Protocol):
         return State()
 
     def restore(self, state: State) -> None:
-        """Go back to a saved state."""
+        """Go back to a saved state; nothing is to be done where order is a function of the seed and the step."""
+        return None
 
     def epoch(self, step: int) -> float:
         """Passes over the data completed after a step."""
@@ -140,6 +143,7 @@ class Source(BatchSource, Protocol):
 
     def held_out(self) -> Step:
         """The micro-batches of the evaluation data; empty where there is none."""
+        return self.batching.step(self.held_out_groups)
 
 
 class Groups(Protocol):
@@ -177,10 +181,6 @@ class OfflineSource(Source):
     def num_steps(self) -> int:
         return math.ceil(self.total / self.batch_size)
 
-    @property
-    def has_held_out(self) -> bool:
-        return bool(self.held_out_groups)
-
     def epoch(self, step: int) -> float:
         return min(step * self.batch_size, self.total) / len(self.groups)
 
@@ -198,9 +198,6 @@ class OfflineSource(Source):
         left_out = len(self._places(step)) - len(self.step_groups(step))
         return {"data/left_out": float(left_out)} if left_out else {}
 
-    def restore(self, state: State) -> None:
-        """The order is a function of the seed and the step; nothing has to be restored."""
-
     def step(self, number: int) -> Step:
         """Mismatched, a prompt takes the responses of the pass's next group that has another prompt."""
         others = (self._following(place) for place in self._places(number) if self._group(place))
@@ -215,9 +212,6 @@ class OfflineSource(Source):
         yield from self.upcoming(0, first_pass)
         for later in range(first_pass + 1, self.num_steps + 1):
             yield from self.step(later).mismatched
-
-    def held_out(self) -> Step:
-        return self.batching.step(self.held_out_groups)
 
     def _places(self, number: int) -> range:
         first = (number - 1) * self.batch_size

@@ -140,7 +140,6 @@ def judged(examples: Iterable[Example]) -> list[Example]:
 
 
 def written_for(method: Method, settings: RunSettings, examples: Sequence[Example]) -> Condition | None:
-    """What is written into the prompts of a run that learns from these examples."""
     known = judged(examples)
     return Preprocessing.fit(method, settings, known).fitted.condition if known else None
 

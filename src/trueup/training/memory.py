@@ -51,7 +51,6 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.reference
 
     def largest(self, free: float) -> int:
-        """The largest `micro_batch_tokens` that fits; 0 where none does."""
         return max(0, int((free - self.held - self.fixed) / max(self.a_token, 1.0)))
 
 

@@ -167,7 +167,6 @@ class Optimizer:
                 one.state[part] = state | dict(zip(MOMENTS, held, strict=True))
 
     def _held(self, key: str, value: Tensor, chance: torch.Generator | None = None) -> Any:
-        """A float32 moment as it is held; one that is small or no moment of AdamW stays."""
         if self.states == "fp32" or key not in MOMENTS or value.numel() < SMALL:
             return value
         return pack(value, self.states, signed=key == MOMENTS[0], chance=chance)

@@ -160,7 +160,6 @@ def choose_attention(parts: Parts, source: Source) -> None:
 
 
 def shard_model(model: StreamModel, settings: RunSettings, *, frozen: bool = False) -> None:
-    """Shard a model over the processes; what is unread of it is read."""
     together = processes.inside(settings.parallel.shard, settings.parallel.replicate)
     sharding.shard(model, device=prepare.pick_device(settings.device), inside=together, frozen=frozen)
 
