@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trueup import errors, stop
 from trueup.models.causal import CausalModel, evaluation_mode
@@ -57,18 +56,18 @@ class CachedBatch:
         self._position_N = self._position_N.index_select(0, index_N)
         self.logits_NV = self.logits_NV.index_select(0, index_N)
 
-    def advance(self, token_N: Tensor) -> None:
+    def advance(self, token_N: torch.Tensor) -> None:
         self._mask_NL = torch.cat([self._mask_NL, torch.ones_like(self._mask_NL[:, :1])], 1)
         self._position_N = self._position_N + 1
         self.logits_NV = self._computed(token_N[:, None], self._position_N[:, None])
 
-    def _computed(self, token_NL: Tensor, position_NL: Tensor) -> Tensor:
+    def _computed(self, token_NL: torch.Tensor, position_NL: torch.Tensor) -> torch.Tensor:
         output = self._network(
             input_ids=token_NL, attention_mask=self._mask_NL, position_ids=position_NL,
             past_key_values=self._cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         self._cache = output.past_key_values
-        logits_NV: Tensor = output.logits[:, -1].float()
+        logits_NV: torch.Tensor = output.logits[:, -1].float()
         return logits_NV
 
 
@@ -132,7 +131,7 @@ def generate(
 
 def _written(
     decoder: Decoder, batch: CachedBatch, room_N: Sequence[int], settings: SamplerSettings,
-    numbers_NL: Tensor | None, stops: StopTexts | None, watch: Watch | None,
+    numbers_NL: torch.Tensor | None, stops: StopTexts | None, watch: Watch | None,
 ) -> list[Completion]:  # fmt: skip
     ends = frozenset(decoder.end_ids)
     ids: list[list[int]] = [[] for _ in room_N]
@@ -165,8 +164,8 @@ def _written(
 
 
 def next_tokens(
-    logits_NV: Tensor, settings: SamplerSettings, uniform_N: Tensor | None, vocabulary: int | None = None
-) -> tuple[Tensor, Tensor]:
+    logits_NV: torch.Tensor, settings: SamplerSettings, uniform_N: torch.Tensor | None, vocabulary: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One token a row, by inverting the distribution function: [N] int64, and [N] float32 log-probabilities of the
     model itself in nats.
 
@@ -182,7 +181,7 @@ def next_tokens(
     return token_N, log_prob_N
 
 
-def _inverse(probability_NV: Tensor, settings: SamplerSettings, uniform_N: Tensor) -> Tensor:
+def _inverse(probability_NV: torch.Tensor, settings: SamplerSettings, uniform_N: torch.Tensor) -> torch.Tensor:
     """[N] int64 on the device of the probabilities; computed in float64, on the CPU where a device has none."""
     device = probability_NV.device
     weight_NV = probability_NV.to("cpu" if device.type == "mps" else device, torch.float64)
@@ -200,7 +199,7 @@ def _inverse(probability_NV: Tensor, settings: SamplerSettings, uniform_N: Tenso
     return token_NV.gather(-1, _inverted(weight_NV, uniform_N)[:, None])[:, 0].to(device)
 
 
-def _inverted(weight_NV: Tensor, uniform_N: Tensor) -> Tensor:
+def _inverted(weight_NV: torch.Tensor, uniform_N: torch.Tensor) -> torch.Tensor:
     """[N] int64 places, each with a probability proportional to its weight; never one without any."""
     sum_NV = weight_NV.cumsum(-1)
     total_N = sum_NV[:, -1]
@@ -233,7 +232,7 @@ class Mixture:
 class _Caches:
     of: Sequence[Any]
 
-    def reorder_cache(self, index_N: Tensor) -> None:
+    def reorder_cache(self, index_N: torch.Tensor) -> None:
         for one in self.of:
             one.reorder_cache(index_N)
 
@@ -243,8 +242,8 @@ class _Mixed:
     network: Any
     mixture: Mixture
 
-    def parameters(self) -> Iterator[Tensor]:
-        parameters: Iterator[Tensor] = self.network.parameters()
+    def parameters(self) -> Iterator[torch.Tensor]:
+        parameters: Iterator[torch.Tensor] = self.network.parameters()
         return parameters
 
     def __call__(self, *, past_key_values: _Caches | None, **given: Any) -> Any:

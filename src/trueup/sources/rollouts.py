@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from trueup import errors, stop, words
 from trueup.batch import encode, stream
@@ -74,13 +73,13 @@ class Advantages:
         )
 
 
-def to_tensors(groups: Sequence[Learned]) -> dict[str, Tensor]:
+def to_tensors(groups: Sequence[Learned]) -> dict[str, torch.Tensor]:
     """What is learned of a round's tokens, as [S] tensors in the order of the groups: for a checkpoint."""
     rows = [row for group in groups for row in group.relation.rows]
     return {name: torch.from_numpy(np.concatenate([getattr(row, name) for row in rows])) for name in NAMES}
 
 
-def from_tensors(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> list[Learned]:
+def from_tensors(groups: Sequence[Group], tensors: Mapping[str, torch.Tensor]) -> list[Learned]:
     """The groups with what `to_tensors` kept of them; CheckpointError where the tensors are of other responses."""
     lengths = [int(row.scored.sum()) for group in groups for row in group.responses]
     sizes = {len(tensors[name]) for name in NAMES if name in tensors}
@@ -152,7 +151,7 @@ class LogProbGap:
             prompt_ids = np.array(self.encoder.cut_prompt_ids(prompt), np.int32)
             groups.append(TokenGroup(prompt_ids, rows, len(told)))
             told += [list(values or ()) for _, values in known]
-        apart: list[Tensor] = []
+        apart: list[torch.Tensor] = []
         with weights.in_place(), plain_temperature(self.policy):
             for part, ours, _ in measured(groups, self.policy, NullReference(), self.budget):
                 every = [told[one.relation + at] for one in part for at in range(len(one.responses))]
@@ -239,7 +238,7 @@ def _joined(parts: Sequence[LogProbs], order: Sequence[int]) -> LogProbs:
     """The rows of several forward passes as one, in an order of their numbers, on the CPU."""
     lengths = torch.cat([part.length_N for part in parts]).cpu()
 
-    def ordered(values: Sequence[Tensor]) -> Tensor:
+    def ordered(values: Sequence[torch.Tensor]) -> torch.Tensor:
         rows = torch.cat(list(values)).cpu().split(lengths.tolist())
         return torch.cat([rows[row] for row in order])
 
@@ -248,7 +247,7 @@ def _joined(parts: Sequence[LogProbs], order: Sequence[int]) -> LogProbs:
     return LogProbs(tokens, lengths[list(order)], None, ordered(values) if values else None)
 
 
-def _check(values_S: Tensor, length_N: Tensor, groups: Sequence[Group], what: str) -> None:
+def _check(values_S: torch.Tensor, length_N: torch.Tensor, groups: Sequence[Group], what: str) -> None:
     """Refuse values of tokens that are not finite, naming the responses they belong to."""
     bad_S = ~values_S.isfinite()
     if not bad_S.any():

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
 
 from trueup import errors, stop, words
 from trueup.batch.rows import LogProbs, Part, Scores
@@ -30,8 +29,8 @@ class TooLarge(Exception):
 
 
 class Expected(NamedTuple):
-    values: Tensor
-    rows: Tensor | None
+    values: torch.Tensor
+    rows: torch.Tensor | None
     batch: Batch[Any]
     what: str
 
@@ -40,14 +39,14 @@ class Expected(NamedTuple):
 class Sums:
     """Sums over the micro-batches of a step or an evaluation, on the device until they are fetched."""
 
-    totals: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, Tensor] = field(default_factory=dict)
+    totals: dict[str, torch.Tensor] = field(default_factory=dict)
+    counts: dict[str, torch.Tensor] = field(default_factory=dict)
     expected: list[Expected] = field(default_factory=list)
-    finite: list[Tensor] = field(default_factory=list)
+    finite: list[torch.Tensor] = field(default_factory=list)
     lacking: str = ""
     """What was said where memory ran out in this one of several processes; the sums are then worth nothing."""
 
-    def add(self, name: str, total: Tensor, count: Tensor) -> None:
+    def add(self, name: str, total: torch.Tensor, count: torch.Tensor) -> None:
         if name in self.totals:
             total, count = self.totals[name] + total, self.counts[name] + count
         self.totals[name], self.counts[name] = total, count
@@ -64,13 +63,13 @@ class Sums:
             self.add("kl", *total_of(policy.sum.detach().double() - reference.sum.double()))
             self.add("drift", *total_of(drift(policy, reference)))
 
-    def expect(self, values: Tensor, rows: Tensor | None, batch: Batch[Any], what: str) -> None:
+    def expect(self, values: torch.Tensor, rows: torch.Tensor | None, batch: Batch[Any], what: str) -> None:
         """Have `fetch` refuse values that are not finite; see `check_finite`."""
         values = values.detach()
         self.expected.append(Expected(values, rows, batch, what))
         self.finite.append(values.isfinite().all())
 
-    def fetch(self, step: int, *more: Tensor) -> tuple[dict[str, float], dict[str, float], list[float]]:
+    def fetch(self, step: int, *more: torch.Tensor) -> tuple[dict[str, float], dict[str, float], list[float]]:
         """Bring everything over in one transfer: the mean and the count of every metric that there is, and `more`.
         What should be finite and is not is looked at again only then, and refused."""
         finite = torch.stack(self.finite).all() if self.finite else torch.tensor(True)
@@ -99,7 +98,7 @@ def _added(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(one[name] for one in several if name in one) for name in names}
 
 
-def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int, what: str) -> None:
+def check_finite(values: torch.Tensor, rows: torch.Tensor | None, batch: Batch[Any], step: int, what: str) -> None:
     """Refuse values, one for each row of the batch or for each of `rows`, that are not finite; names their files."""
     bad = ~values.isfinite()
     if not bad.any():
@@ -122,7 +121,7 @@ class Rows:
     reference: Reference
     data: Step
     sums: Sums
-    memory: MutableMapping[str, Tensor] = field(default_factory=dict)
+    memory: MutableMapping[str, torch.Tensor] = field(default_factory=dict)
     learns: bool = True
 
     def indexes(self) -> Iterator[Any]:
@@ -142,7 +141,7 @@ class Rows:
             if not batch.idle:
                 yield policy, reference
 
-    def joined(self, lines: Sequence[Tensor]) -> Tensor:
+    def joined(self, lines: Sequence[torch.Tensor]) -> torch.Tensor:
         return sharding.concatenated(lines)
 
     def kept_up(self, batch: Batch[Any], action: Callable[[Batch[Any]], T]) -> T:
@@ -205,7 +204,7 @@ def forward(
 
 def train_step(
     policy: StreamModel, reference: Reference, method: Method, data: Step, optimizer: Optimizer, *, step: int,
-    learning_rate: float, memory: MutableMapping[str, Tensor] | None = None,
+    learning_rate: float, memory: MutableMapping[str, torch.Tensor] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Sum the micro-batches' gradients, divide once by the whole batch's weight, clip, and step: means of the metrics
     over the whole batch, and `grad_norm` before clipping. The result does not depend on how the batch was cut. `memory`
@@ -258,7 +257,7 @@ def train_step(
 @torch.no_grad()
 def evaluate(
     policy: StreamModel, reference: Reference, method: Method, data: Step, *, step: int,
-    memory: Mapping[str, Tensor] | None = None,
+    memory: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Means of loss and metrics over held-out feedback, all of it taken as one batch, under `eval_` names."""
     sums = Sums()
