@@ -17,8 +17,7 @@ from trueup import errors, model_folder, stop
 from trueup.annotators import annotator, comparing
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.template import load_question, pose
-from trueup.batch import stream, tokens
-from trueup.batch.chat_template import today, writes_date
+from trueup.batch import chat_template, stream, tokens
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
 from trueup.feedback.condition import Condition
@@ -38,6 +37,7 @@ NOT_FINITE = Unreadable("the model's log-probabilities are not finite")
 
 Read = Callable[[stream.Stream], torch.Tensor]
 Day = Callable[[], str]  # says what a template that writes the date is to write
+today = chat_template.today
 Model = causal.CausalModel | reward.RewardModel
 
 
@@ -241,7 +241,7 @@ def _loaded(loader: Callable[..., load.Loaded], path: str, device: str, trust_re
 
 def _encoder(model: Model, loaded: load.Loaded, condition: Condition | None, day: Day) -> Encoder:
     limits = Limits(model_folder.context_length(model.inner.config) or sys.maxsize)
-    dated = day() if writes_date(loaded.tokenizer) else None
+    dated = day() if chat_template.writes_date(loaded.tokenizer) else None
     return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition, date=dated)
 
 

@@ -9,8 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
-from trueup.batch.chat import OpeningError, conversation_prompt, leaves_out_tools, render, render_prompt
-from trueup.batch.chat_template import Text
+from trueup.batch import chat, chat_template
 from trueup.batch.pieces import PieceEncoder, Row, contents, lost_of, spells
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
@@ -115,18 +114,18 @@ class Encoder:
     def _rows(self, group: Group[Any], notes: set[str]) -> tuple[list[int], list[Row]]:
         """Prompt and responses; after another prompt than at inference where that alone is how all answers begin."""
         try:
-            return self._rows_after(group, self._opening(group.prompt), notes)
-        except OpeningError:
+            return self._after(group, self._opening(group.prompt), notes)
+        except chat.OpeningError:
             if self.opening == "inference" or isinstance(group.prompt.content, str) or any(group.tokens):
                 raise
-            opening = conversation_prompt(self.template, group.prompt.content, group.prompt.tools)
+            opening = chat.conversation_prompt(self.template, group.prompt.content, group.prompt.tools)
             notes.add(
                 "the chat template asks for answers otherwise than it writes them in conversations, as which they are "
                 "learned"
             )
-            return self._rows_after(group, opening, notes)
+            return self._after(group, opening, notes)
 
-    def _rows_after(self, group: Group[Any], opening: Text, notes: set[str]) -> tuple[list[int], list[Row]]:
+    def _after(self, group: Group[Any], opening: chat_template.Text, notes: set[str]) -> tuple[list[int], list[Row]]:
         written = group.tokens or (None,) * len(group.responses)
         responses = [
             self._written(response, tokens, notes) or self._response(group, opening, response, notes)
@@ -140,7 +139,7 @@ class Encoder:
         raw = isinstance(content, str) and not spells(content, self.special)
         return raw and template is not None and not self.raw_meant
 
-    def _opening(self, prompt: Prompt) -> Text:
+    def _opening(self, prompt: Prompt) -> chat_template.Text:
         """A conversation's prompt as its template renders it; nothing for raw text."""
         if isinstance(prompt.content, str):
             if prompt.tools:
@@ -148,13 +147,13 @@ class Encoder:
                     "tools are declared for a prompt of raw text, which no chat template renders; give the prompt as "
                     "messages, or leave the tools out"
                 )
-            return Text("")
+            return chat_template.Text("")
         if self.tokenizer.chat_template is None:
             raise InputError(
                 "the feedback holds conversations but the tokenizer has no chat template. Give one with "
                 "--chat-template FILE, or feedback in raw text"
             )
-        return render_prompt(self.template, prompt.content, prompt.tools)
+        return chat.render_prompt(self.template, prompt.content, prompt.tools)
 
     def _note(self, group: Group[Any], notes: set[str]) -> None:
         content, tools = group.prompt.content, group.prompt.tools
@@ -163,7 +162,7 @@ class Encoder:
         said = [*content, *(turn for one in group.responses for turn in as_messages(one))]
         if self.template.ended_once(said) != said:
             notes.add("answers that end with the text of a token that ends a turn are given that token once")
-        if tools and leaves_out_tools(self.template, content, tools):
+        if tools and chat.leaves_out_tools(self.template, content, tools):
             notes.add("the chat template leaves out the tools that rows declare, so the model does not see them")
 
     def _note_unspelled(self, group: Group[Any], rows: Sequence[Sequence[int]], notes: set[str]) -> None:
@@ -180,7 +179,7 @@ class Encoder:
         else:
             self._spelled |= new
 
-    def _prompt(self, prompt: Prompt, opening: Text) -> list[int]:
+    def _prompt(self, prompt: Prompt, opening: chat_template.Text) -> list[int]:
         content = prompt.content
         return self._raw_prompt(content) if isinstance(content, str) else self.pieces.prompt(opening)
 
@@ -194,7 +193,7 @@ class Encoder:
         notes.add("token ids that stand with responses say something else in this tokenizer; their text was encoded")
         return None
 
-    def _response(self, group: Group[Any], opening: Text, response: Content, notes: set[str]) -> Row:
+    def _response(self, group: Group[Any], opening: chat_template.Text, response: Content, notes: set[str]) -> Row:
         prompt = group.prompt.content
         if isinstance(prompt, str):
             if not isinstance(response, str):
@@ -205,7 +204,7 @@ class Encoder:
             return self._raw_response(prompt, response, notes)
         turns = as_messages(response)
         as_written = self.opening == "conversation"
-        rendered = render(self.template, prompt, turns, opening, group.prompt.tools, as_written=as_written)
+        rendered = chat.render(self.template, prompt, turns, opening, group.prompt.tools, as_written=as_written)
         if rendered.note:
             notes.add(rendered.note)
         if opening.literal or any(turn.text.literal for turn in rendered.turns):

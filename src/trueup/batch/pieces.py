@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from trueup.batch.chat import Turn
-from trueup.batch.chat_template import REMEDY, Template, Text, today
-from trueup.errors import InputError
+from trueup import errors, words
+from trueup.batch import chat, chat_template
 from trueup.feedback.records import Content
-from trueup.words import shortened
 
 Row = tuple[list[int], list[bool]]
 
@@ -25,15 +23,15 @@ class PieceEncoder:
         self.end_ids = tuple(end_ids)
         self.special = special_texts(tokenizer)
         self.ends = {text for text in map(self._shown, self.end_ids) if text in self.special}
-        self.template = Template(tokenizer, self.special, date or today())
+        self.template = chat_template.Template(tokenizer, self.special, date or chat_template.today())
         self.lead = _lead(tokenizer)
 
-    def prompt(self, opening: Text) -> list[int]:
+    def prompt(self, opening: chat_template.Text) -> list[int]:
         if opening.literal:
             return self._ids(opening)
         return list(self.tokenizer(opening.text, add_special_tokens=False).input_ids)
 
-    def response(self, turns: Sequence[Turn]) -> Row:
+    def response(self, turns: Sequence[chat.Turn]) -> Row:
         """A response: the turns of the assistant are learned with their ends, what stands between them is not."""
         ids: list[int] = []
         scored: list[bool] = []
@@ -61,7 +59,7 @@ class PieceEncoder:
             return ids, scored
         return [*ids, self.end_ids[0]], [*scored, True]
 
-    def _end(self, turn: Turn, *, last: bool) -> int:
+    def _end(self, turn: chat.Turn, *, last: bool) -> int:
         """Where a turn ends: with the first token of the model's ends after all that it says.
         Without one, where all that the template ends the turn with does, or at the next heading's first token."""
         text, least = turn.text.text, turn.said
@@ -71,9 +69,9 @@ class PieceEncoder:
         if later := [end for end in ends if least is not None and end > least]:
             return later[0]
         if last and self.template.always_asks:
-            raise InputError(
+            raise errors.InputError(
                 "the chat template ends a conversation with the heading of another answer, and writes none of the "
-                f"model's ends before it. Give the token that ends a turn with --eos-token, or {REMEDY}"
+                f"model's ends before it. Give the token that ends a turn with --eos-token, or {chat_template.REMEDY}"
             )
         if last:
             return len(text)
@@ -83,13 +81,13 @@ class PieceEncoder:
         ends_so = named and self.raw(text[stop:], literal=False)[0] in self.end_ids
         return stop + len(named) if ends_so else stop
 
-    def _from(self, text: Text, start: int) -> list[int]:
+    def _from(self, text: chat_template.Text, start: int) -> list[int]:
         """Ids of what follows a place, read with a special token before it: some take white space with them."""
         before = next((one for one in self._own(text) if one.end() == start), None)
         ids = self._ids(text.part(before.start() if before else start, len(text.text)))
         return ids[1:] if before and self._shown(ids[0]) == before[0] else ids
 
-    def _ids(self, text: Text) -> list[int]:
+    def _ids(self, text: chat_template.Text) -> list[int]:
         """Ids of text in the middle of a sequence; a special token that a message spells is text."""
         runs: list[tuple[str, bool]] = []
         place = 0
@@ -102,7 +100,7 @@ class PieceEncoder:
             ids += self.raw("".join(run for run, _ in some), literal=literal)
         return ids
 
-    def _own(self, text: Text) -> list[re.Match[str]]:
+    def _own(self, text: chat_template.Text) -> list[re.Match[str]]:
         """The template's own special tokens in a text."""
         spelled = {start for start, _ in text.literal}
         found = self.template.special_pattern.finditer(text.text)
@@ -182,7 +180,7 @@ def lost_of(given: Content, ids: Sequence[int], tokenizer: Any, ends: Sequence[i
         while begin and text.startswith(begin):
             text = text.removeprefix(begin)
         if gone := dropped(text, kept):
-            return f"drops {shortened(gone, 12)} of {shortened(around(text, gone), EXCERPT)}"
+            return f"drops {words.shortened(gone, 12)} of {words.shortened(around(text, gone), EXCERPT)}"
     return ""
 
 

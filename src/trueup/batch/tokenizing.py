@@ -15,11 +15,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from trueup import batch, display, feedback, record_cache, stop, words
+from trueup import batch, display, errors, feedback, record_cache, stop, words
 from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import UNSPELLED, EncodedGroup, Encoder
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.errors import InputError, naming
 from trueup.feedback.records import Discarded, Group, Origin
 from trueup.files import cache_folder
 
@@ -90,7 +89,7 @@ def tokenizer_identity(tokenizer: Any) -> str:
         try:
             tokenizer.save_pretrained(folder)
         except Exception as error:  # a tokenizer may be anybody's code
-            raise InputError(f"the tokenizer cannot be written, and so not told from another: {error}") from error
+            raise errors.InputError(f"the tokenizer cannot be written, so not told from another: {error}") from error
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 digest.update(path.name.encode() + path.read_bytes())
@@ -129,7 +128,7 @@ def tokenize(groups: Iterable[Group[Any]], encoder: Encoder, cache: TokenCache |
     made = Tokenized()
     for group in groups:
         stop.check()
-        with naming(group.origin):
+        with errors.naming(group.origin):
             encoded = (cache or encoder).encode(group)
         if isinstance(encoded, Discarded):
             made.dropped.setdefault(encoded.reason, []).append(encoded.origin)
@@ -153,7 +152,7 @@ def tokens_of(
     limits = encoder.limits
     lines = [f"{what} data left out: {reason}, {_rows(origins)}" for reason, origins in made.dropped.items()]
     if not made.groups:
-        raise InputError(
+        raise errors.InputError(
             f"nothing of the {what} data is left to train on: {'; '.join(lines)}. Raise --max-length, or set "
             "--max-prompt-length so that long prompts lose their beginning"
         )

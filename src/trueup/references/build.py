@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 
+from trueup import errors, files, words
 from trueup.batch import rows, stream
-from trueup.errors import InputError, NumericsError
-from trueup.files import cache_folder
 from trueup.models import lora
 from trueup.models.causal import CausalModel, StreamModel, identity_of, model_identity, moved_identity
 from trueup.parallel import sharding, slices
 from trueup.references import choices, reference
-from trueup.words import logger
 
 ADAPTED = (".lora_", ".modules_to_save.")  # what the names of an adapter's weights hold
 ROUNDING = 1e-4  # nats per token allowed where reference and policy are computed in different batches
@@ -31,7 +29,7 @@ def build(
         case choices.AdapterOff():
             assert adapted  # else refused with the settings
             if starts_from_adapter:
-                raise InputError(
+                raise errors.InputError(
                     "reference.kind adapter-off would measure the policy against the bare base model, which is not "
                     "where it starts: the model given is an adapter. Use --reference.kind frozen, which keeps a "
                     "copy of that adapter"
@@ -43,11 +41,11 @@ def build(
             return AdapterCopy(policy) if starts_from_adapter else DisabledAdapter(policy)
         case choices.Cached():
             assert offline  # else refused with the settings
-            return reference.CachedReference(policy, cache_folder() / "references" / "log_probs.sqlite")
+            return reference.CachedReference(policy, files.cache_folder() / "references" / "log_probs.sqlite")
         case choices.TrustRegion():
             if adapted:
                 if choice.alpha < 1 and lora.has_norms(policy.network):
-                    raise InputError(
+                    raise errors.InputError(
                         f"reference.alpha {choice.alpha:g} is refused on an adapter of DoRA, whose norms have no mean "
                         "that is exact; give reference.alpha 1"
                     )
@@ -198,10 +196,10 @@ def check_first_batch(policy: StreamModel, reference: reference.Reference, batch
     gap, allowed = found
     if not gap <= allowed:  # NaN agrees with nothing
         stale = "" if reference.exact else ", and remove a stale cache"
-        raise NumericsError(
+        raise errors.NumericsError(
             f"before the first step the policy differs from its reference {reference.identity} by up to {gap:.3g} nats "
             "a token, though it should start from it; every margin would carry that error. The run was not "
             f"started. Check which model and adapter were given{stale}"
         )
     agrees = "exactly" if gap == 0 else f"to {gap:.1g} nats a token"
-    logger.info(f"reference {reference.identity}: first batch agrees with the policy {agrees}")
+    words.logger.info(f"reference {reference.identity}: first batch agrees with the policy {agrees}")

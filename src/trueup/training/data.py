@@ -10,13 +10,10 @@ from functools import partial
 from typing import Any
 
 from trueup import display, errors, model_folder, words
-from trueup.batch.encode import Encoder, Limits, check_condition
-from trueup.batch.tokenizing import TokenCache, tokenize, tokens_of
-from trueup.batch.tokens import TokenGroup, mismatched
-from trueup.feedback import turns, views
+from trueup.batch import encode, tokenizing, tokens
+from trueup.feedback import transforms, turns, views
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Comparison, Discarded, Example, Group, Prompt, Response, scores_of
-from trueup.feedback.transforms import Fitted, fit_all
 from trueup.methods.method import Method
 from trueup.models import causal, load
 from trueup.references.reference import Reference
@@ -43,12 +40,12 @@ class Preprocessing:
 
     method: Method
     settings: RunSettings
-    fitted: Fitted
+    fitted: transforms.Fitted
     prompts: Sequence[Prompt] = ()
 
     @classmethod
     def fit(cls, method: Method, settings: RunSettings, examples: Sequence[Example]) -> "Preprocessing":
-        fitted = fit_all(method.transforms, examples)
+        fitted = transforms.fit_all(method.transforms, examples)
         return cls(method, settings, fitted, [example.prompt for example in examples[:SHOWN_TO_CHECK]])
 
     def rewrite(self, examples: Sequence[Example], *, tell: bool = False) -> tuple[Example, ...]:
@@ -56,17 +53,17 @@ class Preprocessing:
         # The turns come after the transforms: two conversations that only begin alike are not one prompt.
         return turns.turns_in_loss(self.fitted.rewrite(examples), self.settings.turns, tell=tell)
 
-    def encoder(self, loaded: load.Loaded) -> Encoder:
+    def encoder(self, loaded: load.Loaded) -> encode.Encoder:
         """What makes tokens of the groups; prompts get the model's own condition unless the method wrote another."""
         written = self.fitted.condition
         refuse_hidden(written or loaded.condition, self.settings)
         if written is not None:
-            check_condition(written, loaded.tokenizer, self.prompts)
+            encode.check_condition(written, loaded.tokenizer, self.prompts)
             loaded = replace(loaded, condition=None)
         return asking_encoder(loaded, self.settings)
 
 
-def asking_encoder(loaded: load.Loaded, settings: RunSettings) -> Encoder:
+def asking_encoder(loaded: load.Loaded, settings: RunSettings) -> encode.Encoder:
     """As the model is asked: with its own condition, if it has one, and no longer than it was made for."""
     length, most = settings.max_length, model_folder.context_length(loaded.network.config)
     if most is not None and length > most:
@@ -76,9 +73,9 @@ def asking_encoder(loaded: load.Loaded, settings: RunSettings) -> Encoder:
                 f"Give --max-length {most} or less"
             )
         length = most
-    limits = Limits(length, settings.max_prompt_length)
+    limits = encode.Limits(length, settings.max_prompt_length)
     network: Any = loaded.network
-    return Encoder(
+    return encode.Encoder(
         loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=loaded.condition,
         date=loaded.template_date, opening=settings.answer_opening, raw_meant=settings.chat is False,
         rows=network.get_input_embeddings().num_embeddings,
@@ -109,7 +106,7 @@ def as_judged(gives: str) -> Iterator[Example]:
 def _reason(example: Example, method: Method) -> str | None:
     """Why the example is left out; None where it is used, or that depends on what other examples say."""
     try:
-        rewritten = fit_all(method.transforms, [example]).rewrite([example])
+        rewritten = transforms.fit_all(method.transforms, [example]).rewrite([example])
     except errors.InputError:
         return None
     viewed = [method.view(one) for one in rewritten]
@@ -118,14 +115,14 @@ def _reason(example: Example, method: Method) -> str | None:
 
 
 def encode_round(
-    method: Method, settings: RunSettings, encoder: Encoder, examples: Sequence[Example]
-) -> tuple[list[TokenGroup[Any]], Mapping[str, float]]:
+    method: Method, settings: RunSettings, encoder: encode.Encoder, examples: Sequence[Example]
+) -> tuple[list[tokens.TokenGroup[Any]], Mapping[str, float]]:
     """Make of a round's examples what the method trains on; transforms see this round alone."""
     examples = judged(examples)
     if not examples:
         return [], {}
     viewed = views.look(method.view, Preprocessing.fit(method, settings, examples).rewrite(examples))
-    made = tokenize(viewed.groups, encoder)
+    made = tokenizing.tokenize(viewed.groups, encoder)
     lost = {
         "online/not_used": sum(map(len, viewed.discarded.values())),
         "online/too_long": sum(map(len, made.dropped.values())),
@@ -242,20 +239,20 @@ def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> 
 def offline_source(texts: ViewedFeedback, parts: Parts) -> OfflineSource:
     settings = parts.settings
     encoder = texts.preprocessing.encoder(parts.loaded)
-    cache = TokenCache(encoder) if settings.token_cache and len(texts.training) >= CACHED_FROM else None
-    groups = tokens_of(display.track(texts.training, "tokenizing"), encoder, what="training", cache=cache)
+    cache = tokenizing.TokenCache(encoder) if settings.token_cache and len(texts.training) >= CACHED_FROM else None
+    groups = tokenizing.tokens_of(display.track(texts.training, "tokenizing"), encoder, what="training", cache=cache)
     return source_of(groups, texts.held_out, parts, texts.preprocessing, encoder)
 
 
 def source_of(
     groups: Groups, held_out_groups: Sequence[Group[Any]], parts: Parts, preprocessing: Preprocessing,
-    encoder: Encoder, *, known: Sequence[TokenGroup[Any]] = (),
+    encoder: encode.Encoder, *, known: Sequence[tokens.TokenGroup[Any]] = (),
 ) -> OfflineSource:  # fmt: skip
     """Lay out a run's batches; the groups held out are yet to be made tokens of. For `known` see `OfflineSource`."""
     settings, method = parts.settings, parts.method
     if encoder.condition is not None:
         display.data_logger.info(f"every prompt is asked as the model was trained: {encoder.condition.words()!r}")
-    held_out = tokens_of(held_out_groups, encoder, what="evaluation") if held_out_groups else []
+    held_out = tokenizing.tokens_of(held_out_groups, encoder, what="evaluation") if held_out_groups else []
     if needs_mismatched(method):
         for part, what in ((groups, "training"), (held_out, "evaluation")):
             if len(part) and len({group.prompt.tobytes() for group in there(part)}) < 2:
@@ -278,7 +275,7 @@ def source_of(
     )  # fmt: skip
 
 
-def batching_of(settings: RunSettings, method: Method, encoder: Encoder) -> Batching:
+def batching_of(settings: RunSettings, method: Method, encoder: encode.Encoder) -> Batching:
     """How steps are cut into micro-batches, with mismatched groups where the method measures something on them."""
-    pairing = partial(mismatched, max_length=encoder.limits.max_length) if needs_mismatched(method) else None
+    pairing = partial(tokens.mismatched, max_length=encoder.limits.max_length) if needs_mismatched(method) else None
     return Batching(method.collate, settings.micro_batch_tokens, pairing)

@@ -13,8 +13,7 @@ from typing import Any
 
 from trueup import __version__, errors, model_folder, model_hub, words
 from trueup.batch.chat_template import DATED
-from trueup.config.layers import differences, flatten
-from trueup.config.resolve import Resolved, dump, load_run, read_record
+from trueup.config import layers, resolve
 from trueup.feedback.condition import Condition
 from trueup.files import content_identity
 from trueup.methods.method import Method
@@ -54,17 +53,17 @@ def record_of(identities: Mapping[str, Any], condition: Condition | None) -> dic
 
 def condition_as_begun(folder: Path, now: Condition | None) -> Condition | None:
     """What the model was asked with when the run began; `trueup condition` may have changed it since."""
-    record = read_record(folder)
+    record = resolve.read_record(folder)
     if "asked_with" not in record:
         return now
     begun = record["asked_with"]
     return None if begun is None else Condition(**begun)
 
 
-def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(resolved: resolve.Resolved, record: Mapping[str, Any], configured: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that decides how a run ends, by name; JSON-ready."""
-    plain = dump(resolved)
-    settings = flatten(plain["method_settings"]) | flatten(plain["settings"])
+    plain = resolve.dump(resolved)
+    settings = layers.flatten(plain["method_settings"]) | layers.flatten(plain["settings"])
     free = {*run_settings.RESUME_MAY_CHANGE, "output"} - ({"eval_every"} if resolved.settings.best_by else set())
     kept = {name: annotator_settings.decisive(value) for name, value in settings.items() if name not in free}
     known: dict[str, Any] = {"method": resolved.info.name, **kept}
@@ -73,7 +72,7 @@ def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[st
             known |= value
         elif kind not in ("versions", "reference"):
             known[KINDS.get(kind, kind)] = value
-    made: dict[str, Any] = json.loads(json.dumps(known | flatten(configured), default=str))
+    made: dict[str, Any] = json.loads(json.dumps(known | layers.flatten(configured), default=str))
     return made
 
 
@@ -94,7 +93,7 @@ def refuse_changed(
     before, accept = folder.read_sealed(), settings.accept_changed
     # The tokens are known last, be it when a run begins or when it goes on.
     later = {KINDS["tokens_identity"]} - (before.keys() & now.keys())
-    changed = {name: said for name, said in differences(before, now).items() if name not in later}
+    changed = {name: said for name, said in layers.differences(before, now).items() if name not in later}
     mended = bool(changed) and all(map(_is_beside, changed))
     if accept and mended:
         words.logger.warning(f"going on although these have changed since the run began: {'; '.join(changed.values())}")
@@ -157,7 +156,7 @@ def others_write_date(settings: run_settings.RunSettings) -> bool:
 
 def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
     versions = record["versions"]
-    for name, was in read_record(folder).get("versions", {}).items():
+    for name, was in resolve.read_record(folder).get("versions", {}).items():
         if was != versions.get(name):
             words.logger.warning(
                 f"the run began with {name} {was} and goes on with {versions.get(name)}: not bit for bit the same"
@@ -167,14 +166,15 @@ def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
 def warn_of_departures(log: Path, settings: run_settings.RunSettings, method: Method) -> None:
     """Say in what a replay departs from the run in whose folder the log lies; nothing where there is no such run."""
     try:
-        began = load_run(log.parent)
+        began = resolve.load_run(log.parent)
     except errors.InputError:
         return
-    before = {"method": began.info.name, **flatten(dict(dump(began)["method_settings"])), **_of_result(began.settings)}
-    now = {"method": method.name, **flatten(dict(method.settings)), **_of_result(settings)}
+    own = layers.flatten(dict(resolve.dump(began)["method_settings"]))
+    before = {"method": began.info.name, **own, **_of_result(began.settings)}
+    now = {"method": method.name, **layers.flatten(dict(method.settings)), **_of_result(settings)}
     if not settings.micro_batch_tokens:  # the model decides, as it did
         now["micro_batch_tokens"] = before["micro_batch_tokens"]
-    changed = differences(before, now)
+    changed = layers.differences(before, now)
     if changed:
         said = changed.get("method") or words.listed(changed.values())
         words.logger.warning(
@@ -187,4 +187,4 @@ def _of_result(settings: run_settings.RunSettings) -> dict[str, Any]:
     names = {
         setting.path for setting in schema.settings_in(run_settings.RunSettings) if setting.role.affects == "result"
     }
-    return {name: value for name, value in flatten(settings.model_dump(mode="json")).items() if name in names}
+    return {name: value for name, value in layers.flatten(settings.model_dump(mode="json")).items() if name in names}

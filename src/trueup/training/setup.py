@@ -13,9 +13,8 @@ from trueup import errors, metrics, words
 from trueup.batch import chat_template, rows, stream
 from trueup.config.resolve import Resolved, dump
 from trueup.methods.method import METHODS, Method, code_of
-from trueup.models import head, lora, prepare, selfcheck
+from trueup.models import head, load, lora, prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
-from trueup.models.load import Loaded
 from trueup.parallel import processes, sharding, slices
 from trueup.references.build import build, check_first_batch
 from trueup.references.choices import Frozen
@@ -313,7 +312,7 @@ def suggest_rate(policy: StreamModel, default: float) -> None:
         )
 
 
-def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loaded]:
+def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, load.Loaded]:
     torch.manual_seed(settings.seed)
     device = prepare.pick_device(settings.device)
     names = "precision gradient_checkpointing quantize trust_remote_code eos_token chat_template"
@@ -340,7 +339,7 @@ def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loa
     return policy, loaded
 
 
-def make_reference(method: Method, settings: RunSettings, policy: StreamModel, loaded: Loaded) -> Reference:
+def make_reference(method: Method, settings: RunSettings, policy: StreamModel, loaded: load.Loaded) -> Reference:
     """What the policy is measured against, by the objective or by the penalty in the reward."""
     choice = method.reference
     if settings.reward_kl and not choice.measures:
