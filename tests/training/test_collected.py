@@ -8,7 +8,6 @@ import pytest
 from support.online_runs import reward_calls, write_prompts, write_reward
 from support.small_runs import metrics_of, model_bytes, run_here, snapshot
 
-from trueup.errors import InputError
 from trueup.feedback.condition import read_condition
 from trueup.training import api, rounds
 
@@ -87,12 +86,3 @@ def test_killed_while_it_samples_it_asks_for_the_rest_alone(
         assert (copy / "run" / file).read_bytes() == (begun / "run" / file).read_bytes()
     paid += reward_calls(begun) - before
     assert (paid - before).total() <= 6  # at most the chunk under way
-
-
-def test_a_reward_without_prompts_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    write_reward(tmp_path)
-    given = values(tiny_model, tmp_path, tmp_path / "run")
-    with pytest.raises(InputError, match="prompts"):
-        run_here("fa", {key: value for key, value in given.items() if key != "prompts"})
-    with pytest.raises(InputError, match="no annotator to judge the responses"):
-        run_here("fa", {key: value for key, value in given.items() if key != "reward"})

@@ -89,13 +89,6 @@ def test_the_best_of_each_prompt() -> None:
     assert best == [("spread", ("d",)), ("tied", ("b",)), ("twice", ("b",)), ("spread ", ("f",))]
 
 
-def test_the_best_of_many_is_the_best() -> None:
-    content = rows(40, seed=2)
-    parts = [(prompt, dict(list(said.items())[part::2])) for part in (0, 1) for prompt, said in content]
-    expected = {prompt: max(said, key=lambda text: said[text]) for prompt, said in content}
-    assert {prompt: text for prompt, (text,) in kept([one for one in parts if one[1]], best_of_n=True)} == expected
-
-
 def test_its_first_name_is_taken() -> None:
     """The paper's first version calls it MLE with filtering."""
     given = {"model": "M", "data": "a.jsonl", "output": "run"}

@@ -65,9 +65,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return prompts
 
 
-@pytest.mark.parametrize("source", ["online", "offline"])
 def test_a_model_that_has_a_condition_is_taught_another_alone(
-    source: str, tiny_model: Path, tmp_path: Path, trained: list[str]
+    tiny_model: Path, tmp_path: Path, trained: list[str]
 ) -> None:
     """What it was trained to be asked with is how it is sampled from, and not what it learns behind."""
     write_reward(tmp_path)
@@ -76,26 +75,20 @@ def test_a_model_that_has_a_condition_is_taught_another_alone(
     run_here("ca", settings("ca", tiny_model, data, tmp_path / "conditional", **begun, epochs=1))
     model = tmp_path / "conditional" / "model"
     values = online(model, tmp_path, tmp_path / "run", **GIVEN)
-    if source == "offline":
-        values = settings("ca", model, data, tmp_path / "run", **GIVEN)
-    again = replay(model, tmp_path / "run", tmp_path / "again", values)
-    for each in (values, again)[: 1 + (source == "online")]:
+    for each in (values, replay(model, tmp_path / "run", tmp_path / "again", values)):
         trained.clear()
         run_here("ca", each)
         assert trained
         assert not [prompt for prompt in trained if " was " in prompt or prompt.count(" score ") != 1]
 
 
-@pytest.mark.parametrize("source", ["online", "offline"])
-def test_a_condition_that_would_be_cut_off_is_refused(source: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_condition_that_would_be_cut_off_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     write_reward(tmp_path)
     data = {"points": write_feedback(tmp_path)["rankings"]}
     at_start = {**GIVEN, "position": "start", "epochs": 1}
     run_here("ca", settings("ca", tiny_model, data, tmp_path / "conditional", **at_start))
     model, more = tmp_path / "conditional" / "model", {"max_prompt_length": 20}
     values = online(model, tmp_path, tmp_path / "run", **more)
-    if source == "offline":
-        values = settings("rrhf", model, {"rankings": data["points"]}, tmp_path / "run", **more)
     with refused(r"max_prompt_length 20 cuts the beginning .* the condition ' score 1\.5'"):
         run_here("rrhf", values)
     assert not (tmp_path / "run").exists()
