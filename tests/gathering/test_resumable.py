@@ -98,7 +98,7 @@ OTHERS = (
 @pytest.mark.parametrize("content", OTHERS)
 def test_a_file_of_other_work_is_left_alone(output: Path, content: bytes) -> None:
     beside(output).write_bytes(content)
-    with refused(r"is not what trueup x keeps its work in\. Delete it, or give another output"):
+    with refused(r"is not what trueup x keeps its work in\. Delete it, or give another one"):
         work_at(output)
     assert beside(output).read_bytes() == content
     assert [path.name for path in output.parent.iterdir()] == ["out.jsonl.part"]

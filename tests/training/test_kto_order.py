@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import mannwhitneyu
 from support.small_runs import run_here
 from support.world_models import response_log_probs
 from transformers import AutoModelForCausalLM
@@ -47,17 +48,8 @@ def log_probs(model: Any, given: Sequence[Example]) -> np.ndarray:
 
 
 def auc(high: np.ndarray, low: np.ndarray) -> float:
-    """How often a value of the first is above one of the second, ties counting half: Mann and Whitney's statistic."""
-    together = np.concatenate([high, low])
-    _, place, count = np.unique(together, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
-    return float((rank[: len(high)].sum() - len(high) * (len(high) + 1) / 2) / (len(high) * len(low)))
-
-
-def test_the_area_under_the_curve_is_what_it_is_called() -> None:
-    high, low = np.array([3.0, 1.0, 2.0]), np.array([1.0, 0.0])
-    assert auc(high, low) == pytest.approx((2 + 1.5 + 2) / 6)
-    assert auc(low, high) == pytest.approx(1 - auc(high, low))
+    """How often a value of the first is above one of the second, ties counting half."""
+    return float(mannwhitneyu(high, low).statistic) / (len(high) * len(low))
 
 
 @pytest.mark.many

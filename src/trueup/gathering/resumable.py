@@ -159,9 +159,7 @@ class Work:
             raise self._unwritable(error) from None
 
     def _foreign(self) -> errors.InputError:
-        return errors.InputError(
-            f"{self.path} is not what {self.of} keeps its work in. Delete it, or give another output"
-        )
+        return errors.InputError(f"{self.path} is not what {self.of} keeps its work in. Delete it, or give another one")
 
     def _unwritable(self, error: OSError) -> errors.InputError:
         why = f"the work done so far cannot be kept there: {words.reason(error)}"

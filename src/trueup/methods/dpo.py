@@ -18,7 +18,6 @@ def dpo(
     Args:
         label_smoothing: Share of pairs whose order is taken to be wrong; above 0 it is cDPO.
     """
-    loss = kinds.with_settings(
-        kinds.objectives.dpo.dpo, beta=beta, label_smoothing=label_smoothing, per_token=per_token
-    )
+    dpo_loss = kinds.objectives.dpo.dpo
+    loss = kinds.with_settings(dpo_loss, beta=beta, label_smoothing=label_smoothing, per_token=per_token)
     return kinds.pairwise(loss, reference, sft_weight)

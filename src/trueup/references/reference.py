@@ -138,7 +138,23 @@ class Table:
         return cls({key: value.clone() for key, value in zip(keys, values, strict=True)})
 
 
-class CachedReference(Reference):
+class TableReference(Reference, Protocol):
+    """Looks up what was computed of each group."""
+
+    table: Table
+
+    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+        return self.table.log_probs(batch)
+
+    def state(self) -> State:
+        return State(self.table.everywhere().tensors(), {"identity": self.identity})
+
+    def restore(self, state: State) -> None:
+        self.table = Table.from_tensors(state.tensors)
+        self.identity = str(state.metadata["identity"])
+
+
+class CachedReference(TableReference):
     """Log-probabilities of every training and evaluation group under the policy's first weights.
     An entry is kept under the tokens and a fingerprint of everything else the numbers depend on (weights, precision,
     layout, version of the code path and of torch), so that a stale one cannot be found."""
@@ -179,18 +195,8 @@ class CachedReference(Reference):
         parts += [policy.temperature] if policy.temperature != 1 else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
-    def log_probs(self, batch: Batch[Any]) -> LogProbs:
-        return self.table.log_probs(batch)
 
-    def state(self) -> State:
-        return State(self.table.everywhere().tensors(), {"identity": self.identity})
-
-    def restore(self, state: State) -> None:
-        self.table = Table.from_tensors(state.tensors)
-        self.identity = str(state.metadata["identity"])
-
-
-class LookAhead(Reference):
+class LookAhead(TableReference):
     """reference <- policy every `region.every` steps, as scalars.
     The batches of the next `every` steps are known offline, so they are run through the policy at a synchronisation,
     and only their log-probabilities are kept until the next one."""
@@ -204,9 +210,6 @@ class LookAhead(Reference):
     def start(self, source: BatchSource) -> None:
         self._synchronise(0, source)
         self.identity = model_identity(self.policy.network)
-
-    def log_probs(self, batch: Batch[Any]) -> LogProbs:
-        return self.table.log_probs(batch)
 
     def update(self, step: int, source: BatchSource) -> bool:
         if not self.region.due(step):
@@ -223,10 +226,3 @@ class LookAhead(Reference):
         table.fill(self.policy, upcoming)
         table.fill(self.policy, source.held_out())
         self.table = table
-
-    def state(self) -> State:
-        return State(self.table.everywhere().tensors(), {"identity": self.identity})
-
-    def restore(self, state: State) -> None:
-        self.table = Table.from_tensors(state.tensors)
-        self.identity = str(state.metadata["identity"])

@@ -121,9 +121,8 @@ class LazyRows:
             return made
         example = turns.as_chat(made) if settings.chat else made
         if example.prompt.key in self._held_out:
-            by_name.check_overlap(
-                [example.prompt], [self._held_out[example.prompt.key]], allowed=settings.allow_overlap
-            )
+            held_out = self._held_out[example.prompt.key]
+            by_name.check_overlap([example.prompt], [held_out], allowed=settings.allow_overlap)
             self._held_out = {}  # where it is allowed, one warning is enough
         return self.preprocessing.method.view(self.preprocessing.rewrite([example])[0])
 
@@ -174,8 +173,6 @@ def _source(rows: LazyRows, held_out: Sequence[Group[Any]], parts: data.Parts) -
     encoder = rows.preprocessing.encoder(parts.loaded)
     cache = tokenizing.TokenCache(encoder) if parts.settings.token_cache else None
     first = [one for one in map(rows.group, range(min(LOOKED_AT, len(rows)))) if isinstance(one, Group)]
-    known = tokenizing.tokens_of(
-        first, encoder, what=f"training (first {words.counted(LOOKED_AT, 'row')})", cache=cache
-    )
+    known = tokenizing.tokens_of(first, encoder, what=f"training (first {LOOKED_AT} rows)", cache=cache)
     groups = LazyTokens(rows, encoder, cache)
     return data.source_of(groups, held_out, parts, rows.preprocessing, encoder, known=known)

@@ -90,9 +90,8 @@ def memory_lines(memory: Memory, parts: data.Parts) -> Iterator[str]:
     yield f"  gradients    {_size(memory.gradients):>10}   of {trained:,} weights"
     yield f"  optimizer    {_size(memory.optimizer):>10}   two moments of each"
     yield f"  reference    {_size(memory.reference):>10}   {type(parts.reference).__name__}"
-    yield (
-        f"  activations  {_size(total - memory.held):>10}   {tokens} tokens a pass, logits {_size(logits)} at a time"
-    )
+    of_pass = f"{tokens} tokens a pass, logits {_size(logits)} at a time"
+    yield f"  activations  {_size(total - memory.held):>10}   {of_pass}"
     yield f"  the largest micro_batch_tokens that fits is {memory.largest(free):,}"
 
 

@@ -81,9 +81,7 @@ class Watch:
         if abs(margin := recent.get("rewards/margins", 0.0)) > limits.margin:
             yield Trouble("margin", f"chosen and rejected responses are {margin:.3g} apart in reward")
         if (chosen := recent.get("drift/chosen", 0.0)) < -limits.chosen:
-            yield Trouble(
-                "chosen", f"chosen responses are {-chosen:.3g} nats a token less likely than by the reference"
-            )
+            yield Trouble("chosen", f"chosen responses are {-chosen:.3g} nats a token below the reference")
         for name in ("online/tokens", "online/words"):
             before, now = self.first.get(name, 0.0), recent.get(name, 0.0)
             if before and not before / limits.length <= now <= before * limits.length:

@@ -57,11 +57,9 @@ class InProcessSampler:
             self.over(plain) as network,
             torch.autocast(device.type, dtype, enabled=dtype is not None),
         ):
-            return self._decoded(network, given, responses, seed)
+            return self._found(network, given, responses, seed)
 
-    def _decoded(
-        self, network: nn.Module, given: Sequence[sampler.EncodedPrompt], responses: int, seed: int
-    ) -> Written:
+    def _found(self, network: nn.Module, given: Sequence[sampler.EncodedPrompt], responses: int, seed: int) -> Written:
         settings = self.settings
         ids, rooms = [one.ids for one in given], [one.room for one in given]
         batch_size = min(decoding.BATCH_SIZE, max(1, BATCH_TOKENS // max(len(one.ids) + one.room for one in given)))
