@@ -112,7 +112,7 @@ def test_a_column_that_later_rows_lack_is_none_of_theirs(tmp_path: Path) -> None
     given = {"columns": ["system=sys"], "chat": True, "lazy": True}
     assert read(data, **given) is not None
     data.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
-    with refused("system is to be read from sys"):
+    with refused("system is to be read from 'sys'"):
         read(data, **given)
 
 
@@ -271,7 +271,7 @@ ROWS: Mapping[str, bytes] = {
     "a.json": b'[{"a": 1.25, "b": {"c": ["\xc3\xa4", null]}}, 3, {"a": 10000000000000000000000}]',
     "a.jsonl": b'\xef\xbb\xbf\n{"a": 1}\n{"a": 1, "a": 2}\n{\n',
     "bom.jsonl": b'\xef\xbb\xbf{"a": 1}\n{"a": 1, "a": 2}\n{\n',
-    "a.csv": b'\xef\xbb\xbf\n a,b\r\n1,"x\ny"\n\n2,\n3,\xff\n4\n"a"b,c\ntrue,"{""c"": 1}"\n',
+    "a.csv": b'\xef\xbb\xbf\n a,b\r\n1,"x\ny"\n\n2,\n3,\xc3\xa4\n4\n"a"b,c\ntrue,"{""c"": 1}"\n',
     "a.tsv": b"\tprompt\rx\t4\ry\t[1]",
 }
 
