@@ -28,8 +28,8 @@ for key, name in NAMES.items():
 ROWS |= {
     "DPO, offline, expert's pairs": Row({"method": "dpo", **FAR}, SEARCH),
     "PPO": PPO,
-    "RLHF": Row({**PPO.settings, "reward_from": reward_model()}, like="PPO"),
-    "RLAIF, 1 in 10 wrong": Row({**PPO.settings, "reward_from": reward_model(noise="0.1")}, like="PPO"),
+    "RLHF": Row({**PPO.settings, "reward_from": reward_model()}, PPO.search),
+    "RLAIF, 1 in 10 wrong": Row({**PPO.settings, "reward_from": reward_model(noise="0.1")}, PPO.search),
     "DPO, offline, 3 in 10 wrong": Row({"method": "dpo", "data": f"{NEAR['data']}&noise=0.3"}, like="DPO, offline"),
     **{
         f"DPO, online, {tenths} in 10 wrong": Row(

@@ -24,8 +24,8 @@ PROXY = {"annotator": "world:proxy"}
 
 
 def rrhf(**given: Any) -> Row:
-    choose, like = given.pop("choose", "gold"), given.pop("like", None)
-    return Row({**FOUR, **given}, {} if like else START, like, choose)
+    choose = given.pop("choose", "gold")
+    return Row({**FOUR, **given}, START, choose=choose)
 
 
 def beams(decode: str, provided: int = 0, **given: Any) -> dict[str, Any]:
@@ -50,15 +50,15 @@ ROWS = {
     "P": rrhf(data=PROVIDED % 4),
     "D (IP-1)": rrhf(**beams("diverse-beam")),
     "DP": rrhf(**beams("diverse-beam", 2)),
-    "BP": rrhf(**beams("beam", 2), like="DP"),
-    "samples": rrhf(**SAMPLES, like="D (IP-1)"),
-    "IP-2": rrhf(**BEAMS_ONLINE, count=512, like="D (IP-1)"),
-    "IP-3": rrhf(**BEAMS_ONLINE, count=336, steps=63, like="D (IP-1)"),
+    "BP": rrhf(**beams("beam", 2)),
+    "samples": rrhf(**SAMPLES),
+    "IP-2": rrhf(**BEAMS_ONLINE, count=512),
+    "IP-3": rrhf(**BEAMS_ONLINE, count=336, steps=63),
     "OP-8": rrhf(**ONLINE_4, **{"sampler.resync": 8}),
     "DP, no ranking loss": rrhf(**beams("diverse-beam", 2), rank_weight=0.0),
-    "samples, no ranking loss": rrhf(**SAMPLES, rank_weight=0.0, like="DP, no ranking loss"),
+    "samples, no ranking loss": rrhf(**SAMPLES, rank_weight=0.0),
     "OP-8, proxy": rrhf(**{**ONLINE_4, **PROXY, "sampler.resync": 8}, choose="proxy"),
-    "OP-8 + KL, proxy": rrhf(**{**ONLINE_4, **PROXY, "sampler.resync": 8}, reward_kl=0.1, like="OP-8, proxy"),
+    "OP-8 + KL, proxy": rrhf(**{**ONLINE_4, **PROXY, "sampler.resync": 8}, reward_kl=0.1, choose="proxy"),
     "a reward model": Row({"method": "reward-model", **PAIRS, "steps": 256, "learning_rate": 0.003}),
 }
 
