@@ -29,11 +29,9 @@ EXITS = (
 )
 
 Row = tuple[str, str, str]
-"""Of help: an option or a command, what stands for its value, and what it is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit; see `EXITS`."""
     raise SystemExit(run(arguments))
 
 
@@ -92,7 +90,6 @@ Boxes = Mapping[str, Sequence[Row]]
 
 
 def print_boxes(usage: str, about: Iterable[str], boxes: Boxes, notes: Iterable[str] = ()) -> None:
-    """Print help: usage, paragraphs, a box of rows for each heading, and lines below."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"\n Usage: {usage}\n", style="bold")
     for paragraph in about:

@@ -40,7 +40,6 @@ def _typed(
 
 
 def _merged(given: options.Arguments, of: str) -> bool:
-    """Whether the files of shards were to be put together, which is then done."""
     if "merge" not in given.more or not given.on("merge"):  # which `export` has as a setting
         return False
     if more := given.settings.keys() - {"data", "output", "overwrite"}:
@@ -55,7 +54,6 @@ def _merged(given: options.Arguments, of: str) -> bool:
 
 
 def _read(command: options.Command, arguments: Sequence[str]) -> options.Arguments | None:
-    """What was given; None where help was asked for, which is printed."""
     given = command.read(arguments)
     if not given.help:
         return given
@@ -141,7 +139,6 @@ def convert(arguments: Sequence[str]) -> None:
 
 
 def _target(settings: command_settings.ConvertSettings, examples: Sequence[records.Example]) -> conversion.Target:
-    """What to convert to; a kind that was chosen here is printed."""
     if settings.to != "trl":
         return conversion.OWN[settings.to]
     chosen = settings.kind or conversion.usual_kind(examples)

@@ -23,19 +23,14 @@ WIDEST = 16
 PAIR = re.compile(r"(?!--)[^=:?/]+=")
 """How a further text of an option of pairs begins, which a file's name seldom does."""
 ADDRESS = re.compile(r"https?://")
-"""How a further address begins, which no file's name does."""
 SENTENCE = re.compile(r"(?<=[^.]\.) ")
-"""Where one sentence ends and the next begins; three points end none."""
 
 
 @dataclass(slots=True)
 class Arguments:
-    """What was given on the command line."""
-
     settings: dict[str, list[str]] = field(default_factory=dict)
     """Option -> its texts, one for each time it was given."""
     more: dict[str, str] = field(default_factory=dict)
-    """Options that are no settings."""
     help: str = ""
 
     def on(self, name: str) -> bool:
@@ -44,8 +39,6 @@ class Arguments:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command whose options are settings."""
-
     name: str
     settings: Mapping[str, schema.Setting] = field(default_factory=dict)
     files: str = ""
@@ -101,7 +94,6 @@ class Command:
         return given
 
     def layer(self, given: Arguments) -> dict[str, Any]:
-        """Return what was given as settings by their dotted names, a text where only one was given or can be."""
         layer: dict[str, Any] = {}
         for name, texts in given.settings.items():
             setting = self.settings.get(name, schema.Setting(path=name, several=True))
@@ -148,7 +140,6 @@ def of_settings(
     without: Sequence[str] = (),
     more: Mapping[str, tuple[str, str]] | None = None,
 ) -> Command:
-    """The command made of a type of settings; those below `short` are options without its name."""
     found = [one for one in schema.settings_in(model) if one.path not in without]
     return Command(name, {one.path.removeprefix(f"{short}."): one for one in found}, files, more or {})
 

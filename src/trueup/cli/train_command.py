@@ -32,7 +32,6 @@ OF_METHODS = {"json": ("", "Print JSON instead of text.")}
 
 
 def train(arguments: Sequence[str]) -> None:
-    """Train by the method that is named first; `--help` lists its settings."""
     with joined():
         if request := alike(lambda: _request("train", arguments)):
             given, read = request
@@ -191,7 +190,6 @@ def methods(arguments: Sequence[str]) -> None:
 
 
 def _feedback(words: str) -> int:
-    """Where a method's feedback stands in `FEEDBACK`; behind it where it is of another kind."""
     return next((at for at, kind in enumerate(FEEDBACK) if words.startswith(kind)), len(FEEDBACK))
 
 

@@ -41,7 +41,6 @@ def overlay(lower: Layer, upper: Layer) -> Layer:
 
 
 def nest(layer: Layer) -> dict[str, Any]:
-    """Return the layer as nested mappings; `lora: true` beside `lora.rank` is the mapping."""
     nested: dict[str, Any] = {}
     for name in sorted(layer, key=lambda name: name.count(".")):
         *parents, last = name.split(".")
@@ -59,7 +58,6 @@ def nest(layer: Layer) -> dict[str, Any]:
 
 
 def differences(before: Layer, now: Layer) -> dict[str, str]:
-    """Name of what is not equal in two layers -> how a message says it: `beta (was 0.1, is 0.3)`."""
     return {
         name: f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})"
         for name in {**before, **now}
@@ -128,7 +126,6 @@ _Loader.yaml_implicit_resolvers = {
 
 @lru_cache(maxsize=4)
 def _composed(text: str) -> yaml.Node | None:
-    """Kept, as a run that goes on reads what it began with several times."""
     return _Loader(text).get_single_node()
 
 
@@ -161,7 +158,6 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str, int]]:
-    """Yield every dotted key with its line; refuse tags and keys given twice."""
     if node is None:
         return
     line = node.start_mark.line + 1

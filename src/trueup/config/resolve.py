@@ -1,8 +1,4 @@
-"""What a run is to do: a method, its settings and the run's, from defaults, a file and what goes over it.
-
-Everything wrong with them is found here, before torch is imported. A run's own record of them is run.yaml: written when
-it starts, read when it resumes.
-"""
+"""What a run is to do: a method, its settings and the run's, from defaults, a file and what goes over it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -47,7 +43,6 @@ class Given:
     origins: dict[str, str]
     """Name -> where it was given, for messages: `run.yaml:3`; empty for what goes over the file."""
     notes: tuple[str, ...]
-    """Names that had no effect, settings that were taken differently; said once all is settled."""
 
 
 def resolve(
@@ -179,7 +174,6 @@ def unknown(name: str, info: MethodInfo) -> str:
 
 
 def run_settings() -> list[schema.Setting]:
-    """List every setting of a run that can be given, the short ones too."""
     found = schema.settings_in(RunSettings)
     place = next(number for number, setting in enumerate(found) if setting.path == "annotator")
     about = f"An annotator that scores, by one name: {annotator_settings.REWARD_FORMS}."
@@ -201,7 +195,6 @@ def _origin(path: str, origins: Mapping[str, str]) -> str:
 
 
 def dump(resolved: Resolved) -> dict[str, Any]:
-    """Return the settings as plain values for run.yaml; other keys may be added beside them."""
     return {
         "method": resolved.info.name,
         "method_settings": resolved.method_settings.model_dump(mode="json"),
@@ -277,7 +270,6 @@ def load_run(
 
 
 def read_record(run: str | Path) -> dict[str, Any]:
-    """Return what run.yaml holds beside the settings: versions, fingerprints, and what else was added."""
     return {key: value for key, value in read_run(run).items() if key not in KEYS}
 
 
@@ -304,7 +296,6 @@ def _same_model(value: object, began: object) -> bool:
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the plain settings that differ; of two kinds of one thing its own name."""
     names: list[str] = []
     for name, one in before.items():
         other = after[name]

@@ -1,8 +1,4 @@
-"""Whether a run can be: its settings fit its method, and what they name is there; known before anything is paid for.
-
-Of files and folders only names, sizes and JSON headers are read; rows of feedback and weights are checked when they are
-used.
-"""
+"""Whether a run can be: its settings fit its method, and what they name is there; known before anything is paid for."""
 
 import os
 from dataclasses import replace
@@ -39,7 +35,6 @@ def refuse_source(info: MethodInfo, source: object) -> None:
 
 
 def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: run_settings.RunSettings) -> None:
-    """Refuse a run whose parts do not fit each other, as far as its settings tell."""
     if settings.reward_kl and "kl_coef" in type(method_settings).model_fields:
         raise InputError(f"reward_kl is refused, as method {info.name} has its own penalty: give kl_coef instead")
     if settings.eval_data and not info.evaluates:
@@ -138,8 +133,6 @@ def _refuse_unused(info: MethodInfo, settings: run_settings.RunSettings) -> None
 
 
 def check_inputs(settings: run_settings.RunSettings) -> run_settings.RunSettings:
-    """Check the model's folder, files, annotator, chat template and output folder; return the settings, each model of
-    the hub with the commit at which it was fetched."""
     check_output(settings.output)
     parts, held_out = [[*map(data_settings.part_of, names)] for names in (settings.data, settings.eval_data)]
     if not all(part.taken_as_it_is for part in parts) and (settings.source != "offline" or settings.prompts):
@@ -171,7 +164,6 @@ def _check_4_bits(settings: run_settings.RunSettings, folder: str) -> None:
 
 
 def _check_gathering(settings: run_settings.RunSettings) -> dict[str, Any]:
-    """What samples and judges, each model of the hub with its commit; a replay needs neither."""
     for name in settings.prompts:
         if not name.startswith(f"{model_folder.WORLD}:"):
             check_feedback(name, PROMPTS)
@@ -269,7 +261,6 @@ def check_feedback(name: str, what: str = FEEDBACK) -> None:
 
 
 def check_file(name: str, what: str) -> None:
-    """Check that a file is there and can be read; `what` is what to give instead."""
     path = Path(name)
     if path.is_dir():
         raise InputError(f"{name} is a folder; give {what}")

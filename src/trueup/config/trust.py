@@ -24,7 +24,6 @@ from trueup.settings import annotator_kinds, annotator_settings, gathering_setti
 
 SEALED_FILE = "sealed.json"
 SIGNED = "signed"
-"""Key of the signature in that file."""
 CODE = {
     "trust_remote_code": "runs Python code that lies in the folders of models",
     "function": "runs that file",
@@ -54,7 +53,6 @@ def unnamed(layer: layers.Layer, named: layers.Layer) -> list[str]:
 
 
 def _spread(layer: layers.Layer) -> layers.Layer:
-    """The layer with the settings of each of several annotators: `annotator.of.0.function`."""
     found = dict(layer)
     for name, several in layer.items():
         members = several if isinstance(several, list | tuple) else [several]
@@ -90,7 +88,6 @@ def refuse_config(path: str | Path, info: MethodInfo, named: Mapping[str, Any], 
 
 
 def _not_own(path: Path, values: Mapping[str, Any]) -> str:
-    """Why a file is not this user's alone; empty where it is."""
     if isinstance(values.get("method_settings"), dict) and isinstance(values.get("settings"), dict):
         own = path.name == resolve.RUN_FILE and is_own(path.parent, layers.flatten(values["settings"]))
         return "" if own else "is the record of a run that was not begun here by this user"
@@ -130,7 +127,6 @@ def signature(sealed: Mapping[str, Any], layer: layers.Layer, *, make: bool = Tr
 
 
 def sealed_content(run: str | Path) -> dict[str, Any]:
-    """What sealed.json of a run holds; nothing where it cannot be read, which is refused where the run goes on."""
     try:
         content = json.loads((Path(run) / SEALED_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -139,7 +135,6 @@ def sealed_content(run: str | Path) -> dict[str, Any]:
 
 
 def _secret(*, make: bool) -> bytes:
-    """The user's, which nobody else can read; empty where there is none, or none can be kept."""
     for folder in (files.config_folder, files.cache_folder):
         with suppress(OSError, InputError):
             file = folder() / f"runs-of-{os.geteuid() if os.name == 'posix' else 'user'}.key"

@@ -1,8 +1,4 @@
-"""Which reward a model of conditional alignment answers best to: several are asked for, and their answers scored.
-
-The same prompts and the same seed for each; the published code of Hu et al., 2023, https://arxiv.org/abs/2308.12050,
-asks for +5 standard deviations without a trial.
-"""
+"""Which reward a model of conditional alignment answers best to: several are asked for, and their answers scored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,8 +45,6 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """All trials, in the order of the rewards asked for; the first of them is what the model asks for now."""
-
     trials: tuple[Trial, ...]
     left_out: int
 
@@ -70,7 +64,6 @@ class Sweep:
         return self.gain.value > 2 * self.gain.error  # never for a single prompt, whose error is not a number
 
     def verdict(self, model: str, *, keep: bool) -> str:
-        """What came of it, in words; `keep`: a reliable best is what the model asks for from now on."""
         best, now = self.best.condition.reward, self.trials[0].condition.reward
         if self.best == self.trials[0]:
             return f"the model asks for the best already: {now:.4g}"
@@ -82,7 +75,6 @@ class Sweep:
         return f"{best:.4g} is {gain}, less than twice its standard error:\nnothing was written; more prompts tell more"
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values; a standard error of a single prompt is None."""
         trials = [
             {"reward": one.condition.reward, "words": one.condition.words(), "score": one.score.as_json(),
              "length": one.length.as_json(), "ended": one.ended}
@@ -95,7 +87,6 @@ class Sweep:
 
 
 def print_table(swept: Sweep) -> None:
-    """Print the trials, from the lowest reward to the highest; errors are standard errors over prompts."""
     table = side_by_side.table("asked for", "written as", "mean reward", "length", "")
     for one in sorted(swept.trials, key=lambda trial: trial.condition.reward):
         marks = ", ".join(["best"] * (one == swept.best) + ["now"] * (one == swept.trials[0]))

@@ -23,26 +23,22 @@ class Entrant:
     """A model that can be asked, or the responses that a file holds of one."""
 
     name: str
-    """As it was given; of a file with several writers, a colon and the writer behind it."""
     read: candidates.Read | None = None
     identity: Any = None
     """What tells the model's files from others, JSON-ready."""
     run: resolve.Resolved | None = None
     step: int | None = None
-    """After which it was kept, where it is not finished."""
     written: Mapping[str, tuple[records.Prompt, list[records.Response]]] = field(default_factory=dict)
     """Of a file, by the key of the prompt."""
 
 
 def sampling_of(settings: Settings) -> gathering_settings.SampleSettings:
-    """How models are asked."""
     shared = gathering_settings.SampleSettings.model_fields.keys() & type(settings).model_fields.keys()
     given = {name: getattr(settings, name) for name in shared}
     return gathering_settings.SampleSettings(model=(model_folder.WORLD,), data=(model_folder.WORLD,), **given)
 
 
 def entrants_of(settings: Settings) -> list[Entrant]:
-    """What is to be looked at, in the order given; no model is loaded."""
     found: list[Entrant] = []
     for name in settings.models:
         there = Path(name).exists()
@@ -134,7 +130,6 @@ def prompts_of(settings: Settings, everyone: Sequence[Entrant]) -> Sequence[reco
 
 
 def tell_cost(settings: Settings, everyone: Sequence[Entrant], prompts: int, pairs: int) -> None:
-    """What is to be done at most, before any of it is; nothing that is kept or cached is done again."""
     each, models = prompts * settings.sampler.responses, sum(one.read is not None for one in everyone)
     longest = settings.sampler.max_new_tokens or MAX_NEW_TOKENS
     responses = words.counted(models * each, "response")

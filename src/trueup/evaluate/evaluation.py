@@ -78,8 +78,6 @@ class Judged:
 
 @dataclass
 class Evaluation:
-    """What is known of all that are looked at, while it grows."""
-
     settings: Settings
     work: resumable.Work
     everyone: Sequence[entrants.Entrant]
@@ -89,7 +87,6 @@ class Evaluation:
     score_EPR: Array | None = None
     firsts: dict[Pair, Array] = field(default_factory=dict)
     undecided: list[records.Example] = field(default_factory=list)
-    """Pairs that a jury does not agree on."""
 
     def __post_init__(self) -> None:
         self.names = [one.name for one in self.everyone]
@@ -121,13 +118,11 @@ class Evaluation:
                 row["implicit_reward"] = likelihoods.by_file(held_out, rewards, beta)
 
     def add_perplexity(self, model: entrants.Entrant) -> None:
-        """Of the responses as texts, under a third model."""
         for row, own in zip(self.models, self.answers, strict=True):
             read = likelihoods.log_probs_of(model, bare(own), self.settings, self.work)
             row["perplexity"] = likelihoods.perplexity(read)
 
     def add_rewards(self, reward: Judged, held_out: Examples) -> None:
-        """Scores, the paired differences, and what the scorer says of held-out feedback."""
         none, scored = [np.nan] * self.settings.sampler.responses, []
         for name, own in zip(self.names, self.answers, strict=True):
             scored.append([_scores(one) or none for one in reward.annotate(bare(own), f"scoring {name}")])
@@ -176,7 +171,6 @@ class Evaluation:
         self.results |= {"jury": found} if (found := jury.quality(judge.totals)) else {}
 
     def merged(self) -> Iterator[records.Example]:
-        """All responses to each prompt, with their scores and how they compare."""
         size = self.settings.sampler.responses
         for at, example in enumerate(self.answers[0]):
             responses, comparisons = [], []
@@ -272,7 +266,6 @@ def evaluate(settings: Settings, *, dry_run: bool = False) -> Row | None:
 
 
 def _checked(name: str, everyone: Sequence[entrants.Entrant], settings: Settings) -> AnnotatorChoice | None:
-    """The judge or the reward, found to be there; warned of where a run was trained to please it."""
     choice: AnnotatorChoice | None = getattr(settings, name)
     if choice is None:
         return None

@@ -24,7 +24,6 @@ CHUNK = 32
 
 Model = causal.CausalModel
 LogProb = tuple[float, int]
-"""log p(y | x) in nats of a response, and its tokens."""
 Row = Sequence[LogProb] | None
 """Of an example's responses; None where prompt and response do not fit into the model's positions."""
 
@@ -56,7 +55,6 @@ def log_probs_of(
 
 
 def log_probs(model: Model, encoder: encode.Encoder, examples: Sequence[records.Example]) -> list[Row]:
-    """The same under a model that is at hand, as its encoder asks it."""
     groups = [one for at, example in enumerate(examples) if (one := _encoded(encoder, example, at))]
     found = of_groups(model, groups)
     return [found.get(at) for at in range(len(examples))]

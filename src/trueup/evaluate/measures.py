@@ -17,7 +17,6 @@ LONGEST = 4
 EPSILON = 0.1
 """Matches that count where there is none: Chen and Cherry's first smoothing (2014), as in NLTK."""
 STYLE = ("length", "lists", "headers")
-"""What a judge may like beside what a response says."""
 LIST = re.compile(r"^\s*(?:[-*+\u2022]|\d+[.)])\s", re.MULTILINE)
 HEADER = re.compile(r"^\s*#{1,6}\s|^\s*\*\*[^*\n]+\*\*:?\s*$", re.MULTILINE)
 CANNOT = r"(?:can(?:not|['\u2019]t| not)|won['\u2019]t|will not|unable|not able|not going to|must decline|refuse)\b"
@@ -31,12 +30,10 @@ REFUSAL = re.compile(
 
 
 def refuses(response: str) -> bool:
-    """Whether a response begins as one that declines."""
     return REFUSAL.match(response) is not None
 
 
 def style(response: str) -> tuple[float, ...]:
-    """How much a response has of each of `STYLE`: words, lines of lists, headers."""
     found = response.split(), LIST.findall(response), HEADER.findall(response)
     return tuple(float(len(one)) for one in found)
 

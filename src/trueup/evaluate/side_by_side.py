@@ -41,7 +41,6 @@ ELO = 400 / math.log(10)
 APART = 0.1
 """How far a win rate may lie from the length-controlled one before it is said."""
 WIDE = 160
-"""Characters of a line where no terminal says how many fit."""
 Pair = tuple[int, int]
 """Numbers of two models."""
 
@@ -69,7 +68,6 @@ def judged(models: Sequence[str], firsts: Mapping[Pair, Array], style_EMF: Array
 
 
 def _won(outcome_M: Array, first_M: Array, longer_M: Array, prompt_M: Any, seed: int) -> Row:
-    """A row of `judged`."""
     row: Row = {name: int((outcome_M == one).sum()) for name, one in (("won", 1), ("tied", 0.5), ("lost", 0))}
     if not len(outcome_M):
         return row | {"wins": {"refused": "no verdict could be read"}, "p": 1.0}
@@ -106,7 +104,6 @@ def _corrected(rows: list[Row]) -> list[Row]:
 
 
 def print_results(results: Row) -> None:
-    """Print the tables of what evaluation.json holds."""
     console = Console(highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
         console.width = WIDE
@@ -121,7 +118,6 @@ def print_results(results: Row) -> None:
 
 
 def table(first: str, *headings: str) -> Table:
-    """A table for the terminal, whose rows are still to come."""
     made = Table(box=MARKDOWN)
     made.add_column(first, overflow="fold")
     for name in headings:
@@ -131,7 +127,6 @@ def table(first: str, *headings: str) -> Table:
 
 class Matches(NamedTuple):
     first_M: Numbers
-    """Number of the one model, from 0."""
     second_M: Numbers
     outcome_M: Array
     prompt_M: Numbers

@@ -23,7 +23,6 @@ RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source", "tokens
 COMPARISON_KEYS = ("better", "worse", "probability")
 VOTE_KEYS = ("first", "second", "preferred", "annotator")
 PROMPT_KEYS = ("prompt", "tools", "rubric")
-"""Those that say what is asked."""
 SCHEMAS = "JSON schemas of tools"
 SUFFIXES = (".jsonl", ".jsonl.gz")
 STANDARD_OUTPUT = "-"
@@ -152,7 +151,6 @@ def _vote_from(one: Field, count: int) -> Vote:
 
 
 def check_output(name: str, *, force: bool) -> None:
-    """Refuse what cannot or must not be written, before anything is read."""
     if name == STANDARD_OUTPUT:
         if sys.stdout is None:
             raise InputError("output: the standard output is closed; name a file")
@@ -183,7 +181,6 @@ def lines_of(path: str | Path, examples: Iterable[Example]) -> Iterator[bytes]:
 
 
 def write_rows(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """Write rows as JSON lines in UTF-8, as `write_examples` does, or to the standard output; how many."""
     return write_lines(path, map(json_line, rows))
 
 
@@ -210,7 +207,6 @@ def json_line(row: Mapping[str, object]) -> bytes:
 
 
 def declared(row: Field, prompt: Content) -> Tools:
-    """The tools under the key `tools` of a row, as a list or as JSON text that holds one."""
     given = row.get("tools")
     if given is None or not (listed := [] if given.value == "" else json_list(given, SCHEMAS)):
         return ()

@@ -15,7 +15,6 @@ from trueup.feedback import fields, json_rows
 from trueup.feedback.layouts.layout import LABELS, SCORES
 
 LABELLED = (*LABELS, "is_safe")
-"""Keys of a row whose values `--values` explains; those of scores are explained where they are not numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,6 @@ def within(value: object, way: str) -> object:
 
 
 def spelled(value: object) -> str:
-    """A value of a label as `--values` names it: `yes`, `1`, `-1`, `true`."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return (value if isinstance(value, str) else json.dumps(value)).strip().lower()
@@ -113,7 +111,6 @@ class Described(Protocol):
 
 
 def table_of(settings: Described | None) -> Table:
-    """The table that settings describe; where there are none, every column has its own name."""
     if settings is None:
         return AS_IT_IS
     names = dict(one.split("=", 1) for one in settings.columns)

@@ -13,11 +13,9 @@ from trueup import errors, files
 from trueup.feedback.records import Message, Prompt
 
 FILE = "condition.json"
-"""Where a model's folder keeps it."""
 PLACEHOLDER = "{reward}"
 POSITIONS = ("start", "end")
 DECIMALS = 15
-"""At most; a number has no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +24,12 @@ class Condition:
     `Condition(" <rm_score>: {reward} ", 1, "end", reward=2.3)` makes "2 + 2 =" into "2 + 2 = <rm_score>: 2.3 "."""
 
     text: str
-    """What is written; `{reward}` stands for the number."""
     decimals: int
     position: str
     """`end`: after the prompt; in a conversation, after the last message. `start`: before the prompt; in a
     conversation, before the first message that is not the system's."""
     reward: float
     mean: float = 0.0
-    """Of the rewards it was trained on, before they were standardised."""
     std: float = 1.0
     highest: float = 0.0
     lowest: float = 0.0
@@ -77,7 +73,6 @@ class Condition:
 
 
 def read_condition(folder: Path) -> Condition | None:
-    """The condition a model was trained with; None where its folder has none."""
     path = folder / FILE
     if not path.exists():
         return None

@@ -1,7 +1,4 @@
-"""Where rows of feedback come from: files of JSON, CSV or Parquet, plain or gzipped, folders, data sets of the hub.
-
-Every way in which a source can fail to be found or read is one clear error.
-"""
+"""Where rows of feedback come from: files of JSON, CSV or Parquet, plain or gzipped, folders, data sets of the hub."""
 
 import gzip
 import hashlib
@@ -24,7 +21,6 @@ from trueup.words import listed, near_names, one_line, reason
 
 GZIP = b"\x1f\x8b"
 IN_MEMORY = 2**26
-"""Bytes of what is unpacked up to which no file is made."""
 CHUNK = 2**18
 ARROW = ("an Arrow file", "write it as Parquet, or name the folder that save_to_disk wrote")
 UTF_16 = ("UTF-16 text", "convert it, e.g. with `iconv -f UTF-16 -t UTF-8`")
@@ -45,8 +41,6 @@ EXPECTED = "JSON lines, a JSON array, CSV or Parquet"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A source of feedback that has been found, and its rows."""
-
     name: str
     rows: Iterator[json_rows.FileRow]
     sha256: Callable[[], str]
@@ -108,7 +102,6 @@ def refuse_unreadable(name: str) -> None:
 
 
 def _without_bytes(name: str, found: Iterator[json_rows.FileRow]) -> Opened:
-    """A source that has no bytes of its own, with the hash of the content of its rows."""
     digest = hashlib.sha256()
 
     def hashed() -> Iterator[json_rows.FileRow]:
@@ -121,7 +114,6 @@ def _without_bytes(name: str, found: Iterator[json_rows.FileRow]) -> Opened:
 
 
 def load(path: str | Path) -> json_rows.LoadedFile:
-    """Read a plain or gzipped file; which of the two it is, its first bytes tell."""
     name = str(path)
     with _readable(Path(path)):
         raw: io.BufferedReader | io.BytesIO
@@ -147,7 +139,6 @@ def load(path: str | Path) -> json_rows.LoadedFile:
 
 
 def rows_of(file: json_rows.LoadedFile, table: columns.Table = columns.AS_IT_IS) -> Iterator[json_rows.FileRow]:
-    """The rows of a file, in order. Its content tells its format, and for CSV its name as well."""
     where = ""
     if file.rewound().read(len(tables.PARQUET)) == tables.PARQUET:
         found = tables.batch_rows(tables.parquet_batches(file), file.path)
@@ -186,13 +177,11 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def inside(folder: Path) -> str:
-    """Which files in a folder may have been meant, for the message: ` in it: a.jsonl, b.csv`."""
     files = [name for name in _names_in(folder) if name.removesuffix(".gz").endswith(tables.SUFFIXES)]
     return f" in it: {listed(files)}" if files else "; none with feedback is in it"
 
 
 def absent_hint(path: Path) -> str:
-    """What to do about a file that is not there: near names, or the folder that is missing."""
     missing = [folder for folder in path.parents if not folder.exists()]
     if missing:
         return f"; the folder {missing[-1]} does not exist"
@@ -259,7 +248,6 @@ class LineFile:
         return len(self.numbers)
 
     def row(self, index: int) -> json_rows.FileRow:
-        """A row, counted from 0; refused where the file has changed."""
         try:
             self.file.check()
             self.file.data.seek(self.places[index])
@@ -273,7 +261,6 @@ class LineFile:
 
 
 def line_file(path: str, table: columns.Table) -> LineFile:
-    """Look a source through: where its rows begin, and the hash of its content. May raise Stopped."""
     source = as_it_stands(path, table)
     numbers, places = array("q"), array("q")
     if source.file is not None and json_rows.is_lines(source.file):

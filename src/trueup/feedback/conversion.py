@@ -76,7 +76,6 @@ class Account:
         return ", ".join(f"{len(where)} for {why}{views.places(where)}" for why, where in self.unused.items())
 
     def lines(self) -> list[str]:
-        """The account for people, one line for each kind of which something was dropped or made."""
         lines = [f"dropped {several(self.lost('example'), 'example')}: {self.unused_words()}"] if self.unused else []
         for kind in filter(self.lost, list(NOUNS)[1:]):
             told = [f"{self.along[kind]} with their example"] if self.along[kind] else []
@@ -127,8 +126,6 @@ def look_at(view: View[R], example: Example) -> tuple[R, Places] | Discarded:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """The rows to write, JSON-ready, the account, and what else to know of the output."""
-
     rows: tuple[dict[str, object], ...]
     account: Account
     notes: tuple[str, ...]
@@ -223,7 +220,6 @@ OWN = {target.name: target for target in (CANONICAL, PAIRS, RANKINGS, POINTS)}
 
 
 def trl_pairs(example: Example, relation: records.PairRelation, positions: Places) -> Taken:
-    """A row for each pair, with the scores of its sides, and their source where it is the same."""
     pieces = []
     for better, worse, _ in relation.pairs:
         at = (positions[better], positions[worse])
@@ -237,7 +233,6 @@ def trl_pairs(example: Example, relation: records.PairRelation, positions: Place
 
 
 def trl_points(least: float | None, example: Example, found: records.PointRelation, places: Places) -> Taken:
-    """A row for each response that has a label; those at or above the threshold are true."""
     pieces = []
     for at, given in zip(places, found.labels, strict=True):
         label = given if least is None else float(given >= least)
@@ -267,7 +262,6 @@ def completion_row(piece: Example) -> dict[str, object]:
 
 
 def trl_row(piece: Example, **said: object) -> dict[str, object]:
-    """A row that says what is not None, who wrote the response, and what belongs to the prompt."""
     prompt = canonical.prompt_json(piece.prompt)
     row = {"prompt": prompt.pop("prompt"), **said, "source": piece.responses[0].source, **prompt}
     return {key: value for key, value in row.items() if value is not None}

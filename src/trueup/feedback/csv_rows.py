@@ -86,7 +86,6 @@ def records(file: json_rows.LoadedFile) -> Iterator[tuple[int, list[str] | str]]
 
 
 def column_names(header: list[str] | str, line: int, path: str) -> list[str]:
-    """The names in the header; a column without a name, as an index has, is named by its place."""
     if isinstance(header, str):
         raise errors.InputError(f"{path}:{line}: {header}")
     names = [name.strip() or f"column {place}" for place, name in enumerate(header, start=1)]

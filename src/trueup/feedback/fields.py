@@ -25,7 +25,6 @@ class Field:
     path: str = ""
 
     def at(self, key: str | int, value: object = None) -> "Field":
-        """The place of a key of the object here, or of an item of the list, with its value."""
         if isinstance(key, int):
             return Field(value, self.origin, f"{self.path}[{key}]")
         return Field(value, self.origin, f"{self.path}.{printable(key)}" if self.path else printable(key))
@@ -52,7 +51,6 @@ class Field:
         return self.at(key, self.value[key])
 
     def get(self, key: str) -> "Field | None":
-        """What stands under a key that may be absent or null."""
         value = self.value.get(key)
         return None if value is None else self.at(key, value)
 
@@ -77,7 +75,6 @@ class Field:
         return made
 
     def integer(self, lowest: int, highest: int | None = None) -> int:
-        """The value as a whole number in a range; 2.0 is one."""
         made = self.number()
         if made != int(made) or made < lowest or (highest is not None and made > highest):
             span = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"

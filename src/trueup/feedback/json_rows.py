@@ -1,8 +1,4 @@
-"""The rows of a file of JSON with their numbers: JSON lines or a JSON array, told apart by content.
-
-A row that is not sound says why, so that the reader decides whether that is fatal. In an array nothing can be read
-after a fault of syntax; there it is raised.
-"""
+"""The rows of a file of JSON with their numbers: JSON lines or a JSON array, told apart by content."""
 
 import json
 import math
@@ -38,7 +34,6 @@ class LoadedFile:
     sha256: str
     size: int
     data: IO[bytes] = field(repr=False)
-    """Without its gzip wrapping; seekable."""
     state: tuple[int, ...] = ()
     """What tells the file that was hashed from a changed one; empty where it is read from elsewhere."""
 
@@ -55,7 +50,6 @@ class LoadedFile:
         return next((line.lstrip() for line in self.rewound() if line.strip()), b"")
 
     def check(self) -> None:
-        """Refuse the file if it is no longer what was hashed."""
         if self.state and state_of(self.data) != self.state:
             again = "put back what the run began with and resume, or begin a new run"
             raise errors.InputError(f"{self.path}: the file has changed while rows of it were read; {again}")
@@ -69,9 +63,7 @@ class FileRow:
     """1-based: the line of a file of JSON lines or CSV, the item of an array, the row of a table."""
     value: Mapping[str, object] = field(default_factory=dict)
     error: str = ""
-    """Why the row cannot be read, with its place; empty where it can."""
     empty: tuple[str, ...] = ()
-    """Columns of CSV whose field is empty in this row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +89,6 @@ def unpacks_to_too_much(name: str, size: int) -> errors.InputError:
 
 
 def too_many_keys(number: int, of: str) -> str:
-    """What is wrong with a row or table that has this many keys; empty where nothing is."""
     if number <= MOST_KEYS:
         return ""
     return f"{of} has {number} keys; at most {MOST_KEYS} are read: leave out those that are not feedback"
@@ -148,7 +139,6 @@ def line_row(line: bytes, number: int, path: str, *, last: bool) -> FileRow:
 
 
 def decoded(data: bytes, path: str, line: int = 1) -> str:
-    """Bytes as text; every byte must be UTF-8. They begin at the given line of the file."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

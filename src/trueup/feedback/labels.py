@@ -1,7 +1,4 @@
-"""Labels: made of scores, thumbs or grades from 0 to 1, never guessed; and what all labels of the training data say.
-
-Which responses count as demonstrations is said here too.
-"""
+"""Labels: made of scores, thumbs or grades from 0 to 1, never guessed; and what all labels of the training data say."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -71,7 +68,6 @@ class GradedLabels:
         return transforms.Fitted(rewrite, tuple(lines))
 
     def measured(self, examples: Sequence[Example]) -> tuple[Callable[[float], float] | None, list[str]]:
-        """Score -> label, None where scores are left alone; and what to say of it."""
         if self.scale == "none":
             return None, []
         values = [value for example in examples for _, value in records.scores(example)]
@@ -125,7 +121,6 @@ def graded(example: Example, grade: Callable[[float], float]) -> Example:
 
 
 def logistic(value: float) -> float:
-    """1 / (1 + exp(-value)), without overflow."""
     if value >= 0:
         return 1 / (1 + math.exp(-value))
     return math.exp(value) / (1 + math.exp(value))

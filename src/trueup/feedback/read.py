@@ -21,26 +21,20 @@ MOST_NAMED = 20
 
 @dataclass(slots=True)
 class FileReport:
-    """What a file was taken for, and what became of its rows."""
-
     path: str
     layout: str = ""
     rows: int = 0
     examples: int = 0
     sha256: str = ""
-    """Of the bytes of the file; of the content of the rows of a data set."""
     counts: Counts = field(default_factory=Counts)
     unusable: dict[str, list[int]] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
-    """Bad rows that were skipped, as was allowed: number -> error."""
     unused_rows: dict[str, list[int]] = field(default_factory=dict)
-    """Keys that mean nothing in this layout -> the numbers of the rows that have them."""
     near_keys: dict[str, str] = field(default_factory=dict)
     """Those of the unused keys that may be misspelt -> what to ask the user."""
     contradicting: list[int] = field(default_factory=list)
     """Rows that prefer a response to one with a higher score or label."""
     not_kept: str = ""
-    """What the layout's rows say that examples do not hold."""
 
     @property
     def unused_keys(self) -> dict[str, int]:
@@ -75,8 +69,6 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """The examples of some files, in order, and a report of each file."""
-
     examples: tuple[Example, ...]
     files: tuple[FileReport, ...]
 
@@ -156,15 +148,12 @@ def read_source(source: containers.Opened, *, skip_bad: int) -> tuple[list[Examp
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """The prompts of some sources, each once, in order."""
-
     prompts: tuple[Prompt, ...]
     examples: tuple[Example, ...] = ()
     """Those of the sources that hold feedback: what is known of these prompts already."""
 
 
 def read_prompts(paths: Paths, *, skip_bad: int = 0, table: columns.Table = columns.AS_IT_IS) -> Prompts:
-    """Read the prompts of files, each once: of rows that hold `prompt` and no feedback, or of the examples."""
     found: list[Prompt] = []
     examples: list[Example] = []
     for path in paths:
@@ -187,7 +176,6 @@ def read_prompts(paths: Paths, *, skip_bad: int = 0, table: columns.Table = colu
 
 
 def each_once(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
-    """Each prompt once, where it first stands; it is told how many were left out."""
     kept: dict[object, Prompt] = {}
     for prompt in prompts:
         kept.setdefault(prompt.key, prompt)

@@ -29,8 +29,6 @@ Tools = tuple[Mapping[str, object], ...]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where something came from, so that an error or a metric can name it."""
-
     file: str
     row: int
     """1-based: the line of a JSONL file, the item of a JSON array, the example of a generator."""
@@ -101,7 +99,6 @@ class Vote:
 
     first: int
     second: int
-    """Positions in the example."""
     preferred: str
     """One of `VERDICTS`; `neither` where both are bad."""
     annotator: str
@@ -153,7 +150,6 @@ class Counts:
     demonstrations: int = 0
 
     def words(self) -> str:
-        """The kinds that are there: `2 comparisons, 4 scored responses`."""
         kinds = {"comparison": self.comparisons, "scored response": self.scored}
         kinds |= {"labelled response": self.labelled, "demonstration": self.demonstrations}
         there = ", ".join(counted(number, noun) for noun, number in kinds.items() if number)
@@ -186,7 +182,6 @@ def content_key(content: Content) -> object:
 # How the responses of one example stand to each other.
 
 Value = tuple[int, float]
-"""The position of a response, and what is known of it."""
 
 
 def distinct(example: Example) -> list[Comparison]:
@@ -276,16 +271,12 @@ def agreement_of_people(examples: Iterable[Example]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class PairRelation:
-    """Which response was preferred to which."""
-
     pairs: tuple[tuple[int, int, float], ...]
     """(chosen, rejected, probability), positions among the group's responses."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemonstratedPairRelation:
-    """Which response was preferred to which, and a response to imitate beside them."""
-
     pairs: PairRelation
     demonstration: int
     """Its position among the group's responses; it may stand in pairs too."""
@@ -293,8 +284,6 @@ class DemonstratedPairRelation:
 
 @dataclass(frozen=True, slots=True)
 class GradedPairRelation:
-    """Which response was preferred to which, and how much better it was found."""
-
     pairs: PairRelation
     gaps: tuple[float, ...]
     """Of each pair, the difference of the two scores where both have one and it is above 0; else 0."""

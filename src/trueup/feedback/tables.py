@@ -29,18 +29,15 @@ if TYPE_CHECKING:
     Types = dict[str, pyarrow.DataType]
 
 PARQUET = b"PAR1"
-"""How a Parquet file begins and ends."""
 BATCH = 1000
 NESTED_BATCH = 100
 """Rows of a Parquet file read at a time where texts stand inside of lists or objects."""
 BATCH_SIZE = 2**26
-"""Bytes of text converted at a time, if that is more than one row."""
 CONTENT = "content"
 """The one key of a nested object for which null says something: a turn that only calls a tool."""
 
 
 def need(package: str, name: str) -> None:
-    """Refuse a source of feedback whose package is not installed, with the command that installs it."""
     try:
         found = find_spec(package) is not None
     except ValueError:  # a test or a tool has put None or a stub in its place
@@ -102,13 +99,11 @@ def text_size(values: pyarrow.Array) -> int:
 
 
 def is_saved(path: Path) -> bool:
-    """Whether a folder holds a data set, or several by name, as `save_to_disk` of `datasets` writes them."""
     several = path / "dataset_dict.json"
     return several.is_file() or all((path / name).is_file() for name in ("state.json", "dataset_info.json"))
 
 
 def refuse_several(path: Path) -> None:
-    """Refuse a folder with several data sets: which one to read is the user's choice."""
     if (path / "dataset_dict.json").is_file():
         parts = sorted(part.name for part in path.iterdir() if is_saved(part))
         example = f", as in {path / parts[0]}" if parts else ""
@@ -231,7 +226,6 @@ def is_hub(name: str) -> bool:
 
 
 def hub_name(given: str) -> HubName:
-    """What `hub:owner/name?split=test&config=default&revision=main` asks for; the prefix may be left out."""
     bare, _, query = given.removeprefix(model_hub.PREFIX).partition("?")
     if not model_hub.ID.fullmatch(bare):
         example = f"{model_hub.PREFIX}OWNER/NAME?split=train"
@@ -261,7 +255,6 @@ def hub_rows(given: str) -> Iterator[json_rows.FileRow]:
 
 
 def downloaded(name: HubName, commit: str | None) -> Any:
-    """The data set, as a `datasets.Dataset`; at a commit, or without one the copy in the cache."""
     import datasets
 
     if commit is None and name.revision:

@@ -27,11 +27,8 @@ Rewrite = Callable[[Sequence[Example]], Sequence[Example]]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A transform that has seen the training examples."""
-
     rewrite: Rewrite
     found: tuple[str, ...] = ()
-    """What was found in the training examples and is done with it, in words."""
     warnings: tuple[str, ...] = ()
     condition: Condition | None = None
     """What was written into the prompts, to be kept with the model."""
@@ -45,8 +42,6 @@ class Fitted:
 
 
 class Transform(Protocol):
-    """Rewrites examples in a way that depends on all of the training examples."""
-
     def fit(self, examples: Sequence[Example]) -> Fitted:
         """Look at the training examples."""
 
@@ -141,21 +136,16 @@ Find = Callable[[Example], Sequence[Value]]
 KINDS: dict[str, Find] = {"scores": scores, "labels": records.labels, "comparisons": compared}
 """What can be taken for rewards, the best first."""
 MANY = 0.1
-"""Share of clipped weights above which they are worth a warning."""
 FEW = 0.1
-"""Share of the responses below which the effective sample size is worth a warning."""
 QUANTILE = 0.99
 """Of the training rewards: what is asked for unless told otherwise. The highest may have been seen only once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What is taken for rewards, and how those of training lie."""
-
     kind: str
     mean: float
     std: float
-    """Unbiased, above 0."""
     count: int
 
     @property
@@ -175,7 +165,6 @@ class StandardizedRewards:
     and the rejected response. One kind serves all examples: two would not be on one scale."""
 
     mean: float | None = None
-    """Of the rewards; None measures it."""
     std: float | None = None
 
     def fit(self, examples: Sequence[Example]) -> Fitted:

@@ -59,8 +59,6 @@ def message(given: Field) -> Message:
 
 
 def with_calls(extra: Mapping[str, object], message: Field) -> dict[str, object]:
-    """Further keys of a message, its calls of tools as chat templates take them: with a function, and its
-    arguments."""
     if isinstance(old := extra.get("function_call"), Mapping) and not extra.get("tool_calls"):
         extra = {key: one for key, one in extra.items() if key != "function_call"} | {"tool_calls": [old]}
     calls = extra.get("tool_calls")
@@ -104,12 +102,10 @@ def structured(given: Field) -> object:
 
 
 def spoken(given: Field) -> str:
-    """A message's content: text, or a list of text parts, which are joined."""
     return "".join(map(text_part, given.items(""))) if isinstance(given.value, list) else given.text()
 
 
 def text_part(part: Field) -> str:
-    """The text of `{"type": "text", "text": ...}`; a part of any other type is refused."""
     kind = part.object()["type"]
     if kind.value != "text":
         raise kind.unexpected("'text': only text can be used")
@@ -195,7 +191,6 @@ def unusable_because(example: Example) -> str | None:
 
 
 def ends_with_assistant(prompt: Content) -> bool:
-    """Whether a prompt of messages ends with a turn of the assistant, which a response cannot continue."""
     return not isinstance(prompt, str) and prompt[-1:] != () and prompt[-1].role == "assistant"
 
 
@@ -267,7 +262,6 @@ def is_learned(turn: Message) -> bool:
 
 
 def as_chat(example: Example) -> Example:
-    """An example of raw text as a conversation of one turn of the user and one of the assistant; others as they are."""
     if not isinstance(example.prompt.content, str):
         return example
     responses = (replace(one, content=as_messages(one.content)) for one in example.responses)

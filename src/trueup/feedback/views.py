@@ -172,7 +172,6 @@ def demonstrations(example: Example) -> Found[records.DemonstrationRelation]:
 
 
 def filtered_demonstrations(example: Example, *, threshold: float) -> Found[records.DemonstrationRelation]:
-    """The responses whose score is above the threshold, not equal to it."""
     scores = records.scores(example)
     used = [at for at, score in scores if score > threshold]
     if not used:
@@ -188,7 +187,6 @@ def best_demonstrations(example: Example) -> Found[records.DemonstrationRelation
 
 
 def weighted_demonstrations(example: Example) -> Found[records.WeightRelation]:
-    """The responses that have a score, with it for their weight; those of weight 0 are left out."""
     found = [(at, score) for at, score in records.scores(example) if score > 0]
     if not found:
         return Discarded(UNSCORED, example.origin)
@@ -247,7 +245,6 @@ class Viewed(Generic[R]):
     units: Counter[str] = field(default_factory=Counter)
     """What the groups amount to: `{"pairs": 4650}`."""
     responses_left_out: int = 0
-    """How many responses the examples of these groups hold beside them."""
     comparisons_left_out: int = 0
     """How many comparisons of these examples a view of pairs does not use."""
 
@@ -290,7 +287,6 @@ def apply(view: View[R], examples: Iterable[Example]) -> Viewed[R]:
 
 
 def look(view: View[R], examples: Sequence[Example]) -> Viewed[R]:
-    """As `apply`, where it may be that nothing is left."""
     function = getattr(view, "func", view)  # of a partial
     name = str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
     viewed: Viewed[R] = Viewed(name)
@@ -309,6 +305,5 @@ def look(view: View[R], examples: Sequence[Example]) -> Viewed[R]:
 
 
 def places(where: Iterable[Origin | None], limit: int = 3) -> str:
-    """The first few places in brackets; nothing where none is known."""
     known = [str(origin) for origin in where if origin is not None]
     return f" ({', '.join([*known[:limit], *(['...'] if len(known) > limit else [])])})" if known else ""

@@ -17,7 +17,6 @@ from trueup.settings.command_settings import InspectSettings
 
 OF_USER = ("trust_remote_code", "eos_token", "chat_template")
 DEFAULT_LENGTH = 1024
-"""As in training, where neither a limit is given nor the model is made for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,6 @@ class Coding:
     model: str
     loaded: LoadedTokenizer
     encoder: encode.Encoder
-    """As training encodes, with its limits."""
     uncut: encode.Encoder
     adds_beginning: bool
     """Whether the tokenizer puts a beginning-of-sequence token before a text."""
@@ -38,7 +36,6 @@ class Coding:
 
 
 def load_coding(settings: InspectSettings) -> Coding:
-    """Load what encodes for a model: a folder with at least a configuration and a tokenizer, or `world`."""
     model = settings.model
     assert model is not None
     if model == model_folder.WORLD:  # whose model need not be made for it
@@ -149,7 +146,6 @@ class EncodedFeedback:
         return lengths
 
     def _cut(self, example: Example, lengths: statistics.Lengths) -> None:
-        """Only what is over a limit is encoded again, as training does it."""
         limits = self.coding.encoder.limits
         most_prompt = limits.max_length if limits.max_prompt_length is None else limits.max_prompt_length
         if lengths.prompt <= most_prompt and lengths.prompt + max(lengths.responses) <= limits.max_length:
@@ -204,7 +200,6 @@ class EncodedFeedback:
         self.keys[self.part].look(example)
 
     def _lost(self, example: Example, encoded: encode.EncodedGroup[None]) -> str:
-        """The first text of which the tokenizer drops characters; empty where it drops none."""
         condition = self.coding.loaded.condition
         prompt = example.prompt if condition is None else condition.applied(example.prompt)
         given = (prompt.content, *(one.content for one in example.responses))
@@ -224,7 +219,6 @@ class EncodedFeedback:
         return any(pieces.spells(text.removesuffix(end), special) for text in texts)
 
     def _template(self, example: Example) -> None:
-        """Whether the chat template ends an answer; the first conversation stands for all."""
         self.template_seen = True
         prompt, encoder = example.prompt, self.coding.uncut
         assert not isinstance(prompt.content, str)

@@ -18,7 +18,6 @@ PARTS = ("training", "evaluation")
 
 
 SEVERITIES = ("error", "warning", "note")
-"""Training would refuse it; training would leave it out, or learn something odd; neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +46,9 @@ class Finding:
     """How many rows have it; 1 where it concerns a file or the data as a whole."""
     rows: Mapping[str, Sequence[int]]
     details: Sequence[str] = ()
-    """A line on each place, where there is more to say of it."""
 
 
 Details = Iterable[str]
-"""A line on each place."""
 
 
 def problem(
@@ -201,7 +198,6 @@ def _clashes(kind: str, clashes: Sequence[Clash], verb: str) -> list[Finding]:
 
 
 def _order(examples: Sequence[Example]) -> Iterator[Finding]:
-    """Scores that do not order responses."""
     equal, tied, single = [], [], []
     for example in examples:
         scores = scores_of([example])
@@ -263,7 +259,6 @@ class MessageKeys:
                 self._conversation(example, (*example.prompt.content, *response.content))
 
     def unused(self) -> Iterator[tuple[str, list[Example]]]:
-        """Keys that changed nothing wherever they were tried, and the examples that have them."""
         return ((key, examples) for key, examples in self.left_out.items() if key not in self.used)
 
     def _conversation(self, example: Example, turns: tuple[Message, ...]) -> None:

@@ -26,8 +26,6 @@ TokenRole = Literal["prompt", "scored", "masked"]
 
 @dataclass(frozen=True, slots=True)
 class TokenRun:
-    """Tokens in a row that are treated alike."""
-
     role: TokenRole
     ids: tuple[int, ...]
     texts: tuple[str, ...]
@@ -45,7 +43,6 @@ class ShownResponse:
 class Shown:
     origin: str
     left_out: str | None = None
-    """Why training leaves it out; there are no tokens then."""
     prompt: TokenRun | None = None
     prompt_cut: bool = False
     responses: tuple[ShownResponse, ...] = ()
@@ -53,8 +50,6 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The training data or the evaluation data, as read."""
-
     examples: tuple[Example, ...] = ()
     files: tuple[read.FileReport, ...] = ()
     unreadable: tuple[str, ...] = ()
@@ -164,7 +159,6 @@ def inspect(
 
 
 def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Collected:
-    """Read every source that training takes, in the order given; files that cannot be read are kept as errors."""
     examples: list[Example] = []
     reports: list[read.FileReport] = []
     unreadable: list[str] = []
@@ -186,7 +180,6 @@ def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Co
 
 
 def problems_of_reading(part: Collected) -> list[findings.Finding]:
-    """What reading found: files and rows that are malformed, rows that are of no use, keys that mean nothing."""
     problems = [findings.problem("unreadable-file", details=[error]) for error in part.unreadable]
     bad: dict[Origin, str] = {}
     reasons: dict[str, list[Origin]] = {}

@@ -25,7 +25,6 @@ MOST_DETAILS = {"error": 20, "warning": 5, "note": 5}
 
 
 def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
-    """Print all of it on standard output, with the number of each token where `ids` are wanted."""
     screen = _Screen(Console(highlight=False, emoji=False))
     if not (screen.console.is_terminal or "COLUMNS" in os.environ):
         screen.console.width = PLAIN_WIDTH
@@ -50,7 +49,6 @@ class _Screen:
         self.console.print(Text("  " + spelled(text)), soft_wrap=True)
 
     def table(self, *columns: str, right: Sequence[str] = ()) -> Table:
-        """An empty table: lined in a terminal, plain elsewhere."""
         lines = box.SIMPLE_HEAD if self.console.is_terminal else None
         table = Table(box=lines, pad_edge=True, header_style="bold")
         for column in columns:

@@ -31,16 +31,12 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long the texts of one example are, in characters or tokens."""
-
     prompt: int
     responses: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LongerChosen:
-    """How lengths and preferences go together."""
-
     pairs: int
     longer: int
     """Pairs whose chosen response is the longer one."""
@@ -55,7 +51,6 @@ class Labels:
     bad: int
     middle: int
     graded: int
-    """Those of all three that are neither 0 nor 1."""
 
 
 def seen_by_views(examples: Sequence[records.Example]) -> dict[str, Seen]:
@@ -100,7 +95,6 @@ def lengths_by_kind(
 
 
 def length_table(unit: str, kinds: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
-    """Lengths in brief, in characters or tokens, as docs/inspect.md lists the keys; None without any."""
     table: dict[str, Any] = {"unit": unit}
     for kind, numbers in kinds.items():
         brief = distribution(numbers)

@@ -53,7 +53,6 @@ def chat(settings: ChatSettings) -> None:
 
 
 def _typed(prompt: str) -> str:
-    """A line of the user; its prompt is shown in a terminal alone."""
     line = input(prompt if sys.stdin.isatty() else "")
     return line.encode("utf-8", "replace").decode("utf-8")
 
@@ -95,7 +94,6 @@ class Conversation:
         self.count, self.tally = 0, Counter[str]()
 
     def line(self, said: str) -> bool:
-        """Do what a line asks; False where it ends the conversation."""
         command = said.strip()
         if command == "/quit":
             return False
@@ -140,7 +138,6 @@ class Conversation:
             self.history.append((*content, *chosen))
 
     def _sampled(self, prompt: records.Prompt, order: Sequence[int]) -> list[tuple[sampler.Sampled, ...]]:
-        """The answers in the order in which they are shown, while they are written."""
         texts, answers = [""] * len(order), []
         side_by_side = len(order) == 2 and self.console.is_terminal and self.console.width >= NARROW
         live = Live(console=self.console, transient=True, auto_refresh=False)
@@ -213,7 +210,6 @@ class Conversation:
             raise errors.InputError(f"{self.kept.path}: the preference cannot be kept: {why}") from error
 
     def tell(self) -> None:
-        """Say at the end how often which model was preferred."""
         if self.tally:
             words.logger.info("; ".join(f"{name}: {number}" for name, number in self.tally.most_common()))
         if self.kept is not None and self.kept.size:

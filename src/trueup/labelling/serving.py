@@ -41,7 +41,6 @@ def label(settings: command_settings.LabelSettings) -> None:
 
 
 def opened(settings: command_settings.LabelSettings) -> votes.Clicks:
-    """The pairs of the files, and what was said of them so far; see `label`."""
     examples = examples_named(settings.data, settings, skip_bad=settings.skip_bad).examples
     gold = examples_named(settings.gold, settings).examples if settings.gold else ()
     clicks = votes.Clicks(Path(f"{settings.output}.db"), examples, gold, settings)
@@ -57,7 +56,6 @@ def opened(settings: command_settings.LabelSettings) -> votes.Clicks:
 
 
 def write(clicks: votes.Clicks) -> str:
-    """Write what people said so far; says how much that is."""
     examples, output = clicks.examples(), clicks.settings.output
     if not examples:
         line = f"nothing is compared yet, and {output} is not written"

@@ -56,7 +56,6 @@ class Click:
 
     @property
     def category(self) -> str:
-        """By the response, not by the side."""
         sides = (B, A) if self.swapped else (A, B)
         return dict(zip(records.VERDICTS, sides, strict=False)).get(self.verdict, self.verdict)
 
@@ -105,7 +104,6 @@ def _pair(example: records.Example, one: int, other: int, **more: Any) -> Pair:
 
 @cache
 def _draw(*parts: object) -> float:
-    """A number in [0, 1) that the parts alone decide."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big") / 2**56
 
 
@@ -191,7 +189,6 @@ class Clicks:
         return pair, _draw(seed, person, pair.key, seen[pair.key], "side") < 0.5
 
     def by_pair(self) -> dict[str, dict[str, str]]:
-        """Pair -> person -> what they first said of it, without gold pairs and skips."""
         found: dict[str, dict[str, str]] = {}
         for one in self._all():
             if one.verdict != SKIP and one.pair in self.pairs:
@@ -199,7 +196,6 @@ class Clicks:
         return found
 
     def progress(self, person: str) -> dict[str, Any]:
-        """How far the person has come, and how far all agree; JSON-ready, None for what is not known."""
         by_pair = self.by_pair()
         rated = [list(said.values()) for said in by_pair.values()]
         names = sorted({name for said in by_pair.values() for name in said})
@@ -251,7 +247,6 @@ class Clicks:
 
 
 def _person(name: str, said: Sequence[Click], gold: Mapping[str, Pair]) -> dict[str, Any]:
-    """Of one person: pairs judged, and of how many gold and repeated ones how many were right and the same."""
     first: dict[str, str] = {}
     found = dict.fromkeys(("again", "same", "gold", "right"), 0)
     for one in (one for one in said if one.verdict != SKIP):

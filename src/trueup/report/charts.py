@@ -30,7 +30,6 @@ class Series:
     start: bool = False
 
     def words(self, x: str) -> str:
-        """First and last, least and greatest."""
         ys = [point[1] for point in self.points]
         first, last = (f"{figure(y)} at {x} {_number(at)}" for at, y in (self.points[0], self.points[-1]))
         more = f", {last}, least {figure(min(ys))}, greatest {figure(max(ys))}" if len(ys) > 1 else ""
@@ -81,8 +80,6 @@ def interval(value: float, low: float, high: float, middle: float, most: float) 
 
 
 class _Axis:
-    """From values to places, with ticks at round numbers."""
-
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         low, high = min(values), max(values)
         if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):

@@ -63,7 +63,6 @@ def _evaluations(runs: Sequence[run_data.RunData], given: Sequence[str]) -> Iter
 
 
 def _notes(runs: Sequence[run_data.RunData], names: Sequence[str], found: Evaluations) -> Iterator[str]:
-    """What keeps the runs from being compared."""
     for run, name in zip(runs, names, strict=True):
         if not run.done:
             state = run.status.get("state", "no status")
@@ -104,7 +103,6 @@ def _figures(runs: Sequence[run_data.RunData]) -> Iterator[tuple[str, list[str]]
 
 
 def _matrix(results: Mapping[str, Any]) -> Iterator[page.Table]:
-    """How often the model of a row wins against that of a column; nothing where nothing was compared."""
     who = next((who for who in ("judged", "rewarded") if results.get(who)), "")
     rates: dict[tuple[str, str], float] = {}
     for row in results.get(who, ()):

@@ -20,7 +20,6 @@ GENERATOR = '<meta name="generator" content="trueup '
 Z = 1.96
 """Standard errors on each side of an interval of 95 %."""
 HEAD = 600
-"""Characters of a page within which that stands."""
 CAPTION = (
     "+- standard error, (to) 95 % interval, both over prompts; kl in nats a response; p corrected for all comparisons; "
     "100 points win 64 of 100; undecided and unreadable pairs count in no rate"
@@ -50,7 +49,6 @@ class Table:
 
 
 def tables_of(results: Mapping[str, Any]) -> Iterator[Table]:
-    """The tables of an evaluation that have something in them."""
     models = list(map(_shown, results["models"]))
     measures = dict.fromkeys(name for row in models for name in row)
     of_models = [(name, [row.get(name) for row in models]) for name in measures]
@@ -92,7 +90,6 @@ def refusals(value: Any) -> Iterator[str]:
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a table shows of a row, by heading."""
     shown = {name.replace("_", " "): value for name, value in row.items() if name not in HIDDEN}
     shown |= shown.pop("ratings", {})
     shown.pop("implicit reward", None)
@@ -118,7 +115,6 @@ def cell(value: Any) -> str:
 
 
 def part(name: str) -> str:
-    """A template, or what all pages share."""
     return Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -151,7 +147,6 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
 
 
 def shown(results: Mapping[str, Any]) -> tuple[list[Table], list[Markup]] | None:
-    """Tables and charts of an evaluation; None where it is not as `trueup evaluate` writes one."""
     try:
         return list(tables_of(results)), list(frontier(results))
     except (KeyError, TypeError, AttributeError, ValueError):

@@ -37,8 +37,6 @@ LIVE = ("frozen", "adapter-off", "trust-region")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A response, as a page shows it."""
-
     where: str
     order: int
     prompt: str
@@ -53,8 +51,6 @@ class Sample:
 
 
 class RunData:
-    """Of one run, whose status.json says `status`."""
-
     def __init__(self, folder: Path, status: Mapping[str, Any]) -> None:
         self.folder, self.status, self.record = folder, status, read_run(folder)
         self.settings: dict[str, Any] = self.record["settings"]
@@ -117,12 +113,10 @@ class RunData:
 
     @property
     def feedback(self) -> list[str]:
-        """What the run said of its feedback, once."""
         told = [line.partition(" INFO ")[2] for line in self.log]
         return list(dict.fromkeys(spelled(line) for line in told if FEEDBACK.search(line)))
 
     def config(self) -> str:
-        """The settings that have a value, versions and fingerprints, as YAML."""
         return redact(yaml.safe_dump(known(self.record), sort_keys=False, allow_unicode=True))
 
     def examples(self, path: Path, most: int = MOST_ROWS) -> list[tuple[Mapping[str, Any], records.Example]]:
@@ -139,7 +133,6 @@ class RunData:
 
     @property
     def sample_files(self) -> list[Path]:
-        """All files of samples in the folder; those of evaluations first."""
         beside = [path.with_name(RESPONSES) for path in self.evaluations]
         not_samples = {self.folder / one for one in (METRICS, ROUNDS, RESPONSES)}
         return [*filter(Path.is_file, beside), *sorted({*self.folder.glob("*.jsonl")} - not_samples)]
@@ -153,7 +146,6 @@ class RunData:
         return found if isinstance(found, dict) else None
 
     def _try(self, name: str, read: Any) -> Any:
-        """What is read, None where it is not there; where it cannot be read that is noted."""
         try:
             return read()
         except FileNotFoundError:
@@ -164,7 +156,6 @@ class RunData:
 
 
 def known(value: Any) -> Any:
-    """Settings without those that have no value."""
     if isinstance(value, Mapping):
         return {key: known(one) for key, one in value.items() if one not in (None, [], {}, "")}
     return value

@@ -13,7 +13,6 @@ from trueup.report import charts, page, run_data
 REPORT = "report.html"
 MEANINGS = {name: meaning for name, (_, _, meaning) in metrics.FIGURES.items() if meaning}
 Chart = tuple[str, tuple[str, ...], str]
-"""Title, metrics (their held-out namesakes stand beside them), a sentence."""
 SECTIONS: dict[str, tuple[Chart, ...]] = {
     "Learning": (
         ("Loss", ("loss", "loss/policy", "loss/value", "loss/rank", "loss/sft"), ""),
@@ -125,7 +124,6 @@ def _about(run: run_data.RunData) -> Iterator[tuple[str, str]]:
 
 
 def plain(value: Any) -> str:
-    """A setting on one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {plain(one)}" for key, one in run_data.known(value).items())
     return words.listed(map(plain, value), 8) if isinstance(value, list) else str(value)
@@ -198,7 +196,6 @@ def _happened(run: run_data.RunData) -> Iterator[str]:
 
 
 def _judge(run: run_data.RunData) -> Iterator[tuple[str, str]]:
-    """What is known of who judged, by the rounds of the run and by the evaluations in its folder."""
     every: dict[str, Any] = {"": run.summed("annotator/")}
     for path, results in run.evaluations.items():
         cost = results["cost"] if isinstance(results.get("cost"), dict) else {}
@@ -259,7 +256,6 @@ Side = tuple[str, run_data.Sample]
 
 
 def _panels(run: run_data.RunData, every: Sequence[run_data.Sample]) -> Iterator[tuple[str, list[tuple[Side, Side]]]]:
-    """Best and worst examples: a heading, and rows of two responses side by side."""
     by_prompt: dict[str, list[run_data.Sample]] = {}
     for one in every:
         if one.evaluated:

@@ -58,7 +58,6 @@ def of_votes(run: run_data.RunData, files: Sequence[str]) -> Iterator[tuple[str,
 
 
 def _first_said(example: records.Example, people: Mapping[str, Person]) -> dict[Pair, dict[str, Any]]:
-    """Pair -> person -> whom they preferred when they first judged it, or that it is a tie or neither."""
     found: dict[Pair, dict[str, Any]] = defaultdict(dict)
     for vote in example.votes:
         side: Any = {"first": vote.first, "second": vote.second}.get(vote.preferred, vote.preferred)
@@ -72,7 +71,6 @@ def _first_said(example: records.Example, people: Mapping[str, Person]) -> dict[
 
 
 def _judged(run: run_data.RunData) -> dict[tuple[str, frozenset[str]], str]:
-    """What judges and rewards of the run and its evaluations prefer: prompt and two texts -> the better."""
     found: dict[tuple[str, frozenset[str]], str] = {}
     for path in reversed(run.sample_files):
         for _, example in run.examples(path, most=10**6):

@@ -25,12 +25,9 @@ Template = Annotated[Text, Field(description=PROMPT)]
 Gives = Literal["scores", "comparisons"]
 Weights = Literal["language model", "reward model"]
 IMPROVE = "improve"
-"""The template of demonstrations."""
 RATING = "rating"
-"""That of single responses; all others that come with trueup are of judges of pairs."""
 _FOUND = {file.stem for file in (Path(__file__).parents[1] / "annotators/templates").glob("*.jinja")}
 TEMPLATES = tuple(sorted(_FOUND - {IMPROVE, RATING}, key=lambda name: (name != "helpfulness", name)))
-"""Prompts of an annotator that are part of trueup, the default first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,7 +42,6 @@ class NamedFile:
     """Whether it names a function in the file, as FILE:FUNCTION."""
 
     def path(self, name: str) -> str:
-        """The file's, out of what the setting holds."""
         return name.rpartition(":")[0] if self.function else name
 
 

@@ -22,7 +22,6 @@ CRITERIA = {
 }
 """Criteria that are known by name, those of the trust-region paper, and what a response has to be for each."""
 REWARDS = ("gold", "proxy")
-"""Of the world."""
 
 
 def spelled(given: Any) -> Any:
@@ -151,7 +150,6 @@ class WeightedAnnotator:
 
 
 Several = JuryAnnotator | RubricAnnotator | WeightedAnnotator
-"""Those that others judge for."""
 
 
 Judges = Comparing | JuryAnnotator
@@ -176,9 +174,7 @@ def _forms(*gives: Gives) -> str:
 ANNOTATORS = _forms("scores", "comparisons")
 """Names that stand for an annotator, for messages; `expanded` reads them."""
 JUDGES = _forms("comparisons")
-"""Those of an annotator that compares."""
 REWARD_FORMS = _forms("scores").replace("reward:FOLDER", "a reward model's FOLDER")
-"""Those of an annotator that scores."""
 
 
 def decisive(value: Any) -> Any:
@@ -251,7 +247,6 @@ def reward_layer(name: str) -> dict[str, Any]:
 
 
 def judge_layer(name: str) -> dict[str, Any]:
-    """Return what `judge: NAME` stands for: an annotator that compares."""
     made = annotator_layer(name)
     if KINDS[made["kind"]].gives == "scores":
         scores = f"annotator {words.as_given(name)} is refused, as it scores responses and compares none"
@@ -269,7 +264,6 @@ def called(setting: str) -> Iterator[None]:
 
 
 def expanded_apart(layer: dict[str, Any]) -> dict[str, Any]:
-    """Return a layer with what its `judge: NAME` and its `reward: NAME` stand for, which are two annotators."""
     rest = dict(layer)
     _spell_out(rest, "judge", judge_layer)
     _spell_out(rest, "reward", reward_layer)
@@ -277,7 +271,6 @@ def expanded_apart(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spell_out(layer: dict[str, Any], setting: str, spelled: Callable[[str], dict[str, Any]]) -> None:
-    """Put what `SETTING: NAME` stands for in its place."""
     if isinstance(name := layer.get(setting), str):
         del layer[setting]
         with called(setting):

@@ -38,7 +38,6 @@ class Part:
 
 
 def part_of(given: str) -> Part:
-    """The part of a mixture that a text names; a name without weight and limit is taken as it is."""
     found = GIVEN.findall(given)
     if not found:
         return Part(given)
@@ -76,7 +75,6 @@ def _as_text(source: Any) -> Any:
 
 
 def _sources(value: Any) -> Any:
-    """Sources of a mixture as texts; one alone is a list of one."""
     several = (value,) if isinstance(value, str | Mapping) else value
     return tuple(map(_as_text, several)) if isinstance(several, list | tuple) else several
 
@@ -102,7 +100,6 @@ NAMES = (
     *("prompt", "response", "chosen", "rejected", "label", "score", "system", "messages"),
     *("conversations", "completion", "tools", "source"),
 )
-"""What a column can be."""
 
 
 def as_pairs(given: Any) -> Any:
@@ -152,6 +149,4 @@ COLUMNS = (
 VALUES = "What the values of its labels mean, as in thumbs_up=true thumbs_down=false."
 Pairs = Annotated[tuple[str, ...], BeforeValidator(as_pairs), Role(affects="examples", pairs=True)]
 Columns = Annotated[Pairs, AfterValidator(_columns), Field(description=COLUMNS)]
-"""`prompt=user_message`, ...: our name, and that of the column."""
 Values = Annotated[Pairs, AfterValidator(_values), Field(description=VALUES)]
-"""`thumbs_up=true`, ...: the value of a label or a score, and what it means."""

@@ -87,7 +87,6 @@ def _one_response(value: Any) -> Any:
 
 
 OneResponse = Annotated[SamplerSettings, BeforeValidator(_one_response)]
-"""The same, of one response unless more are asked for, whatever else is said of sampling."""
 Trust = Annotated[bool, SAME_RESULT, Field(description="Run Python code that lies in the model's folder.")]
 TEMPLATE = "File with a Jinja chat template. Left out: the tokenizer's."
 Template = Annotated[str | None, Field(description=TEMPLATE)]
@@ -221,7 +220,6 @@ class AnnotateSettings(Settings):
 OF_TRAINING = ("models", "resync")
 OF_SERVERS = ("engine", "base_url", "server_model", "key_variable", "concurrency", "timeout")
 NOT_HERE = tuple(f"sampler.{name}" for name in (*OF_TRAINING, *OF_SERVERS))
-"""Settings of the sampler that are no options of the command."""
 
 
 class EvaluateSettings(Settings):

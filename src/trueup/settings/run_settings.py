@@ -299,12 +299,10 @@ class RunSettings(Settings):
 
     @property
     def eval_choice(self) -> AnnotatorChoice | None:
-        """Who judges what is written to eval_prompts."""
         return self.eval_by or self.annotator
 
     @property
     def sampled_metrics(self) -> tuple[str, ...]:
-        """Metrics of eval_prompts that a step can be best by."""
         choice = self.eval_choice if self.eval_prompts else None
         return () if choice is None else ("eval_wins", "eval_score")[: 1 + (choice.gives == "scores")]
 

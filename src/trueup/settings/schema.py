@@ -1,8 +1,4 @@
-"""What settings are made of, and what a type of them offers.
-
-First the types and marks of fields: nothing unknown, nothing that is not finite, docstrings that become help. Then
-the settings of a type as a flat list of dotted paths, for help, documentation and near misses.
-"""
+"""What settings are made of, and what a type of them offers."""
 
 import dataclasses
 import datetime
@@ -148,12 +144,9 @@ def _shard(text: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_plain_url)]
-"""Of a server; it holds no secret."""
 Urls = Annotated[tuple[Url, ...], BeforeValidator(one_or_several), Field(min_length=1)]
 Shard = Annotated[str, AfterValidator(_shard)]
-"""Which share of the work, and of how many: `3/16`."""
 Variable = Annotated[str, AfterValidator(_variable)]
-"""Name of an environment variable."""
 
 
 WORDS = {float: "number", int: "whole number", bool: "true or false", str: "text"}
@@ -194,7 +187,6 @@ class Setting:
 
 
 def fields_of(kind: object) -> Mapping[str, FieldInfo] | None:
-    """Return the fields of a pydantic model or dataclass, or None for any other type."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind.model_fields
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):

@@ -76,7 +76,6 @@ def convert(kind: type[T], name: str, value: object) -> T:
 def _problems(
     errors: Iterable[ErrorDetails], values: Mapping[str, Any], model_type: type[BaseModel], where: str
 ) -> list[SettingProblem]:
-    """Turn pydantic's errors into problems, one per setting: a union reports one error per member."""
     known = settings_in(model_type)
     by_path: dict[str, list[ErrorDetails]] = {}
     for error in errors:

@@ -20,10 +20,8 @@ from trueup.world import language, people
 PROMPTS = "world:prompts"
 KINDS: Final = ("demonstrations", "pairs", "rankings", "points", "scores", "mixed")
 NUM_RESPONSES: Final = {"pairs": 2, "rankings": 4}
-"""How many responses a prompt gets unless said; 1 where nothing stands here."""
 WRITERS: Final[dict[str, people.Writer]] = {"demonstrator": people.demonstrator, "expert": people.expert}
 REDRAWS = 8
-"""How often a writer is asked again when all responses to a prompt are equally good."""
 
 
 def prompts(count: int, seed: int = 0) -> tuple[str, ...]:
@@ -123,7 +121,6 @@ def from_name(name: str) -> tuple[Example, ...]:
 
 
 def is_prompt_name(name: str) -> bool:
-    """Whether a name is one of `prompts_from_name`, well formed or not."""
     return name.partition("?")[0] == PROMPTS
 
 

@@ -21,7 +21,6 @@ def ultrafeedback(row: Field) -> Example | Discarded:
 
 
 def scores_of(given: list[Field]) -> list[float]:
-    """The first kind of score that all completions have; nothing where there is none."""
     for key in ("overall_score", "fine-grained_score"):
         found = [one.optional(key, Field.number) for one in given]
         known = [score for score in found if score is not None]
@@ -197,7 +196,6 @@ def position(key: str) -> shapes.Choose:
 
 
 def strength(key: str) -> shapes.Choose:
-    """From -3 to 3: below 0 prefers the first, above 0 the second."""
     verdicts = {number: None if number == 0 else int(number > 0) for number in range(-3, 4)}
     return lambda row: verdicts[row[key].integer(-3, 3)]
 

@@ -16,11 +16,9 @@ from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 FORMS = layout.TABLE["forms"]
 """Name -> a form of `trueup.feedback.layouts.shapes`, and parameters of it that several rows have."""
 OF_FORM = ("ask", "answer", "read", "text", "optional", "request", "further", "fits", "counted")
-"""Parameters of forms; all others are of shapes."""
 LISTS = {**vars(layout), "COMMON": shapes.COMMON, "OPTIONAL": canonical.OPTIONAL}
 LISTS["OF_PROMPTS"] = canonical.PROMPT_KEYS[1:]
 READERS = {**vars(layout), **vars(shapes), **vars(readers), **vars(data_sets)}
-"""Name -> function that the table can name."""
 CALLED = ("ask", "answer", "read", "fits", "choose", "said", "convert", "named")
 """Parameters that are functions, by name; or what a function makes of arguments."""
 SENTENCES = ("meaning", "not_kept", "inside")

@@ -25,7 +25,6 @@ JUDGEMENTS = (
 JUDGED = tuple(key for key in JUDGEMENTS if key != "label")
 """The same where `label` says something else."""
 REQUEST = ("history", "context")
-"""Keys that hold a part of what was asked, beside a prompt."""
 PROMPT_ANSWERED = "the prompt ends with a turn of the assistant"
 TWICE = "differs from the system prompt with which the messages begin; keep one of them"
 
@@ -35,9 +34,7 @@ class Layout:
     """One way in which people write feedback down."""
 
     name: str
-    """As reports say it: `HH transcripts`."""
     keys: tuple[str, ...]
-    """The keys every row has."""
     meaning: str
     """One sentence: what a row is taken for."""
     convert: Convert
@@ -84,7 +81,6 @@ class Layout:
         return Example(with_keys, responses, draft.comparisons, draft.votes)
 
     def _with_tools(self, row: Field) -> Field:
-        """What holds `tools`: the row, or the object under the key `inside`."""
         if not self.inside:
             return row
         inner = row[self.inside].object()

@@ -52,7 +52,6 @@ def one_each(given: Field, count: int, of: str) -> list[Field]:
 
 
 def prompted(*keys: str) -> shapes.Form:
-    """The form with these keys for the prompt, the better and the worse response."""
 
     def read(row: Field) -> shapes.Exchange:
         prompt, chosen, rejected = (turns.content(row[key]) for key in keys)
@@ -80,7 +79,6 @@ def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Cont
 
 
 def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
-    """The prompt; text as a turn of the user where both sides are turns of the assistant."""
     for side in (chosen, rejected):
         if isinstance(side, str) or not side or any(one.role not in turns.RESPONSE_ROLES for one in side):
             return prompt
@@ -109,7 +107,6 @@ def are_transcripts(row: layout.RowValue) -> bool:
 
 
 def side(row: Field, key: str) -> shapes.Turns:
-    """One of two conversations, which ends with its response."""
     if isinstance(row[key].value, str):
         raise row[key].fault(NO_PROMPT)
     said = shapes.MESSAGES(row, key)
@@ -138,7 +135,6 @@ def unless_tie(row: Field) -> shapes.Verdict:
 
 
 def instruction(row: Field, key: str, *, further: tuple[str, ...] = ("input",)) -> shapes.Turns | Discarded:
-    """Earlier rounds, and the request, with what stands under further keys."""
     parts = [row[key].text(), *(row.optional(name, Field.text) for name in further)]
     said = "\n".join(part for part in parts if part)
     if not said.strip():
@@ -195,7 +191,6 @@ def turbo_answers(row: Field) -> Example | Discarded:
 
 
 def turbo_chat(row: Field, key: str) -> shapes.Turns:
-    """The turns, where the row has no class, which is no label of them."""
     if isinstance(row.value.get("label"), int | float):
         raise row["label"].fault(TURBO_CLASS)
     return turbo_turns(row, key)

@@ -1,8 +1,4 @@
-"""What layouts are made of: forms, in which rows write prompts and responses, and shapes of what is said of these.
-
-A form reads a prompt and its responses; a shape adds a preference, a label or a score, or that a response is to be
-imitated: `singles("ms-swift queries", written("query", "response"), labels=("label",))` are two layouts.
-"""
+"""What layouts are made of: forms, in which rows write prompts and responses, and shapes of what is said of these."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,9 +23,7 @@ ANY: Fits = lambda row: True  # noqa: E731
 Turns = tuple[Message, ...]
 Exchange = tuple[Content, tuple[Content, ...]]
 Ask = Callable[[Field, str], Content | Discarded]
-"""Row, and a key -> the prompt."""
 Read = Callable[[Field, str], Turns]
-"""Row, and a key -> the conversation under it."""
 Answer = Callable[[Field, Content], Content]
 Said = Callable[[Field], tuple[Response, ...]]
 """Row -> what is said of each response; the contents are filled in."""
@@ -41,8 +35,6 @@ C = TypeVar("C", bound=Content)
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How rows write a prompt and the responses to it, whatever is said of these."""
-
     keys: Keys
     read: Callable[[Field], Exchange | Discarded]
     optional: Keys = COMMON
@@ -125,7 +117,6 @@ def written(
 
 texts = partial(written, answer=as_turn)
 answered = partial(texts, ask=by_value(user_turn))
-"""A request and texts that answer it, each a turn."""
 
 
 def conversation(
@@ -221,13 +212,11 @@ def shape(
 
 
 def answered_keys(form: Form) -> str:
-    """What the responses of a form answer, in words: `` `instruction` and `input` ``."""
     more = (key for key in form.optional if key not in (*COMMON, "history"))
     return " and ".join(f"`{key}`" for key in (form.keys[0], *more))
 
 
 def pairs(name: str, form: Form, meaning: str = "", scores: Keys = (), foreign: Keys = ()) -> Layout:
-    """Two responses, the better one first; `meaning` may be left out where the form says it all."""
     better, worse = form.keys[-2:]
     usual = f"A pair: `{better}` was preferred to `{worse}` as an answer to {answered_keys(form)}."
     if len(form.keys) == 2:
