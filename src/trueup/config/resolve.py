@@ -15,12 +15,7 @@ from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of
 from trueup.settings import annotator_settings, schema, validation
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
 
-SHORT_NAMES = {
-    "lr": "learning_rate",
-    "lora_rank": "lora.rank",
-    "cutoff_len": "max_length",
-    "pref_beta": "beta",
-}
+SHORT_NAMES = {"lr": "learning_rate", "lora_rank": "lora.rank", "cutoff_len": "max_length", "pref_beta": "beta"}
 """Names of other tools that spelling alone would not lead to ours."""
 RUN_FILE = "run.yaml"
 KEYS = {"method": str, "method_settings": dict, "settings": dict}

@@ -53,10 +53,7 @@ def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: run_se
 
 def _refuse_metric(info: MethodInfo, settings: run_settings.RunSettings, metric: str) -> None:
     """Refuse a metric of the best step that the run does not measure, or once only, or of which no value is better."""
-    figures = (
-        *(info.figures if info.evaluates else ()),
-        *(["online/score"] if "online" in info.sources else ()),
-    )
+    figures = (*(info.figures if info.evaluates else ()), *(["online/score"] if "online" in info.sources else ()))
     better = [name for name in figures if metrics.FIGURES.get(name, ("", "", ""))[1]]
     scored = settings.annotator is not None and settings.annotator.gives == "scores"
     sampled = settings.sampled_metrics

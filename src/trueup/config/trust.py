@@ -24,10 +24,7 @@ from trueup.settings import annotator_kinds, annotator_settings, gathering_setti
 
 SEALED_FILE = "sealed.json"
 SIGNED = "signed"
-CODE = {
-    "trust_remote_code": "runs Python code that lies in the folders of models",
-    "function": "runs that file",
-}
+CODE = {"trust_remote_code": "runs Python code that lies in the folders of models", "function": "runs that file"}
 """Settings, of whatever judges or by themselves, that have code run -> what they do."""
 ADDRESS, VARIABLE = "base_url", "key_variable"
 """A server, and the environment variable that is sent there."""

@@ -52,11 +52,7 @@ Details = Iterable[str]
 
 
 def problem(
-    name: str,
-    origins: Iterable[Origin | None] = (),
-    details: Details = (),
-    about: object = "",
-    part: str | None = None,
+    name: str, origins: Iterable[Origin | None] = (), details: Details = (), about: object = "", part: str | None = None
 ) -> Finding:
     """A problem of the rows that come from some places; `about` is the number, the reason or the key at hand."""
     kind, places = KINDS[name], list(origins)

@@ -178,10 +178,7 @@ class FunctionAnnotator:
     kind: Literal["function"] = "function"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "annotators.annotator:load_function_annotator",
-        "function",
-        ("FILE.py:FUNCTION",),
-        files={"function": FUNCTION},
+        "annotators.annotator:load_function_annotator", "function", ("FILE.py:FUNCTION",), files={"function": FUNCTION}
     )
 
 

@@ -117,8 +117,7 @@ def _train(model: transformers.LlamaForCausalLM, data: Iterator[Batch], steps: i
     weights, betas = model.parameters(), (0.9, 0.98)
     optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, betas=betas, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1, (step + 1) / WARMUP) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))),
+        optimizer, lambda step: min(1, (step + 1) / WARMUP) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
     )
     model.train()
     with display.bar("making the world's model", steps) as advance:

@@ -95,13 +95,7 @@ def form(*keys: str, **more: Any) -> Form:
     return Form(keys, **more)
 
 
-def written(
-    prompt: str,
-    *responses: str,
-    ask: Ask = AS_GIVEN,
-    answer: Answer = like_prompt,
-    **more: Any,
-) -> Form:
+def written(prompt: str, *responses: str, ask: Ask = AS_GIVEN, answer: Answer = like_prompt, **more: Any) -> Form:
     """A prompt under one key, and each response under another; all keys hold text unless `more`, fields of the form,
     says which."""
 
