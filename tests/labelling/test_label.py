@@ -317,7 +317,7 @@ def test_a_click_that_cannot_be_kept_does_not_count(tmp_path: Path) -> None:
         ("b", (), "no prompt has two different responses to compare"),
         ("c", ("--undecided",), "two different responses that nothing decides"),
         ("c", ("--gold", "candidates.jsonl"), "no pair has a known answer"),
-        ("c", ("--output", "x.csv"), "only JSON lines are written"),
+        ("c", ("--output", "x.csv"), "give a name that ends in .jsonl"),
         ("c", ("--port", "PORT"), "give another --port"),
     ],
 )

@@ -62,10 +62,10 @@ def test_which_names_are_prompts() -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("cuont=3", "unknown key 'cuont'; did you mean 'count'?"),
-        ("noise=0.1", "unknown key 'noise'; the keys are count, seed"),
+        ("cuont=3", "cuont is not a setting of the world; did you mean count?"),
+        ("noise=0.1", "noise is no setting of prompts alone; they have count and seed"),
         ("count=1.5", "count must be a whole number; got '1.5'"),
-        ("count=0", "count must be at least 1; got 0"),
+        ("count=0", "count must be at least 1; got '0'"),
         ("seed=", "seed must be a whole number; got ''"),
         ("seed=1&seed=2", "seed is given twice; give it once"),
     ],

@@ -6,12 +6,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.live import Live
-from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from trueup import errors, files, words
@@ -26,8 +22,6 @@ from trueup.settings.gathering_settings import ChatSettings, EvaluateSettings
 HELP = "/new begins another conversation, /undo takes back the last turn, /quit ends; // begins a line with a slash"
 CHOICES = {"1": "first", "2": "second", **dict.fromkeys(("t", "tie", "0"), "tie")}
 CHOICES |= dict.fromkeys(("n", "neither"), "neither")
-NARROW = 70
-"""Columns of a terminal with less than which two answers stand one below the other."""
 
 
 def chat(settings: ChatSettings) -> None:
@@ -91,7 +85,7 @@ class Conversation:
         self.with_tokens = all(one == vocabularies[0] for one in vocabularies)
         in_messages = (records.Message("system", system),) if system else ()
         self.history: list[records.Content] = [in_messages if messages else system or ""]
-        self.count, self.tally = 0, Counter[str]()
+        self.count, self.shown, self.tally = 0, 0, Counter[str]()
 
     def line(self, said: str) -> bool:
         command = said.strip()
@@ -138,47 +132,31 @@ class Conversation:
             self.history.append((*content, *chosen))
 
     def _sampled(self, prompt: records.Prompt, order: Sequence[int]) -> list[tuple[sampler.Sampled, ...]]:
-        texts, answers = [""] * len(order), []
-        side_by_side = len(order) == 2 and self.console.is_terminal and self.console.width >= NARROW
-        live = Live(console=self.console, transient=True, auto_refresh=False)
-        for place, at in enumerate(order):
-            if len(order) == 2 and not side_by_side:
-                self.console.print(f"[{place + 1}]")
-
-            def show(text: str, place: int = place) -> None:
-                if side_by_side:
-                    texts[place] = text
-                    live.update(_columns(texts), refresh=True)
-                else:
-                    self.console.print(Text(text[len(texts[place]) :]), end="", soft_wrap=True)
-                    texts[place] = text
-
-            self.models[at].watch = self._watch(self.models[at], show)
+        answers = []
+        for place, at in enumerate(order, start=1):
+            if len(order) == 2:
+                self.console.print(f"[{place}]")
+            self.shown, self.models[at].watch = 0, self._watch(self.models[at])
             seed = sampler.another_seed(self.settings.seed, len(self.models) * self.count + at)
-            if side_by_side:
-                live.start()
-            try:
-                (found,) = self.models[at].sample([prompt], 1, seed=seed)
-            finally:
-                live.stop()
+            (found,) = self.models[at].sample([prompt], 1, seed=seed)
             answers.append(found)
-            if found:
-                show(words.spelled(found[0].text))
-            if not side_by_side:
-                self.console.print()
-        if side_by_side:
-            self.console.print(_columns(texts))
+            self._show(words.spelled(found[0].text) if found else "")
+            self.console.print()
         self.count += 1
         return answers
 
-    def _watch(self, model: InProcessSampler, show: Callable[[str], None]) -> Callable[[Sequence[int]], None]:
+    def _show(self, text: str) -> None:
+        self.console.print(Text(text[self.shown :]), end="", soft_wrap=True)
+        self.shown = max(self.shown, len(text))
+
+    def _watch(self, model: InProcessSampler) -> Callable[[Sequence[int]], None]:
         """Shows what a model has written so far, but for half a character and what may begin a stop text."""
         longest = max(map(len, self.settings.sampler.stop), default=1) - 1
 
         def watch(ids: Sequence[int]) -> None:
             text = model.encoder.text(ids)
             if not text.endswith("\ufffd"):
-                show(words.spelled(text[: len(text) - longest]))
+                self._show(words.spelled(text[: len(text) - longest]))
 
         return watch
 
@@ -214,11 +192,3 @@ class Conversation:
             words.logger.info("; ".join(f"{name}: {number}" for name, number in self.tally.most_common()))
         if self.kept is not None and self.kept.size:
             words.logger.info(f"preferences are in {self.kept.path}")
-
-
-def _columns(texts: Sequence[str]) -> Any:
-    table = Table.grid(expand=True, padding=(0, 1))
-    for _ in texts:
-        table.add_column(ratio=1)
-    table.add_row(*(Panel(Text(one), title=str(at), border_style="dim") for at, one in enumerate(texts, 1)))
-    return table

@@ -3,16 +3,22 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from trueup.display import figure
 
-WIDTH, HEIGHT = 340, 190
-LEFT, RIGHT, TOP, BOTTOM = 50, 10, 12, 34
+TEMPLATES = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).with_name("templates")))
+TEMPLATES.trim_blocks = TEMPLATES.lstrip_blocks = True
+TEMPLATES.undefined = StrictUndefined
+TEMPLATES.globals["figure"] = figure
+LEFT, RIGHT, TOP, BOTTOM = 50, 330, 12, 156
+"""Of the frame, as the template has it too."""
 MOST_POINTS = 240
 """Of a curve. A longer one is drawn as means of neighbours, with their least and greatest as a band behind."""
-COLOURS = 8
 TICKS = 4
 Point = tuple[float, float]
 Spread = tuple[float, float, float, float]
@@ -44,29 +50,16 @@ def plot(title: str, series: Sequence[Series], *, x: str = "step", named: bool =
     wide = [one for several in shown for one in several.spread]
     xs = [x for one in shown for x, _ in one.points] + [end for one in wide for end in one[:2]]
     ys = [y for one in shown for _, y in one.points] + [end for one in wide for end in one[2:]]
-    across, down = _Axis(xs, LEFT, WIDTH - RIGHT), _Axis(ys, HEIGHT - BOTTOM, TOP)
-    parts = [
-        *(_line("grid", LEFT, down(tick), WIDTH - RIGHT, down(tick)) for tick in down.ticks),
-        *(_text(LEFT - 6, down(tick) + 4, "end", down.label(tick)) for tick in down.ticks),
-        *(_text(across(tick), HEIGHT - BOTTOM + 15, "middle", across.label(tick)) for tick in across.ticks),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "middle", x),
-    ]
-    for place, one in enumerate(shown):
-        if one.start and len(one.points) > 1:
-            at = down(one.points[0][1])
-            parts.append(_line(f"start l{place % COLOURS}", LEFT, at, WIDTH - RIGHT, at))
-    parts += [part for at, one in enumerate(shown) for part in _shapes(one, at, across, down)]
-    if named:
-        parts += [_name(one, across, down) for one in shown]
-    told = " ".join(one.words(x) for one in shown)
-    key = Markup('<li><i class="c{}"></i><span dir="auto">{}</span> <b>{}</b></li>')
-    keys = Markup("").join(key.format(at % COLOURS, one.name, _change(one)) for at, one in enumerate(shown))
-    said = Markup("<p>{}</p>").format(note) if note else ""
-    return Markup(
-        "<figure><figcaption>{0}</figcaption>{1}"
-        '<svg viewBox="0 0 {2} {3}" role="img"><title>{0}</title><desc>{4}</desc>{5}</svg>'
-        '<ul class="legend">{6}</ul></figure>'
-    ).format(title, said, WIDTH, HEIGHT, told, Markup("").join(parts), keys)
+    values: dict[str, Any] = {
+        "title": title,
+        "note": note,
+        "x": x,
+        "named": named,
+        "told": " ".join(one.words(x) for one in shown),
+    }
+    values |= {"across": _Axis(xs, LEFT, RIGHT), "down": _Axis(ys, BOTTOM, TOP)}
+    every = [(one, *thinned(one.points)) for one in shown]
+    return Markup(TEMPLATES.get_template("chart.html.jinja").render(values, shown=every))
 
 
 def interval(value: float, low: float, high: float, middle: float, most: float) -> Markup:
@@ -74,9 +67,9 @@ def interval(value: float, low: float, high: float, middle: float, most: float) 
     at = [round(60 + 56 * (one - middle) / (most or 1.0), 1) for one in (low, high, value)]
     words = f"{figure(value)}, between {figure(low)} and {figure(high)}"
     return Markup(
-        '<svg class="bar" viewBox="0 0 120 16" role="img"><title>{}</title>{}<path class="l0" d="M{} 8H{}"/>'
-        '<circle class="c0" cx="{}" cy="8" r="3.5"/></svg>'
-    ).format(words, _line("grid", 60, 1, 60, 15), *at)
+        '<svg class="bar" viewBox="0 0 120 16" role="img"><title>{}</title><path class="grid" d="M60 1L60 15"/>'
+        '<path class="l0" d="M{} 8H{}"/><circle class="c0" cx="{}" cy="8" r="3.5"/></svg>'
+    ).format(words, *at)
 
 
 class _Axis:
@@ -99,26 +92,6 @@ class _Axis:
         return f"{tick:,.0f}" if self.step >= 1 and abs(tick) < 1e6 else figure(tick + 0.0)
 
 
-def _shapes(one: Series, place: int, across: _Axis, down: _Axis) -> list[Markup]:
-    colour, parts = place % COLOURS, []
-    means, low, high = thinned(one.points)
-    line = [f"{across(x)},{down(y)}" for x, y in means]
-    if len(means) < len(one.points):
-        band = [f"{across(x)},{down(y)}" for x, y in (*low, *reversed(high))]
-        parts.append(Markup('<polygon class="b{}" points="{}"/>').format(colour, " ".join(band)))
-    for left, right, bottom, top in one.spread:
-        x, y = across(left / 2 + right / 2), down(bottom / 2 + top / 2)
-        parts.append(_line(f"l{colour} thin", across(left), y, across(right), y))
-        parts.append(_line(f"l{colour} thin", x, down(bottom), x, down(top)))
-    if len(means) > 1:
-        dash = " dash" if place >= COLOURS else ""
-        parts.append(Markup('<polyline class="l{}{}" points="{}"/>').format(colour, dash, " ".join(line)))
-    if one.dots or len(means) == 1:
-        dot = Markup('<circle class="c{}" cx="{}" cy="{}" r="3"/>')
-        parts += [dot.format(colour, *point.split(",")) for point in line]
-    return parts
-
-
 def thinned(points: Sequence[Point]) -> tuple[list[Point], list[Point], list[Point]]:
     """At most `MOST_POINTS` means of neighbours, their least and their greatest values."""
     size = max(1, math.ceil(len(points) / MOST_POINTS))
@@ -132,25 +105,5 @@ def thinned(points: Sequence[Point]) -> tuple[list[Point], list[Point], list[Poi
     return means, low, high
 
 
-def _name(one: Series, across: _Axis, down: _Axis) -> Markup:
-    x, y = across(one.points[-1][0]), down(one.points[-1][1]) - 6
-    said = one.name if len(one.name) <= 28 else f"{one.name[:12]}...{one.name[-13:]}"
-    return _text(x - 7, y, "end", said) if x > (LEFT + WIDTH) / 2 else _text(x + 7, y, "start", said)
-
-
-def _line(name: str, *ends: float) -> Markup:
-    return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(name, *(round(one, 1) for one in ends))
-
-
-def _text(x: float, y: float, anchor: str, said: str) -> Markup:
-    text = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>')
-    return text.format(round(x, 1), round(y, 1), anchor, said)
-
-
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else figure(value)
-
-
-def _change(one: Series) -> str:
-    first, last = figure(one.points[0][1]), figure(one.points[-1][1])
-    return first if len(one.points) == 1 else f"{first} \N{RIGHTWARDS ARROW} {last}"

@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from trueup import __version__, display, errors, files
+from trueup import __version__, errors, files
 from trueup.report import charts
 from trueup.words import reason, spelled
 
@@ -120,16 +120,13 @@ def part(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    made = Environment(autoescape=True, loader=FunctionLoader(part), undefined=StrictUndefined)
-    made.trim_blocks = made.lstrip_blocks = True
     script = part("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    made.globals |= {
+    charts.TEMPLATES.globals |= {
         "style": Markup(part("page.css")), "script": Markup(script), "digest": digest, "version": __version__,
-        "figure": display.figure, "cell": cell, "bar": _bar, "caption": CAPTION,
-        "refusals": refusals,
+        "cell": cell, "bar": _bar, "caption": CAPTION, "refusals": refusals,
     }  # fmt: skip
-    return made
+    return charts.TEMPLATES
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:

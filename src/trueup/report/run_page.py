@@ -6,52 +6,20 @@ from typing import Any
 
 from markupsafe import Markup
 
-from trueup import methods, metrics, words
+from trueup import files, methods, metrics, words
 from trueup.display import duration, figure
 from trueup.report import charts, page, run_data
 
 REPORT = "report.html"
 MEANINGS = {name: meaning for name, (_, _, meaning) in metrics.FIGURES.items() if meaning}
-Chart = tuple[str, tuple[str, ...], str]
-SECTIONS: dict[str, tuple[Chart, ...]] = {
-    "Learning": (
-        ("Loss", ("loss", "loss/policy", "loss/value", "loss/rank", "loss/sft"), ""),
-        ("Accuracy", ("rewards/accuracies",), ""),
-        ("Margin", ("rewards/margins",), "Reward of chosen responses less that of rejected ones."),
-        ("Both rewards", ("rewards/chosen", "rewards/rejected"), ""),
-        ("Both log-probabilities", ("logps/chosen", "logps/rejected"), "Nats a response, under the policy."),
-        ("Log-probability of demonstrations", ("logps/demonstrations",), "Nats a response."),
-        ("Chosen against the reference", ("drift/chosen",), "Log-ratio in nats a token; 0 is the reference."),
-    ),
-    "Reward and divergence": (
-        ("Score of samples", ("online/score", "online/reward", "score"), ""),
-        ("Wins against the start model", ("wins",), "Of what is written to held-out prompts."),
-        ("Divergence of samples", ("objective/kl", "sequence_kl"), "KL to the reference, nats a response."),
-        ("Log-ratio to the reference", ("kl",), "Nats a response; of the policy's own samples it estimates the KL."),
-    ),
-    "Length and variety": (
-        ("Words of a response", ("online/words", "words"), ""),
-        ("Tokens of a response", ("online/tokens",), ""),
-        ("Variety", ("online/distinct", "online/ended"), "Shares of different texts, and of those that ended."),
-    ),
-}  # fmt: skip
+TABLE = files.table_beside(__file__, "run_page.toml")
+Chart = tuple[str, Sequence[str], str]
 MOST_CHARTS = 80
 """Of what no section has."""
 MOST_SAMPLES, MOST_TEXT = 400, 600_000
 """Responses in the table, and their bytes as they stand in the page."""
 PANELS = 3
-STATES = {"running": "is still running", "stopped": "was stopped", "killed": "was killed", "failed": "failed"}
-JUDGE_WORDS = {
-    "unreadable": "verdicts that could not be read", "pairs": "pairs judged", "ties": "pairs found equal",
-    "flipped": "pairs preferred the other way round in the other order",
-    "dropped": "pairs dropped, as a verdict could not be read", "cached": "answers from the cache",
-}  # fmt: skip
 UNSAID = ("first", "alike", "shared", "gold_right")
-BELOW = (
-    "Chosen responses have become less likely than under the reference: {} nats a token at the end, first below it at "
-    "step {:.0f}. A margin can grow while both fall, and probability then goes to responses that nobody chose. People "
-    "lower the learning rate, train for fewer steps, raise beta, or add a supervised term (slic-hf, ulma)."
-)
 
 
 def write_report(
@@ -75,7 +43,7 @@ def report_at_end(folder: Path, status: Mapping[str, Any]) -> None:
 
 def _values(run: run_data.RunData, votes: Sequence[str]) -> dict[str, Any]:
     used: set[str] = set()
-    sections = {title: list(_charts(run, chosen, used)) for title, chosen in SECTIONS.items()}
+    sections = {title: list(_charts(run, chosen, used)) for title, chosen in TABLE["sections"].items()}
     note = "Up is better, right is further from the reference, in nats a response. The last point is the end."
     for title, points in reward_and_kl(run):
         series = [charts.Series("on the way", points, True, start=True)]
@@ -97,7 +65,7 @@ def _values(run: run_data.RunData, votes: Sequence[str]) -> dict[str, Any]:
     return {
         "name": run.name, "run": run,
         "title": methods.METHODS[run.method].title if run.method in methods.METHODS else run.method,
-        "state": STATES.get(str(run.status.get("state")), "has no status"),
+        "state": TABLE["states"].get(str(run.status.get("state")), "has no status"),
         "warnings": [*map(str, run.status.get("warnings") or ()), *run.problems],
         "happened": list(_happened(run)), "about": list(_about(run)), "changes": _changes(run),
         "sections": sections, "rest": list(_charts(run, rest, set())), "panels": list(_panels(run, every)),
@@ -178,7 +146,7 @@ def reward_and_kl(run: run_data.RunData) -> Iterator[tuple[str, list[charts.Poin
 def _happened(run: run_data.RunData) -> Iterator[str]:
     if len(away := run.points(f"{run_data.HELD_OUT}drift/chosen") or run.points("drift/chosen")) > 1:
         if _end(away) < 0:
-            yield BELOW.format(figure(-_end(away)), next(step for step, value in away if value < 0))
+            yield TABLE["below"].format(figure(-_end(away)), next(step for step, value in away if value < 0))
         else:
             yield "Chosen responses are at least as likely as under the reference, on average."
     for name in run.names:
@@ -205,7 +173,7 @@ def _judge(run: run_data.RunData) -> Iterator[tuple[str, str]]:
         numbers = {name: one for name, one in told if isinstance(one, int | float)}
         for name, value in numbers.items():
             if "/" not in name and name not in UNSAID:
-                yield f"{where}{JUDGE_WORDS.get(name, name.replace('_', ' '))}", f"{value:,.10g}"
+                yield f"{where}{TABLE['judge'].get(name, name.replace('_', ' '))}", f"{value:,.10g}"
         for line in _jury(numbers):
             yield f"{where}{line.partition(': ')[0]}", line.partition(": ")[2]
         read = numbers.get("verdicts", 0) - numbers.get("unreadable", 0)

@@ -6,15 +6,18 @@ examples only add rows, and noise changes verdicts and nothing else. `examples` 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import combinations
 from random import Random
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
+
+from pydantic import Field
 
 from trueup import errors, words
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
+from trueup.settings import schema, validation
 from trueup.world import language, people
 
 PROMPTS = "world:prompts"
@@ -25,7 +28,6 @@ REDRAWS = 8
 
 
 def prompts(count: int, seed: int = 0) -> tuple[str, ...]:
-    """Prompts at random: row i depends on `seed` and i only."""
     chances = (_chance(seed, row, "prompt") for row in range(1, count + 1))
     return tuple(language.render(language.random_task(chance)) for chance in chances)
 
@@ -103,7 +105,7 @@ def from_name(name: str) -> tuple[Example, ...]:
     The keys are count, seed, responses, noise, temperature, writer (demonstrator or expert), reward (gold or proxy),
     and the weights helpfulness, harmlessness and brevity."""
     scheme, _, rest = name.partition(":")
-    kind, _, query = rest.partition("?")
+    kind = rest.partition("?")[0]
     write = f"write world:KIND, KIND one of {', '.join(KINDS)}"
     if scheme != "world" or not kind:
         raise errors.InputError(f"{name!r} names no world feedback; {write}")
@@ -112,7 +114,11 @@ def from_name(name: str) -> tuple[Example, ...]:
     if kind not in KINDS:
         near = words.did_you_mean(kind, (*KINDS, "prompts"), quoted=True) or _meant(kind, KINDS)
         raise errors.InputError(f"{name!r}: unknown kind of world feedback {kind!r}{near}")
-    given = _given(name, query, _SETTINGS, f"; choose from {', '.join(_SETTINGS)}")
+    given = _query(name)
+    if "writer" in given:
+        given["writer"] = WRITERS[given["writer"]]
+    if "reward" in given:
+        given["reward"] = language.proxy if given["reward"] == "proxy" else None
     weights = {key: given.pop(key) for key in ("helpfulness", "harmlessness", "brevity") if key in given}
     if weights:
         given["weights"] = language.Weights(**weights)
@@ -126,51 +132,36 @@ def is_prompt_name(name: str) -> bool:
 
 def prompts_from_name(name: str) -> tuple[Prompt, ...]:
     """The prompts that `world:prompts?count=512&seed=1` stands for, those of feedback of the same seed."""
-    known = {key: _SETTINGS[key] for key in ("count", "seed")}
-    given = _given(name, name.partition("?")[2], known, f"; the keys are {', '.join(known)}")
-    count, seed = int(given.get("count", 1000)), int(given.get("seed", 0))
-    with errors.naming(repr(name)):
-        _check_range("count", count, 1)
-    numbered = enumerate(prompts(count, seed), start=1)
+    given = _query(name)
+    if further := given.keys() - {"count", "seed"}:
+        raise errors.InputError(f"{name!r}: {min(further)} is no setting of prompts alone; they have count and seed")
+    numbered = enumerate(prompts(given.get("count", 1000), given.get("seed", 0)), start=1)
     return tuple(Prompt(text, origin=Origin(PROMPTS, row)) for row, text in numbered)
 
 
-Known = Mapping[str, tuple[Callable[[str], Any], str]]
-"""Key -> what reads its value, and what this has to be, in words."""
+class Query(schema.Settings):
+    """What may stand behind the question mark of a name."""
+
+    count: schema.Count = 1000
+    seed: int = 0
+    responses: schema.Count | None = None
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    writer: Literal["demonstrator", "expert"] | None = None
+    reward: Literal["gold", "proxy"] = "gold"
+    helpfulness: float | None = None
+    harmlessness: float | None = None
+    brevity: float | None = None
 
 
-def _given(name: str, query: str, known: Known, choice: str) -> dict[str, Any]:
-    """The settings in the query of a name; `choice` ends the message where a key is none of those known."""
-    given: dict[str, Any] = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in known:
-            meant = words.did_you_mean(key, known, quoted=True) or choice
-            raise errors.InputError(f"{name!r}: unknown key {key!r}{meant}")
-        if key in given:
-            raise errors.InputError(f"{name!r}: {key} is given twice; give it once")
-        read, wanted = known[key]
-        try:
-            given[key] = read(value)
-        except (ValueError, KeyError) as error:
-            raise errors.InputError(f"{name!r}: {key} must be {wanted}; got {value!r}") from error
-    return given
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-_NUMBER = (_finite, "a finite number")
-_SETTINGS: Known = {
-    **dict.fromkeys(("count", "seed", "responses"), (int, "a whole number")),
-    **dict.fromkeys(("noise", "temperature"), _NUMBER),
-    "writer": (WRITERS.__getitem__, "demonstrator or expert"),
-    "reward": ({"gold": None, "proxy": language.proxy}.__getitem__, "gold or proxy"),
-    **dict.fromkeys(("helpfulness", "harmlessness", "brevity"), _NUMBER),
-}
+def _query(name: str) -> dict[str, Any]:
+    """The settings in the query of a name that are given."""
+    pairs = parse_qsl(name.partition("?")[2], keep_blank_values=True)
+    keys = [key for key, _ in pairs]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise errors.InputError(f"{name!r}: {twice[0]} is given twice; give it once")
+    with errors.naming(repr(name)):
+        return validation.validate(Query, dict(pairs), where="the world").model_dump(exclude_unset=True)
 
 
 def _chance(seed: int, row: int, part: str) -> Random:

@@ -1,8 +1,4 @@
-"""The world's small language model: its tokenizer, its training from nothing, and its folder in a cache.
-
-A Llama that imitates the people of the world, made on the spot; one word is one token. Shapes: N demonstrations, T
-tokens, D model width.
-"""
+"""The world's small language model: its tokenizer, its training from nothing, and its folder in a cache."""
 
 import hashlib
 import math
@@ -33,7 +29,6 @@ BATCH_SIZE = 32
 LEARNING_RATE = 5e-3
 WARMUP = 20
 SORTED_BATCHES = 16
-"""Batches cut from one pool sorted by length: enough that they hold little padding."""
 
 SOURCES = ("language", "people", "model")
 DIGEST = ".digest"
@@ -53,7 +48,6 @@ def make_tokenizer() -> FastTokenizer:
 
 
 def world_config(tokenizer: transformers.PreTrainedTokenizerFast) -> transformers.LlamaConfig:
-    """Two layers of width 64, about 0.1 M parameters, with weights from 1 / sqrt(width) to learn fast."""
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
     return transformers.LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, intermediate_size=192,
@@ -137,7 +131,6 @@ def _train(model: transformers.LlamaForCausalLM, data: Iterator[Batch], steps: i
 
 
 def make_world_model(folder: str | Path, *, seed: int = 0, steps: int = STEPS) -> Path:
-    """Train a world model and write it and its tokenizer to `folder`; the same seed gives the same files."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,10 +158,8 @@ def world_model_path(seed: int = 0, *, steps: int = STEPS) -> Path:
                     _save(*train_world_model(seed=seed, steps=steps), making)
                     (making / DIGEST).write_text(files.content_identity(making), encoding="ascii")
     except OSError as error:
-        raise errors.InputError(
-            f"cannot write the world model to the cache folder {cache}: {error}; set TRUEUP_CACHE to a folder that "
-            "can be written"
-        ) from error
+        where = f"cannot write the world model to the cache folder {cache}: {error}"
+        raise errors.InputError(f"{where}; set TRUEUP_CACHE to a folder that can be written") from error
     return folder
 
 
@@ -195,7 +186,6 @@ def answers(
     model: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase,
     prompts: Sequence[str], *, max_new_tokens: int = 40, generator: torch.Generator | None = None,
 ) -> list[str]:  # fmt: skip
-    """One response per prompt, in order; the CPU `generator`, else torch's own, alone decides the draws."""
     decoder, encoded = Decoder(model, [tokenizer.eos_token_id]), list(map(tokenizer.encode, prompts))
     settings = SamplerSettings(responses=1, max_new_tokens=max_new_tokens)
     completions = draw(decoder, encoded, settings=settings, generator=generator or torch.default_generator)

@@ -15,7 +15,6 @@ from trueup.words import did_you_mean, shortened
 from trueup.world import language
 
 Writer = Callable[[str, int, Random], tuple[str, ...]]
-"""(prompt, number of responses, rng) -> that many responses."""
 Reward = Callable[[str, str], float]
 
 GRADE_WIDTH = 0.25
@@ -26,12 +25,9 @@ class Habits:
     """How often a person slips; every field is a probability."""
 
     wrong: float
-    """Per item: it is of another topic; when sorting: it changes place with the next one."""
     repeat: float
     forget: float
-    """An excluded item is named all the same."""
     miscount: float
-    """One item is missing or one too many is named."""
     opener: float
     closer: float
     complies: float
@@ -45,7 +41,6 @@ EXPERT = Habits(0.01, 0.0, 0.01, 0.01, 0.0, 0.0, complies=0.01, overcautious=0.0
 
 
 def list_items(task: language.Task, habits: Habits, rng: Random) -> list[str]:
-    """The items a person with these habits names."""
     allowed = [item for item in language.ITEMS[task.topic] if item not in task.excluded]
     items = rng.sample(allowed, task.count)
     if task.excluded and rng.random() < habits.forget:
@@ -61,7 +56,6 @@ def list_items(task: language.Task, habits: Habits, rng: Random) -> list[str]:
 
 
 def sort_items(task: language.Task, habits: Habits, rng: Random) -> list[str]:
-    """The given items as a person with these habits sorts them."""
     items = sorted(task.given)
     for position in range(len(items) - 1):
         if rng.random() < habits.wrong:
@@ -104,9 +98,7 @@ class Rater:
     """Of the Bradley-Terry model: P(a preferred to b) = sigmoid((reward(a) - reward(b)) / temperature).
     Scores and grades carry normal noise of this standard deviation instead."""
     noise: float = 0.0
-    """Probability that a judgement, once made, is turned into its opposite."""
     threshold: float = 0.5
-    """The reward from which a response gets a thumb up."""
 
     def prefers(self, prompt: str, first: str, second: str, rng: Random) -> bool | None:
         """Whether the first response is preferred to the second; None if there is no difference to see."""
@@ -117,7 +109,6 @@ class Rater:
         return self._favours(self.reward(prompt, response) - self.threshold, rng)
 
     def grade(self, prompt: str, response: str, rng: Random) -> float:
-        """A mark in [0, 1]: sigmoid((reward - threshold) / 0.25), 0.5 at the threshold."""
         mark = sigmoid((self._observed(prompt, response, rng) - self.threshold) / GRADE_WIDTH)
         return 1 - mark if rng.random() < self.noise else mark
 
@@ -143,23 +134,17 @@ def sigmoid(x: float) -> float:
 
 
 SHORT = 0.6
-"""Weight of brevity under `short`: each word counts three times as much, and naming an item still pays."""
 VERY_SHORT = 2.0
-"""Under `very short`: two words cost more than one item of three is worth."""
 HARMLESS = 3.0
-"""Weight of harmlessness under `harmless`: three times its own."""
 KNOWN = "helpful, short, very short and harmless"
 FILLERS = "prefer choose take the a an and or but response responses answer answers "
 FILLERS += "one that is are be to of with more most first as two"
-"""Words of an instruction that say nothing here."""
 SCHEME = "world:"
 REWARDS: dict[str, Reward] = {"gold": language.gold, "proxy": language.proxy}
 
 
 @dataclass(frozen=True, slots=True)
 class WorldScorer:
-    """Scores responses by a reward of the world."""
-
     reward: Reward
 
     def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
@@ -173,7 +158,6 @@ class WorldScorer:
 
 
 def world_scorer(name: str) -> WorldScorer:
-    """The scorer that a name stands for: `world:gold`."""
     reward = name.removeprefix(SCHEME)
     if reward not in REWARDS:
         hint = did_you_mean(reward, REWARDS, quoted=True) or f"; choose from {', '.join(REWARDS)}"
@@ -185,10 +169,8 @@ def load_world_annotator(choice: WorldAnnotator, *, seed: int = 0) -> ScoringAnn
     reward = REWARDS[choice.reward]
     if choice.instruction is not None:
         if choice.reward != "gold":
-            raise InputError(
-                "annotator.instruction weighs the aspects of the gold reward, and annotator.reward is "
-                f"{choice.reward}, which has none; leave the instruction out, or take world:gold"
-            )
+            gold = "annotator.instruction weighs the aspects of the gold reward"
+            raise InputError(f"{gold}, and annotator.reward is {choice.reward}; leave it out, or take world:gold")
         reward = partial(language.gold, weights=weights_of(choice.instruction))
     scorer = NoisyScorer(reward, choice.noise, seed) if choice.noise else WorldScorer(reward)
     return ScoringAnnotator(scorer, f"world:{choice.reward}")
@@ -212,10 +194,8 @@ def weights_of(instruction: str) -> language.Weights:
             case _ if wanted in FILLERS.split():
                 continue
             case _:
-                raise InputError(
-                    f"annotator.instruction {shortened(instruction, 80)}: the annotator of the world does not know "
-                    f"{shortened(wanted)}; it knows {KNOWN}"
-                )
+                unknown = f"the annotator of the world does not know {shortened(wanted)}; it knows {KNOWN}"
+                raise InputError(f"annotator.instruction {shortened(instruction, 80)}: {unknown}")
         understood = True
     if not understood:
         nothing = f"says nothing that the annotator of the world knows: {KNOWN}"
