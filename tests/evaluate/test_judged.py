@@ -278,7 +278,7 @@ REFUSED = {
         "against other: it is none of the models given"),
     "an empty file": (("dpo", "--prompts", "empty.jsonl"), "empty.jsonl"),
     "other prompts": (("good.jsonl", "far.jsonl"),
-        "far.jsonl has not 1 response to any of the 120 prompts of the others"),
+        "far.jsonl has 1 response to none of the 120 prompts of the others"),
     "a file as output": (("good.jsonl", "--output", "far.jsonl"), "output far.jsonl: File exists"),
     "no checkpoint": (("unfinished", "--prompts", "prompts.jsonl"), "unfinished: the run has no checkpoint yet"),
     "no room": (("dpo", "--prompts", "prompts.jsonl", "--max-length", 3), "no prompt leaves room for a response"),

@@ -158,8 +158,8 @@ def test_names_stand_for_calls() -> None:
         ("world:pairs?count=0", "count must be at least 1; got"),
         ("world:pairs?responses=1", "responses must be at least 2; got 1"),
         ("world:points?responses=0", "responses must be at least 1; got"),
-        ("world:pairs?noise=1.5", "noise must be in [0, 1]; got 1.5"),
-        ("world:pairs?temperature=-1", "temperature must be at least 0; got -1.0"),
+        ("world:pairs?noise=1.5", "noise must be at most 1; got 1.5"),
+        ("world:pairs?temperature=-1", "temperature must be at least 0; got -1"),
         ("world:pairs?reward=proxy&brevity=1", "not both"),
     ],
 )

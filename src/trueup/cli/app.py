@@ -12,8 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from trueup import __version__, files, words
-from trueup.errors import InputError, Stopped, TrueupError, is_out_of_memory
+from trueup import __version__, errors, files, words
 from trueup.parallel import processes
 
 ABOUT = "Align a causal language model with feedback: demonstrations, scores, thumbs, pairs or rankings."
@@ -41,16 +40,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _call(name, rest)
         if sys.stdout is not None:  # closed, as by `>&-`
             sys.stdout.flush()
-    except Stopped as stopped:
+    except errors.Stopped as stopped:
         return stopped.exit_code
-    except TrueupError as error:
+    except errors.TrueupError as error:
         if not error.shown_elsewhere:
             print(f"trueup: {words.one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if not errors.is_out_of_memory(error):
             raise
         less = "Give a smaller --micro_batch_tokens or --max_length"
         print(f"trueup: memory ran out: {words.one_line(error)}. {less}", file=sys.stderr)
@@ -76,11 +75,11 @@ def _call(name: str, arguments: Sequence[str]) -> None:
     elif name == "--version":
         print(f"trueup {__version__}")
     elif name.startswith("-"):
-        raise InputError(f"{name} is not an option of trueup{words.did_you_mean(name.lstrip('-'), OPTIONS)}")
+        raise errors.InputError(f"{name} is not an option of trueup{words.did_you_mean(name.lstrip('-'), OPTIONS)}")
     elif name not in COMMANDS:
-        raise InputError(f"{words.named(name)} is not a command of trueup{words.did_you_mean(name, COMMANDS)}")
+        raise errors.InputError(f"{words.named(name)} is not a command of trueup{words.did_you_mean(name, COMMANDS)}")
     elif processes.size() > 1 and name != "train":
-        raise InputError(f"{name} works in one process; start it without torchrun. Only train takes several")
+        raise errors.InputError(f"{name} works in one process; start it without torchrun. Only train takes several")
     else:
         module = "train_command" if name in TRAINING else "commands"
         resolve_name(f"trueup.cli.{module}:{name}")(arguments)

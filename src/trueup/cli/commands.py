@@ -168,10 +168,8 @@ def condition(arguments: Sequence[str]) -> None:
     from trueup.evaluate import condition_sweep
 
     with display.shown():
-        rewards, length = settings.candidates, settings.max_new_tokens
-        swept = condition_sweep.sweep_model(
-            settings.model, now, rewards, prompts, scorer, seed=settings.seed, max_new_tokens=length
-        )
+        drawn: dict[str, Any] = {"seed": settings.seed, "max_new_tokens": settings.max_new_tokens}
+        swept = condition_sweep.sweep_model(settings.model, now, settings.candidates, prompts, scorer, **drawn)
     best = swept.best.condition
     keep = settings.keep and not given.on("dry_run")
     kept = keep and best != now and swept.reliable

@@ -1,7 +1,6 @@
 """Commands whose options are typed settings: named as the setting is, and validated where it is, by the settings.
 
-An option stands as `--name value` or `--name=value`; a hyphen may stand for an underscore, a switch may stand alone,
-and `--no-name` switches it off. What stands without an option are files.
+`--name value` or `--name=value`; a hyphen may stand for an underscore; `--no-name` switches off; all else is a file.
 """
 
 import re
@@ -9,11 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trueup import errors, words
 from trueup.cli.app import Row, print_boxes
 from trueup.config import layers
-from trueup.errors import InputError
 from trueup.settings import annotator_settings, schema, validation
-from trueup.words import did_you_mean, named
 
 SWITCH = "true or false"
 METAVARS = {"name": "NAME", "number": "NUMBER", "whole number": "N", "text": "TEXT", SWITCH: "true|false"}
@@ -67,13 +65,13 @@ class Command:
             if written.startswith("--no-") and not equals and self._is_switch(off):
                 name, value = off, "false"
             elif not any(name in known for known in (self.settings, self.more, self.unseen)):
-                raise InputError((self.unknown or self._unknown)(name))
+                raise errors.InputError((self.unknown or self._unknown)(name))
             elif not re.match("--[^-]", written):
-                raise InputError(f"{written} is not an option of {self.name}; did you mean --{name}?")
+                raise errors.InputError(f"{written} is not an option of {self.name}; did you mean --{name}?")
             elif not equals and self._stands_alone(name, left):
                 value = "true"
             elif not equals and not left:
-                raise InputError(f"{written} stands without its value; give {written} VALUE")
+                raise errors.InputError(f"{written} stands without its value; give {written} VALUE")
             elif not equals:
                 value = left.pop(0)
             if name in self.more:
@@ -88,7 +86,7 @@ class Command:
         taken = self.settings.get(self.files)
         if files and (taken is None or (len(files) > 1 and not taken.several)):
             many = f"{files[-1]} is one argument too many for {self.name}"
-            raise InputError(f"{many}; its options begin with --")
+            raise errors.InputError(f"{many}; its options begin with --")
         if files:
             given.settings.setdefault(self.files, []).extend(files)
         return given
@@ -127,8 +125,8 @@ class Command:
         return self._is_switch(name) and (not following or following[0].lower() not in WORDS)
 
     def _unknown(self, name: str) -> str:
-        close = did_you_mean(name, [*self.settings, *self.more])
-        return f"{named(name)} is not an option of {self.name}{close}"
+        close = words.did_you_mean(name, [*self.settings, *self.more])
+        return f"{words.named(name)} is not an option of {self.name}{close}"
 
 
 def of_settings(
@@ -153,13 +151,8 @@ def print_help(
     own: str = "",
     notes: Iterable[str] = (),
 ) -> None:
-    """Print a command's usage, what it is about and its options, in boxes by their headings.
-
-    Args:
-        every: show every setting with all that is said of it, or the common ones in a sentence each.
-        shown: which settings are of use here.
-        own: heading that keeps a box of its own where only the common settings are shown.
-    """
+    """Print a command's usage, what it is about and its options, in boxes by their headings: all settings or the common
+    ones, of those that are `shown`; the heading `own` keeps a box of its own."""
     boxes: dict[str, list[Row]] = {}
     for name, one in command.settings.items():
         if (every or one.role.common) and shown(name, one):

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -73,10 +74,8 @@ Request = tuple[options.Arguments, Callable[[], resolve.Resolved]]
 
 
 def _request(verb: str, arguments: Sequence[str]) -> Request | None:
-    """What a command of a method was given, and what settles it: by one process alone, before torch is imported.
-
-    None where help was asked for, which is printed. The method may stand in the file of settings alone.
-    """
+    """What a command of a method was given, and what settles it, before torch is imported; None where help was asked
+    for. The method may stand in the file of settings alone."""
     load_packages()
     name, *rest = arguments or [""]
     if name in ("-h", "--help", "--help-all"):
@@ -126,9 +125,8 @@ def command_of(info: MethodInfo, verb: str = "train") -> options.Command:
     more = {name: told for name, told in OF_TRAIN.items() if verb == "train" or name != "resume"}
     more |= OF_PLAN if verb == "plan" else {}
     unseen = frozenset(trl_names.names_of_trl()) - settings.keys()
-    return options.Command(
-        f"trueup {verb} {info.name}", settings, "data", more, unseen, lambda name: resolve.unknown(name, info)
-    )
+    unknown = partial(resolve.unknown, info=info)
+    return options.Command(f"trueup {verb} {info.name}", settings, "data", more, unseen, unknown)
 
 
 def _print_help(command: options.Command, info: MethodInfo, given: options.Arguments) -> None:
@@ -148,10 +146,8 @@ def _print_help(command: options.Command, info: MethodInfo, given: options.Argum
     if gathers and not info.needs_scores:
         feedback = "--prompts prompts.jsonl --annotator local:models/judge"
     paper = f" {info.paper}." if info.paper else ""
-    about = [
-        f"{info.title}.{paper} Needs {info.feedback}.",
-        f"{command.name} --model models/sft {feedback} --output runs/{info.name}",
-    ]
+    example = f"{command.name} --model models/sft {feedback} --output runs/{info.name}"
+    about = [f"{info.title}.{paper} Needs {info.feedback}.", example]
     notes = [] if every else [f"Every setting: {command.name} --help-all"]
     if not gathers and "online" in info.sources:
         notes.append(f"Sampling and judging: {command.name} --source online {given.help}")

@@ -1,7 +1,6 @@
 """Settings from several places, one over the other: a method's defaults, a YAML file, the command line.
 
-A layer is flat: dotted name -> plain value. A file holds plain values only, every key once, and every fault in it is
-named with its line.
+A layer is flat: dotted name -> plain value. Every fault in a file is named with its line.
 """
 
 import os

@@ -160,11 +160,8 @@ def unknown(name: str, info: MethodInfo) -> str:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
     known = [setting.path for setting in (*schema.settings_in(info.settings), *run_settings())]
     close = SHORT_NAMES.get(name) or name.replace("reward.", "annotator.", 1)  # `reward` is short for it
-    hint = (
-        f"; did you mean {close}?"
-        if close in known
-        else words.did_you_mean(name, [*known, *trl_names.names_of_trl(info)])
-    )
+    near = words.did_you_mean(name, [*known, *trl_names.names_of_trl(info)])
+    hint = f"; did you mean {close}?" if close in known else near
     return f"{words.named(name)} is not a setting of method {info.name} or of a run{hint}"
 
 

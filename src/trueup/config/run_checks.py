@@ -71,9 +71,7 @@ def _refuse_metric(info: MethodInfo, settings: run_settings.RunSettings, metric:
             raise InputError(f"{what}: {lag}; give resync 1, or a metric of held-out feedback")
     elif settings.eval_every is None or not (settings.eval_data or settings.eval_fraction or metric in sampled):
         parts = "eval_data or eval_fraction" if settings.source == "offline" else "eval_data"
-        raise InputError(
-            f"{what}: {metric} is measured while training; give held-out feedback ({parts}), and eval_every"
-        )
+        raise InputError(f"{what}: {metric} is measured in training; give held-out feedback ({parts}), and eval_every")
 
 
 def _refuse_adapter(method_settings: BaseModel, settings: run_settings.RunSettings) -> None:
@@ -95,9 +93,7 @@ def _refuse_what_needs_all(info: MethodInfo, method_settings: BaseModel, source:
         raise InputError(f"{kind}, and refused when source is {source}; take reference.kind frozen")
     if measured := info.measures(method_settings):
         what, _, instead = measured.partition("; ")
-        raise InputError(
-            f"method {info.name} measures {what} before training; source {source} has none then: {instead}"
-        )
+        raise InputError(f"method {info.name} measures {what} before training, not with source {source}: {instead}")
 
 
 def _refuse_gathering(info: MethodInfo, settings: run_settings.RunSettings) -> None:
@@ -152,9 +148,7 @@ def _check_4_bits(settings: run_settings.RunSettings, folder: str) -> None:
     if not settings.quantize and not model_folder.is_quantized(model_folder.base_folder(folder)):
         return
     if processes.size() > 1:
-        raise InputError(
-            f"{settings.model}: weights in 4 bits are not sharded; start one process, or leave quantize out"
-        )
+        raise InputError(f"{settings.model}: weights in 4 bits are not sharded; start one process alone")
     if settings.lora is None and not model_folder.is_adapter(folder):
         raise InputError(f"{settings.model}: weights in 4 bits are not trained; give lora.rank, for an adapter on them")
     model_folder.refuse_without_package(f"quantize {settings.quantize}" if settings.quantize else folder)
@@ -174,9 +168,8 @@ def _check_gathering(settings: run_settings.RunSettings) -> dict[str, Any]:
         raise InputError(f"{missing}: pip install trueup[vllm], or leave sampler.transfer out")
     found: dict[str, Any] = {"sampler": settings.sampler.model_copy(update={"models": models})}
     if settings.annotator is not None:
-        found["annotator"] = check_annotator(
-            settings.annotator, trust_remote_code=trust_remote_code, least=settings.watch.accuracy
-        )
+        least = settings.watch.accuracy
+        found["annotator"] = check_annotator(settings.annotator, trust_remote_code=trust_remote_code, least=least)
     return found
 
 

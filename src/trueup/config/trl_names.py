@@ -174,10 +174,8 @@ def loss_type(given: Values, method: MethodInfo) -> Translated:
         instead = f"use method {' or '.join(fitting)}" if fitting else "`trueup methods` lists what there is"
         raise InputError(f"loss_type {loss} is not the loss of method {method.name}: {instead}")
     implied, defaults = NAMES["loss_implies"].get(loss, {}), NAMES["loss_defaults"].get(loss, {})
-    notes = {
-        name: f"loss_type {loss} is taken with {name} {str(value).lower()}, as in TRL"
-        for name, value in {**implied, **defaults}.items()
-    }
+    taken = f"loss_type {loss} is taken with"
+    notes = {name: f"{taken} {name} {str(value).lower()}, as in TRL" for name, value in {**implied, **defaults}.items()}
     unless_given = {name: (value, notes[name]) for name, value in defaults.items()}
     return Translated(implied, tuple(notes[name] for name in implied), unless_given)
 

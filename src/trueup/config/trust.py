@@ -16,9 +16,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from trueup import files, words
+from trueup import errors, files, words
 from trueup.config import layers, resolve
-from trueup.errors import InputError
 from trueup.methods import MethodInfo
 from trueup.settings import annotator_kinds, annotator_settings, gathering_settings, validation
 
@@ -101,7 +100,7 @@ def _not_own(path: Path, values: Mapping[str, Any]) -> str:
 def _refuse(what: str, told: list[str], *, trusted: bool) -> None:
     if not trusted:
         instead = "look at it; then give it on the command line, or --trust-run"
-        raise InputError(f"{what}, and has what you have not named: {'; '.join(told)}; {instead}")
+        raise errors.InputError(f"{what}, and has what you have not named: {'; '.join(told)}; {instead}")
     words.logger.warning(f"{what}, and is trusted with: {'; '.join(told)}")
 
 
@@ -133,7 +132,7 @@ def sealed_content(run: str | Path) -> dict[str, Any]:
 
 def _secret(*, make: bool) -> bytes:
     for folder in (files.config_folder, files.cache_folder):
-        with suppress(OSError, InputError):
+        with suppress(OSError, errors.InputError):
             file = folder() / f"runs-of-{os.geteuid() if os.name == 'posix' else 'user'}.key"
             if make and not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -122,9 +122,7 @@ def sweep_model(
             tried.append(one)
         elif rewards is not None:
             lacks = f"the model's tokenizer lacks {', '.join(map(repr, unknown))}"
-            raise errors.InputError(
-                f"--candidates: {one.reward:g} is written {one.words()!r}, and {lacks}; leave it out"
-            )
+            raise errors.InputError(f"--candidates: {one.reward:g} is written {one.words()!r}, and {lacks}")
     prepare.set_threads(loaded.network, len(prompts))
     swept = sweep(loaded, prompts, scorer, tried, seed=seed, max_new_tokens=max_new_tokens)
     if left := swept.left_out:
@@ -153,9 +151,7 @@ def sweep(
     fitting = [at for at, row in enumerate(zip(*encoded, strict=True)) if all(row)]
     if not fitting:
         left = f"{positions - longest} tokens that are left beside {longest} for the answer"
-        raise errors.InputError(
-            f"all {len(prompts)} prompts are longer than the {left}. Give a smaller --max-new-tokens"
-        )
+        raise errors.InputError(f"all {len(prompts)} prompts are longer than the {left}. Give fewer --max-new-tokens")
     model, trials = causal.CausalModel(loaded.network), []
     for condition, row in display.track(zip(tried, encoded, strict=True), "asking", len(tried)):
         with model.plain() as network:

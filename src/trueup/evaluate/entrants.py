@@ -121,7 +121,7 @@ def prompts_of(settings: Settings, everyone: Sequence[Entrant]) -> Sequence[reco
             told = f"more than {need} responses to {more} prompts"
             words.logger.warning(f"{one.name} has {told}; --responses takes more")
         if not kept:
-            lacks = f"has not {words.counted(need, 'response')} to any of the {len(found)} prompts of the others"
+            lacks = f"has {words.counted(need, 'response')} to none of the {len(found)} prompts of the others"
             raise errors.InputError(f"{one.name} {lacks}; give responses to the same prompts, equal to the letter")
         found = kept
     if not found:

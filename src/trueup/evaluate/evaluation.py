@@ -1,9 +1,7 @@
 """`trueup evaluate`: models asked the same prompts, and what is measured of their responses side by side.
 
-Whatever is done is kept beside the results under a hash of all that it depends on: the model's files, the prompts, the
-responses, the judge. So work that is stopped goes on, and one more model or another judge costs what is new about it.
-
-Each of E entrants has R responses to each of P prompts: [E][P] examples of R responses.
+All is kept under a hash of what it depends on: the model's files, the prompts, the responses, the judge. Each of E
+entrants has R responses to each of P prompts: [E][P] examples of R responses.
 """
 
 import json
@@ -213,10 +211,9 @@ def _first(said: Answer) -> float | None:
 
 
 def evaluate(settings: Settings, *, dry_run: bool = False) -> Row | None:
-    """Measure what settings ask for, and write it down; what an earlier call did is not done again. What
-    evaluation.json holds; None for a dry run, which says what it would take. InputError, CheckpointError: something
-    that was given cannot be used, or a run's checkpoint is damaged. AnnotatorError: a judge fails, too many of its
-    verdicts cannot be read, or a model writes nothing."""
+    """Measure what settings ask for, and write it down; returns what evaluation.json holds, None for a dry run.
+    InputError, CheckpointError: something given cannot be used. AnnotatorError: a judge fails, too many of its verdicts
+    cannot be read, or a model writes nothing."""
     folder = Path(settings.output)
     if (folder / RESULTS).exists() and not settings.overwrite:
         raise errors.InputError(f"{folder / RESULTS} is there already; give another --output, or --overwrite to add")

@@ -1,8 +1,4 @@
-"""What is measured of models as probabilities: divergence, perplexity, how right and how sure rewards are.
-
-A response is what a policy wrote, token by token, where that is known and the model at hand has the same tokens; else
-its text, and the end of sequence behind it.
-"""
+"""What is measured of models as probabilities: divergence, perplexity, how right and how sure rewards are."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -126,10 +122,8 @@ def reward_measures(
 
 def log_ratios(ours: Sequence[Row], theirs: Sequence[Row]) -> list[list[float] | None]:
     """log pi(y | x) - log pi_ref(y | x) of each response; None where one of the two is not known."""
-    return [
-        [a[0] - b[0] for a, b in zip(one, other, strict=True)] if one and other else None
-        for one, other in zip(ours, theirs, strict=True)
-    ]
+    both = zip(ours, theirs, strict=True)
+    return [[a[0] - b[0] for a, b in zip(one, other, strict=True)] if one and other else None for one, other in both]
 
 
 def by_file(

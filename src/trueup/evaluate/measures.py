@@ -1,7 +1,4 @@
-"""What is measured of responses as text: length, variety, style, refusals.
-
-Words are what stands between white space.
-"""
+"""What is measured of responses as text: length in words between white space, variety, style, refusals."""
 
 import math
 import re

@@ -1,8 +1,7 @@
 """What comparisons of models amount to: win rates, differences, one scale of all; and tables of what was measured.
 
-What judges merely like is taken out: by length of two models, by style of all of them at once. Both are regressions on
-outcomes of comparisons, fitted by Newton's method; standard errors hold for comparisons of one prompt that hang
-together. Where the data determine no fit, the reason stands in its place, under `refused`.
+What judges merely like is taken out, by length or by style: regressions on outcomes, fitted by Newton's method, with
+errors by prompts. Where the data determine no fit, the reason stands in its place, under `refused`.
 
 Shapes: E or K models; M responses of each, R to each of P prompts, prompt by prompt, or M comparisons; F features of
 style. An outcome is 1 where the first of two won, 0 where it lost, 1/2 for a tie.
@@ -209,7 +208,7 @@ def _fitted(design_MP: Array, share_M3: Array, prompt_M: Numbers, *, ties: bool)
     for _ in range(STEPS):
         score_MP, hessian_PP = _derivatives(value_P, design_MP, share_M3, ties)
         if np.abs(value_P).max() > FARTHEST:
-            raise Undetermined("models, style or ties decide all without fail, so that no finite fit is the best")
+            raise Undetermined("all is decided without fail by models, style or ties: no finite fit is the best")
         if np.linalg.cond(hessian_PP) > SINGULAR:
             raise Undetermined("what it is fitted on does not determine it")
         if np.abs(score_MP.sum(0)).max() <= TOLERANCE * len(design_MP):

@@ -1,10 +1,7 @@
-"""The canonical form: an example as one JSON object, both ways and without loss.
+"""The canonical form: an example as one JSON object, both ways and without loss but for where it came from.
 
-    {"prompt": "2 + 2 =", "responses": [{"content": "4"}, {"content": "5"}],
-     "comparisons": [{"better": 0, "worse": 1, "probability": 0.8}]}
-
-Fields that say nothing (no score, no label, probability 1) are left out. Where an example came from is not
-part of it: a reader knows.
+{"prompt": "2 + 2 =", "responses": [{"content": "4"}, {"content": "5"}],
+ "comparisons": [{"better": 0, "worse": 1, "probability": 0.8}]}
 """
 
 import gzip

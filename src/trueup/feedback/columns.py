@@ -1,8 +1,6 @@
 """Tables of any columns: which of them holds what, and what the values of a label mean.
 
---columns prompt=user_message response=bot_reply label=feedback --values thumbs_up=true thumbs_down=false
-
-What stands within a column is named by the way to it: prompt=request.text response=choices.0.text
+--columns prompt=request.text response=choices.0.text label=feedback --values thumbs_up=true thumbs_down=false
 """
 
 import json
@@ -49,10 +47,9 @@ class Table:
         for ours, theirs in self.columns.items():
             if theirs not in names and within(row.value, theirs) is NOTHING:
                 near = words.did_you_mean(theirs, names, quoted=True)
-                named = f"{words.listed(map(words.printable, names), 12)}{near}"
-                raise errors.InputError(
-                    f"{path}:{row.number}: columns: {ours} is to be read from {theirs!r}, but the row has {named}"
-                )
+                named = f"the row has {words.listed(map(words.printable, names), 12)}{near}"
+                where = f"{path}:{row.number}: columns"
+                raise errors.InputError(f"{where}: {ours} is to be read from {theirs!r}, but {named}")
 
     def _translated(self, row: json_rows.FileRow, path: str) -> json_rows.FileRow:
         ours = self.called

@@ -1,7 +1,6 @@
-"""A reward written into a prompt: the same text in training and whenever the model is asked.
+"""A reward written into a prompt, in training and whenever the model is asked; kept with the model.
 
-Conditional alignment (Hu et al., 2023, https://arxiv.org/abs/2308.12050) trains on prompts that say how good the
-response is, and asks for a good one afterwards. What was written, and what to ask for, is kept with the model.
+Conditional alignment: Hu et al., 2023, https://arxiv.org/abs/2308.12050.
 """
 
 import json
@@ -55,9 +54,7 @@ class Condition:
             return replace(prompt, content=given + words if self.position == "end" else words + given)
         places = [at for at, message in enumerate(given) if message.role != "system"]
         if not places:
-            raise errors.InputError(
-                "a condition cannot be written into a system message alone; give messages of the user"
-            )
+            raise errors.InputError("a condition cannot be written into a system message alone; give one of the user")
         at = places[-1] if self.position == "end" else places[0]
         said = given[at]
         content = said.content + words.rstrip() if self.position == "end" else words.lstrip() + said.content

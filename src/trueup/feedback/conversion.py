@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from trueup.errors import InputError
+from trueup import errors, words
 from trueup.feedback import canonical, records, turns, views
 from trueup.feedback.layouts import layout, readers
 from trueup.feedback.records import Comparison, Discarded, Example, Origin, Response, View
-from trueup.words import counted
 
 R = TypeVar("R")
 
@@ -146,12 +145,12 @@ def convert(examples: Sequence[Example], target: Target) -> Conversion:
             rows += [target.row(one) for one, _ in taken]
             kinds[isinstance(example.prompt.content, str)] += len(taken)
     if not rows:
-        held = f"{counted(len(examples), 'example')} with {records.count(examples).words()}"
+        held = f"{words.counted(len(examples), 'example')} with {records.count(examples).words()}"
         dropped = f"(dropped: {account.unused_words()})"
-        raise InputError(f"no {target.name} can be made of {held} {dropped}; convert to another form")
+        raise errors.InputError(f"no {target.name} can be made of {held} {dropped}; convert to another form")
     notes = [ON_EVERY_TURN] if "messages" in rows[0] else []
     if target.name.startswith("TRL") and len(kinds) > 1:
-        held = f"{counted(kinds[True], 'row')} of text and {counted(kinds[False], 'row')} of messages"
+        held = f"{words.counted(kinds[True], 'row')} of text and {words.counted(kinds[False], 'row')} of messages"
         notes.append(f"note: there are {held}; TRL wants one kind in a file")
     return Conversion(tuple(rows), account, tuple(notes))
 
@@ -161,9 +160,7 @@ NO_PAIR, LEFT_OUT = "no pair uses it", "it belongs to what is left out"
 NOT_SURE = "its two responses are identical, or comparisons contradict each other"
 BESIDE = dict.fromkeys(("source", "list of token ids"), LEFT_OUT)
 """What every canonical row can hold."""
-ON_EVERY_TURN = (
-    "note: TRL trains on every turn of `messages`; its setting assistant_only_loss leaves out those of others"
-)
+ON_EVERY_TURN = "note: TRL trains on every turn of `messages`; its assistant_only_loss leaves out those of others"
 Pieces = Callable[[Example, R, Places], Taken]
 """Example, what a view found in it, and the positions of the responses that this relates -> what the output says."""
 

@@ -1,7 +1,4 @@
-"""The rows of a file of comma- or tab-separated values (CSV, TSV), as objects keyed by the header.
-
-Such a file holds text only. What looks like a number, a truth value or JSON is one, but in columns of text.
-"""
+"""The rows of CSV and TSV; what looks like a number or JSON is one, but in columns of text."""
 
 import csv
 import io

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from trueup.errors import InputError
+from trueup import errors, words
 from trueup.feedback.records import Origin
-from trueup.words import did_you_mean, listed, nearest, printable, shortened
 
 T = TypeVar("T")
 OPPOSITES = "yes/no,1/-1,up/down,thumbs_up/thumbs_down,good/bad,like/dislike,positive/negative,\U0001f44d/\U0001f44e,"
@@ -27,12 +26,12 @@ class Field:
     def at(self, key: str | int, value: object = None) -> "Field":
         if isinstance(key, int):
             return Field(value, self.origin, f"{self.path}[{key}]")
-        return Field(value, self.origin, f"{self.path}.{printable(key)}" if self.path else printable(key))
+        return Field(value, self.origin, f"{self.path}.{words.printable(key)}" if self.path else words.printable(key))
 
-    def fault(self, problem: str) -> InputError:
-        return InputError(f"{self.origin}: {self.path}: {problem}")
+    def fault(self, problem: str) -> errors.InputError:
+        return errors.InputError(f"{self.origin}: {self.path}: {problem}")
 
-    def unexpected(self, expected: str) -> InputError:
+    def unexpected(self, expected: str) -> errors.InputError:
         return self.fault(f"found {described(self.value)}, expected {expected}")
 
     def __contains__(self, key: str) -> bool:
@@ -44,9 +43,9 @@ class Field:
     def needed(self, key: str, why: str = "") -> "Field":
         """What stands under a key that must be there; `why` ends the message where it is not."""
         if key not in self.value:
-            near = nearest(key, self.value)
-            there = f"the row has {listed(map(printable, self.value), 12)}"
-            found = there if near is None else f"found {shortened(near)} instead"
+            near = words.nearest(key, self.value)
+            there = f"the row has {words.listed(map(words.printable, self.value), 12)}"
+            found = there if near is None else f"found {words.shortened(near)} instead"
             raise self.at(key).fault(f"the key is missing; {found}{'; ' if why else ''}{why}")
         return self.at(key, self.value[key])
 
@@ -108,7 +107,7 @@ class Field:
             raise self.unexpected(f"an object {like}")
         for name in self.value:
             if known and name not in known:
-                hint = did_you_mean(name, known, quoted=True)
+                hint = words.did_you_mean(name, known, quoted=True)
                 raise self.at(name).fault(f"unknown key (known: {', '.join(known)}){hint}")
         return self
 
@@ -121,13 +120,15 @@ def described(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
-        return f"text {shortened(value)}"
+        return f"text {words.shortened(value)}"
     if isinstance(value, float):
         return f"the number {value}"
     if isinstance(value, int):
         return "the number " + (str(value) if abs(value) < 10**20 else "with more than 20 digits")
     if isinstance(value, Mapping):
-        return f"an object with the keys {listed(map(printable, value), 12)}" if value else "an empty object"
+        return (
+            f"an object with the keys {words.listed(map(words.printable, value), 12)}" if value else "an empty object"
+        )
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return type(value).__name__
@@ -140,7 +141,6 @@ def opposite(value: object) -> Sequence[str] | None:
 
 
 def meaning(good: str, bad: str) -> str:
-    typed = (
-        word if word.isprintable() and " " not in word else repr(word) for word in (f"{good}=true", f"{bad}=false")
-    )
+    both = (f"{good}=true", f"{bad}=false")
+    typed = (word if word.isprintable() and " " not in word else repr(word) for word in both)
     return f"--values {' '.join(typed)}"

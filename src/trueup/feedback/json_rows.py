@@ -145,9 +145,7 @@ def decoded(data: bytes, path: str, line: int = 1) -> str:
         at = error.start - (data.rfind(b"\n", 0, error.start) + 1)
         line += data.count(b"\n", 0, error.start)
         byte = f"byte 0x{data[error.start]:02x} at byte offset {at} of the line is not UTF-8"
-        raise errors.InputError(
-            f"{path}:{line}: {byte}; convert the file, e.g. with `iconv -f ISO-8859-1 -t UTF-8`"
-        ) from None
+        raise errors.InputError(f"{path}:{line}: {byte}; convert it, as by `iconv -f ISO-8859-1 -t UTF-8`") from None
 
 
 def parsed(text: str) -> object:

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from trueup import display, words
-from trueup.errors import InputError
+from trueup import display, errors, words
 from trueup.feedback import records, transforms, views
 from trueup.feedback.records import Discarded, Example, Response, count
 
@@ -26,7 +25,7 @@ class Thumbs:
         labels = [self.label(one.score) for one in responses if one.score is not None]
         if not labels:
             none = "the feedback holds no scores without a label. Leave it out"
-            raise InputError(f"desirable_from {self.threshold:g}: {none}")
+            raise errors.InputError(f"desirable_from {self.threshold:g}: {none}")
         good = words.counted(int(sum(labels)), "score")
         line = f"labels: {good} of {len(labels)} from {self.threshold:g} on are desirable"
         return transforms.Fitted(lambda given: [graded(example, self.label) for example in given], (line,))
@@ -51,9 +50,9 @@ class GradedLabels:
     def __post_init__(self) -> None:
         if (self.scale == "range") != (self.low is not None and self.high is not None):
             ends = f"score_low {self.low} and score_high {self.high}"
-            raise InputError(f"scale {self.scale} with {ends}: scale range needs both, and no other scale has them")
+            raise errors.InputError(f"scale {self.scale} with {ends}: scale range needs both, and it alone has them")
         if self.low is not None and self.high is not None and not self.low < self.high:
-            raise InputError(f"score_low {self.low:g} must be below score_high {self.high:g}")
+            raise errors.InputError(f"score_low {self.low:g} must be below score_high {self.high:g}")
 
     def fit(self, examples: Sequence[Example]) -> transforms.Fitted:
         grade, lines = self.measured(examples)
@@ -72,7 +71,7 @@ class GradedLabels:
             return None, []
         values = [value for example in examples for _, value in records.scores(example)]
         if not values:
-            raise InputError(f"scale {self.scale}: the feedback holds no scores to make labels of. Leave --scale out")
+            raise errors.InputError(f"scale {self.scale}: the feedback holds no scores to make labels of. Leave it out")
         said = f"labels: scores of {words.counted(len(values), 'response')}, "
         if self.scale == "sigmoid":
             found = transforms.StandardizedRewards().measure(examples)
@@ -81,7 +80,7 @@ class GradedLabels:
         low = min(values) if self.low is None else self.low
         high = max(values) if self.high is None else self.high
         if low == high:
-            raise InputError(f"all {len(values)} scores are {low:g}; they tell no response from another")
+            raise errors.InputError(f"all {len(values)} scores are {low:g}; they tell no response from another")
         clip = self.scale == "min-max"
 
         def grade(score: float) -> float:
@@ -97,7 +96,7 @@ class GradedLabels:
             made = example if grade is None else graded(example, grade)
         except ValueError as error:
             instead = "Give another --score-low and --score-high, or leave the row out"
-            raise InputError(f"{example.origin or 'an example'}: {error}. {instead}") from None
+            raise errors.InputError(f"{example.origin or 'an example'}: {error}. {instead}") from None
         least = self.demonstration_from
         if least is None:
             return made
@@ -146,7 +145,7 @@ def check_class_balance(examples: Examples, *, desirable_weight: float, undesira
     bad = len(labels) - good
     if not (good and bad):
         kind = f"there is no {'un' * (not bad)}desirable response to learn from"
-        raise InputError(f"all {len(labels)} labels are {labels[0]:g}: {kind}. Give feedback of both kinds")
+        raise errors.InputError(f"all {len(labels)} labels are {labels[0]:g}: {kind}. Give feedback of both kinds")
     display.data_logger.info(f"labels: {good:g} desirable, {bad:g} undesirable")
     ratio = desirable_weight * good / (undesirable_weight * bad)
     if LOW * (1 - SLACK) <= ratio <= HIGH * (1 + SLACK):
@@ -164,9 +163,7 @@ def check_classes(examples: Sequence[Example]) -> None:
     """Warn where all labels, those of demonstrations too, are the same; for methods that can learn from such."""
     labels = labels_of(examples)
     if len(set(labels)) == 1:
-        words.logger.warning(
-            f"all {len(labels)} labels are {labels[0]:g}, which teaches little. Give feedback of both kinds"
-        )
+        words.logger.warning(f"all {len(labels)} labels are {labels[0]:g}, which teaches little. Give both kinds")
 
 
 def labels_of(examples: Sequence[Example]) -> list[float]:

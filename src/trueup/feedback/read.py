@@ -1,20 +1,15 @@
-"""Read files of feedback into examples, and say of each what it was taken for and what became of its rows.
-
-Of a file that holds prompts and nothing else, and of any file of feedback, the prompts alone can be read.
-"""
+"""Read files of feedback into examples, or their prompts alone, and say of each file what became of its rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
-from trueup.display import data_logger
-from trueup.errors import InputError
+from trueup import display, errors, words
 from trueup.feedback import canonical, columns, containers, fields, json_rows, records, turns
 from trueup.feedback.layouts.known import LAYOUTS, recognise
 from trueup.feedback.layouts.layout import Layout
 from trueup.feedback.records import Counts, Discarded, Example, Origin, Prompt, count
-from trueup.words import counted, did_you_mean, listed, numbered, printable
 
 MOST_NAMED = 20
 
@@ -42,27 +37,27 @@ class FileReport:
 
     def tell(self) -> None:
         for line in self.lines():
-            data_logger.info(line)
+            display.data_logger.info(line)
 
     def lines(self) -> list[str]:
         why = self.unusable.items()
-        unused = [f"{counted(len(rows), 'row')} because {reason} ({numbered(rows)})" for reason, rows in why]
-        rows = f"{counted(self.rows, 'row')}, {self.counts.words()}"
+        unused = [f"{words.counted(len(at), 'row')} because {reason} ({words.numbered(at)})" for reason, at in why]
+        rows = f"{words.counted(self.rows, 'row')}, {self.counts.words()}"
         made = [f"{self.path}: {self.layout or 'no layout'}, {rows}"]
         made[0] += "; not used: " + ", ".join(unused) if unused else ""
         if self.skipped:
             first = next(iter(self.skipped.values()))
-            skipped = f"{counted(len(self.skipped), 'bad row')} ({numbered(self.skipped)})"
+            skipped = f"{words.counted(len(self.skipped), 'bad row')} ({words.numbered(self.skipped)})"
             made.append(f"{self.path}: skipped {skipped}; the first: {first}")
         if unused_keys := self.unused_keys:
             order = unused_keys if len(unused_keys) <= MOST_NAMED else {**self.near_keys, **unused_keys}
-            told = {key: counted(unused_keys[key], "row") + self.near_keys.get(key, "") for key in order}
-            named = [f"{printable(key)} ({rows})" for key, rows in told.items()]
-            made.append(f"{self.path}: keys not used: {listed(named, MOST_NAMED)}")
+            told = {key: words.counted(unused_keys[key], "row") + self.near_keys.get(key, "") for key in order}
+            named = [f"{words.printable(key)} ({rows})" for key, rows in told.items()]
+            made.append(f"{self.path}: keys not used: {words.listed(named, MOST_NAMED)}")
         if self.not_kept:
             made.append(f"{self.path}: not kept: {self.not_kept}")
         if self.contradicting:
-            rows = f"{counted(len(self.contradicting), 'row')} ({numbered(self.contradicting)})"
+            rows = f"{words.counted(len(self.contradicting), 'row')} ({words.numbered(self.contradicting)})"
             made.append(f"{self.path}: the scores or labels of {rows} contradict their comparison")
         return made
 
@@ -85,9 +80,9 @@ def read_feedback(paths: Paths, *, skip_bad: int = 0, table: columns.Table = col
     and responses are of one kind: text, or messages. Up to `skip_bad` malformed rows are left out."""
     files = [paths] if isinstance(paths, str | Path) else list(paths)
     if not files:
-        raise InputError("no file of feedback was given; name at least one")
+        raise errors.InputError("no file of feedback was given; name at least one")
     if skip_bad < 0:
-        raise InputError(f"skip_bad says how many malformed rows to leave out; it cannot be {skip_bad}")
+        raise errors.InputError(f"skip_bad says how many malformed rows to leave out; it cannot be {skip_bad}")
     examples: list[Example] = []
     reports: list[FileReport] = []
     for path in files:
@@ -100,9 +95,9 @@ def read_feedback(paths: Paths, *, skip_bad: int = 0, table: columns.Table = col
     return Feedback(tuple(examples), tuple(reports))
 
 
-def nothing_used(reports: Iterable[FileReport]) -> InputError:
+def nothing_used(reports: Iterable[FileReport]) -> errors.InputError:
     lines = [line for report in reports for line in report.lines()]
-    return InputError(f"no row can be used: {'; '.join(lines)}")
+    return errors.InputError(f"no row can be used: {'; '.join(lines)}")
 
 
 def read_source(source: containers.Opened, *, skip_bad: int) -> tuple[list[Example], FileReport]:
@@ -119,7 +114,7 @@ def read_source(source: containers.Opened, *, skip_bad: int) -> tuple[list[Examp
         layout = layout or recognise(row.value, origin, row.empty)
         try:
             made = layout.example(row.value, origin)
-        except InputError as error:
+        except errors.InputError as error:
             report.skipped[row.number] = str(error)
             continue
         keys.update(row.value)
@@ -133,14 +128,14 @@ def read_source(source: containers.Opened, *, skip_bad: int) -> tuple[list[Examp
             if records.contradicts_scores(made):
                 report.contradicting.append(row.number)
     if len(bad := report.skipped) > skip_bad:
-        rest = f"; {counted(len(bad), 'bad row')} in this file ({numbered(bad)})" if len(bad) > 1 else ""
+        rest = f"; {words.counted(len(bad), 'bad row')} in this file ({words.numbered(bad)})" if len(bad) > 1 else ""
         remedy = "; --skip-bad leaves bad rows out" if 2 * len(bad) < report.rows else ""
-        raise InputError(next(iter(bad.values())) + rest + remedy)
+        raise errors.InputError(next(iter(bad.values())) + rest + remedy)
     if layout:
         report.layout, report.not_kept = layout.name, layout.not_kept
         absent = [key for key in layout.optional if key not in keys]
         unused = islice(report.unused_rows, json_rows.MOST_KEYS)
-        hints = {key: did_you_mean(key, absent, quoted=True) for key in unused}
+        hints = {key: words.did_you_mean(key, absent, quoted=True) for key in unused}
         report.near_keys = {key: question for key, question in hints.items() if question}
     report.examples, report.counts, report.sha256 = len(examples), count(examples), source.sha256()
     return examples, report
@@ -160,7 +155,7 @@ def read_prompts(paths: Paths, *, skip_bad: int = 0, table: columns.Table = colu
         source = containers.opened(path, table)
         first = next(source.rows)
         if first.error and not skip_bad:
-            raise InputError(first.error)
+            raise errors.InputError(first.error)
         source = replace(source, rows=chain([first], source.rows))
         if "prompt" in first.value and not any(layout.recognises(first.value) for layout in LAYOUTS):
             found += _prompts_alone(source)
@@ -180,7 +175,7 @@ def each_once(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     for prompt in prompts:
         kept.setdefault(prompt.key, prompt)
     if twice := len(prompts) - len(kept):
-        data_logger.info(f"{counted(twice, 'duplicate prompt')} left out")
+        display.data_logger.info(f"{words.counted(twice, 'duplicate prompt')} left out")
     return tuple(kept.values())
 
 
@@ -189,13 +184,13 @@ def _prompts_alone(source: containers.Opened) -> list[Prompt]:
     unused: dict[str, None] = {}
     for row in source.rows:
         if row.error:
-            raise InputError(row.error)
+            raise errors.InputError(row.error)
         found = fields.Field(row.value, Origin(source.name, row.number))
         if not (given := turns.content(found["prompt"])):
             raise found["prompt"].fault("the prompt is empty; leave the row out")
         made.append(canonical.prompt_from(given, found))
         unused |= dict.fromkeys(key for key in row.value if key not in canonical.PROMPT_KEYS)
-    data_logger.info(f"{source.name}: prompts, {counted(len(made), 'row')}")
+    display.data_logger.info(f"{source.name}: prompts, {words.counted(len(made), 'row')}")
     if unused:
-        data_logger.info(f"{source.name}: keys not used: {listed(unused, MOST_NAMED)}")
+        display.data_logger.info(f"{source.name}: keys not used: {words.listed(unused, MOST_NAMED)}")
     return made

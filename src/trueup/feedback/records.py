@@ -1,7 +1,4 @@
-"""The one record of feedback: what was observed, once, in text; and what a view makes of it.
-
-Everything a method trains on is a view of this record (`trueup.feedback.views`); views only discard.
-"""
+"""The one record of feedback: what was observed, once, in text; and what a view makes of it."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

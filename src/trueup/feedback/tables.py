@@ -1,7 +1,4 @@
-"""The rows of Arrow tables as plain JSON values: of Parquet files, and of what the library `datasets` reads.
-
-The packages are imported when a source that needs them is met.
-"""
+"""The rows of Arrow tables as plain JSON values: of Parquet, and of what `datasets` reads."""
 
 from __future__ import annotations
 
@@ -287,10 +284,8 @@ def explained(name: HubName, error: Exception) -> str:
     if refused := model_hub.refusal(error, "data set", name.revision, absent):
         why = refused
     elif "scripts are no longer supported" in str(error):
-        why = (
-            "this data set is read by a Python script of its own, which is never run; the hub may have it as Parquet: "
-            "?revision=refs/convert/parquet"
-        )
+        script = "this data set is read by a Python script of its own, which is never run"
+        why = f"{script}; the hub may have it as Parquet: ?revision=refs/convert/parquet"
     elif found := CONFIGS.search(str(error)):
         why = f"it has the configurations {found[1]}; give one of them, as in ?config=NAME"
     else:

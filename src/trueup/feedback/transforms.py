@@ -1,11 +1,8 @@
 """What a transform is, how several follow each other; and those that put rewards on one scale, or draw by them.
 
-A view looks at one example and only discards. Whatever needs all of the training examples, or writes something
-new into them (standardised rewards, a condition in the prompt, examples of one prompt merged), is a transform
-and comes first. It is fitted on the training examples alone and then rewrites those held out in the same way.
-
-Hu et al., 2023, https://arxiv.org/abs/2308.12050: their published code subtracts the mean and divides by the
-unbiased standard deviation of all labelled responses, in double precision, before anything else is done.
+Whatever needs all of the training examples, or writes something new into them, is a transform, before the view.
+It is fitted on the training examples alone. As in the published code of Hu et al., 2023,
+https://arxiv.org/abs/2308.12050, the unbiased standard deviation of all rewards is taken, in double precision.
 """
 
 import hashlib
@@ -16,8 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from trueup import display, words
-from trueup.errors import InputError
+from trueup import display, errors, words
 from trueup.feedback import records
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Comparison, Example, Response, Value, content_key, count, scores
@@ -179,7 +175,7 @@ class StandardizedRewards:
         kind = next((name for name, find in KINDS.items() if any(find(one) for one in examples)), None)
         if kind is None:
             none = "no scores, no labels and no comparisons"
-            raise InputError(f"the feedback does not say how good a response is: {none}. Give responses with scores")
+            raise errors.InputError(f"the feedback does not say how good a response is: {none}. Give other feedback")
         find = KINDS[kind]
         values = [value for example in examples for _, value in find(example)]
         mean = statistics.fmean(values) if self.mean is None else self.mean
@@ -189,7 +185,7 @@ class StandardizedRewards:
             squares = math.fsum((value - own) ** 2 for value in values)
             spread = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else 0.0
         if not spread > 0:
-            raise InputError(f"all {len(values)} rewards are {values[0]:g}. Give feedback that tells responses apart")
+            raise errors.InputError(f"all {len(values)} rewards are {values[0]:g}. Give feedback with differences")
         return Scale(kind, mean, spread, len(values))
 
 
@@ -206,7 +202,7 @@ class ExponentialWeights:
         scale = self.rewards.measure(examples)
         weights = [self.weight(value) for example in examples for _, value in scores(scale.applied(example))]
         if not any(weights):
-            raise InputError(f"beta {self.beta:g} makes every weight exp(r / beta) vanish. Give a larger one")
+            raise errors.InputError(f"beta {self.beta:g} makes every weight exp(r / beta) vanish. Give a larger one")
         size = math.fsum(weights) ** 2 / math.fsum(weight**2 for weight in weights)
         clipped = sum(weight >= self.largest for weight in weights)
         share = size / len(weights)
@@ -257,7 +253,7 @@ class WrittenReward:
         try:
             condition = Condition(self.text, self.decimals, self.position, *numbers)
         except ValueError as error:
-            raise InputError(f"the condition cannot be written: {error}") from None
+            raise errors.InputError(f"the condition cannot be written: {error}") from None
         lowest, highest = condition.words(found[0]), condition.words(found[-1])
         lines = [
             *self.rewards.fit(examples).found,

@@ -237,9 +237,8 @@ def what_turns_did(before: Sequence[Example], after: Sequence[Example]) -> str:
     changed = sum(new is not old for new, old in zip(after, before, strict=True))
     if not changed:
         return "turns all changes nothing: no prompt holds an earlier turn of the assistant (text counts as one turn)"
-    return (
-        f"turns all: earlier turns of the assistant are learned in {changed} of {words.counted(len(after), 'example')}"
-    )
+    examples = words.counted(len(after), "example")
+    return f"turns all: earlier turns of the assistant are learned in {changed} of {examples}"
 
 
 def every_turn(example: Example) -> Example:

@@ -1,8 +1,4 @@
-"""Views: what a kind of method uses of an example. A view only discards; it never invents.
-
-Each is a function `Example -> Group | Discarded`. `apply` runs one over all examples, with an account of what it leaves
-out.
-"""
+"""Views: what a kind of method uses of an example: `Example -> Group | Discarded`. A view only discards."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,10 +18,7 @@ IDENTICAL = "identical pair"
 CONTRADICTING = "comparisons contradict each other"
 SCORES_EQUAL = "all scores equal"
 LABELS_EQUAL = "all labels equal"
-SCORES_ALONE = (
-    "scores are not labels; make labels of them with --scale where the method has it, give labels from 0 to 1, or "
-    "rank by scores"
-)
+SCORES_ALONE = "scores are not labels; make labels of them with --scale where the method has it, or rank by scores"
 UNSCORED = "no response has a reward"
 NOT_ALL_SCORED = "a response without a score; comparisons and labels do not do here, give a reward that scores each"
 ALONE = "a single response, which leaves no other to measure it against"

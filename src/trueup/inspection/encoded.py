@@ -79,9 +79,7 @@ def _length(model: str, positions: int | None, given: int | None) -> int:
     if given is None:
         return min(DEFAULT_LENGTH, positions or DEFAULT_LENGTH)
     if positions is not None and given > positions:
-        raise errors.InputError(
-            f"max_length {given} is more than the {positions} positions {model} was made for; give less"
-        )
+        raise errors.InputError(f"max_length {given} is more than {model} was made for, {positions}; give less")
     return given
 
 
@@ -238,7 +236,7 @@ class EncodedFeedback:
 
     def _problems(self) -> Iterator[findings.Finding]:
         for part, keys in self.keys.items():
-            for key, examples in keys.unused():
+            for key, examples in ((one, keys.found[one]) for one in keys.found if one not in keys.used):
                 self.found["unused-message-key", words.printable(key), part] = [(one, "") for one in examples]
         order, parts = list(findings.KINDS), ("", *findings.PARTS)
         by_place = sorted(self.found, key=lambda one: (order.index(one[0]), parts.index(one[2]), one[1]))

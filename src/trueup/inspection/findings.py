@@ -1,7 +1,4 @@
-"""What an inspection finds: the kinds of problem (`findings.toml`), and those that the text alone shows.
-
-Examples repeat or contradict themselves or each other, or say nothing.
-"""
+"""What an inspection finds: the kinds of problem (`findings.toml`), and those that the text alone shows."""
 
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -213,15 +210,11 @@ def _order(examples: Sequence[Example]) -> Iterator[Finding]:
         yield from found("demonstrated-by-score", alone, about=f"{values[0]:g} to {values[-1]:g}")
 
 
-REQUEST = re.compile(
-    "system|history|context|instruction|question|input|prompt|query|passages|documents|tools|functions|images?|videos|"
-    "audios"
-)
+OF_REQUEST = "system|history|context|instruction|question|input|prompt|query|passages|documents|tools|functions"
+REQUEST = re.compile(f"{OF_REQUEST}|images?|videos|audios")
 """Last words of keys that hold part of what was asked."""
-JUDGEMENT = re.compile(
-    "scores?|rewards?|ratings?|rank|ranking|labels?|grade|preference|votes?|upvotes|downvotes|margin|probability|"
-    "confidence|annotations"
-)
+OF_JUDGEMENT = "scores?|rewards?|ratings?|rank|ranking|labels?|grade|preference|votes?|upvotes|downvotes|margin"
+JUDGEMENT = re.compile(f"{OF_JUDGEMENT}|probability|confidence|annotations")
 """Last words of keys that judge responses, and first words of those that end with a word of `SIDES`."""
 SIDES = {"chosen", "rejected", "a", "b", "ratio"}
 OURS = {*turns.NOT_LEARNED, "tool_calls"}
@@ -244,36 +237,27 @@ class MessageKeys:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.used: set[str] = set()
-        self.tried: dict[str, int] = {}
-        self.left_out: dict[str, list[Example]] = {}
+        self.found: dict[str, list[Example]] = {}
 
     def look(self, example: Example) -> None:
-        if isinstance(example.prompt.content, str):
-            return
-        for response in example.responses:
-            if not isinstance(response.content, str):
-                self._conversation(example, (*example.prompt.content, *response.content))
-
-    def unused(self) -> Iterator[tuple[str, list[Example]]]:
-        return ((key, examples) for key, examples in self.left_out.items() if key not in self.used)
-
-    def _conversation(self, example: Example, turns: tuple[Message, ...]) -> None:
-        keys = {key for turn in turns for key, value in turn.extra.items() if value not in (None, "", [], {})}
-        for key in sorted(keys - OURS - self.used):
-            examples = self.left_out.setdefault(key, [])
-            if not examples or examples[-1] is not example:
-                examples.append(example)
-            if self.tried.setdefault(key, 0) < TRIES:
-                self.tried[key] += 1
-                if self._rendered(example, turns) != self._rendered(example, turns, without=key):
+        prompt = example.prompt.content
+        for said in (one.content for one in example.responses):
+            if isinstance(prompt, str) or isinstance(said, str):
+                continue
+            every = (*prompt, *said)
+            keys = {key for turn in every for key, value in turn.extra.items() if value not in (None, "", [], {})}
+            for key in sorted(keys - OURS - self.used):
+                examples = self.found.setdefault(key, [])
+                if not examples or examples[-1] is not example:
+                    examples.append(example)
+                if len(examples) <= TRIES and self._rendered(example, every) != self._rendered(example, every, key):
                     self.used.add(key)
 
     def _rendered(self, example: Example, turns: tuple[Message, ...], without: str = "") -> str:
         plain = [{"role": turn.role, "content": turn.content, **turn.extra} for turn in turns]
-        for turn in plain if without else ():
-            turn.pop(without, None)
+        kept = [{key: value for key, value in turn.items() if key != without} for turn in plain]
         tools = [dict(tool) for tool in example.prompt.tools] or None
         try:
-            return str(self.tokenizer.apply_chat_template(plain, tools=tools, tokenize=False))
+            return str(self.tokenizer.apply_chat_template(kept, tools=tools, tokenize=False))
         except Exception as error:  # the template is a program of the model's author and may raise anything
             return f"refused: {error}"

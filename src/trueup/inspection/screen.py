@@ -121,10 +121,8 @@ class _Screen:
             self.line(f"{counted(total, 'label')}: {', '.join(parts)}")
         if scores:
             quantiles = ", ".join(f"{float(at):.0%} {value:.4g}" for at, value in scores.quantiles.items())
-            self.line(
-                f"{counted(scores.count, 'score')}: least {scores.minimum:.4g}, {quantiles}, most "
-                f"{scores.maximum:.4g}, mean {scores.mean:.4g}"
-            )
+            ends = f"least {scores.minimum:.4g}, {quantiles}, most {scores.maximum:.4g}, mean {scores.mean:.4g}"
+            self.line(f"{counted(scores.count, 'score')}: {ends}")
 
     def tokens(self, inspection: Inspection) -> None:
         coding, found = inspection.coding, inspection.tokens

@@ -160,18 +160,15 @@ def _serve(clicks: votes.Clicks, settings: command_settings.LabelSettings) -> No
             listening.bind((HOST, settings.port))
             listening.listen()
         except OSError as error:
-            raise errors.InputError(
-                f"port {settings.port} of {HOST}: {words.reason(error)}; give another --port"
-            ) from error
+            why = f"{words.reason(error)}; give another --port"
+            raise errors.InputError(f"port {settings.port} of {HOST}: {why}") from error
         port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
         config = uvicorn.Config(
             application(clicks, token, port), log_level="critical", server_header=False, access_log=False,
             lifespan="off", timeout_graceful_shutdown=2,
         )  # fmt: skip
-        done = sum(map(len, clicks.valid.values()))
-        words.logger.info(
-            f"{words.counted(len(clicks.pairs), 'pair')} to compare, {words.counted(done, 'judgement')} so far"
-        )
+        so_far = words.counted(sum(map(len, clicks.valid.values())), "judgement")
+        words.logger.info(f"{words.counted(len(clicks.pairs), 'pair')} to compare, {so_far} so far")
         server, address = uvicorn.Server(config), f"http://{HOST}:{port}/{token}/"
 
         async def serve() -> None:

@@ -1,7 +1,6 @@
 """Pairs that people compare, every click on them, and what the clicks amount to.
 
-A click is one row of SQLite, on disk before it is answered; all else is computed from the rows. Who sees what next is
-a function of the rows, the person's name and the seed, so that a page that is loaded again shows the same.
+A click is one row of SQLite, on disk before it is answered; all else follows from the rows, the person and the seed.
 """
 
 import hashlib

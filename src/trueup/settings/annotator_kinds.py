@@ -1,8 +1,4 @@
-"""Who judges responses: plain values, nothing here loads a model or opens a connection.
-
-A kind of annotator is one class here, in `AnnotatorChoice`, that says in its `about` what the rest of trueup has to
-know of it. `trueup.sources.by_name.make_annotator` turns a choice into a running annotator.
-"""
+"""Who judges responses: plain values. A kind is a class in `AnnotatorChoice`; its `about` says what to know of it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -57,8 +53,7 @@ class AnnotatorKind:
     """What is to be known of a kind of annotator beside its settings."""
 
     maker: str
-    """`MODULE:FUNCTION` of trueup, imported only where the kind is chosen. It takes the settings and, of the other
-    arguments of `make_annotator`, those that it names."""
+    """`MODULE:FUNCTION`, imported where the kind is chosen; it takes the settings and arguments of `make_annotator`."""
     main: str
     """The setting that a name gives: `local:FOLDER` stands for `kind: local` and `model: FOLDER`."""
     forms: tuple[str, ...]
@@ -92,8 +87,7 @@ class EndpointAnnotator:
     """A language model behind an OpenAI-compatible endpoint."""
 
     base_url: Urls
-    """Address of the endpoint, as in http://localhost:8000/v1. Of several with the same model the least busy is
-    asked."""
+    """Address, as in http://localhost:8000/v1. Of several with the same model the least busy is asked."""
     model: Text
     """The name the endpoint knows the model by."""
     kind: Literal["openai"] = "openai"
@@ -105,14 +99,11 @@ class EndpointAnnotator:
     instruction: Instruction = None
     template: Template = "helpfulness"
     read: Literal["auto", "log-probs", "answer"] = "auto"
-    """How a verdict is read: by the log-probabilities of the answer, by the answer itself, or by the first where the
-    endpoint gives them."""
+    """How a verdict is read: by log-probabilities, by the answer, or by the first where the endpoint gives them."""
     form: Literal["auto", "choice", "free"] = "auto"
-    """What an answer that is read itself is constrained to, where the endpoint offers it: a JSON schema, and where that
-    is refused a choice of labels; a choice of labels (vLLM); nothing."""
+    """What an answer is constrained to: a JSON schema, else a choice of labels; a choice of labels (vLLM); nothing."""
     max_answer_tokens: Count | None = None
-    """Longest answer in tokens, thoughts included. Left out: 1 or 32, by `read`, and 4096 for a judge that turns out to
-    think first."""
+    """Longest answer in tokens. Left out: 1 or 32, by `read`, and 4096 for a judge that turns out to think first."""
     key_variable: Annotated[Variable, RESUMES] = "OPENAI_API_KEY"
     """Environment variable that holds the key, if the endpoint wants one."""
     concurrency: Annotated[Count, RESUMES] = 16
@@ -187,8 +178,7 @@ class ComparingFunction:
     """A function of yours that compares two responses."""
 
     function: Text
-    """FILE.py:FUNCTION, or python:NAME; function(prompt, first, second) returns how likely the first is the better one,
-    from 0 to 1."""
+    """FILE.py:FUNCTION, or python:NAME; function(prompt, first, second): how likely the first is better, 0 to 1."""
     kind: Literal["comparing"] = "comparing"
     gives: ClassVar[Gives] = "comparisons"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(

@@ -57,8 +57,7 @@ class JuryAnnotator:
     """Several annotators that judge every pair, each by itself, and decide together."""
 
     of: Members
-    """Who: names of annotators, with settings behind a question mark, as in
-    openai?base_url=http://localhost:8000/v1&model=J; in a file also mappings of settings."""
+    """Names of annotators, as in openai?base_url=http://localhost:8000/v1&model=J; in a file also mappings."""
     kind: Literal["jury"] = "jury"
     gives: ClassVar[Gives] = "comparisons"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
@@ -82,11 +81,7 @@ class JuryAnnotator:
 
 
 def criterion_of(given: str) -> tuple[str, float]:
-    """A criterion and its weight: `helpfulness=2`, `It is short.`, which has the weight 1.
-
-    Raises:
-        InputError: the weight is 0.
-    """
+    """A criterion and its weight: `helpfulness=2`, `It is short.`, which has 1. InputError: the weight is 0."""
     text, equals, number = given.rpartition("=")
     try:
         weight = float(number) if equals else 1.0
@@ -94,9 +89,7 @@ def criterion_of(given: str) -> tuple[str, float]:
         text, weight = given, 1.0
     text = (text or given).strip()
     if not 0 < abs(weight) < float("inf"):
-        raise InputError(
-            f"criterion {words.as_given(text)}: the weight {weight:g} says nothing; give a number that is not 0"
-        )
+        raise InputError(f"criterion {words.as_given(text)}: the weight {weight:g} says nothing; give another one")
     return text, weight
 
 
@@ -112,8 +105,7 @@ class RubricAnnotator:
         "annotators.rubric:load_rubric", "of", ("rubric",), files={"file": annotator_kinds.RUBRIC}
     )
     criteria: schema.Texts = ()
-    """What a response has to be, each with its weight behind an equals sign: helpfulness=2, or a sentence of yours.
-    Those of a prompt's own (rubric) join them."""
+    """What a response has to be: helpfulness=2, or a sentence of yours. Those of a prompt (rubric) join them."""
     file: schema.Text | None = None
     """A file with further criteria, one on each line."""
 
@@ -135,16 +127,13 @@ class WeightedAnnotator:
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[AnnotatorKind] = AnnotatorKind("annotators.rubric:load_weighted", "of", ("weighted",))
     weights: schema.Numbers = ()
-    """What each score is multiplied by, in the order of their names; below 0 for what is to be small.
-    Left out: 1 each."""
+    """What each score is multiplied by, in order of the names; below 0 for what is to be small. Left out: 1 each."""
 
     def __post_init__(self) -> None:
         if odd := [one.kind for one in self.of if one.gives != "scores"]:
             raise ValueError(f"of names {odd[0]}, which compares; give annotators that score, or a jury")
         if self.weights and len(self.weights) != len(self.of):
-            raise ValueError(
-                f"weights are {len(self.weights)} and of names {len(self.of)}; give one for each, in order"
-            )
+            raise ValueError(f"weights are {len(self.weights)} and of names {len(self.of)}; give one for each")
         if 0 in self.weights:
             raise ValueError("weights hold a 0, with which a score says nothing; leave that annotator out")
 
@@ -208,14 +197,7 @@ def is_function(name: str) -> bool:
 
 
 def annotator_layer(name: str) -> dict[str, Any]:
-    """Return what a name stands for, as settings of `annotator`.
-
-    Examples: `reward:runs/rm/model` is `{"kind": "reward", "model": "runs/rm/model"}`, `openai` is
-    `{"kind": "openai"}`, `rewards.py:brevity` is `{"kind": "function", "function": "rewards.py:brevity"}`.
-
-    Raises:
-        InputError: the name has another form; the message lists the forms.
-    """
+    """What a name stands for: `reward:rm` is `{"kind": "reward", "model": "rm"}`. InputError lists the forms."""
     if "://" in name:  # which may hold a secret, and is not shown
         raise InputError("annotator must be a name, not a URL; give openai with annotator.base_url")
     kind, colon, rest = name.partition(":")
@@ -286,9 +268,7 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"reward must be {REWARD_FORMS}; got {words.as_given(reward)}")
         beside = [name for name in rest if name.partition(".")[0] == "annotator"]
         if beside and (reward not in KINDS or "annotator" in rest):
-            raise InputError(
-                f"reward and {beside[0]} are both given, and a reward is an annotator that scores; give one"
-            )
+            raise InputError(f"reward and {beside[0]} are both given, and a reward is an annotator, too; give one")
         _put(rest, "annotator", f"reward {words.as_given(reward)}", reward_layer(reward))
     _spell_out(rest, "annotator", annotator_layer)
     _spell_out(rest, "eval_by", annotator_layer)

@@ -70,8 +70,7 @@ class ConvertSettings(Settings):
     output: Text
     """A .jsonl or .jsonl.gz file, or - for the standard output."""
     kind: RowsOfTRL | None = None
-    """With --to trl, which rows. Left out: pairs if there are comparisons, else points if there are labels, else
-    demonstrations."""
+    """With --to trl, which rows. Left out: pairs if there are comparisons, else points, else demonstrations."""
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None
     """With --kind points, labels from here on are true and all others false."""
     skip_bad: Amount = 0
@@ -113,8 +112,7 @@ class ConditionSettings(Settings):
     reward: Text
     """What scores the answers: FILE.py:FUNCTION, called with prompt and response; or world:gold."""
     candidates: Annotated[tuple[float, ...] | None, BeforeValidator(_numbers)] = None
-    """Standardised rewards to ask for, with commas between, beside the one it asks for now. Left out: the highest of
-    training, 2, 5 and 0."""
+    """Standardised rewards to ask for, beside the one it asks for now. Left out: the highest of training, 2, 5, 0."""
     count: Count | None = None
     """Ask the first N prompts only."""
     columns: Columns = ()

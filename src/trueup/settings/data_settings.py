@@ -1,8 +1,4 @@
-"""The settings of data: the sources of a mixture, and what the columns of a user's tables are.
-
-In YAML a source is `{path: a.jsonl, weight: 2, limit: 1000}`; as one text, as on the command line, it is
-`a.jsonl?weight=2&limit=1000`.
-"""
+"""The settings of data: the sources of a mixture, and what the columns of a user's tables are."""
 
 import json
 import math
@@ -13,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from trueup.errors import InputError
+from trueup import errors
 from trueup.settings.schema import Plain, Role, unfit
 from trueup.words import as_given, did_you_mean
 
@@ -44,13 +40,13 @@ def part_of(given: str) -> Part:
     name = GIVEN.sub("", given).rstrip("?&")
     chosen = {key: value for key, value, _ in found}
     if len(chosen) < len(found):
-        raise InputError(f"{given!r}: weight and limit may be given once")
+        raise errors.InputError(f"{given!r}: weight and limit may be given once")
     try:
         weight, limit = float(chosen.get("weight", 1)), int(chosen["limit"]) if "limit" in chosen else None
     except ValueError:
         weight, limit = math.nan, None
     if not 0 < weight < math.inf or (limit is not None and limit < 1):
-        raise InputError(f"{given!r}: weight must be a number above 0, and limit a whole number of at least 1")
+        raise errors.InputError(f"{given!r}: weight must be a number above 0, and limit a whole number of at least 1")
     return Part(name, weight, limit)
 
 
@@ -69,7 +65,7 @@ def _as_text(source: Any) -> Any:
     made = f"{path}{'&' if '?' in path else '?'}{query}" if query else path
     try:
         part_of(made)
-    except InputError as error:
+    except errors.InputError as error:
         raise unfit(f"cannot be read: {error}") from None
     return made
 
@@ -84,12 +80,10 @@ def _unweighted(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         try:
             weight = part_of(name).weight
-        except InputError as error:
+        except errors.InputError as error:
             raise unfit(f"cannot be read: {error}") from None
         if weight != 1:
-            raise unfit(
-                f"has a weight in {name!r}, and what is held out is measured once; leave it out, or give a limit"
-            )
+            raise unfit(f"has a weight in {name!r}, and what is held out is measured once; leave it out")
     return names
 
 

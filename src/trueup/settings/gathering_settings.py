@@ -58,8 +58,7 @@ class SamplerSettings(Settings):
     timeout: Annotated[float, Field(gt=0), RESUMES] = 300.0
     """Seconds to wait for an answer of the server."""
     transfer: Annotated[Literal["folder", "nccl"], RESUMES] = "folder"
-    """How every weight reaches vLLM while training: by a folder that it reads, or by NCCL and vLLM's own engine, which
-    has to be installed here, too (`pip install trueup[vllm]`)."""
+    """How every weight reaches vLLM while training: by a folder, or by NCCL (`pip install trueup[vllm]` here, too)."""
     resync: Count = 1
     """Optimizer steps after which the sampling policy becomes the one that is trained (OP-k of the RRHF paper)."""
 
@@ -73,9 +72,7 @@ class SamplerSettings(Settings):
             here = "is computed in this process only; leave sampler.engine out"
             raise ValueError(f"sampler.decode {self.decode} {here}")
         if self.decode == "greedy" and self.responses > 1:
-            raise ValueError(
-                f"sampler.decode greedy gives one response to a prompt; got sampler.responses {self.responses}"
-            )
+            raise ValueError(f"sampler.decode greedy gives one response; got sampler.responses {self.responses}")
 
     @property
     def served(self) -> bool:
@@ -147,13 +144,9 @@ class SampleSettings(Settings):
         if not self.data:
             raise ValueError("data is required: files with prompts or feedback, or world:prompts")
         if not self.model and not self.sampler.served:
-            raise ValueError(
-                "model is required: a model's folder, world, or engine server with the base_url of a server"
-            )
+            raise ValueError("model is required: a model's folder, world, or engine server with a server's base_url")
         if self.sampler.served and len(self.model) > 1:
-            raise ValueError(
-                "several models are given, but a server writes as one; give the one whose tokenizer it has"
-            )
+            raise ValueError("several models are given, but a server writes as one; give its tokenizer's alone")
         if self.sampler.models:
             raise ValueError("sampler.models is for training; give model several times")
         if self.best and self.annotator is None:
@@ -186,8 +179,7 @@ class AnnotateSettings(Settings):
     rewrite: Annotated[bool, Role("Writing demonstrations instead", common=True)] = False
     """Judge nothing, but have the annotator's model write demonstrations that take the place of chosen responses."""
     rewrite_template: Text = "answer"
-    """What it is asked: answer (the conversation itself), improve (the chosen response), or a file with a Jinja
-    template."""
+    """What it is asked: answer (the conversation), improve (the chosen response), or a file with a Jinja template."""
     rewrite_tokens: Count = 1024
     """Longest demonstration, in tokens."""
     rewrite_temperature: Annotated[float, Field(ge=0)] = 0.0
@@ -248,8 +240,7 @@ class EvaluateSettings(Settings):
     against: Annotated[Text | None, COMMON] = None
     """Compare every model with this one only. Left out: every two of them."""
     rate: Annotated[Texts, COMMON] = ()
-    """What the judge rates every response by: coherence, correctness, detail, helpfulness, harmlessness, or a sentence
-    of yours that says what a response has to be."""
+    """What the judge rates: coherence, correctness, detail, helpfulness, harmlessness, or a sentence of yours."""
     reward: Annotated[judging.ScorerChoice | None, Role(common=True, forms=judging.REWARD_FORMS)] = None
     """What scores every response."""
 

@@ -27,6 +27,8 @@ else:
     Tracker = Literal[tuple(TRACKERS)]
     Attention = Literal[("auto", *schema.modules_of("models", "attention"))]
 KNOWN = Role(common=True, affects="examples", sources=("offline", "replay"))
+JUDGED = Role(common=True, affects="examples", gathers=True, forms=ANNOTATORS)
+Sampler = gathering_settings.SamplerSettings
 GATHERING = Role(common=True, affects="examples", gathers=True)
 OFFLINE = Role(common=True, affects="examples", sources=("offline",))
 IN_ROUNDS = Role(common=True, sources=("online", "replay"))
@@ -34,10 +36,7 @@ HELD_OUT = Role(common=True, affects="nothing", held_out=True)
 JUDGING = Role(common=True, affects="nothing", held_out=True, forms=ANNOTATORS)
 EITHER = (("epochs", "steps"), ("warmup_steps", "warmup_ratio"), ("eval_data", "eval_fraction"))
 """Settings that say the same thing in two ways: one of them in a layer takes the place of the other below."""
-NO_DATA = (
-    "data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, "
-    "or prompts and an annotator to gather it"
-)
+NO_DATA = "data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, or prompts and an annotator"
 
 
 def _pattern(pairs: tuple[str, ...]) -> tuple[str, ...]:
@@ -65,8 +64,7 @@ class LoraSettings(Settings):
     rslora: bool = False
     """Multiply by alpha / sqrt(rank) instead. Kalajdzievski, 2023, https://arxiv.org/abs/2312.03732."""
     dora: bool = False
-    """Train the norm of each row of a weight beside its direction. Liu et al., 2024,
-    https://arxiv.org/abs/2402.09353."""
+    """Train the norm of each row of a weight, too. Liu et al., 2024, https://arxiv.org/abs/2402.09353."""
     modules_to_save: Texts = ()
     """Names of modules of which a whole copy is trained, and saved with the adapter, such as lm_head."""
     rank_pattern: Pattern = ()
@@ -79,8 +77,7 @@ class ParallelSettings(Settings):
     """How the weights lie over several processes, as `torchrun` starts them."""
 
     shard: Annotated[Count | None, SAME_RESULT] = None
-    """Processes that one copy of the weights is sharded over, such as those of a node. Left out: all there are, or as
-    many as make parallel.replicate copies."""
+    """Processes that share one copy of the weights. Left out: all, or as many as make parallel.replicate copies."""
     replicate: Annotated[Count | None, SAME_RESULT] = None
     """Copies of the weights. Left out: 1, or as many as parallel.shard leaves room for."""
 
@@ -94,8 +91,7 @@ class WatchSettings(Settings):
     """From where on figures of a run mean trouble, which is warned of and told with the finished model."""
 
     drift: Positive = 5.0
-    """Mean log-ratio to the reference, in nats a token, either way. A model that knows nothing gives responses about 8
-    nats a token less than a good one."""
+    """Mean log-ratio to the reference, in nats a token. A model that knows nothing is about 8 below a good one."""
     sampled_drift: Positive = 1.0
     """KL divergence of sampled responses to the reference, in nats a token. Runs that gain by it stay below 0.1."""
     margin: Positive = 100.0
@@ -109,8 +105,7 @@ class WatchSettings(Settings):
     gap: Positive = 0.05
     """Mean difference of log-probabilities, sampler's and trainer's, in nats a token. Rounding alone stays below."""
     moved: Positive = 0.1
-    """Change of the first responses' log-probabilities, in nats, or scores, below which nothing was learned. With beta
-    0.1 it leaves the loss of a pair at 0.69."""
+    """Change of the first responses' log-probabilities, in nats, or scores, below which nothing was learned."""
     accuracy: Annotated[float, Field(gt=0, lt=1)] = 0.55
     """Share of pairs that a reward model has to order rightly. Chance is 0.5, and people agree in about 0.7."""
 
@@ -119,12 +114,10 @@ class RunSettings(Settings):
     """What to train, on what, how long, how fast, and what to write."""
 
     model: Annotated[Text, Role("The run", common=True)]
-    """Folder of a model or PEFT adapter in Hugging Face format; OWNER/NAME or OWNER/NAME@REVISION of the hub; or world,
-    the built-in one."""
+    """Folder of a model or PEFT adapter; OWNER/NAME or OWNER/NAME@REVISION of the hub; or world, the built-in one."""
     data: Annotated[Sources, KNOWN] = ()
-    """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... from the built-in world. Of a mixture
-    each may have a weight, how often its examples stand in a pass, and a limit, how many are taken: {path, weight,
-    limit} in YAML, FILE?weight=2&limit=1000 as one text."""
+    """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... Each may have a weight, how often its
+    examples stand in a pass, and a limit: {path, weight, limit} in YAML, FILE?weight=2&limit=1000 as one text."""
     output: Annotated[Text, Role(common=True, affects="nothing")]
     """Folder of the run; made if absent."""
     eval_data: Annotated[HeldOut, HELD_OUT] = ()
@@ -143,13 +136,9 @@ class RunSettings(Settings):
     """Where examples come from: gathered beforehand; sampled and judged while training; or an online run's log."""
     prompts: Annotated[Texts, GATHERING] = ()
     """Files with prompts to sample responses to, or world:prompts. Offline they are all sampled before training."""
-    annotator: Annotated[
-        AnnotatorChoice | None, Role(common=True, affects="examples", gathers=True, forms=ANNOTATORS)
-    ] = None
+    annotator: Annotated[AnnotatorChoice | None, JUDGED] = None
     """Who judges the responses sampled."""
-    sampler: Annotated[gathering_settings.SamplerSettings, Role(affects="examples", gathers=True)] = (
-        gathering_settings.SamplerSettings()
-    )
+    sampler: Annotated[Sampler, Role(affects="examples", gathers=True)] = Sampler()
     """How responses are sampled."""
     round_prompts: Annotated[Amount | None, GATHERING] = None
     """Prompts sampled at a time, online; 0 is all of them. Left out: batch_size, those of one optimizer step."""
@@ -174,18 +163,16 @@ class RunSettings(Settings):
     turns: Literal["last", "all"] = "last"
     """Which assistant turns of a conversation are in the loss: those after the last request, or all of them."""
     answer_opening: Literal["inference", "conversation"] = "inference"
-    """What becomes of answers that a chat template writes otherwise in a conversation than it asks for them, such as
-    with no thought where it opens one: they are refused, or learned as the conversation has them."""
+    """What becomes of answers that a chat template writes otherwise in a conversation than it asks for them: they are
+    refused, or learned as the conversation has them."""
     chat: Annotated[bool | None, Role(affects="examples")] = None
-    """Make of raw texts a turn of the user and one of the assistant. Left out: they stay as they are, with a warning
-    where the model has a chat template, as false has them without."""
+    """Make of raw texts a turn of each. Left out: they stay, with a warning where the model has a chat template."""
     skip_bad: Annotated[Amount, Role(affects="examples")] = 0
     """How many unreadable rows to leave out, with a warning, before the run is refused."""
     columns: Columns = ()
     values: Values = ()
     lazy: Annotated[bool | None, Role(affects="examples")] = None
-    """Read rows when a step needs them, not all before the first. Left out: where data are files of more than 8 MB
-    and 200,000 rows, and nothing has to see all of them."""
+    """Read rows when a step needs them. Left out: of files over 8 MB and 200,000 rows, unless something needs all."""
     token_cache: Annotated[bool, RESUMES] = True
     """Keep the tokens of large data in the cache's folder, so that another run need not make them again."""
 
@@ -200,8 +187,7 @@ class RunSettings(Settings):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """What moves the matrices of layers: muon makes their updates orthogonal, at AdamW's size; AdamW moves the rest."""
     optimizer_states: Literal["fp32", "bf16", "8bit"] = "fp32"
-    """How AdamW's moments are held: 8, 4 or 2 bytes a weight. The shorter ones are rounded at random, so that the mean
-    is exact, and each step takes longer."""
+    """How AdamW's moments are held: 8, 4 or 2 bytes a weight. The shorter ones are rounded at random, and slower."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -216,8 +202,7 @@ class RunSettings(Settings):
     lora: Annotated[LoraSettings | None, BeforeValidator(_mapping_or_switch), COMMON] = None
     """Train a low-rank adapter instead of every weight."""
     quantize: Literal["nf4", "fp4"] | None = None
-    """Hold the weights under an adapter in 4 bits, by bitsandbytes (`pip install trueup[quantize]`). Dettmers et al.,
-    2023, https://arxiv.org/abs/2305.14314."""
+    """Hold weights under an adapter in 4 bits (`trueup[quantize]`). Dettmers et al., 2023, https://arxiv.org/abs/2305.14314."""
 
     precision: Annotated[Literal["auto", "fp32", "bf16"], Role("Model and machine")] = "auto"
     """Precision of the computation; weights stay in fp32. auto is bf16 where the device is faster with it."""
@@ -230,8 +215,7 @@ class RunSettings(Settings):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     compile: bool = False
-    """Compile what decoder layers compute beside attention with torch.compile, of runs in one process that sample
-    nothing; the first step takes a minute longer."""
+    """Compile decoder layers, of one process that samples nothing; the first step takes a minute longer."""
     parallel: ParallelSettings = ParallelSettings()
     trust_remote_code: gathering_settings.Trust = False
     eos_token: str | None = None
@@ -245,14 +229,12 @@ class RunSettings(Settings):
     eval_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between evaluations. Left out: only when the run ends."""
     accept_changed: Annotated[bool, RESUMES] = False
-    """Go on although what judges or samples beside the policy has changed since the run began, such as a reward
-    function that was mended; what is sampled from here on is judged by what is there now."""
+    """Go on although what judges or samples beside the policy has changed; from here on it judges as it is now."""
     keep_best: Text | None = None
-    """Finish with the model of the step that was best by a metric: eval_loss, another one of held-out feedback, such as
-    eval_rewards/accuracies, or online/score, that of samples. Left out: with that of the last step."""
+    """Finish with the model of the best step by eval_loss, eval_rewards/accuracies, ..., or online/score."""
     early_stopping: Count | None = None
-    """End the run when so many evaluations in a row were no better than the best one by the metric of keep_best; where
-    that is left out by eval_loss or, without held-out feedback, by online/score, measured in every round."""
+    """End the run when so many evaluations in a row were no better by the metric of keep_best; left out: eval_loss or,
+    without held-out feedback, online/score of every round."""
     save_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between checkpoints. Left out: ten times in the run. Stopping saves too."""
     keep_checkpoints: Annotated[Count | None, RESUMES] = None
@@ -362,5 +344,4 @@ class RunSettings(Settings):
 
 
 RESUME_MAY_CHANGE = frozenset(one.path for one in schema.settings_in(RunSettings) if one.role.resume)
-"""What may change when a run is resumed: what cannot change its result, and what decides whether it goes on at all.
-Everything else is as the run began."""
+"""What may change when a run is resumed: what cannot change its result, or decides whether it goes on at all."""

@@ -86,8 +86,8 @@ class Role:
     common: bool = False
     """Shown by `--help`."""
     affects: Affects | None = None
-    """What it can change: `result`, the finished model or file; `examples`, which examples there are, and a run that
-    replays them ends the same; or `nothing` but how the work is done and told."""
+    """`result`, the finished model or file; `examples`, which examples there are, and a run that replays them ends the
+    same; or `nothing` but how the work is done and told."""
     gathers: bool = False
     """Has an effect only where a run samples and judges responses itself."""
     sources: tuple[str, ...] = ()

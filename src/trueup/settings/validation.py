@@ -1,7 +1,4 @@
-"""Typed settings from plain values, and one clear line where a value does not fit.
-
-Numbers and truth values may be text, as YAML ("5e-7") and the command line give them.
-"""
+"""Typed settings from plain values; numbers and truth values may be text, as YAML ("5e-7") gives them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar

@@ -73,9 +73,8 @@ def recognise(row: RowValue, origin: records.Origin, empty: tuple[str, ...] = ()
             told = "the field is empty, and the first row tells the layout; fill it in, or leave the row out"
             raise fields.Field(row, origin, gaps[0]).fault(told)
     keys = words.listed(map(words.printable, row), 12)
-    raise errors.InputError(
-        f"{origin}: no known layout has the keys of this row ({keys}){advice(row)}; docs/feedback.md lists the layouts"
-    )
+    none = f"{origin}: no known layout has the keys of this row ({keys})"
+    raise errors.InputError(f"{none}{advice(row)}; docs/feedback.md lists the layouts")
 
 
 def advice(row: RowValue) -> str:

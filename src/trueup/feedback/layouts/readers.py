@@ -116,8 +116,8 @@ def side(row: Field, key: str) -> shapes.Turns:
     return said
 
 
-sharegpt_turns, swift_turns, turbo_turns, cohere_turns = (
-    layout.turns_in(layout.DIALECTS[name]) for name in ("sharegpt", "swift", "turbo", "cohere")
+sharegpt_turns, swift_turns, turbo_turns, cohere_turns = map(
+    layout.turns_in, (layout.DIALECTS[name] for name in ("sharegpt", "swift", "turbo", "cohere"))
 )
 sharegpt_turn, turbo_turn = (layout.turn_in(layout.DIALECTS[name]) for name in ("sharegpt", "turbo"))
 
