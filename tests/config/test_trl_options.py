@@ -146,7 +146,7 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("grpo", {"importance_sampling_level": "word"}, "importance_sampling_level must be one of token, sequence"),
         ("dpo", {"loss_type": "discopop"}, "not the loss of method dpo: `trueup methods` lists what there"),
         ("dpo", {"loss_type": ["sigmoid", "nll"]}, "is not offered: a method has one loss"),
-        ("tr-dpo", {"sync_ref_model": False}, "the reference of tr-dpo always moves; use the method of that loss"),
+        ("tr-dpo", {"sync_ref_model": False}, "the reference of tr-dpo moves; use the method of that loss"),
         ("dpo", {"precompute_ref_log_probs": True, "sync_ref_model": True}, "contradict each other: each"),
         ("dpo", {"load_in_8bit": "true"}, "load_in_8bit 'true' is not offered: give load_in_4bit"),
         ("dpo", {"push_to_hub": True}, "push_to_hub True is not offered: nothing is uploaded"),

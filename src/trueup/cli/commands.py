@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trueup import display, model_folder
+from trueup import display, errors, model_folder, words
 from trueup.annotators import annotator, template
 from trueup.cli import app, options
-from trueup.errors import InputError
 from trueup.feedback import canonical, columns, conversion, records
 from trueup.feedback import condition as conditions
 from trueup.inspection import inspection, screen
@@ -17,7 +16,6 @@ from trueup.settings import command_settings, validation
 from trueup.settings import gathering_settings as gathering
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
 from trueup.training.folder import RunFolder
-from trueup.words import counted, spelled
 from trueup.world.people import world_scorer
 
 JSON = {"json": ("", "Print one JSON object instead of text.")}
@@ -43,9 +41,9 @@ def _merged(given: options.Arguments, of: str) -> bool:
     if "merge" not in given.more or not given.on("merge"):  # which `export` has as a setting
         return False
     if more := given.settings.keys() - {"data", "output", "overwrite"}:
-        raise InputError(f"--{min(more)}: the shards' files say what they were made with; leave it out with --merge")
+        raise errors.InputError(f"--{min(more)}: the shards' files say what they were made with; leave it out")
     if not (output := given.settings.get("output")):
-        raise InputError("--merge needs --output, the file to write")
+        raise errors.InputError("--merge needs --output, the file to write")
     from trueup.gathering import shards
 
     with display.shown():
@@ -115,11 +113,11 @@ def inspect(arguments: Sequence[str]) -> None:
     elif found.training.files:
         screen.print_inspection(found, ids=settings.ids)
     else:
-        raise InputError("; ".join(found.training.unreadable))
-    errors, warnings = found.count("error"), found.count("warning")
-    if found.unreadable or (settings.strict and (errors or warnings)):
-        told = f"{counted(errors, 'error')} and {counted(warnings, 'warning')}"
-        raise InputError(f"{told}; all are listed above")
+        raise errors.InputError("; ".join(found.training.unreadable))
+    faults, warnings = found.count("error"), found.count("warning")
+    if found.unreadable or (settings.strict and (faults or warnings)):
+        told = f"{words.counted(faults, 'error')} and {words.counted(warnings, 'warning')}"
+        raise errors.InputError(f"{told}; all are listed above")
 
 
 def convert(arguments: Sequence[str]) -> None:
@@ -132,10 +130,10 @@ def convert(arguments: Sequence[str]) -> None:
     converted = conversion.convert(examples, _target(settings, examples))
     canonical.write_rows(settings.output, converted.rows)
     for line in converted.lines():
-        print(spelled(line), file=sys.stderr)
+        print(words.spelled(line), file=sys.stderr)
     place = "the standard output" if settings.output == canonical.STANDARD_OUTPUT else settings.output
-    rows = counted(len(converted.rows), "row")
-    print(f"{counted(len(examples), 'example')} read, {rows} written to {spelled(place)}", file=sys.stderr)
+    rows = words.counted(len(converted.rows), "row")
+    print(f"{words.counted(len(examples), 'example')} read, {rows} written to {words.spelled(place)}", file=sys.stderr)
 
 
 def _target(settings: command_settings.ConvertSettings, examples: Sequence[records.Example]) -> conversion.Target:
@@ -145,12 +143,12 @@ def _target(settings: command_settings.ConvertSettings, examples: Sequence[recor
     if settings.kind is None:
         held = records.count(examples).words()
         line = f"TRL's rows of {chosen} are written for {held}; --kind changes it"
-        print(spelled(line), file=sys.stderr)
+        print(words.spelled(line), file=sys.stderr)
     if chosen == "points":
         return conversion.trl_points_target(settings.threshold)
     if settings.threshold is not None:
         instead = "add --kind points"
-        raise InputError(f"--threshold is for TRL's rows of points, and these are {chosen}; {instead}")
+        raise errors.InputError(f"--threshold is for TRL's rows of points, and these are {chosen}; {instead}")
     return conversion.TRL_PAIRS if chosen == "pairs" else conversion.trl_demonstrations_target(examples)
 
 
@@ -179,7 +177,7 @@ def condition(arguments: Sequence[str]) -> None:
         print(json.dumps({"model": settings.model, **swept.as_json(), "kept": kept}, indent=1))
     else:
         condition_sweep.print_table(swept)
-        print(spelled(swept.verdict(settings.model, keep=keep)))
+        print(words.spelled(swept.verdict(settings.model, keep=keep)))
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -203,7 +201,7 @@ def label(arguments: Sequence[str]) -> None:
             from trueup.labelling import serving
         except ModuleNotFoundError as error:
             absent = f"the page needs {error.name}, which is not installed"
-            raise InputError(f"{absent}: pip install 'trueup[labelling]'") from error
+            raise errors.InputError(f"{absent}: pip install 'trueup[labelling]'") from error
         with display.shown():
             serving.label(found[0])
 
@@ -215,7 +213,7 @@ def report(arguments: Sequence[str]) -> None:
         settings, _ = found
         output = Path(settings.output) if settings.output else None
         folder = RunFolder(Path(settings.run))
-        print(spelled(str(run_page.write_report(folder.path, folder.read_status(), output, settings.votes))))
+        print(words.spelled(str(run_page.write_report(folder.path, folder.read_status(), output, settings.votes))))
 
 
 def compare(arguments: Sequence[str]) -> None:
@@ -225,7 +223,7 @@ def compare(arguments: Sequence[str]) -> None:
         settings, _ = found
         folders = [RunFolder(Path(one)) for one in settings.runs]
         runs = [run_data.RunData(folder.path, folder.read_status()) for folder in folders]
-        print(spelled(str(comparison.write_comparison(runs, settings.evaluation, Path(settings.output)))))
+        print(words.spelled(str(comparison.write_comparison(runs, settings.evaluation, Path(settings.output)))))
 
 
 def chat(arguments: Sequence[str]) -> None:
@@ -250,9 +248,9 @@ def _condition_of(model: str) -> conditions.Condition:
     if found is None:
         inner = Path(model) / "model"
         if (inner / conditions.FILE).exists():
-            raise InputError(f"{model} is the folder of a run; give its model, {inner}")
+            raise errors.InputError(f"{model} is the folder of a run; give its model, {inner}")
         if Path(model).is_dir():
-            raise InputError(f"{model} has no {conditions.FILE}: give a model that `trueup train ca` trained")
+            raise errors.InputError(f"{model} has no {conditions.FILE}: give a model that `trueup train ca` trained")
     model_folder.check_model(model, trust_remote_code=False, world=False)
     assert found is not None
     return found

@@ -10,16 +10,14 @@ from typing import Any, get_args
 
 from rich.console import Console
 
+from trueup import display, errors, words
 from trueup.cli import app, options
 from trueup.config import layers, resolve, trl_names, trust
-from trueup.display import duration, shown
-from trueup.errors import InputError, NumericsError
 from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of
 from trueup.parallel.processes import alike, joined
 from trueup.references.choices import AnyReference
 from trueup.settings import schema, validation
 from trueup.training import api
-from trueup.words import counted, spelled
 
 OF_TRAIN = {
     "config": ("FILE", "YAML file with settings; options go over it."),
@@ -36,7 +34,7 @@ def train(arguments: Sequence[str]) -> None:
     with joined():
         if request := alike(lambda: _request("train", arguments)):
             given, read = request
-            with shown():
+            with display.shown():
                 resolved = alike(read)
                 (api.run if given.more.get("resume") is None else api.go_on)(resolved)
 
@@ -45,29 +43,29 @@ def selfcheck(arguments: Sequence[str]) -> None:
     if not (request := _request("selfcheck", arguments)):
         return
     started, failed = time.monotonic(), []
-    with joined(), shown(quiet=True):
+    with joined(), display.shown(quiet=True):
         resolved = request[1]()
         from trueup.training import invariants
 
         for found in invariants.run_selfcheck(resolved):
-            print(spelled(str(found)), flush=True)
+            print(words.spelled(str(found)), flush=True)
             failed += [found.check] * (found.right is False)
-    print(f"{duration(time.monotonic() - started)}, and nothing is left behind")
+    print(f"{display.duration(time.monotonic() - started)}, and nothing is left behind")
     if failed:
-        names = f"{counted(len(failed), 'check')} failed: {', '.join(failed)}"
-        raise NumericsError(f"selfcheck: {names}; each says what to do")
+        names = f"{words.counted(len(failed), 'check')} failed: {', '.join(failed)}"
+        raise errors.NumericsError(f"selfcheck: {names}; each says what to do")
 
 
 def plan(arguments: Sequence[str]) -> None:
     if not (request := _request("plan", arguments)):
         return
     measure = validation.convert(int, "measure", request[0].more.get("measure", "3"))
-    with joined(), shown(quiet=True):
+    with joined(), display.shown(quiet=True):
         resolved = request[1]()
         from trueup.training.plan import plan as lines
 
         for line in lines(resolved, max(0, measure)):
-            print(spelled(line), flush=True)
+            print(words.spelled(line), flush=True)
 
 
 Request = tuple[options.Arguments, Callable[[], resolve.Resolved]]
@@ -86,7 +84,7 @@ def _request(verb: str, arguments: Sequence[str]) -> Request | None:
     if not name or name.startswith("-"):
         name, rest = _method_in_file(arguments), list(arguments)
     if not name:
-        raise InputError(f"a method is missing: trueup {verb} METHOD, one of {', '.join(sorted(METHODS))}")
+        raise errors.InputError(f"a method is missing: trueup {verb} METHOD, one of {', '.join(sorted(METHODS))}")
     info = resolve.find_method(name)
     command = command_of(info, verb)
     given = command.read(rest)
@@ -109,8 +107,8 @@ def _request(verb: str, arguments: Sequence[str]) -> Request | None:
 
 
 def _method_in_file(arguments: Sequence[str]) -> str:
-    words = [word for one in arguments for word in one.split("=", 1)]
-    files = [after for word, after in pairwise(words) if word == "--config"]
+    given = [word for one in arguments for word in one.split("=", 1)]
+    files = [after for word, after in pairwise(given) if word == "--config"]
     method = layers.read_yaml(files[-1])[0].get("method") if files else ""
     return method if isinstance(method, str) else ""
 
@@ -177,16 +175,16 @@ def methods(arguments: Sequence[str]) -> None:
         console.print(entry["title"])
         defaults = {**entry["settings"], **entry["defaults"]}
         told = [f"{name} {options.in_words(value)}" for name, value in defaults.items() if value is not None]
-        shown = {"also": entry["aliases"], "loss": entry["formula"], "defaults": told}
+        further = {"also": entry["aliases"], "loss": entry["formula"], "defaults": told}
         for name in ("also", "package", "loss", "feedback", "reference", "sources", "paper", "defaults"):
-            value = shown[name] if name in shown else entry[name]
+            value = further[name] if name in further else entry[name]
             if value or name == "defaults":
                 console.print(f"  {name:<10} {value if isinstance(value, str) else ', '.join(value)}")
         console.print()
 
 
-def _feedback(words: str) -> int:
-    return next((at for at, kind in enumerate(FEEDBACK) if words.startswith(kind)), len(FEEDBACK))
+def _feedback(said: str) -> int:
+    return next((at for at, kind in enumerate(FEEDBACK) if said.startswith(kind)), len(FEEDBACK))
 
 
 def describe(info: MethodInfo) -> dict[str, Any]:

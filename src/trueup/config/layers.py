@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-from trueup import files, words
-from trueup.errors import InputError
+from trueup import errors, files, words
 from trueup.settings.run_settings import EITHER
 
 Layer = dict[str, Any]
@@ -28,7 +27,7 @@ def flatten(values: Mapping[str, Any]) -> Layer:
     layer: Layer = {}
     for name, value in _leaves(values, ""):
         if name in layer:
-            raise InputError(f"{words.named(name)} is given twice, once nested and once dotted; give it once")
+            raise errors.InputError(f"{words.named(name)} is given twice, once nested and once dotted; give it once")
         layer[name] = value
     return layer
 
@@ -50,7 +49,7 @@ def nest(layer: Layer) -> dict[str, Any]:
                 inner = node[parent] = {}
             if not isinstance(inner, dict):
                 both = f"{words.as_given(inner)} and as a mapping with {words.named(name)}"
-                raise InputError(f"{words.named('.'.join(parents[: depth + 1]))} is given as {both}; give one")
+                raise errors.InputError(f"{words.named('.'.join(parents[: depth + 1]))} is given as {both}; give one")
             node = inner
         node[last] = layer[name]
     return nested
@@ -133,11 +132,11 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         text = files.no_device(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{words.named(str(path))}: no such file") from None
+        raise errors.InputError(f"{words.named(str(path))}: no such file") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+        raise errors.InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{words.named(str(path))}: cannot be read: {words.reason(error)}") from None
+        raise errors.InputError(f"{words.named(str(path))}: cannot be read: {words.reason(error)}") from None
     try:
         node = _composed(text)
         lines = dict(_lines(node, "", str(path)))
@@ -145,14 +144,14 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not YAML: {error.problem or error.context}") from None
+        raise errors.InputError(f"{path}{line}: not YAML: {error.problem or error.context}") from None
     except RecursionError:
-        raise InputError(f"{path}: nested too deeply for settings") from None
+        raise errors.InputError(f"{path}: nested too deeply for settings") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise errors.InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if values is not None and not isinstance(values, dict):
         found = "a list" if isinstance(values, list) else f"a single value, {ascii(values)[:60]}"
-        raise InputError(f"{path}: a file of settings is a mapping, as in 'beta: 0.1'; found {found}")
+        raise errors.InputError(f"{path}: a file of settings is a mapping, as in 'beta: 0.1'; found {found}")
     return values or {}, lines
 
 
@@ -162,7 +161,7 @@ def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str
     line = node.start_mark.line + 1
     if node.tag not in PLAIN:
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        raise InputError(f"{path}:{line}: the tag {tag} is not allowed; give a plain value")
+        raise errors.InputError(f"{path}:{line}: the tag {tag} is not allowed; give a plain value")
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             list(_lines(item, prefix, path))
@@ -175,10 +174,10 @@ def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str
             key_node.tag = "tag:yaml.org,2002:str"
         if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
             got = ascii(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or a mapping"
-            raise InputError(f"{path}:{line}: a key must be text; got {got}")
+            raise errors.InputError(f"{path}:{line}: a key must be text; got {got}")
         key = f"{prefix}{key_node.value}"
         if key in seen:
-            raise InputError(f"{path}:{line}: {key} is given twice, first in line {seen[key]}")
+            raise errors.InputError(f"{path}:{line}: {key} is given twice, first in line {seen[key]}")
         seen[key] = line
         yield key, line
         yield from _lines(value_node, f"{key}.", path)

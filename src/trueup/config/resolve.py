@@ -8,9 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from trueup import model_folder, model_hub, python_objects, words
+from trueup import errors, model_folder, model_hub, python_objects, words
 from trueup.config import layers, run_checks, trl_names
-from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo, load_packages, package_of, reference_of
 from trueup.settings import annotator_settings, schema, validation
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
@@ -59,7 +58,7 @@ def find_method(name: str) -> MethodInfo:
     info = known.get(name) or known.get(name.replace("_", "-"))
     if info is None:
         close = words.did_you_mean(name, known) or f"; the methods are {', '.join(sorted(METHODS))}"
-        raise InputError(f"{words.named(name)} is not a method{close}")
+        raise errors.InputError(f"{words.named(name)} is not a method{close}")
     return info
 
 
@@ -79,15 +78,15 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
         sources = translated.made_from[name]
         layer = upper if any(source in overrides for source in sources) else lower
         if name in layer and not validation.same(layer[name], value):
-            raise InputError(f"{' and '.join(sources)} and {name} are both given and differ; give one")
+            raise errors.InputError(f"{' and '.join(sources)} and {name} are both given and differ; give one")
         layer[name] = value
         if name not in sources:
             place = next((lines[source] for source in sources if source in lines), "")
             origins[name] = f"{place} {', '.join(sources)}"
     try:
         lower = annotator_settings.expanded(lower)
-    except InputError as refusal:
-        raise InputError(f"{_origin(str(refusal).partition(' ')[0], origins)}{refusal}") from None
+    except errors.InputError as refusal:
+        raise errors.InputError(f"{_origin(str(refusal).partition(' ')[0], origins)}{refusal}") from None
     upper = annotator_settings.expanded(upper)
     origins |= dict.fromkeys((name for name in upper if name not in translated.settings), "")
     origins |= {name: "" for name in ("annotator", "eval_by") if f"{name}.kind" in upper}
@@ -114,12 +113,12 @@ def settle(info: MethodInfo, layer: layers.Layer, origins: Mapping[str, str]) ->
         raise _located(problems, origins)
     run_checks.refuse_misfit(info, method_settings, settings)
     if settings.learning_rate is None:
-        raise InputError(f"learning_rate is required, as method {info.name} has no default for it")
+        raise errors.InputError(f"learning_rate is required, as method {info.name} has no default for it")
     reference = reference_of(method_settings)
     bare = settings.lora is None and not model_folder.is_adapter(settings.model)
     if reference.needs_adapter and bare:  # a model that is an adapter, the reference refuses
         refused = f"reference.kind {reference.kind} is refused without lora"
-        raise InputError(f"{refused}: there is no adapter to switch off; give lora.rank, or reference.kind frozen")
+        raise errors.InputError(f"{refused}: there is no adapter to switch off; give lora.rank, or kind frozen")
     return Resolved(info, method_settings, settings)
 
 
@@ -137,7 +136,7 @@ def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict
     values, lines = layers.read_yaml(path)
     method = values.pop("method", None)
     if method is not None and (not isinstance(method, str) or find_method(method) is not info):
-        raise InputError(f"{path}: is for method {method}, not for {info.name}; run trueup train {method}")
+        raise errors.InputError(f"{path}: is for method {method}, not for {info.name}; run trueup train {method}")
     of_method, of_run = values.get("method_settings"), values.get("settings")
     if isinstance(of_method, dict) and isinstance(of_run, dict):
         values = {**of_method, **beyond_defaults(of_run, info)}
@@ -237,10 +236,10 @@ def load_run(
         of_run = beyond_defaults(values["settings"], info)
         layer = layers.flatten({**values["method_settings"], **of_run, "output": str(run)})
         began = settle(info, layer, {})
-    except InputError as error:
-        raise InputError(f"{path} is damaged, of another version, or of a method that is not here: {error}") from None
+    except errors.InputError as error:
+        raise errors.InputError(f"{path} is damaged, of another version, or of no method here: {error}") from None
     if method_name is not None and find_method(method_name) is not info:
-        raise InputError(f"{run} is a run of method {info.name}; resume it with trueup train {info.name}")
+        raise errors.InputError(f"{run} is a run of method {info.name}; resume it with trueup train {info.name}")
 
     given = read_layers(info, config_file, overrides or {})
     again = {name: one for name, one in given.layer.items() if not _same_model(one, layer.get(name))}
@@ -255,7 +254,7 @@ def load_run(
         # Nothing of annotator and sampler where there are none.
         can = sorted(name for name in RESUME_MAY_CHANGE if began.settings.gathers or "." not in name)
         told = f"{', '.join(refused)} cannot change when a run is resumed, as the result could change"
-        raise InputError(f"{told}: leave it out, or start a new run (what can change: {', '.join(can)})")
+        raise errors.InputError(f"{told}: leave it out, or start a new run (what can change: {', '.join(can)})")
     for note in given.notes:
         words.logger.info(note)
     return resumed
@@ -269,10 +268,10 @@ def read_run(run: str | Path) -> dict[str, Any]:
     path = Path(run) / RUN_FILE
     if not path.is_file():
         give = "give the folder that was the output when it began"
-        raise InputError(f"{words.named(str(run))} is not a run, as it has no {RUN_FILE}; {give}")
+        raise errors.InputError(f"{words.named(str(run))} is not a run, as it has no {RUN_FILE}; {give}")
     values, _ = layers.read_yaml(path)
     if missing := [key for key, kind in KEYS.items() if not isinstance(values.get(key), kind)]:
-        raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")
+        raise errors.InputError(f"{path} is damaged: it has no {', '.join(missing)}")
     return values
 
 

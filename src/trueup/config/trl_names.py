@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from trueup import files, metrics, words
-from trueup.errors import InputError
+from trueup import errors, files, metrics, words
 from trueup.methods.method import METHODS, MethodInfo
 from trueup.settings import annotator_settings, run_settings, validation
 
@@ -65,7 +64,7 @@ def of_method(ours: str, given: Values, method: MethodInfo) -> Translated:
         return Translated({ours: value})
     if validation.same(value, False) or validation.same(value, 0):
         return Translated()
-    raise InputError(f"{name} is refused: method {method.name} has no such term; leave it out")
+    raise errors.InputError(f"{name} is refused: method {method.name} has no such term; leave it out")
 
 
 def no_effect(reason: str, given: Values, method: MethodInfo) -> Translated:
@@ -77,7 +76,7 @@ def refused(row: Sequence[Any], given: Values, method: MethodInfo) -> Translated
     instead, harmless, methods = (*row, [], [])[:3]
     if any(validation.same(value, one) for one in harmless) or method.name in methods:
         return Translated()
-    raise InputError(f"{name} {words.as_given(value)} is not offered: {instead}")
+    raise errors.InputError(f"{name} {words.as_given(value)} is not offered: {instead}")
 
 
 def mapped(row: Sequence[Any], given: Values, method: MethodInfo) -> Translated:
@@ -86,7 +85,7 @@ def mapped(row: Sequence[Any], given: Values, method: MethodInfo) -> Translated:
     if ours not in method.settings.model_fields and otherwise:
         return refused(otherwise[0], given, method)
     if (key := str(value).lower()) not in values:
-        raise InputError(f"{name} must be {words.one_of(tuple(values), value)}")
+        raise errors.InputError(f"{name} must be {words.one_of(tuple(values), value)}")
     return Translated({ours: values[key]})
 
 
@@ -106,7 +105,7 @@ def cadence(row: Sequence[str], given: Values, method: MethodInfo) -> Translated
     what = steps.removesuffix("_steps")
     strategy = next((value for name, value in given.items() if name != steps), "steps")
     if strategy not in ("no", "steps", "epoch"):
-        raise InputError(f"{what}_strategy must be {words.one_of(('no', 'steps', 'epoch'), strategy)}")
+        raise errors.InputError(f"{what}_strategy must be {words.one_of(('no', 'steps', 'epoch'), strategy)}")
     if strategy == "steps":
         return Translated({ours: given[steps]} if steps in given else {})
     note = f"{what}_strategy {strategy} has no effect: give {ours}, a number of steps"
@@ -140,10 +139,10 @@ def precision(given: Values, method: MethodInfo) -> Translated:
     bf16 = flag(given, "bf16")
     dtypes = {name: value for name, value in given.items() if name.endswith("dtype")}
     if flag(given, "fp16") or "float16" in dtypes.values():
-        raise InputError("fp16 is not offered, as its range needs loss scaling: use bf16, or neither for fp32")
+        raise errors.InputError("fp16 is not offered, as its range needs loss scaling: use bf16, or neither for fp32")
     for name, dtype in dtypes.items():
         if dtype not in (known := ("auto", "float32", "bfloat16")):
-            raise InputError(f"{name} must be {words.one_of(known, dtype)}")
+            raise errors.InputError(f"{name} must be {words.one_of(known, dtype)}")
     notes = tuple(f"{name}: weights are held in fp32; precision says what is computed in" for name in dtypes)
     if bf16 or (bf16 is None and "bfloat16" in dtypes.values()):
         return Translated({"precision": "bf16"}, notes)
@@ -163,7 +162,7 @@ def temperature(given: Values, method: MethodInfo) -> Translated:
 
 def loss_type(given: Values, method: MethodInfo) -> Translated:
     if len(losses := several(given["loss_type"])) != 1:
-        raise InputError(f"loss_type {words.as_given(given['loss_type'])} is not offered: a method has one loss")
+        raise errors.InputError(f"loss_type {words.as_given(given['loss_type'])} is not offered: a method has one loss")
     loss = validation.convert(str, "loss_type", losses[0])
     names = method.choices("objective")
     objectives = {loss: name for name in names for loss in METHODS[name].trl_loss.split()[:1]}
@@ -172,7 +171,7 @@ def loss_type(given: Values, method: MethodInfo) -> Translated:
     fitting = [info.name for info in METHODS.values() if loss in (*info.trl_loss.split(), info.name)]
     if method.name not in (*fitting, *NAMES["loss_with_options"].get(loss, ())):
         instead = f"use method {' or '.join(fitting)}" if fitting else "`trueup methods` lists what there is"
-        raise InputError(f"loss_type {loss} is not the loss of method {method.name}: {instead}")
+        raise errors.InputError(f"loss_type {loss} is not the loss of method {method.name}: {instead}")
     implied, defaults = NAMES["loss_implies"].get(loss, {}), NAMES["loss_defaults"].get(loss, {})
     taken = f"loss_type {loss} is taken with"
     notes = {name: f"{taken} {name} {str(value).lower()}, as in TRL" for name, value in {**implied, **defaults}.items()}
@@ -192,7 +191,7 @@ def moving_reference(given: Values, method: MethodInfo) -> Translated:
         return switched("sync_ref_model", given, method)
     if flag(given, "sync_ref_model") is False:
         same_loss = "the method of that loss whose reference stays (`trueup methods`)"
-        raise InputError(f"sync_ref_model is false, but the reference of {method.name} always moves; use {same_loss}")
+        raise errors.InputError(f"sync_ref_model is false, but the reference of {method.name} moves; use {same_loss}")
     made = switched("sync_ref_model", {**given, "sync_ref_model": True}, method).settings
     return Translated({name: value for name, value in made.items() if name != "reference.kind"})
 
@@ -202,7 +201,7 @@ def trackers(given: Values, method: MethodInfo) -> Translated:
     if names in (["none"], ["all"], []):
         return Translated({"trackers": known if names == ["all"] else []})
     if unknown := [name for name in names if name not in known]:
-        raise InputError(f"report_to must be {words.one_of(('none', 'all', *known), unknown[0])}")
+        raise errors.InputError(f"report_to must be {words.one_of(('none', 'all', *known), unknown[0])}")
     return Translated({"trackers": names})
 
 
@@ -213,13 +212,13 @@ def best(given: Values, method: MethodInfo) -> Translated:
     greater = flag(given, "greater_is_better")
     if better and greater not in (None, better == metrics.GREATER):
         which = f"of {metric} the {'greater' if better == metrics.GREATER else 'lesser'} value is better"
-        raise InputError(f"greater_is_better {words.as_given(greater)} is refused: {which}")
+        raise errors.InputError(f"greater_is_better {words.as_given(greater)} is refused: {which}")
     patience, load = "early_stopping_patience", "load_best_model_at_end"
     inner = {"early_stopping": given[patience]} if patience in given else {}
     if flag(given, load):
         return Translated({"keep_best": metric} | inner)
     if inner and metric != "eval_loss":
-        raise InputError(f"early_stopping_patience by {metric} is not offered without {load}: true")
+        raise errors.InputError(f"early_stopping_patience by {metric} is not offered without {load}: true")
     return Translated(inner) if inner else idle(given, load)
 
 
@@ -238,9 +237,11 @@ def vllm(given: Values, method: MethodInfo) -> Translated:
     if not flag(given, "use_vllm"):
         return idle(given, "use_vllm")
     if mode not in ("server", "colocate"):
-        raise InputError(f"vllm_mode must be {words.one_of(('server', 'colocate'), mode)}")
+        raise errors.InputError(f"vllm_mode must be {words.one_of(('server', 'colocate'), mode)}")
     if mode == "colocate":
-        raise InputError("use_vllm with vllm_mode colocate is not offered: start vllm serve, and give vllm_mode server")
+        raise errors.InputError(
+            "use_vllm with vllm_mode colocate is not offered: start vllm serve, and give vllm_mode server"
+        )
     host, port = given.get("vllm_server_host", "localhost"), given.get("vllm_server_port", 8000)
     url = str(given.get("vllm_server_base_url", f"http://{host}:{port}")).rstrip("/")
     return Translated({"sampler.engine": "server", "sampler.base_url": f"{url.removesuffix('/v1')}/v1"})
@@ -305,7 +306,7 @@ def translate(values: Mapping[str, Any], method: MethodInfo) -> Translated:
             continue
         try:
             outcome = row.rule(chosen, method)
-        except InputError as error:
+        except errors.InputError as error:
             refusals.append(validation.SettingProblem(next(iter(chosen)), str(error)))
             continue
         notes += outcome.notes

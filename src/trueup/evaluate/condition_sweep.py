@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from trueup import display, errors, estimates, files, model_folder
+from trueup import display, errors, estimates, files, model_folder, words
 from trueup.annotators.annotator import Scorer
 from trueup.batch import chat_template, encode
 from trueup.evaluate import side_by_side
@@ -18,7 +18,6 @@ from trueup.feedback.records import Prompt
 from trueup.models import causal, load, prepare
 from trueup.sampling import decoding, sampler
 from trueup.settings.gathering_settings import SamplerSettings
-from trueup.words import logger, reason
 
 BATCH_SIZE = 64
 CARD = "README.md"
@@ -90,9 +89,9 @@ def print_table(swept: Sweep) -> None:
     table = side_by_side.table("asked for", "written as", "mean reward", "length", "")
     for one in sorted(swept.trials, key=lambda trial: trial.condition.reward):
         marks = ", ".join(["best"] * (one == swept.best) + ["now"] * (one == swept.trials[0]))
-        words = f"{one.condition.reward:.4g}", repr(one.condition.words())
+        written = f"{one.condition.reward:.4g}", repr(one.condition.words())
         style = "bold" if one == swept.best else None
-        table.add_row(*words, one.score.shown(3), one.length.shown(1), marks, style=style)
+        table.add_row(*written, one.score.shown(3), one.length.shown(1), marks, style=style)
     console = Console(highlight=False, emoji=False, markup=False)
     console.print(table, "+- one standard error; length in tokens; now: asked for so far", sep="\n")
 
@@ -126,7 +125,7 @@ def sweep_model(
     prepare.set_threads(loaded.network, len(prompts))
     swept = sweep(loaded, prompts, scorer, tried, seed=seed, max_new_tokens=max_new_tokens)
     if left := swept.left_out:
-        logger.warning(f"{left} of {len(prompts)} prompts are too long for the model and were left out")
+        words.logger.warning(f"{left} of {len(prompts)} prompts are too long for the model and were left out")
     return swept
 
 
@@ -142,7 +141,7 @@ def sweep(
         raise errors.InputError(f"max_new_tokens {longest} {why}. Give a smaller one")
     encoded, day, limits = [], chat_template.today(), encode.Limits(positions)
     if chat_template.writes_date(loaded.tokenizer):
-        logger.info(f"the chat template writes the date: here it is {day}")
+        words.logger.info(f"the chat template writes the date: here it is {day}")
     for condition in tried:
         given: dict[str, Any] = {"end_ids": loaded.end_ids, "limits": limits, "date": day}
         encoder = encode.Encoder(loaded.tokenizer, condition=condition, **given)
@@ -180,5 +179,5 @@ def keep(folder: Path, before: Condition, after: Condition) -> None:
             with files.replaced_file(card) as file:
                 file.write(mended.encode())
     except (OSError, UnicodeDecodeError) as error:
-        why = f"{reason(error)}. Make room or mend the rights, or give --dry-run"
+        why = f"{words.reason(error)}. Make room or mend the rights, or give --dry-run"
         raise errors.InputError(f"{folder / FILE} cannot be written: {why}") from error

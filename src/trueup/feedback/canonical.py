@@ -10,8 +10,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from trueup import files, words
-from trueup.errors import InputError
+from trueup import errors, files, words
 from trueup.feedback import json_rows, turns
 from trueup.feedback.fields import Field
 from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response, Tools, Vote
@@ -150,17 +149,19 @@ def _vote_from(one: Field, count: int) -> Vote:
 def check_output(name: str, *, force: bool) -> None:
     if name == STANDARD_OUTPUT:
         if sys.stdout is None:
-            raise InputError("output: the standard output is closed; name a file")
+            raise errors.InputError("output: the standard output is closed; name a file")
         return
     path = Path(name)
     if path.is_dir():
-        raise InputError(f"{name}: this is a folder; name a file in it, e.g. {path / 'feedback.jsonl'}")
+        raise errors.InputError(f"{name}: this is a folder; name a file in it, e.g. {path / 'feedback.jsonl'}")
     if not name.endswith(SUFFIXES):
-        raise InputError(f"{name}: give a name that ends in {' or '.join(SUFFIXES)}, or - for the standard output")
+        raise errors.InputError(
+            f"{name}: give a name that ends in {' or '.join(SUFFIXES)}, or - for the standard output"
+        )
     if not path.parent.is_dir():
-        raise InputError(f"{name}: the folder {path.parent} does not exist; make it first")
+        raise errors.InputError(f"{name}: the folder {path.parent} does not exist; make it first")
     if path.exists() and not force:
-        raise InputError(f"{name}: the file is there already; give another name, or --force to replace it")
+        raise errors.InputError(f"{name}: the file is there already; give another name, or --force to replace it")
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
@@ -174,7 +175,7 @@ def lines_of(path: str | Path, examples: Iterable[Example]) -> Iterator[bytes]:
             yield json_line(example_to_row(example))
         except UnicodeEncodeError as error:
             where = f" (from {example.origin})" if example.origin else ""
-            raise InputError(f"{path}: example {number}{where} cannot be written: {error}") from None
+            raise errors.InputError(f"{path}: example {number}{where} cannot be written: {error}") from None
 
 
 def write_rows(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
@@ -196,7 +197,7 @@ def write_lines(path: str | Path, lines: Iterable[bytes]) -> int:
             with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
                 return sum(1 for line in lines if packed.write(line))
     except OSError as error:
-        raise InputError(f"{path}: the file cannot be written: {words.reason(error)}") from None
+        raise errors.InputError(f"{path}: the file cannot be written: {words.reason(error)}") from None
 
 
 def json_line(row: Mapping[str, object]) -> bytes:

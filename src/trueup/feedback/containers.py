@@ -13,11 +13,9 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
-from trueup import display, python_objects, stop
-from trueup.errors import InputError
+from trueup import display, errors, python_objects, stop, words
 from trueup.feedback import columns, csv_rows, json_rows, tables
 from trueup.files import cache_folder, no_device
-from trueup.words import listed, near_names, one_line, reason
 
 GZIP = b"\x1f\x8b"
 IN_MEMORY = 2**26
@@ -69,7 +67,7 @@ def hold_rows(what: str, rows: Any) -> str:
     if is_dataset(rows):
         found = list(tables.batch_rows(rows.with_format("arrow").iter(tables.BATCH), what))
         if bad := next((row.error for row in found if row.error), None):
-            raise InputError(bad)
+            raise errors.InputError(bad)
         rows = [row.value for row in found]
     lines = []
     for number, row in enumerate(rows, start=1):
@@ -77,9 +75,9 @@ def hold_rows(what: str, rows: Any) -> str:
             lines.append(json.dumps(dict(row)))
         except (TypeError, ValueError, RecursionError) as error:
             kind = "is no dict of texts, numbers, lists and dicts"
-            raise InputError(f"{what}: row {number} {kind} ({one_line(error)})") from None
+            raise errors.InputError(f"{what}: row {number} {kind} ({words.one_line(error)})") from None
     if not lines:
-        raise InputError(f"{what}: there are no rows; give at least one")
+        raise errors.InputError(f"{what}: there are no rows; give at least one")
     data = "\n".join(lines).encode()
     return python_objects.hold(f"{what}-{hashlib.sha256(data).hexdigest()[:12]}", data)
 
@@ -132,9 +130,9 @@ def load(path: str | Path) -> json_rows.LoadedFile:
     head = file.rewound().read(max(map(len, FOREIGN)))
     for start, (what, remedy) in FOREIGN.items():
         if head.startswith(start):
-            raise InputError(f"{name}: this is {what}; expected {EXPECTED}; {remedy}")
+            raise errors.InputError(f"{name}: this is {what}; expected {EXPECTED}; {remedy}")
     if not file.beginning():
-        raise InputError(f"{name}: the file is empty; expected one JSON object on each line")
+        raise errors.InputError(f"{name}: the file is empty; expected one JSON object on each line")
     return file
 
 
@@ -156,7 +154,7 @@ def _some(found: Iterator[json_rows.FileRow], name: str, where: str = "") -> Ite
         empty = False
         yield row
     if empty:
-        raise InputError(f"{name}: the file holds no rows{where}")
+        raise errors.InputError(f"{name}: the file holds no rows{where}")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -169,23 +167,23 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except IsADirectoryError:
-        raise InputError(f"{path}: this is a folder; name a file{inside(path)}") from None
+        raise errors.InputError(f"{path}: this is a folder; name a file{inside(path)}") from None
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file{absent_hint(path)}") from None
+        raise errors.InputError(f"{path}: no such file{absent_hint(path)}") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r}: the file cannot be read: {reason(error)}") from None
+        raise errors.InputError(f"{str(path)!r}: the file cannot be read: {words.reason(error)}") from None
 
 
 def inside(folder: Path) -> str:
     files = [name for name in _names_in(folder) if name.removesuffix(".gz").endswith(tables.SUFFIXES)]
-    return f" in it: {listed(files)}" if files else "; none with feedback is in it"
+    return f" in it: {words.listed(files)}" if files else "; none with feedback is in it"
 
 
 def absent_hint(path: Path) -> str:
     missing = [folder for folder in path.parents if not folder.exists()]
     if missing:
         return f"; the folder {missing[-1]} does not exist"
-    near = near_names(path.name, _names_in(path.parent))
+    near = words.near_names(path.name, _names_in(path.parent))
     return f"; did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else ""
 
 
@@ -209,7 +207,7 @@ def _unpacked(file: json_rows.LoadedFile) -> json_rows.LoadedFile:
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             what = "cut short" if isinstance(error, EOFError) else "damaged"
             again = "copy or download the file again (`gzip -t` tests it)"
-            raise InputError(f"{file.path}: the gzip data is {what} ({error}); {again}") from None
+            raise errors.InputError(f"{file.path}: the gzip data is {what} ({error}); {again}") from None
     return made
 
 
@@ -226,8 +224,8 @@ def spill(name: str) -> Iterator[IO[bytes]]:
             told = f"unpacked to {size >> 20} MiB in {folder}, for as long as the process lives"
             display.data_logger.info(f"{name}: {told}")
     except OSError as error:
-        kept = f"what it unpacks to cannot be kept in {folder}: {reason(error)}"
-        raise InputError(f"{name}: {kept}. Point TRUEUP_CACHE to a folder with room") from None
+        kept = f"what it unpacks to cannot be kept in {folder}: {words.reason(error)}"
+        raise errors.InputError(f"{name}: {kept}. Point TRUEUP_CACHE to a folder with room") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -253,7 +251,7 @@ class LineFile:
             self.file.data.seek(self.places[index])
             line = self.file.data.readline()
         except OSError as error:
-            raise InputError(f"{self.path}: the file cannot be read any more: {reason(error)}") from None
+            raise errors.InputError(f"{self.path}: the file cannot be read any more: {words.reason(error)}") from None
         if self.written:
             value, problem, empty = json.loads(line)
             return json_rows.FileRow(self.numbers[index], value, problem, tuple(empty))

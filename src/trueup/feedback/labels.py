@@ -7,7 +7,6 @@ from typing import Literal
 
 from trueup import display, errors, words
 from trueup.feedback import records, transforms, views
-from trueup.feedback.records import Discarded, Example, Response, count
 
 Scale = Literal["none", "min-max", "range", "sigmoid"]
 
@@ -18,7 +17,7 @@ class Thumbs:
 
     threshold: float | None
 
-    def fit(self, examples: Sequence[Example]) -> transforms.Fitted:
+    def fit(self, examples: Sequence[records.Example]) -> transforms.Fitted:
         if self.threshold is None:
             return transforms.Fitted(list)
         responses = [one for example in examples for one in example.responses if one.label is None]
@@ -54,19 +53,19 @@ class GradedLabels:
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise errors.InputError(f"score_low {self.low:g} must be below score_high {self.high:g}")
 
-    def fit(self, examples: Sequence[Example]) -> transforms.Fitted:
+    def fit(self, examples: Sequence[records.Example]) -> transforms.Fitted:
         grade, lines = self.measured(examples)
 
-        def rewrite(given: Sequence[Example]) -> Sequence[Example]:
+        def rewrite(given: Sequence[records.Example]) -> Sequence[records.Example]:
             return [self.labelled(example, grade) for example in given]
 
         if self.demonstration_from is not None:
-            before, after = (count(some).demonstrations for some in (examples, rewrite(examples)))
+            before, after = (records.count(some).demonstrations for some in (examples, rewrite(examples)))
             more = f"{words.counted(after - before, 'response')} labelled {self.demonstration_from:g} or more"
             lines.append(f"demonstrations: {more}, beside {before} marked")
         return transforms.Fitted(rewrite, tuple(lines))
 
-    def measured(self, examples: Sequence[Example]) -> tuple[Callable[[float], float] | None, list[str]]:
+    def measured(self, examples: Sequence[records.Example]) -> tuple[Callable[[float], float] | None, list[str]]:
         if self.scale == "none":
             return None, []
         values = [value for example in examples for _, value in records.scores(example)]
@@ -91,7 +90,7 @@ class GradedLabels:
 
         return grade, [f"{said}{low:g} is 0 and {high:g} is 1"]
 
-    def labelled(self, example: Example, grade: Callable[[float], float] | None) -> Example:
+    def labelled(self, example: records.Example, grade: Callable[[float], float] | None) -> records.Example:
         try:
             made = example if grade is None else graded(example, grade)
         except ValueError as error:
@@ -112,8 +111,8 @@ class GradedLabels:
         return replace(made, responses=tuple(responses))
 
 
-def graded(example: Example, grade: Callable[[float], float]) -> Example:
-    def labelled(one: Response) -> Response:
+def graded(example: records.Example, grade: Callable[[float], float]) -> records.Example:
+    def labelled(one: records.Response) -> records.Response:
         return one if one.label is not None or one.score is None else replace(one, label=grade(one.score))
 
     return replace(example, responses=tuple(map(labelled, example.responses)))
@@ -134,7 +133,7 @@ SLACK = 0.1
 """Part of an end of that range by which it may be missed without a warning: labels differ by as much by chance."""
 
 
-Examples = Sequence[Example]
+Examples = Sequence[records.Example]
 
 
 def check_class_balance(examples: Examples, *, desirable_weight: float, undesirable_weight: float) -> None:
@@ -159,13 +158,13 @@ def check_class_balance(examples: Examples, *, desirable_weight: float, undesira
     )
 
 
-def check_classes(examples: Sequence[Example]) -> None:
+def check_classes(examples: Sequence[records.Example]) -> None:
     """Warn where all labels, those of demonstrations too, are the same; for methods that can learn from such."""
     labels = labels_of(examples)
     if len(set(labels)) == 1:
         words.logger.warning(f"all {len(labels)} labels are {labels[0]:g}, which teaches little. Give both kinds")
 
 
-def labels_of(examples: Sequence[Example]) -> list[float]:
-    made = [made for example in examples if not isinstance(made := views.points(example), Discarded)]
+def labels_of(examples: Sequence[records.Example]) -> list[float]:
+    made = [made for example in examples if not isinstance(made := views.points(example), records.Discarded)]
     return [label for group in made for label in group.relation.labels]

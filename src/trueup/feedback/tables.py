@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from trueup import model_hub, words
-from trueup.errors import InputError
+from trueup import errors, model_hub, words
 from trueup.feedback import json_rows
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def need(package: str, name: str) -> None:
         found = False
     if not found:
         needs = f"reading this needs the package {package}, which is not installed"
-        raise InputError(f"{name}: {needs}; pip install 'trueup[data]'")
+        raise errors.InputError(f"{name}: {needs}; pip install 'trueup[data]'")
 
 
 def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]:
@@ -51,7 +50,7 @@ def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]
     source = file.data
     source.seek(-len(PARQUET), os.SEEK_END)
     if source.read() != PARQUET:
-        raise InputError(f"{file.path}: the Parquet file is cut short: copy or download it again")
+        raise errors.InputError(f"{file.path}: the Parquet file is cut short: copy or download it again")
     left = json_rows.unpacked_limit(file.size)
     try:
         # A file says how large its pages are, but not how often they name a text that its dictionary holds once.
@@ -73,7 +72,7 @@ def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]
             yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
     except unreadable() as error:
         damaged = f"the Parquet file is damaged ({library_words(error)})"
-        raise InputError(f"{file.path}: {damaged}; copy or download it again") from None
+        raise errors.InputError(f"{file.path}: {damaged}; copy or download it again") from None
 
 
 def declared_size(metadata: pyarrow.parquet.FileMetaData) -> int:
@@ -104,7 +103,7 @@ def refuse_several(path: Path) -> None:
     if (path / "dataset_dict.json").is_file():
         parts = sorted(part.name for part in path.iterdir() if is_saved(part))
         example = f", as in {path / parts[0]}" if parts else ""
-        raise InputError(f"{path}: this folder holds the splits {words.listed(parts)}; name one of them{example}")
+        raise errors.InputError(f"{path}: this folder holds splits {words.listed(parts)}; name one of them{example}")
 
 
 def saved_rows(path: Path) -> Iterator[json_rows.FileRow]:
@@ -118,7 +117,7 @@ def saved_rows(path: Path) -> Iterator[json_rows.FileRow]:
         found = datasets.load_from_disk(str(path))
     except Exception as error:  # the library raises of its own, of Arrow and of the system
         damaged = f"the data set in this folder is damaged ({type(error).__name__}: {library_words(error)})"
-        raise InputError(f"{path}: {damaged}; save or copy it again") from None
+        raise errors.InputError(f"{path}: {damaged}; save or copy it again") from None
     yield from batch_rows(found.with_format("arrow").iter(BATCH), str(path))
 
 
@@ -130,9 +129,9 @@ def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[js
     for batch in batches:
         names = batch.schema.names
         if problem := json_rows.too_many_keys(len(names), "the table"):
-            raise InputError(f"{path}: {problem}")
+            raise errors.InputError(f"{path}: {problem}")
         if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
-            raise InputError(f"{path}: the column {words.shortened(repeated[0])} stands twice; rename one of them")
+            raise errors.InputError(f"{path}: the column {words.shortened(repeated[0])} stands twice; rename one")
         types = dict(zip(names, batch.schema.types, strict=True))
         for values in row_values(batch):
             number += 1
@@ -226,14 +225,14 @@ def hub_name(given: str) -> HubName:
     bare, _, query = given.removeprefix(model_hub.PREFIX).partition("?")
     if not model_hub.ID.fullmatch(bare):
         example = f"{model_hub.PREFIX}OWNER/NAME?split=train"
-        raise InputError(f"{given!r}: not the id of a data set; write {example}")
+        raise errors.InputError(f"{given!r}: not the id of a data set; write {example}")
     chosen: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in KEYS:
             hint = words.did_you_mean(key, KEYS, quoted=True) or f" (known: {', '.join(KEYS)})"
-            raise InputError(f"{given!r}: unknown key {key!r}{hint}")
+            raise errors.InputError(f"{given!r}: unknown key {key!r}{hint}")
         if key in chosen or not value:
-            raise InputError(f"{given!r}: {key} must be given once, with a value")
+            raise errors.InputError(f"{given!r}: {key} must be given once, with a value")
         chosen[key] = value
     return HubName(given, bare, **chosen)
 
@@ -244,10 +243,10 @@ def hub_rows(given: str) -> Iterator[json_rows.FileRow]:
     try:
         online = not model_hub.is_offline()
         found = downloaded(name, model_hub.commit_of("dataset", name.id, name.revision) if online else None)
-    except InputError:
+    except errors.InputError:
         raise
     except Exception as error:  # the two libraries raise of their own, of httpx, of Arrow and of the system
-        raise InputError(explained(name, error)) from None
+        raise errors.InputError(explained(name, error)) from None
     yield from batch_rows(found.with_format("arrow").iter(BATCH), given)
 
 
@@ -256,7 +255,7 @@ def downloaded(name: HubName, commit: str | None) -> Any:
 
     if commit is None and name.revision:
         offline = "the hub is switched off (HF_HUB_OFFLINE), and the cache may hold another revision"
-        raise InputError(f"{name.given}: {offline}; leave out the revision, or switch the hub on")
+        raise errors.InputError(f"{name.given}: {offline}; leave out the revision, or switch the hub on")
     with model_hub.without_bars(datasets, "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         builder = datasets.load_dataset_builder(f"hf://datasets/{name.id}", name.config, revision=commit)
         refuse_another(name, commit, builder)
@@ -264,7 +263,7 @@ def downloaded(name: HubName, commit: str | None) -> Any:
     splits = list(builder.info.splits or {})
     if name.split not in splits:
         there = f"there is no split {name.split!r}; it has {words.listed(splits)}"
-        raise InputError(f"{name.given}: {there}: give one, as in ?split={(splits or ['train'])[0]}")
+        raise errors.InputError(f"{name.given}: {there}: give one, as in ?split={(splits or ['train'])[0]}")
     return builder.as_dataset(split=name.split)
 
 
@@ -272,11 +271,11 @@ def refuse_another(name: HubName, commit: str | None, builder: Any) -> None:
     """Refuse what the library took from its cache in the place of what was asked for."""
     if commit is not None and builder.hash != commit:
         there = f"there are no data at its commit {commit[:12]}; the cache holds it at {builder.hash[:12]}"
-        raise InputError(f"{name.given}: {there}: give a revision that has data, as in ?revision={builder.hash[:12]}")
+        raise errors.InputError(f"{name.given}: {there}: give one that has data, as in ?revision={builder.hash[:12]}")
     kept = builder.config.name
     if commit is None and name.config is None and kept != "default":
         offline = f"the hub is switched off (HF_HUB_OFFLINE), and the cache holds the configuration {kept!r}"
-        raise InputError(f"{name.given}: {offline}, perhaps of several; give one, as in ?config={kept}")
+        raise errors.InputError(f"{name.given}: {offline}, perhaps of several; give one, as in ?config={kept}")
 
 
 def explained(name: HubName, error: Exception) -> str:

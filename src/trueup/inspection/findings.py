@@ -5,11 +5,10 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from trueup import files, words
 from trueup.feedback import records, turns, views
 from trueup.feedback.records import Content, Counts, Example, Message, Origin, content_key, count, scores_of
-from trueup.files import table_beside
 from trueup.inspection.statistics import label_counts
-from trueup.words import listed
 
 PARTS = ("training", "evaluation")
 
@@ -25,7 +24,7 @@ class FindingKind:
     remedy: str
 
 
-KINDS = {name: FindingKind(**told) for name, told in table_beside(__file__, "findings.toml").items()}
+KINDS = {name: FindingKind(**told) for name, told in files.table_beside(__file__, "findings.toml").items()}
 """Name, stable for programs -> kind: all of them, gravest of each stage first."""
 
 
@@ -115,7 +114,7 @@ def prompt_overlap(training: Examples, evaluation: Examples) -> tuple[Overlaps, 
         known.setdefault(example.prompt.key, []).append(str(example.origin))
     shared = [example for example in evaluation if example.prompt.key in known]
     overlap = tuple(Overlap(str(one.origin), tuple(known[one.prompt.key])) for one in shared)
-    details = (f"{one.evaluation} asks what is asked at {listed(one.training, 3)}" for one in overlap)
+    details = (f"{one.evaluation} asks what is asked at {words.listed(one.training, 3)}" for one in overlap)
     return overlap, found("prompt-overlap", shared, details)
 
 
@@ -224,9 +223,9 @@ TRIES = 20
 
 
 def kind_of_key(key: str) -> str:
-    words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", key).lower())
-    last = words[-1] if words else ""
-    if JUDGEMENT.fullmatch(last) or (last in SIDES and JUDGEMENT.fullmatch(words[0])):
+    parts = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", key).lower())
+    last = parts[-1] if parts else ""
+    if JUDGEMENT.fullmatch(last) or (last in SIDES and JUDGEMENT.fullmatch(parts[0])):
         return "unused-judgement-key"
     return "unused-request-key" if REQUEST.fullmatch(last) else "unused-key"
 

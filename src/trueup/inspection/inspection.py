@@ -11,8 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from trueup import display, errors, words
-from trueup.feedback import columns, containers, read, turns, views
-from trueup.feedback.records import Discarded, Example, Origin, count, scores_of
+from trueup.feedback import columns, containers, read, records, turns, views
 from trueup.inspection import findings, statistics
 from trueup.settings.data_settings import part_of
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
@@ -50,7 +49,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    examples: tuple[Example, ...] = ()
+    examples: tuple[records.Example, ...] = ()
     files: tuple[read.FileReport, ...] = ()
     unreadable: tuple[str, ...] = ()
 
@@ -148,7 +147,7 @@ def inspect(
         lengths=statistics.length_table(unit, by_kind),
         longer_chosen=longer if longer.pairs else None,
         labels=statistics.label_counts(examples),
-        scores=statistics.distribution(scores_of(examples)),
+        scores=statistics.distribution(records.scores_of(examples)),
         overlap=overlap,
         tokens=tokens,
         problems=tuple(sorted(problems, key=lambda one: findings.SEVERITIES.index(one.severity))),
@@ -159,7 +158,7 @@ def inspect(
 
 
 def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Collected:
-    examples: list[Example] = []
+    examples: list[records.Example] = []
     reports: list[read.FileReport] = []
     unreadable: list[str] = []
     for name in names:
@@ -168,7 +167,7 @@ def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Co
             if part.name.startswith(WORLD_PREFIX):
                 made, digest = examples_of_world(part.name)
                 found, rows = list(made), len(made)
-                report = read.FileReport(part.name, "the built-in world", rows, rows, digest, count(made))
+                report = read.FileReport(part.name, "the built-in world", rows, rows, digest, records.count(made))
             else:
                 found, report = read.read_source(containers.opened(part.name, table), skip_bad=sys.maxsize)
         except errors.InputError as error:
@@ -181,12 +180,12 @@ def collect(names: Sequence[str], table: columns.Table = columns.AS_IT_IS) -> Co
 
 def problems_of_reading(part: Collected) -> list[findings.Finding]:
     problems = [findings.problem("unreadable-file", details=[error]) for error in part.unreadable]
-    bad: dict[Origin, str] = {}
-    reasons: dict[str, list[Origin]] = {}
+    bad: dict[records.Origin, str] = {}
+    reasons: dict[str, list[records.Origin]] = {}
     for report in part.files:
-        bad |= {Origin(report.path, row): error for row, error in report.skipped.items()}
+        bad |= {records.Origin(report.path, row): error for row, error in report.skipped.items()}
         for reason, numbers in report.unusable.items():
-            reasons.setdefault(reason, []).extend(Origin(report.path, row) for row in numbers)
+            reasons.setdefault(reason, []).extend(records.Origin(report.path, row) for row in numbers)
     if bad:
         problems.append(findings.problem("malformed-row", bad, bad.values()))
     problems += [findings.problem("unusable-row", origins, about=reason) for reason, origins in reasons.items()]
@@ -206,11 +205,11 @@ def _of_keys(report: read.FileReport) -> list[findings.Finding]:
     for (kind, near), keys in by_kind.items():
         rows = sorted({row for key in keys for row in report.unused_rows[key]})
         about = words.listed(map(words.printable, keys), 12) + report.near_keys.get(near, "")
-        problems.append(findings.problem(kind, [Origin(report.path, row) for row in rows], about=about))
+        problems.append(findings.problem(kind, [records.Origin(report.path, row) for row in rows], about=about))
     return problems
 
 
-def show_example(example: Example, coding: encoded.Coding) -> Shown:
+def show_example(example: records.Example, coding: encoded.Coding) -> Shown:
     from trueup.inspection.encoded import all_responses
 
     origin = str(example.origin)
@@ -218,8 +217,8 @@ def show_example(example: Example, coding: encoded.Coding) -> Shown:
         made, uncut = (one.encode(all_responses(example)) for one in (coding.encoder, coding.uncut))
     except errors.InputError as error:
         return Shown(origin, str(error))
-    if isinstance(made, Discarded) or isinstance(uncut, Discarded):
-        return Shown(origin, made.reason if isinstance(made, Discarded) else "")
+    if isinstance(made, records.Discarded) or isinstance(uncut, records.Discarded):
+        return Shown(origin, made.reason if isinstance(made, records.Discarded) else "")
     prompt = _run("prompt", made.tokens.prompt, coding.tokenizer)
     judged = views.judged_pairs(example)
     responses = []
@@ -233,7 +232,7 @@ def show_example(example: Example, coding: encoded.Coding) -> Shown:
     return Shown(origin, None, prompt, made.prompt_cut, tuple(responses))
 
 
-def _named(part: Collected, name: str) -> Example:
+def _named(part: Collected, name: str) -> records.Example:
     """The example of a row named `3`, or `pairs.jsonl:3` of several files."""
     file, _, row = name.rpartition(":")
     if not re.fullmatch("[0-9]+", row):
@@ -263,7 +262,7 @@ def origin_of(path: str) -> str:
     return path.partition("?")[0] if path.startswith(WORLD_PREFIX) else path
 
 
-def _said(example: Example, at: int, judged: Sequence[tuple[int, int]]) -> str:
+def _said(example: records.Example, at: int, judged: Sequence[tuple[int, int]]) -> str:
     one = example.responses[at]
     said = ["demonstration"] if one.demonstration else []
     numbers = (("score", one.score), ("label", one.label))

@@ -7,10 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from trueup import display, errors
+from trueup import display, errors, words
 from trueup.config.layers import flatten
 from trueup.report import charts, page, run_data, run_page
-from trueup.words import listed, reason
 
 OVERLAID = (
     "loss", "rewards/accuracies", "rewards/margins", "drift/chosen", "kl", "objective/kl", "online/score",
@@ -31,7 +30,7 @@ def write_comparison(runs: Sequence[run_data.RunData], evaluations: Sequence[str
     found = dict(_evaluations(runs, evaluations))
     told = {name: shown for name, one in found.items() if (shown := page.shown(one))}
     values = {
-        "name": "Comparison: " + listed(names, 4),
+        "name": "Comparison: " + words.listed(names, 4),
         "names": names,
         "notes": list(_notes(runs, names, found)),
         "overview": page.Table("", names, list(_overview(runs))),
@@ -52,7 +51,7 @@ def _evaluations(runs: Sequence[run_data.RunData], given: Sequence[str]) -> Iter
         try:
             every[str(path)] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            said = f"evaluation {path} cannot be read: {reason(error)}; give what trueup evaluate wrote"
+            said = f"evaluation {path} cannot be read: {words.reason(error)}; give what trueup evaluate wrote"
             raise errors.InputError(said) from None
     for path_name, one in every.items():
         if page.shown(one) is None:
@@ -69,9 +68,9 @@ def _notes(runs: Sequence[run_data.RunData], names: Sequence[str], found: Evalua
             yield f"{name} is not done ({state}): its figures go up to step {run.last}."
         for one in (*map(str, run.status.get("warnings") or ()), *run.problems):
             yield f"{name}: {one}"
-    for key, words in SAME.items():
+    for key, said in SAME.items():
         if len({json.dumps(run.record.get(key), sort_keys=True) for run in runs}) > 1:
-            yield f"The runs were {words}."
+            yield f"The runs were {said}."
     evaluated = [run.settings for run in runs if any(name.startswith(run_data.HELD_OUT) for name in run.names)]
     held = [[one.get(name) for name in ("eval_data", "eval_fraction")] for one in evaluated]
     if any(one != held[0] for one in held):

@@ -10,12 +10,11 @@ from typing import Any
 
 import yaml
 
+from trueup import errors, metrics
 from trueup.annotators.template import answered
 from trueup.config.resolve import read_run
 from trueup.endpoints.key import redact
-from trueup.errors import TrueupError
 from trueup.feedback import canonical, records
-from trueup.metrics import read_lines
 from trueup.report.charts import Point
 from trueup.sources.log import EXAMPLES, ROUNDS, metrics_of_rounds
 from trueup.words import counted, numbered, one_line, spelled
@@ -58,8 +57,8 @@ class RunData:
         self.name = str(self.settings.get("run_name") or folder.resolve().name)
         self.problems: list[str] = []
         lost: list[int] = []
-        metrics = folder / METRICS
-        self.lines: list[dict[str, Any]] = self._try(METRICS, lambda: read_lines(metrics, lost)) or []
+        file = folder / METRICS
+        self.lines: list[dict[str, Any]] = self._try(METRICS, lambda: metrics.read_lines(file, lost)) or []
         if lost:
             self.problems.append(f"{METRICS}: what cannot be read is left out: {numbered(lost, 'line')}")
         self.rounds: list[dict[str, Any]] = self._try(ROUNDS, lambda: metrics_of_rounds(folder)) or []
@@ -124,7 +123,7 @@ class RunData:
         rows, found = self._try(path.name, lambda: _rows(path)) or [], []
         kept = [*rows[:FIRST_ROWS], *rows[FIRST_ROWS:][FIRST_ROWS - most :]]
         for number, text in enumerate(kept, start=1):
-            with suppress(ValueError, TypeError, AttributeError, RecursionError, TrueupError):
+            with suppress(ValueError, TypeError, AttributeError, RecursionError, errors.TrueupError):
                 row = json.loads(text)
                 found.append((row, canonical.example_from_row(row, records.Origin(str(path), number))))
         if bad := len(kept) - len(found):
@@ -150,7 +149,7 @@ class RunData:
             return read()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, TrueupError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, errors.TrueupError) as error:
             self.problems.append(f"{name} cannot be read and is left out: {one_line(error)}")
             return None
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from trueup import files, methods, metrics, words
-from trueup.display import duration, figure
+from trueup import display, files, methods, metrics, words
 from trueup.report import charts, page, run_data
 
 REPORT = "report.html"
@@ -87,8 +86,8 @@ def _about(run: run_data.RunData) -> Iterator[tuple[str, str]]:
         yield "reference", f"{plain(reference)} {run.record.get('reference') or ''}".strip()
     what, rate, size = settings.get("lora"), settings.get("learning_rate"), settings.get("batch_size")
     yield "trained", f"{'an adapter' if what else 'every weight'}, learning rate {rate}, batches of {size}"
-    flops = "" if run.flops is None else f", about {figure(run.flops)} FLOPs"
-    yield "cost", f"{duration(run.total('seconds'))} in steps, {run.total('tokens'):,.0f} tokens{flops}"
+    flops = "" if run.flops is None else f", about {display.figure(run.flops)} FLOPs"
+    yield "cost", f"{display.duration(run.total('seconds'))} in steps, {run.total('tokens'):,.0f} tokens{flops}"
 
 
 def plain(value: Any) -> str:
@@ -103,7 +102,7 @@ def _changes(run: run_data.RunData) -> page.Table:
     for bare, meaning in MEANINGS.items():
         both = [run.points(f"{prefix}{bare}") for prefix in prefixes]
         if any(both):
-            ends = [(figure(one[0][1]), figure(_end(one))) if one else ("", "") for one in both]
+            ends = [(display.figure(one[0][1]), display.figure(_end(one))) if one else ("", "") for one in both]
             rows.append((bare, [*sum(ends, ()), meaning]))
     headings = ("at first", "at the end", "held out, at first", "at the end")
     return page.Table("", [*headings[: 2 * len(prefixes)], "what it is"], rows, words=True)
@@ -146,7 +145,7 @@ def reward_and_kl(run: run_data.RunData) -> Iterator[tuple[str, list[charts.Poin
 def _happened(run: run_data.RunData) -> Iterator[str]:
     if len(away := run.points(f"{run_data.HELD_OUT}drift/chosen") or run.points("drift/chosen")) > 1:
         if _end(away) < 0:
-            yield TABLE["below"].format(figure(-_end(away)), next(step for step, value in away if value < 0))
+            yield TABLE["below"].format(display.figure(-_end(away)), next(step for step, value in away if value < 0))
         else:
             yield "Chosen responses are at least as likely as under the reference, on average."
     for name in run.names:
@@ -155,10 +154,10 @@ def _happened(run: run_data.RunData) -> Iterator[str]:
         if of_length and len(points) > 1 and points[0][1] > 0:
             times = _end(points) / points[0][1]
             alone = " See whether what they gained in score is length alone." if times > 1.3 else ""
-            ends = f"{name}: {figure(points[0][1])}, then {figure(_end(points))}"
-            yield f"Responses are {figure(times)} times as long as at first ({ends}).{alone}"
+            ends = f"{name}: {display.figure(points[0][1])}, then {display.figure(_end(points))}"
+            yield f"Responses are {display.figure(times)} times as long as at first ({ends}).{alone}"
     if len(score := run.points("online/score")) > 1:
-        yield f"The mean score of samples went from {figure(score[0][1])} to {figure(_end(score))}."
+        yield f"The mean score of samples went from {display.figure(score[0][1])} to {display.figure(_end(score))}."
     if held := run.points(f"{run_data.HELD_OUT}rewards/accuracies"):
         yield f"Of held-out pairs {held[-1][1]:.0%} are ordered rightly."
 
@@ -204,7 +203,7 @@ def _reliability(found: Mapping[str, Any] | None) -> Markup:
     spread = [(x, x, y - error, y + error) for x, y, error in bins]
     seen = charts.Series("seen", [(x, y) for x, y, _ in bins], True, spread)
     even = charts.Series("as sure as it should be", [(0.5, 0.5), (1.0, 1.0)])
-    note = f"Accuracy on held-out pairs {figure(right)}. How sure an order is said to be, and how often it is right."
+    note = f"Accuracy on held-out pairs {display.figure(right)}. How sure an order is, and how often it is right."
     return charts.plot("Calibration of the scores", [seen, even], x="said", note=note)
 
 

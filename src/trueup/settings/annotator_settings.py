@@ -8,8 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from trueup import python_objects, words
-from trueup.errors import AnnotatorError, InputError
+from trueup import errors, python_objects, words
 from trueup.settings import annotator_kinds, schema, validation
 from trueup.settings.annotator_kinds import AnnotatorKind, Comparing, Gives, Scoring, Share
 
@@ -34,8 +33,10 @@ def spelled(given: Any) -> Any:
         made = annotator_layer(name)
         if odd := [key for key, equals, _ in more if not equals]:
             instead = "write NAME?setting=value&setting=value, or in a file {kind: NAME, setting: value}"
-            raise InputError(f"annotator {words.as_given(name)}: {words.as_given(odd[0])} is no setting; {instead}")
-    except InputError as error:  # said of the setting that holds the name, `annotator` or another
+            raise errors.InputError(
+                f"annotator {words.as_given(name)}: {words.as_given(odd[0])} is no setting; {instead}"
+            )
+    except errors.InputError as error:  # said of the setting that holds the name, `annotator` or another
         raise schema.unfit(str(error).removeprefix("annotator ")) from None
     return made | {key: value for key, _, value in more}
 
@@ -89,7 +90,7 @@ def criterion_of(given: str) -> tuple[str, float]:
         text, weight = given, 1.0
     text = (text or given).strip()
     if not 0 < abs(weight) < float("inf"):
-        raise InputError(f"criterion {words.as_given(text)}: the weight {weight:g} says nothing; give another one")
+        raise errors.InputError(f"criterion {words.as_given(text)}: the weight {weight:g} says nothing; give another")
     return text, weight
 
 
@@ -199,11 +200,11 @@ def is_function(name: str) -> bool:
 def annotator_layer(name: str) -> dict[str, Any]:
     """What a name stands for: `reward:rm` is `{"kind": "reward", "model": "rm"}`. InputError lists the forms."""
     if "://" in name:  # which may hold a secret, and is not shown
-        raise InputError("annotator must be a name, not a URL; give openai with annotator.base_url")
+        raise errors.InputError("annotator must be a name, not a URL; give openai with annotator.base_url")
     kind, colon, rest = name.partition(":")
     if kind == "world" and colon and rest not in REWARDS:
         known = f"the world has {' and '.join(REWARDS)}{words.did_you_mean(rest, REWARDS)}"
-        raise InputError(f"annotator {words.as_given(name)} is not known; {known}")
+        raise errors.InputError(f"annotator {words.as_given(name)} is not known; {known}")
     if kind in KINDS and not colon:
         return {"kind": kind}
     if kind in KINDS and rest and (KINDS[kind].about.main != "function" or is_function(rest)):
@@ -212,7 +213,7 @@ def annotator_layer(name: str) -> dict[str, Any]:
         return {"kind": "function", "function": name}
     folder = "/" in name and not colon
     close = f"; did you mean reward:{name}?" if folder else words.did_you_mean(kind, KINDS)
-    raise InputError(f"annotator {words.as_given(name)} is not known; give {ANNOTATORS}{close}")
+    raise errors.InputError(f"annotator {words.as_given(name)} is not known; give {ANNOTATORS}{close}")
 
 
 def reward_layer(name: str) -> dict[str, Any]:
@@ -220,11 +221,11 @@ def reward_layer(name: str) -> dict[str, Any]:
     kind, colon, _ = name.partition(":")
     if kind in KINDS and KINDS[kind].gives == "comparisons":
         compares = f"reward {words.as_given(name)} is refused, as it compares responses and gives no score"
-        raise InputError(f"{compares}; give {REWARD_FORMS}, or give it as annotator")
+        raise errors.InputError(f"{compares}; give {REWARD_FORMS}, or give it as annotator")
     if (kind in KINDS and (colon or kind in KINDS[kind].about.forms)) or is_function(name):
         return annotator_layer(name)
     if kind in KINDS or not name.strip() or name.endswith(".py") or ".py:" in name:
-        raise InputError(f"reward {words.as_given(name)} is not known; give {REWARD_FORMS}")
+        raise errors.InputError(f"reward {words.as_given(name)} is not known; give {REWARD_FORMS}")
     return {"kind": "reward", "model": name}
 
 
@@ -232,7 +233,7 @@ def judge_layer(name: str) -> dict[str, Any]:
     made = annotator_layer(name)
     if KINDS[made["kind"]].gives == "scores":
         scores = f"annotator {words.as_given(name)} is refused, as it scores responses and compares none"
-        raise InputError(f"{scores}; give {JUDGES}, or give it as reward")
+        raise errors.InputError(f"{scores}; give {JUDGES}, or give it as reward")
     return made
 
 
@@ -241,7 +242,7 @@ def called(setting: str) -> Iterator[None]:
     """Have what is said of `annotator` within said of the setting that holds the annotator there."""
     try:
         yield
-    except (InputError, AnnotatorError) as error:
+    except (errors.InputError, errors.AnnotatorError) as error:
         raise type(error)(re.sub(r"\bannotator(?=[. ])", setting, str(error))) from error
 
 
@@ -265,10 +266,10 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
     reward = rest.pop("reward", None)
     if reward is not None:
         if not isinstance(reward, str):
-            raise InputError(f"reward must be {REWARD_FORMS}; got {words.as_given(reward)}")
+            raise errors.InputError(f"reward must be {REWARD_FORMS}; got {words.as_given(reward)}")
         beside = [name for name in rest if name.partition(".")[0] == "annotator"]
         if beside and (reward not in KINDS or "annotator" in rest):
-            raise InputError(f"reward and {beside[0]} are both given, and a reward is an annotator, too; give one")
+            raise errors.InputError(f"reward and {beside[0]} are both given, and a reward is an annotator; give one")
         _put(rest, "annotator", f"reward {words.as_given(reward)}", reward_layer(reward))
     _spell_out(rest, "annotator", annotator_layer)
     _spell_out(rest, "eval_by", annotator_layer)
@@ -279,5 +280,5 @@ def _put(layer: dict[str, Any], setting: str, name: str, made: Mapping[str, Any]
     for key, value in made.items():
         path = f"{setting}.{key}"
         if path in layer and not validation.same(layer[path], value):
-            raise InputError(f"{name} and {path} {words.as_given(layer[path])} are both given and differ; give one")
+            raise errors.InputError(f"{name} and {path} {words.as_given(layer[path])} are given and differ; give one")
         layer[path] = value

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from trueup.errors import InputError
+from trueup import errors, words
 from trueup.settings.schema import Setting, settings_in
-from trueup.words import as_given, did_you_mean, named, one_of
 
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
@@ -42,7 +41,7 @@ class SettingProblem(NamedTuple):
     text: str
 
 
-class SettingsError(InputError):
+class SettingsError(errors.InputError):
     """What is wrong with a set of settings, all of it; the message is one line."""
 
     def __init__(self, problems: Iterable[SettingProblem]) -> None:
@@ -66,16 +65,16 @@ def convert(kind: type[T], name: str, value: object) -> T:
     try:
         converted: T = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise InputError(f"{name} must be {_must_be(error.errors()[0])}; got {as_given(value)}") from None
+        raise errors.InputError(f"{name} must be {_must_be(error.errors()[0])}; got {words.as_given(value)}") from None
     return converted
 
 
 def _problems(
-    errors: Iterable[ErrorDetails], values: Mapping[str, Any], model_type: type[BaseModel], where: str
+    faults: Iterable[ErrorDetails], values: Mapping[str, Any], model_type: type[BaseModel], where: str
 ) -> list[SettingProblem]:
     known = settings_in(model_type)
     by_path: dict[str, list[ErrorDetails]] = {}
-    for error in errors:
+    for error in faults:
         by_path.setdefault(_path(error, values), []).append(error)
     return [SettingProblem(path, _text(path, group, known, where)) for path, group in by_path.items()]
 
@@ -97,8 +96,8 @@ def _path(error: ErrorDetails, values: object) -> str:
     return ".".join(parts)
 
 
-def _text(path: str, errors: list[ErrorDetails], known: list[Setting], where: str) -> str:
-    error = errors[0]
+def _text(path: str, faults: list[ErrorDetails], known: list[Setting], where: str) -> str:
+    error = faults[0]
     given = error["input"]
     by_path = {setting.path: setting.choices for setting in known}
     kinds, choices = by_path.get(f"{path}.kind", ()), by_path.get(path, ())
@@ -112,17 +111,17 @@ def _text(path: str, errors: list[ErrorDetails], known: list[Setting], where: st
         case "value_error":
             return str(error["ctx"]["error"])
         case "union_tag_invalid":
-            return f"{path}.kind must be {one_of(kinds, error['ctx']['tag'])}"
+            return f"{path}.kind must be {words.one_of(kinds, error['ctx']['tag'])}"
         case "union_tag_not_found":
             return _no_kind(path, given, kinds, known)
         case "model_attributes_type" | "dataclass_type" if len(kinds) > 1:
             kind = f"{path}.kind, one of {', '.join(kinds)}"
-            return f"{path} must be {MAPPING} with {kind}; got {as_given(given)}"
+            return f"{path} must be {MAPPING} with {kind}; got {words.as_given(given)}"
         case "literal_error":
             allowed = choices or (error["ctx"]["expected"].strip("'"),)
-            return f"{path} must be {one_of(allowed, given)}"
-    must_be = " or ".join(dict.fromkeys(_must_be(error) for error in errors))
-    return f"{path} must be {must_be}; got {as_given(given)}"
+            return f"{path} must be {words.one_of(allowed, given)}"
+    must_be = " or ".join(dict.fromkeys(_must_be(error) for error in faults))
+    return f"{path} must be {must_be}; got {words.as_given(given)}"
 
 
 def _must_be(error: ErrorDetails) -> str:
@@ -133,8 +132,8 @@ def _must_be(error: ErrorDetails) -> str:
 def _unknown(path: str, kind: str, known: list[Setting], where: str) -> str:
     if owners := next((setting.owners for setting in known if setting.path == path), ""):
         return f"{path} is a setting of {owners}, not of {kind}"
-    close = did_you_mean(path, [setting.path for setting in known])
-    return f"{named(path)} is not a setting of {where}{close}"
+    close = words.did_you_mean(path, [setting.path for setting in known])
+    return f"{words.named(path)} is not a setting of {where}{close}"
 
 
 def _no_kind(path: str, given: object, kinds: Sequence[str], known: list[Setting]) -> str:
