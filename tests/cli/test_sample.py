@@ -192,7 +192,7 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
         ({"output": "-"}, "output: give a file, as work that is stopped goes on beside it; not the standard output"),
         ({"more": ("--model", "A")}, "a model is given twice; give it once, and more responses"),
         ({"more": ("--decode", "beams")}, "decode must be one of sample, greedy, beam, diverse-beam; got 'beams'"),
-        ({"more": ("--decode", "greedy")}, "decode greedy gives one response to a prompt; got responses 2"),
+        ({"more": ("--decode", "greedy")}, "decode greedy gives one response; got responses 2"),
         ({"more": ("--temperatur", "1")}, "temperatur is not an option of trueup sample; did you mean temperature?"),
         ({"more": ("--best",)}, "best needs an annotator that judges the responses, as in"),
         ({"more": ("--annotator", "world:gold")}, "asked.jsonl:1: prompt 1: not a prompt of the world: 'say 1:'"),

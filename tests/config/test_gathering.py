@@ -151,7 +151,7 @@ class TestSampler:
             ({"server_model": "m"}, r"^sampler\.server_model is given, but sampler\.engine is in-process"),
             ({"engine": "server", "base_url": URL, "decode": "beam"}, r"^sampler\.decode beam is computed in this"),
             ({"engine": "continuous"}, r"^sampler\.engine must be one of in-process, server; got 'continuous'$"),
-            ({"decode": "greedy"}, r"^sampler\.decode greedy gives one response to a prompt; got"),
+            ({"decode": "greedy"}, r"^sampler\.decode greedy gives one response; got"),
             ({"stop": ["", "a"]}, r"^sampler\.stop must be given and not empty; got ''$"),
             ({"temperature": 0}, r"^sampler\.temperature must be greater than 0; got 0$"),
             ({"top_p": "nan"}, r"^sampler\.top_p must be a finite number; got nan$"),

@@ -305,7 +305,7 @@ def test_a_condition_of_the_model_is_in_every_prompt(make: Make, tmp_path: Path)
 
 def test_limits(make: Make, tmp_path: Path) -> None:
     assert make().encoder.limits.max_length == 512
-    with refused(r"max_length 513 is more than the 512 positions .*give less"):
+    with refused(r"max_length 513 is more than .* was made for, 512; give less"):
         make(513)
     with refused("max_prompt_length 20 leaves no room for a response within max_length 20"):
         make(20, 20)

@@ -12,8 +12,7 @@ from trueup.cli import app, options
 from trueup.feedback import canonical, columns, conversion, records
 from trueup.feedback import condition as conditions
 from trueup.inspection import inspection, screen
-from trueup.settings import command_settings, validation
-from trueup.settings import gathering_settings as gathering
+from trueup.settings import command_settings, gathering_settings, validation
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
 from trueup.training.folder import RunFolder
 from trueup.world.people import world_scorer
@@ -66,7 +65,7 @@ def _read(command: options.Command, arguments: Sequence[str]) -> options.Argumen
 def sample(arguments: Sequence[str]) -> None:
     without = ("sampler.models", "sampler.resync")
     further: dict[str, Any] = {"short": "sampler", "without": without, "more": MERGE}
-    if found := _typed("sample", gathering.SampleSettings, arguments, **further):
+    if found := _typed("sample", gathering_settings.SampleSettings, arguments, **further):
         from trueup.gathering import candidates
 
         with display.shown():
@@ -74,7 +73,7 @@ def sample(arguments: Sequence[str]) -> None:
 
 
 def annotate(arguments: Sequence[str]) -> None:
-    if found := _typed("annotate", gathering.AnnotateSettings, arguments, more=MERGE | SHOW_TEMPLATE):
+    if found := _typed("annotate", gathering_settings.AnnotateSettings, arguments, more=MERGE | SHOW_TEMPLATE):
         from trueup.gathering import annotating
 
         with display.shown():
@@ -166,8 +165,8 @@ def condition(arguments: Sequence[str]) -> None:
     from trueup.evaluate import condition_sweep
 
     with display.shown():
-        drawn: dict[str, Any] = {"seed": settings.seed, "max_new_tokens": settings.max_new_tokens}
-        swept = condition_sweep.sweep_model(settings.model, now, settings.candidates, prompts, scorer, **drawn)
+        draws: dict[str, Any] = {"seed": settings.seed, "max_new_tokens": settings.max_new_tokens}
+        swept = condition_sweep.sweep_model(settings.model, now, settings.candidates, prompts, scorer, **draws)
     best = swept.best.condition
     keep = settings.keep and not given.on("dry_run")
     kept = keep and best != now and swept.reliable
@@ -182,8 +181,8 @@ def condition(arguments: Sequence[str]) -> None:
 
 def evaluate(arguments: Sequence[str]) -> None:
     more = JSON | {"dry_run": ("", "Say what it would take, and do nothing.")}
-    further: dict[str, Any] = {"files": "models", "without": gathering.NOT_HERE, "more": more}
-    if found := _typed("evaluate", gathering.EvaluateSettings, arguments, short="sampler", **further):
+    further: dict[str, Any] = {"files": "models", "without": gathering_settings.NOT_HERE, "more": more}
+    if found := _typed("evaluate", gathering_settings.EvaluateSettings, arguments, short="sampler", **further):
         settings, given = found
         from trueup.evaluate import evaluation, side_by_side
 
@@ -227,8 +226,8 @@ def compare(arguments: Sequence[str]) -> None:
 
 
 def chat(arguments: Sequence[str]) -> None:
-    further: dict[str, Any] = {"files": "model", "without": (*gathering.NOT_HERE, "sampler.responses")}
-    if found := _typed("chat", gathering.ChatSettings, arguments, short="sampler", **further):
+    further: dict[str, Any] = {"files": "model", "without": (*gathering_settings.NOT_HERE, "sampler.responses")}
+    if found := _typed("chat", gathering_settings.ChatSettings, arguments, short="sampler", **further):
         from trueup.labelling import conversation
 
         with display.shown():

@@ -11,9 +11,8 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from trueup import __version__, errors, files
+from trueup import __version__, errors, files, words
 from trueup.report import charts
-from trueup.words import reason, spelled
 
 GENERATOR = '<meta name="generator" content="trueup '
 """By which a page is known for one of ours, that may be replaced."""
@@ -136,11 +135,11 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
         if path.exists() and GENERATOR not in path.read_text("utf-8", "replace")[:HEAD]:
             raise errors.InputError(f"output {path} is there already and no page of trueup; give another --output")
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = spelled(_environment().get_template(template).render(values))
+        text = words.spelled(_environment().get_template(template).render(values))
         with files.replaced_file(path) as file:
             file.write(text.encode("utf-8", "replace"))
     except OSError as error:
-        raise errors.InputError(f"output {path}: {reason(error)}; give another --output") from error
+        raise errors.InputError(f"output {path}: {words.reason(error)}; give another --output") from error
 
 
 def shown(results: Mapping[str, Any]) -> tuple[list[Table], list[Markup]] | None:

@@ -10,14 +10,13 @@ from typing import Any
 
 import yaml
 
-from trueup import errors, metrics
+from trueup import errors, metrics, words
 from trueup.annotators.template import answered
 from trueup.config.resolve import read_run
 from trueup.endpoints.key import redact
 from trueup.feedback import canonical, records
 from trueup.report.charts import Point
 from trueup.sources.log import EXAMPLES, ROUNDS, metrics_of_rounds
-from trueup.words import counted, numbered, one_line, spelled
 
 EVALUATION, RESPONSES, METRICS = "evaluation.json", "responses.jsonl", "metrics.jsonl"
 HELD_OUT = "eval_"
@@ -60,7 +59,7 @@ class RunData:
         file = folder / METRICS
         self.lines: list[dict[str, Any]] = self._try(METRICS, lambda: metrics.read_lines(file, lost)) or []
         if lost:
-            self.problems.append(f"{METRICS}: what cannot be read is left out: {numbered(lost, 'line')}")
+            self.problems.append(f"{METRICS}: what cannot be read is left out: {words.numbered(lost, 'line')}")
         self.rounds: list[dict[str, Any]] = self._try(ROUNDS, lambda: metrics_of_rounds(folder)) or []
         self.calibration = self._json(folder / "calibration.json")
         places = [folder / EVALUATION, *sorted(folder.glob(f"*/{EVALUATION}"))]
@@ -113,7 +112,7 @@ class RunData:
     @property
     def feedback(self) -> list[str]:
         told = [line.partition(" INFO ")[2] for line in self.log]
-        return list(dict.fromkeys(spelled(line) for line in told if FEEDBACK.search(line)))
+        return list(dict.fromkeys(words.spelled(line) for line in told if FEEDBACK.search(line)))
 
     def config(self) -> str:
         return redact(yaml.safe_dump(known(self.record), sort_keys=False, allow_unicode=True))
@@ -127,7 +126,7 @@ class RunData:
                 row = json.loads(text)
                 found.append((row, canonical.example_from_row(row, records.Origin(str(path), number))))
         if bad := len(kept) - len(found):
-            self.problems.append(f"{path.name}: {counted(bad, 'row')} cannot be read and are left out")
+            self.problems.append(f"{path.name}: {words.counted(bad, 'row')} cannot be read and are left out")
         return found
 
     @property
@@ -150,7 +149,7 @@ class RunData:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RecursionError, errors.TrueupError) as error:
-            self.problems.append(f"{name} cannot be read and is left out: {one_line(error)}")
+            self.problems.append(f"{name} cannot be read and is left out: {words.one_line(error)}")
             return None
 
 
@@ -188,6 +187,6 @@ def samples_of(path: Path, row: Mapping[str, Any], example: records.Example) -> 
 
 def text_of(content: records.Content) -> str:
     """A prompt or a response as a page shows it: nothing that steers or hides, no secret, cut where it is long."""
-    text = spelled(redact(answered(content)))
+    text = words.spelled(redact(answered(content)))
     more = len(text) - LONGEST_TEXT
     return text if more <= 0 else f"{text[:LONGEST_TEXT]} ... ({more:,} more characters)"
