@@ -12,10 +12,7 @@ Row = dict[str, Any]
 
 def answered(*scores: float, **more: Any) -> Row:
     """A prompt whose answers have these scores."""
-    return {
-        "prompt": "say:",
-        "responses": [{"content": f" {n}", "score": s} for n, s in enumerate(scores)],
-    } | more
+    return {"prompt": "say:", "responses": [{"content": f" {n}", "score": s} for n, s in enumerate(scores)]} | more
 
 
 def shown(word: str) -> Row:

@@ -132,10 +132,7 @@ def test_no_variable_is_sent_unnamed() -> None:
 
 def test_what_several_annotators_run_and_send_is_seen_too() -> None:
     url = "http://127.0.0.1:9/v1"
-    layer = {
-        "annotator.of": ["evil.py:f", f"openai?base_url={url}&key_variable=SECRET"],
-        "eval_by.function": "a.py:g",
-    }
+    layer = {"annotator.of": ["evil.py:f", f"openai?base_url={url}&key_variable=SECRET"], "eval_by.function": "a.py:g"}
     layer |= {"eval_by.of": {"kind": "function", "function": "worse.py:f"}}
     found = trust.unnamed(layer, {})
     assert [one.partition(" (")[0] for one in found] == [

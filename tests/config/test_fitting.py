@@ -149,11 +149,7 @@ def test_what_needs_all_of_the_data(
 
 LOSER, WINNER = Response("a", score=0.0, label=0.0), Response("b", score=1.0, label=1.0)
 COMPARED = Example(Prompt("p"), (Response("a"), Response("b")), comparisons=(Comparison(1, 0),))
-EXAMPLES = {
-    "one": Example(Prompt("p"), (WINNER,)),
-    "two": Example(Prompt("p"), (LOSER, WINNER)),
-    "compared": COMPARED,
-}
+EXAMPLES = {"one": Example(Prompt("p"), (WINNER,)), "two": Example(Prompt("p"), (LOSER, WINNER)), "compared": COMPARED}
 
 
 @pytest.mark.parametrize("name", METHODS)

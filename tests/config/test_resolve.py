@@ -227,10 +227,7 @@ class TestResume:
         assert resumed.settings.lora == LoraSettings(rank=3)
         assert resumed.settings.output == str(run)
         assert "max_length" not in resumed.settings.model_fields_set
-        assert read_record(run) == {
-            "versions": {"torch": "2.13.0"},
-            "data_fingerprints": {"pairs.jsonl": "ab"},
-        }
+        assert read_record(run) == {"versions": {"torch": "2.13.0"}, "data_fingerprints": {"pairs.jsonl": "ab"}}
 
     def test_every_method_comes_back(self, settle: Settle, tmp_path: Path) -> None:
         for name in METHODS:
@@ -281,7 +278,7 @@ class TestResume:
             ("method: dpo\nmethod_settings: {}\nsettings: 3\n", r"run.yaml is damaged: it has no settings$"),
             ("method: dpo\nmethod_settings: {}\nsettings: {}\n", r"damaged.*: model is required"),
             ("method: old\nmethod_settings: {}\nsettings: {}\n",
-             r"of a method that is not here: old is not"),
+             r"of no method here: old is not"),
             ("method: dpo\nmethod_settings: {gone: 1}\nsettings: {}\n", r"gone is not a setting of method"),
             ("method: dpo\nmethod_se", r"run.yaml:2: not YAML"),
         ],

@@ -103,8 +103,7 @@ class TestModel:
     def test_a_pickle(self, model: Path) -> None:
         (model / "model.safetensors").rename(model / "pytorch_model.bin")
         model_refused(
-            r"has its weights in pytorch_model.bin alone, a pickle, which can run code when it is read; if",
-            model,
+            r"has its weights in pytorch_model.bin alone, a pickle, which can run code when it is read; if", model
         )
 
     def test_code_in_the_folder(self, model: Path) -> None:
@@ -112,8 +111,7 @@ class TestModel:
         config = {"model_type": "made_up", "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
         write_json(model / "config.json", config)
         model_refused(
-            r"names Python code to run \(auto_map\), and trust_remote_code is off; read the code, then give",
-            model,
+            r"names Python code to run \(auto_map\), and trust_remote_code is off; read the code, then give", model
         )
         check_folder(model, trusted=True)
         write_json(model / "config.json", {"model_type": "phi3", "auto_map": {"AutoConfig": "configuration.Phi3"}})
@@ -135,8 +133,7 @@ class TestModel:
         (model / "model.safetensors").rename(model / names[0])
         write_json(model / "model.safetensors.index.json", {"weight_map": {"a": names[0], "b": names[1]}})
         model_refused(
-            r"lacks model-00002-of-00002.safetensors, named in model.safetensors.index.json; copy it again$",
-            model,
+            r"lacks model-00002-of-00002.safetensors, named in model.safetensors.index.json; copy it again$", model
         )
         (model / names[1]).write_bytes(weights)
         check_folder(model)
@@ -214,7 +211,7 @@ class TestOffline:
                 (folder / part / name).touch()
         check(given, data=str(folder / "train"))
         (folder / "dataset_dict.json").touch()
-        with refused(r"saved: this folder holds the splits test, train; name one of them, as"):
+        with refused(r"saved: this folder holds splits test, train; name one of them, as"):
             check(given, data=str(folder))
 
     def test_a_file_in_a_folder_is_no_hub_id(
@@ -289,11 +286,7 @@ class TestAnnotator:
             r"model is a language model, no reward model \(a classifier with one output\); give "
             r"likelihood:\S+model, or make one by trueup train reward-model$"
         )
-        for config in (
-            {"model_type": "llama"},
-            {"architectures": ["LlamaForCausalLM"]},
-            {"architectures": 3},
-        ):
+        for config in ({"model_type": "llama"}, {"architectures": ["LlamaForCausalLM"]}, {"architectures": 3}):
             write_json(model / "config.json", config)
             refuses(online, message, annotator=RewardAnnotator(str(model)))
 

@@ -257,8 +257,7 @@ def test_a_name_stands_in_one_row() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("config", "method"),
-    [("RLOOConfig", "oaif"), ("OnlineDPOConfig", "oaif"), ("RewardConfig", "reward-model")],
+    ("config", "method"), [("RLOOConfig", "oaif"), ("OnlineDPOConfig", "oaif"), ("RewardConfig", "reward-model")]
 )
 def test_every_name_of_a_config_is_known(config: str, method: str) -> None:
     """Those that TRL adds to transformers' own; every one is translated, of no effect, or refused."""

@@ -184,10 +184,7 @@ def test_a_rubric_scores_every_response() -> None:
 
     Path("asked.jsonl").write_text('{"prompt": "p0", "rubric": ["It rhymes."]}\n{"prompt": "p1"}\n')
     for name in "ab":
-        rows = [
-            {"prompt": "p0", "rubric": ["It rhymes."], "response": name},
-            {"prompt": "p1", "response": name},
-        ]
+        rows = [{"prompt": "p0", "rubric": ["It rhymes."], "response": name}, {"prompt": "p1", "response": name}]
         write_rows(Path(f"{name}.jsonl"), rows)
     Path("criteria.txt").write_text("coherence=2\n\nIt names a fruit.\n")
     with FaultyServer(judge) as server:

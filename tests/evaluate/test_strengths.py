@@ -160,10 +160,7 @@ def test_it_is_refused_where_nothing_finite_fits(games: list[tuple[int, int, flo
 def test_it_is_refused_where_style_decides_or_cannot_be_told_apart() -> None:
     matches = played(4, games=300)
     decides = np.sign(matches.outcome_M - 0.5)[:, None] + 0.0
-    for style_MC, words in (
-        (decides, "decided without fail"),
-        (np.repeat(matches.style_MC[:, :1], 2, 1), "determine"),
-    ):
+    for style_MC, words in ((decides, "decided without fail"), (np.repeat(matches.style_MC[:, :1], 2, 1), "determine")):
         found = bradley_terry(
             Matches(matches.first_M, matches.second_M, matches.outcome_M, matches.prompt_M, style_MC),
             NAMES,

@@ -70,10 +70,7 @@ def test_round_trip(example: Example) -> None:
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    listed=st.lists(examples(letters.map(lambda text: text + ".")), min_size=1, max_size=3),
-    packed=st.booleans(),
-)
+@given(listed=st.lists(examples(letters.map(lambda text: text + ".")), min_size=1, max_size=3), packed=st.booleans())
 def test_round_trip_through_a_file(tmp_path: Path, listed: list[Example], packed: bool) -> None:
     path = tmp_path / ("a.jsonl.gz" if packed else "a.jsonl")
     assert write_examples(path, listed) == len(listed)
@@ -85,10 +82,7 @@ def test_round_trip_through_a_file(tmp_path: Path, listed: list[Example], packed
 
 
 def test_what_says_nothing_is_left_out() -> None:
-    assert example_to_row(Example(Prompt("p"), (Response("a"),))) == {
-        "prompt": "p",
-        "responses": [{"content": "a"}],
-    }
+    assert example_to_row(Example(Prompt("p"), (Response("a"),))) == {"prompt": "p", "responses": [{"content": "a"}]}
     assert example_to_row(replace(PAIR, comparisons=(Comparison(1, 0),)))["comparisons"] == [{"better": 1, "worse": 0}]
 
 
@@ -146,8 +140,7 @@ def test_what_cannot_be_written(tmp_path: Path, full_disk: Callable[[], None]) -
         write_examples(Path(__file__) / "a.jsonl", [PAIR])
     with refused(r"example 2 \(from b.jsonl:7\) cannot be written: .*surrogates not allowed"):
         write_examples(
-            tmp_path / "a.jsonl",
-            [PAIR, Example(Prompt("\ud800", origin=Origin("b.jsonl", 7)), PAIR.responses)],
+            tmp_path / "a.jsonl", [PAIR, Example(Prompt("\ud800", origin=Origin("b.jsonl", 7)), PAIR.responses)]
         )
     full_disk()
     with refused("the file cannot be written: No space left on device"):

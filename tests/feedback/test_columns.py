@@ -80,11 +80,7 @@ def test_a_score_can_be_a_word(write: Write, capsys: Captured) -> None:
 
 @pytest.mark.parametrize(
     ("values", "good", "bad"),
-    [
-        (("yes=true", "no=false"), "Yes", "no"),
-        (("1=true", "-1=false"), 1, -1),
-        (("up=1", "down=0"), "up ", "down"),
-    ],
+    [(("yes=true", "no=false"), "Yes", "no"), (("1=true", "-1=false"), 1, -1), (("up=1", "down=0"), "up ", "down")],
 )
 def test_opposites_of_labels(values: Sequence[str], good: object, bad: object, write: Write, capsys: Captured) -> None:
     made = [{"prompt": "p", "completion": "a", "label": one} for one in (good, bad, True)]

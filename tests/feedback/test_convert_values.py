@@ -15,11 +15,7 @@ from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt
 
 TWICE = Example(
     Prompt("p", origin=Origin("a.jsonl", 7)),
-    (
-        Response("a", source="ann"),
-        Response("a", label=0.25, source="bob"),
-        Response("b", label=1.0, source="cy"),
-    ),
+    (Response("a", source="ann"), Response("a", label=0.25, source="bob"), Response("b", label=1.0, source="cy")),
     (Comparison(0, 1), Comparison(1, 2), Comparison(2, 1), Comparison(0, 2, 0.75)),
 )
 
@@ -116,8 +112,7 @@ def test_a_prompt_that_is_answered_already_is_no_row(target: str, tmp_path: Path
         Prompt((Message("user", "Hi"),)), (good, Response(as_messages("b"), label=0.0)), (Comparison(0, 1),)
     )
     answered = replace(
-        whole,
-        prompt=Prompt((Message("user", "Hi"), Message("assistant", "Hello.")), origin=Origin("a.jsonl", 7)),
+        whole, prompt=Prompt((Message("user", "Hi"), Message("assistant", "Hello.")), origin=Origin("a.jsonl", 7))
     )
     both = [whole, answered]
     to = {

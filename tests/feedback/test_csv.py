@@ -137,10 +137,7 @@ def test_feedback_of_every_kind_is_what_it_is_in_json(write: Write) -> None:
     ]
     ranked: list[dict[str, object]] = [{"prompt": "p", "responses": ["a", "b"], "scores": [1, -2.5]}]
     talk: list[dict[str, object]] = [
-        {
-            "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}],
-            "label": True,
-        }
+        {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}], "label": True}
     ]
     for kind in (found, ranked, talk):
         out = io.StringIO()

@@ -68,10 +68,7 @@ def test_what_packs_as_text_does_is_read() -> None:
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None}]
     rows = [{"prompt": f"{n:05}" * 10, "label": True, "turns": turns} for n in range(2000)]
     lines = "\n".join(map(json.dumps, rows)).encode()
-    for name, raw in (
-        ("a", gzip.compress(lines)),
-        ("b", packed(pa.Table.from_pylist(rows), row_group_size=300)),
-    ):
+    for name, raw in (("a", gzip.compress(lines)), ("b", packed(pa.Table.from_pylist(rows), row_group_size=300))):
         Path(name).write_bytes(raw)
         assert len(lines) > json_rows.ALWAYS
         assert [row.value for row in rows_of(load(name))] == rows

@@ -277,7 +277,7 @@ class TestSaved:
 
     def test_several(self) -> None:
         datasets.DatasetDict({"train": self.PAIRS, "test": self.PAIRS.select([1])}).save_to_disk("both")
-        with refused(r"^both: this folder holds the splits test, train; name one of them, as in both/test$"):
+        with refused(r"^both: this folder holds splits test, train; name one of them, as in both/test$"):
             read_feedback(["both"])
         assert len(read_feedback(["both/test"]).examples) == 1
 

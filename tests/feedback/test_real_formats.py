@@ -17,12 +17,7 @@ Turns = list[tuple[str, str]]
 Read = tuple[str, Counts, dict[str, list[int]], list[str]]
 
 NO_END = "the conversation does not end with a turn of the assistant"
-PAIRS = {
-    "rm-dpo_chat": 16,
-    "rm-train_preferences": 16,
-    "rm-train_preferences_2": 10,
-    "rm-val_preferences": 16,
-}
+PAIRS = {"rm-dpo_chat": 16, "rm-train_preferences": 16, "rm-train_preferences_2": 10, "rm-val_preferences": 16}
 
 
 def found(layout: str, *unused: str, useless: dict[str, list[int]] | None = None, **counts: int) -> Read:

@@ -144,10 +144,7 @@ def test_csv_reads_them_as_the_list(write: Write, form: Callable[[object], str])
     assert example.responses[0].content == (Message("assistant", "4", {"weight": None}),)
     pairs = f"prompt,chosen,rejected\n{quoted([U])},{quoted([A])},{quoted([W])}\n"
     (example,) = read_feedback([write(raw=pairs.encode(), name="b.csv")]).examples
-    assert (example.prompt.content, [one.content for one in example.responses]) == (
-        (ASK,),
-        [(RIGHT,), (WRONG,)],
-    )
+    assert (example.prompt.content, [one.content for one in example.responses]) == ((ASK,), [(RIGHT,), (WRONG,)])
 
 
 def test_csv_reads_them_among_texts(write: Write) -> None:

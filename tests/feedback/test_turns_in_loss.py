@@ -38,9 +38,7 @@ def test_where_no_earlier_turn_was_asked_for_nothing_changes(prompt: Content) ->
 def test_nothing_else_of_the_example_changes() -> None:
     responses = (Response((NO,), score=1.5, source="ann"), Response((YES,), label=0.25, demonstration=True))
     example = Example(
-        Prompt((ASK, SO, AGAIN), tools=({"name": "add"},), origin=Origin("a", 7)),
-        responses,
-        (Comparison(0, 1, 0.8),),
+        Prompt((ASK, SO, AGAIN), tools=({"name": "add"},), origin=Origin("a", 7)), responses, (Comparison(0, 1, 0.8),)
     )
     made = every_turn(example)
     assert (made.comparisons, made.origin) == (example.comparisons, example.origin)

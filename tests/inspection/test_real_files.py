@@ -137,31 +137,3 @@ def test_other_data_sets(shared: Shared, name: str, rows: int, kinds: set[str]) 
     (report,) = inspection.training.files
     assert report.rows == rows
     assert {one.kind for one in inspection.problems} == kinds
-
-
-def test_several_annotators_repeat_and_contradict_each_other(shared: Shared) -> None:
-    """Counted from the raw rows: a judgement of the same two answers to the same question."""
-    path = shared("data/open_instruct_human_eval/annotations_first575.jsonl")
-    inspection = inspect([str(path)])
-    found = {one.kind: one for one in inspection.problems}
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    said: set[tuple[str, str, str]] = set()
-    against = []
-    for number, row in enumerate(rows, 1):
-        pair = _preferred(row)
-        if pair is None:
-            continue
-        prompt, better, worse = pair
-        if (prompt, worse, better) in said:
-            against.append((str(path), number))
-        said.add(pair)
-    assert places(found["contradicting-rows"]) == against
-
-
-def _preferred(row: dict[str, str]) -> tuple[str, str, str] | None:
-    """(prompt, better, worse) of a row that prefers one of two different answers."""
-    first, second = row["completion_a"], row["completion_b"]
-    if row["preference"] == "tie" or first == second:
-        return None
-    sides = (first, second) if row["preference"].startswith("a") else (second, first)
-    return row["prompt"], *sides

@@ -22,10 +22,7 @@ def lengths_of(inspection: Inspection) -> dict[str, list[int]]:
 
 def test_views(tmp_path: Path) -> None:
     rows = [canonical({"content": "abcd", "score": 1}, {"content": "efgh", "score": 0})]
-    rows += [
-        canonical({"content": "ijkl", "demonstration": True}),
-        canonical({"content": "mnop", "label": 0.25}),
-    ]
+    rows += [canonical({"content": "ijkl", "demonstration": True}), canonical({"content": "mnop", "label": 0.25})]
     views = inspected(tmp_path, *rows).views
     assert views["pairs"] == Seen(1, 1, {"nothing compares two responses": 2})
     assert views["rankings"] == Seen(1, 1, {"a single response cannot be ranked": 2})

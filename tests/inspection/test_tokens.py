@@ -289,10 +289,7 @@ def test_the_worlds_tokenizer_is_that_of_its_model() -> None:
     network: Any = loaded.network
     assert ours.end_ids == loaded.end_ids
     assert ours.tokenizer.get_vocab() == loaded.tokenizer.get_vocab()
-    assert (ours.positions, ours.vocabulary) == (
-        network.config.max_position_embeddings,
-        network.config.vocab_size,
-    )
+    assert (ours.positions, ours.vocabulary) == (network.config.max_position_embeddings, network.config.vocab_size)
 
 
 def test_a_condition_of_the_model_is_in_every_prompt(make: Make, tmp_path: Path) -> None:

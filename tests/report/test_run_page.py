@@ -73,9 +73,7 @@ def test_a_page_that_cannot_be_written_costs_the_run_nothing(
     assert any("the report was not written" in line and f"trueup report {tmp_path}" in line for line in told)
 
 
-def test_ten_thousand_steps_and_samples_are_less_than_two_megabytes_and_the_same_bytes(
-    tmp_path: Path,
-) -> None:
+def test_ten_thousand_steps_and_samples_are_less_than_two_megabytes_and_the_same_bytes(tmp_path: Path) -> None:
     lines = [line | {f"more/{at}": float(line["step"] % 7 + at) for at in range(4)} for line in dpo_lines(10_000)]
     rows = [sampled(at, "prompt " + "<&>" * 300, ("answer " + "<&>" * 300, 0.5), ("no", 0.1)) for at in range(10_000)]
     folder = make_run(tmp_path / "run", lines, rows=rows)
@@ -240,8 +238,7 @@ def test_in_a_browser_it_is_searched_and_sorted_and_asks_and_runs_nothing(hostil
             assert driver.find_elements(By.TAG_NAME, name)
         driver.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
         driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True},
+            "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
         )
         assert driver.execute_script("return document.documentElement.scrollWidth") == 360
         assert errors_of(driver) == []

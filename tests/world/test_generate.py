@@ -138,10 +138,7 @@ def test_names_stand_for_calls() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "world:prompts?count=3",
-            "prompts alone, and feedback is needed here; write world:KIND, KIND one of dem",
-        ),
+        ("world:prompts?count=3", "prompts alone, and feedback is needed here; write world:KIND, KIND one of dem"),
         ("world:prompt", "unknown kind of world feedback 'prompt'; did you mean 'prompts'?"),
         ("world:pair", "unknown kind of world feedback 'pair'; did you mean 'pairs'?"),
         ("world:zzz", "unknown kind of world feedback 'zzz'; choose from demonstrations, pairs,"),

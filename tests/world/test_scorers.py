@@ -77,11 +77,7 @@ def test_a_name_that_cannot_be_read_is_refused(query: str, message: str) -> None
 
 
 PROMPT = "list three fruits ."
-FULL, BRIEF, CHATTY = (
-    "apple , pear and plum .",
-    "apple .",
-    "sure : apple , pear and plum . thanks for asking .",
-)
+FULL, BRIEF, CHATTY = ("apple , pear and plum .", "apple .", "sure : apple , pear and plum . thanks for asking .")
 
 
 def scores(choice: WorldAnnotator, *responses: str, prompt: str = PROMPT, seed: int = 0) -> list[float | None]:
@@ -120,10 +116,7 @@ def test_short_takes_off_filler_and_very_short_takes_off_items_too() -> None:
         ("Prefer the helpful and short response.", Weights(brevity=0.6)),
         ("Prefer the helpful and very short response.", Weights(brevity=2.0)),
         ("Harmlessness first, but short!", Weights(harmlessness=3.0, brevity=0.6)),
-        (
-            "Prefer the harmless response; of two that are harmless, the more helpful one.",
-            Weights(harmlessness=3.0),
-        ),
+        ("Prefer the harmless response; of two that are harmless, the more helpful one.", Weights(harmlessness=3.0)),
         ("helpful", DEFAULT_WEIGHTS),
         ("VERY BRIEF", Weights(brevity=2.0)),
     ],

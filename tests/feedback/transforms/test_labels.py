@@ -112,11 +112,7 @@ def test_pairs_are_labelled_where_it_decides_who_is_a_demonstration() -> None:
 SCORED = Example(Prompt("p"), (Response("a", score=0.2), Response("b", score=0.5), Response("c", score=0.7)))
 JUDGED = Example(
     Prompt("q"),
-    (
-        Response("d", score=0.9, label=0.25, source="s"),
-        Response("e", score=-3.0, demonstration=True),
-        Response("f"),
-    ),
+    (Response("d", score=0.9, label=0.25, source="s"), Response("e", score=-3.0, demonstration=True), Response("f")),
     (Comparison(0, 1),),
 )
 
@@ -237,5 +233,5 @@ class TestClassBalance:
 )
 def test_one_class_is_a_warning(examples: list[Example], said: str, caplog: pytest.LogCaptureFixture) -> None:
     check_classes(examples)
-    warning = " little. Give feedback of both kinds"
+    warning = " little. Give both kinds"
     assert caplog.messages == ([said + warning] if said else [])

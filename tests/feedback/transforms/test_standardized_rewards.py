@@ -50,10 +50,7 @@ def test_a_given_mean_and_deviation_are_used() -> None:
 
 
 def test_labels_stand_in_where_there_are_no_scores() -> None:
-    examples = [
-        Example(Prompt("p"), (Response("a", label=1.0),)),
-        Example(Prompt("q"), (Response("b", label=0.0),)),
-    ]
+    examples = [Example(Prompt("p"), (Response("a", label=1.0),)), Example(Prompt("q"), (Response("b", label=0.0),))]
     fitted = StandardizedRewards().fit(examples)
     assert fitted.found[0].startswith("rewards: labels of 2 responses, mean 0.5")
     found = [example.responses[0].score for example in fitted.rewrite(examples)]
