@@ -126,7 +126,7 @@ CASES: dict[View[Any], list[tuple[Example, object]]] = {
         (compared("A>B", "B>C"), ("AC", [1, 0], [False, False])),
         (compared("A>B", "B>A"), "every response is both chosen and rejected"),
         (TWINS, "identical pair"),
-        (scored(1, 0), "scores are not labels; make labels of them with --scale where the method has it, or rank by scores"),
+        (scored(1, 0), views.SCORES_ALONE),
         (DEMONSTRATION, ("A", [1], [False])),
         (BOTH, ("AB", [1, 0], [False, False])),
         (compared(), "nothing labels a response"),
