@@ -129,7 +129,6 @@ def test_a_reward_model_that_is_no_better_than_chance(folder: Path, capsys: Capt
 
 
 def longer(asked: ReceivedRequest) -> dict[str, Any]:
-    """Prefers the longer response, and the first place a little."""
     first, second = (len(text) for text in shown(asked))
     return first_with(0.5 if first == second else 0.95 if first > second else 0.15)
 
@@ -192,7 +191,6 @@ def newer(body: dict[str, Any], verdict: dict[str, Any]) -> Any:
 
 
 def thinking(body: dict[str, Any], verdict: dict[str, Any]) -> Any:
-    """Thinks before it answers, and gives no log-probabilities."""
     words = THINKS + verdict["choices"][0]["message"]["content"]
     return said(THINKS[:9], "length") if body["max_tokens"] < 200 else said(words)
 
@@ -275,7 +273,6 @@ def test_a_model_in_this_process(folder: Path, tiny_model: Path) -> None:
 
 
 def test_chosen_responses_rewritten(folder: Path, capsys: Captured) -> None:
-    """A file for ULMA out of a file of pairs."""
     from trueup.feedback.views import apply, points_with_demonstrations
 
     def reply(asked: ReceivedRequest) -> Reply:

@@ -18,7 +18,6 @@ SOURCE = Path(trueup.__file__).parents[1]
 
 
 def process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m trueup` as a user would."""
     command = [sys.executable, "-m", "trueup", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=SOURCE, timeout=300, check=False)
 

@@ -25,7 +25,6 @@ def fails(prompt, response):
 
 @pytest.fixture(scope="module")
 def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a short CA run; its model asks for 1.2."""
     folder = tmp_path_factory.mktemp("trained")
     run_here("ca", settings("ca", tiny_model, write_feedback(folder), folder / "run", steps=2, epochs=None))
     return folder / "run"

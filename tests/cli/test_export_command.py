@@ -42,7 +42,6 @@ def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def export(capsys: Captured, *arguments: object) -> tuple[int, str]:
-    """The exit code, and what was said."""
     code = command("export", *arguments)
     said = capsys.readouterr()
     return code, said.out + said.err

@@ -25,8 +25,6 @@ Help = Callable[..., str]
 
 @pytest.fixture
 def helped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Help:
-    """What a command prints as its help."""
-
     def shown(*arguments: str, columns: int = COLUMNS) -> str:
         monkeypatch.setenv("COLUMNS", str(columns))
         assert run(arguments) == 0

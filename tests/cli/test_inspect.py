@@ -26,7 +26,6 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with a configuration and a tokenizer, and no weights."""
     folder = save_tiny_model(
         tmp_path_factory.mktemp("models") / "model", tokenizer=char_tokenizer(chat_template=CHATML)
     )
@@ -39,8 +38,6 @@ Trueup = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def trueup(capsys: pytest.CaptureFixture[str]) -> Trueup:
-    """Run the command; exit code, standard output, standard error."""
-
     def call(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
         code = run(["inspect", *map(str, arguments)])

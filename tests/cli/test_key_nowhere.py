@@ -17,7 +17,6 @@ ERRORS = (401, 403, 400, 404, 422)
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, which caches lie in too."""
     rows = (pair(f"say {at}:", f" good {at}", f" bad {at}") for at in range(len(SPELLED)))
     write(tmp_path / "pairs.jsonl", rows)
     monkeypatch.chdir(tmp_path)

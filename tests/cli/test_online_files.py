@@ -34,7 +34,6 @@ def errors(capsys: Captured) -> Errors:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The settings of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("whole")
     values = own(tiny_model, folder, folder / "run", write_reward(folder))
     assert train("oaif", values) == 0
@@ -46,7 +45,6 @@ def lines_of(file: Path) -> list[dict[str, Any]]:
 
 
 def full_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the disk be full in the middle of the n-th write to a log."""
     written: list[Path] = []
 
     def limited(path: Path, content: bytes, durable: bool) -> None:
@@ -105,7 +103,6 @@ DAMAGE: dict[str, tuple[str, Callable[[str], str | None], str]] = {
 
 @pytest.fixture(scope="module")
 def stopped(uninterrupted: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that broke off after five rounds."""
     run = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
         full_at(11, patch)

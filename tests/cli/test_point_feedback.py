@@ -11,7 +11,6 @@ Row = dict[str, Any]
 
 
 def answered(*scores: float, **more: Any) -> Row:
-    """A prompt whose answers have these scores."""
     return {"prompt": "say:", "responses": [{"content": f" {n}", "score": s} for n, s in enumerate(scores)]} | more
 
 

@@ -85,7 +85,6 @@ def test_a_line_holds_the_bar_and_every_figure(method: str, screens: dict[str, l
 
 
 def after(lines: list[str], method: str) -> list[str]:
-    """What is said once the bar has come to its end."""
     (last,) = (at for at, line in enumerate(lines) if re.match(rf"{method}: \d+ of \d+ steps, \d+s$", line))
     return lines[last:]
 
@@ -130,7 +129,6 @@ def test_a_ruined_run_is_not_plainly_called_aligned(screens: dict[str, list[str]
 
 
 def test_the_command_loads_the_model(screens: dict[str, list[str]]) -> None:
-    """As it stands on the screen, an adapter's too."""
     *_, shown = after(screens["sft"], "sft")
     assert "peft import AutoPeftModelForCausalLM" in shown
     command = shown.removeprefix("load it with: ").replace("python ", f"{sys.executable} -W ignore ", 1)

@@ -41,7 +41,6 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(begun: Path) -> Iterator[Path]:
-    """That folder, which is put back afterwards as it was."""
     yield from put_back(begun)
 
 
@@ -56,7 +55,6 @@ def resume(run: Path, *more: object, method: str = "rrhf") -> int:
 
 
 def in_record(run: Path, **values: object) -> None:
-    """Set settings in run.yaml; two underscores stand for a point."""
     content = yaml.safe_load((run / "run.yaml").read_text())
     flat = flatten(content["settings"]) | {name.replace("__", "."): value for name, value in values.items()}
     (run / "run.yaml").write_text(yaml.safe_dump({**content, "settings": nest(flat)}))
@@ -145,7 +143,6 @@ def test_what_several_annotators_run_and_send_is_seen_too() -> None:
 
 @pytest.fixture
 def config(begun: Path, tmp_path: Path) -> Path:
-    """A file of settings of one's own with a reward of one's own."""
     function = f"{tmp_path / 'reward.py'}:variety"
     (tmp_path / "reward.py").write_text(CANARY + (begun / "reward.py").read_text())
     values = online(begun / "model", tmp_path, tmp_path / "run", steps=1, epochs=None)

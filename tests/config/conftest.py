@@ -20,8 +20,6 @@ ONLINE = {"model": "MODEL", "prompts": "world:prompts", "annotator": "world:gold
 
 @pytest.fixture
 def yaml(tmp_path: Path) -> Write:
-    """Write text to run.yaml and return its path."""
-
     def written(text: str) -> Path:
         path = tmp_path / "run.yaml"
         path.write_text(text, encoding="utf-8")

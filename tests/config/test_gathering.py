@@ -219,7 +219,6 @@ class TestSecrets:
 
 @pytest.fixture
 def run(tmp_path: Path, settle: Settle) -> Path:
-    """A folder with the run.yaml of an online run."""
     folder = tmp_path / "runs" / "x"
     folder.mkdir(parents=True)
     given = {"annotator": "openai", "annotator.model": "J", "annotator.base_url": URL, "annotator.asks": 3}

@@ -211,7 +211,6 @@ def test_nest_undoes_flatten(values: dict[str, Any]) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, settle: Settle) -> Path:
-    """A folder with the run.yaml of a run."""
     folder = tmp_path / "runs" / "one"
     folder.mkdir(parents=True)
     resolved = settle("tr-dpo", output=str(folder), steps=9, lora__rank=3, eval_fraction=0.1, warmup_steps=2)

@@ -248,7 +248,6 @@ class TestOffline:
 
 @pytest.fixture
 def online(tmp_path: Path) -> dict[str, Any]:
-    """An online run whose inputs are there."""
     given = {"model": "world", "prompts": ["world:prompts?count=8"], "annotator": WorldAnnotator()}
     return {**given, "output": str(tmp_path / "run"), "source": "online"}
 

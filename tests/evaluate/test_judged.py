@@ -41,7 +41,6 @@ def here(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def write(name: str, texts: Sequence[str], prompt: str = "p") -> None:
-    """A response to each of as many prompts."""
     rows = [{"prompt": f"{prompt}{at}", "response": text} for at, text in enumerate(texts)]
     write_rows(Path(name), rows)
 
@@ -51,7 +50,6 @@ def read(name: str) -> list[str]:
 
 
 def dice(*parts: object) -> float:
-    """A number in [0, 1) that the parts alone decide."""
     return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:8], 16) / 2**32
 
 

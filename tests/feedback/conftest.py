@@ -15,8 +15,6 @@ Convert = Callable[..., Example]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write rows (or raw bytes) to a file and return its path."""
-
     def written(*rows: object, name: str = "data.jsonl", raw: bytes | None = None) -> Path:
         path = tmp_path / name
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -34,8 +32,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def convert(write: Write) -> Convert:
-    """The one example that one row gives."""
-
     def converted(**row: object) -> Example:
         (example,) = read_feedback([write(row)]).examples
         return example

@@ -50,7 +50,6 @@ def converted(listed: Sequence[Example], target: Target) -> Conversion:
 
 
 def read_again(folder: Path, conversion: Conversion) -> tuple[Example, ...]:
-    """What the reader makes of the rows, with each of them used."""
     path = folder / "out.jsonl"
     write_rows(str(path), conversion.rows)
     feedback = read_feedback([path])

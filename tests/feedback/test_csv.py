@@ -212,7 +212,6 @@ headers = st.lists(keys | st.just(""), min_size=1, max_size=4)
 def test_any_table_whole_or_torn(
     header: list[str], table: list[list[str]], quoting: int, ending: str, cut: int
 ) -> None:
-    """Every table is read or refused in one line."""
     out = io.StringIO()
     csv.writer(out, quoting=quoting, lineterminator=ending).writerows([header, *table])  # type: ignore[arg-type]
     raw = out.getvalue().encode()

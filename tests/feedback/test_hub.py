@@ -35,8 +35,6 @@ def lines(*rows: dict[str, object]) -> bytes:
 
 
 def read(*names: str, home: Path, **environment: str) -> list[dict[str, str]]:
-    """What reading each name gave or said, and how long it took."""
-
     def body() -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] in IMPORTED_AGAIN]:
             del sys.modules[name]

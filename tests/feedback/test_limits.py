@@ -25,7 +25,6 @@ MANY = json_rows.MOST_KEYS + 1
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A limit of 64 KiB, so that nothing large has to be made."""
     monkeypatch.setattr(json_rows, "ALWAYS", 2**16)
 
 

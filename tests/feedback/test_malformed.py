@@ -52,7 +52,6 @@ def is_content(value: Content, kind: type) -> bool:
 
 
 def is_sound(example: Example) -> bool:
-    """What every example owes, whatever the row looked like."""
     kind = str if isinstance(example.prompt.content, str) else tuple
     return (
         is_content(example.prompt.content, kind)
@@ -106,7 +105,6 @@ def test_a_spoiled_row_among_sound_ones(row: Row, data: st.DataObject, skip_bad:
 def test_the_command_line_says_it_in_one_line(
     data: st.DataObject, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As far as the model would be loaded."""
     row = data.draw(st.sampled_from(SOUND))
     rows = [row, data.draw(spoiled(row)), row]
     path = write(tmp_path / "rows.jsonl", rows)

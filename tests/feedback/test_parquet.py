@@ -44,7 +44,6 @@ def contents(raw: bytes, name: str = "a.parquet") -> list[object]:
 
 
 def one(kind: pa.DataType, value: object) -> object:
-    """What a value of an Arrow type becomes."""
     (row,) = contents(packed(pa.table({"a": pa.array([value], kind)})))
     assert isinstance(row, dict)
     return row["a"]

@@ -24,7 +24,6 @@ GSM8K = "gsm8k_solutions/solutions_first400.jsonl"
 
 
 def read(path: Path) -> tuple[dict[int, Example], FileReport]:
-    """Row number -> example, and the report."""
     feedback = read_feedback([path])
     (report,) = feedback.files
     found = {one.origin.row: one for one in feedback.examples if one.origin}

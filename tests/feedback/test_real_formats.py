@@ -57,7 +57,6 @@ def loaded(path: Path) -> list[Row]:
 
 
 def plain(value: object) -> object:
-    """What an example says, as pairs of who speaks and what is said."""
     if isinstance(value, tuple):
         return [plain(one) for one in value]
     assert isinstance(value, Message) and not value.extra
@@ -65,7 +64,6 @@ def plain(value: object) -> object:
 
 
 def turns(value: object) -> Turns:
-    """The turns of a row as such pairs."""
     assert isinstance(value, list)
     names = {"human": "user", "gpt": "assistant", "bot": "assistant"}
     pairs = [(one.get("from") or one["role"], one.get("value") or one["content"]) for one in value]
@@ -73,7 +71,6 @@ def turns(value: object) -> Turns:
 
 
 def expected(row: Row) -> tuple[Turns, list[Turns], list[float | None]]:
-    """Prompt, responses and labels of a row, by its keys."""
     if "instruction" in row:
         request = row["instruction"] if row["input"] == "" else f"{row['instruction']}\n{row['input']}"
         return [("user", str(request))], [[("assistant", str(row["output"]))]], [None]

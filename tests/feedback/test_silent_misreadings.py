@@ -51,7 +51,6 @@ def class_of_turbo(row: Row, key: str) -> bool:
 @pytest.mark.parametrize("key", JUDGEMENTS)
 @pytest.mark.parametrize("value", [0.25, None, False, "a"])
 def test_what_is_judged_is_never_simply_imitated(write: Write, row: Row, key: str, value: object) -> None:
-    """Neither in the first row nor in a later one."""
     assert read_feedback([write(row)]).examples[0].responses[0].demonstration
     for rows in ([{**row, key: value}], [row, {**row, key: value}]):
         try:

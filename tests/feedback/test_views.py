@@ -20,7 +20,6 @@ ORIGIN = Origin("a.jsonl", 3)
 
 
 def example(*responses: Response, comparisons: Iterable[Comparison] = ()) -> Example:
-    """An example at a place of a file."""
     return Example(Prompt("p", origin=ORIGIN), responses, tuple(comparisons))
 
 
@@ -38,12 +37,10 @@ def compared(*comparisons: str, among: str = "ABC", **said: Any) -> Example:
 
 
 def scored(*scores: float | None) -> Example:
-    """An example with the responses A, B, ... and their scores."""
     return example(*(Response(letter, score=one) for letter, one in zip("ABCD", scores, strict=False)))
 
 
 def labelled(*labels: float | None) -> Example:
-    """An example with the responses A, B, ... and their labels."""
     return example(*(Response(letter, label=one) for letter, one in zip("ABCD", labels, strict=False)))
 
 
@@ -204,7 +201,6 @@ def test_a_group_keeps_prompt_and_origin_and_the_tokens_of_its_responses() -> No
 
 
 def relations(made: Group[Any] | Discarded) -> object:
-    """What a view made, whatever the order of the responses."""
     if isinstance(made, Discarded):
         return made.reason
     relation, said = made.relation, made.responses
@@ -258,7 +254,6 @@ def assert_lists_all(made: Group[Any]) -> None:
 
 
 def with_origin(examples: Iterable[Example]) -> list[Example]:
-    """The examples as the rows of a file."""
     return [
         Example(replace(one.prompt, origin=Origin("a.jsonl", row)), one.responses, one.comparisons)
         for row, one in enumerate(examples, start=1)

@@ -79,7 +79,6 @@ def serving(folder: Path, *more: str) -> Iterator[Served]:
 
 
 def candidates(folder: Path, count: int = 10) -> None:
-    """The good response is the first in the data."""
     write(folder / "candidates.jsonl", (
         {"prompt": f"say {at}:",
          "responses": [{"content": f" good {at}", "source": "model-a"}, {"content": f" bad {at}"}]}
@@ -95,7 +94,6 @@ def choose(shown: dict[str, Any], wanted: str) -> str:
 
 
 def label(served: Served, person: str, wanted: Callable[[int], str], most: int = 100) -> list[str]:
-    """Compare up to `most` pairs; what was shown first."""
     seen, shown = [], served.ask("next", person)
     while (pair := shown["pair"]) and len(seen) < most:
         number = int(re.findall(r"say (\d+):", pair["prompt"])[0])

@@ -24,7 +24,6 @@ def page(folder: Path) -> str:
 
 
 def words(text: str) -> str:
-    """What a page says, without its markup, style and script."""
     bare = re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", bare).split())
 

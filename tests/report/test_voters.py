@@ -23,7 +23,6 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def cells(text: str, name: str) -> list[str]:
-    """What a row of a table of the page says."""
     found = re.search(rf'<tr><th dir="auto">{name}</th>(.*?)</tr>', text)
     assert found, name
     return [re.sub(r"<svg.*?</svg>|<[^>]+>", "", one).strip() for one in found[1].split("</td>")[:-1]]

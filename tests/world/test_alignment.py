@@ -35,7 +35,6 @@ def start() -> LlamaForCausalLM:
 
 @pytest.fixture(scope="module")
 def before(start: LlamaForCausalLM) -> float:
-    """How good its responses are."""
     return quality(start)
 
 
@@ -62,7 +61,6 @@ def step(
 def align(
     start: LlamaForCausalLM, objective: Objective, given: tuple[Example, ...], rate: float = 1e-3
 ) -> LlamaForCausalLM:
-    """One pass over the examples."""
     policy = copy.deepcopy(start)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
     for first in range(0, len(given), BATCH):

@@ -61,7 +61,6 @@ def rate(judge: object) -> float:
 
 
 def within(observed: float, expected: float) -> bool:
-    """Five standard errors of 4000 draws."""
     return abs(observed - expected) < 5 * math.sqrt(expected * (1 - expected) / 4000) + 1e-9
 
 

@@ -58,7 +58,6 @@ def test_labels_stand_in_where_there_are_no_scores() -> None:
 
 
 def test_comparisons_stand_in_where_there_is_nothing_else() -> None:
-    """The second was chosen once and rejected once."""
     pair = (Comparison(0, 1, 0.75), Comparison(1, 2))
     example = Example(Prompt("p"), (Response("a"), Response("b"), Response("c"), Response("d")), pair)
     (made,) = StandardizedRewards(0.0, 1.0).fit([example]).rewrite([example])
@@ -100,7 +99,6 @@ RAW = StandardizedRewards(0.0, 1.0)
 
 
 def test_weights_by_hand() -> None:
-    """exp(0), exp(1/2), and exp(10/2) clipped to 20."""
     fitted = ExponentialWeights(2.0, 20.0, RAW).fit([scored(0.0, 1.0, 10.0)])
     (made,) = fitted.rewrite([scored(0.0, 1.0, 10.0, None, -4.0)])
     expected = [1.0, math.exp(0.5), 20.0, None, math.exp(-2.0)]
