@@ -21,6 +21,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 BOTH = references((0.6, 16), (1.0, 16))
 FURTHER = references((0.6, 16), (1.0, 16), (0.6, 4), (1.0, 4), (0.2, 4))
+LONGER = references((0.6, 16), (1.0, 64))
 PROXY = {"method": "dpo", "data": f"{NEAR['data']}&reward=proxy"}
 
 SWEPT = {
@@ -29,6 +30,7 @@ SWEPT = {
     "KTO": Sweep(METHODS["KTO"], BOTH, BETAS, "KTO, frozen"),
     "DPO, proxy": Sweep(PROXY, BOTH, BETAS, "DPO, frozen"),
     "DPO, expert's pairs": Sweep({"method": "dpo", **FAR}, BOTH, BETAS, "DPO, frozen"),
+    "DPO, 256 steps": Sweep({**METHODS["DPO"], "steps": 256}, LONGER, BETAS, "DPO, frozen"),
 }
 ROWS = {
     f"{name}, {reference}": Row({**settings, **moves}, SEARCH)
