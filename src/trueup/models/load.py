@@ -63,11 +63,9 @@ def load(
     read = load_tokenizer(path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template)
     check_patterns(path, base)
     what = "a causal language model that can be loaded"
-    options = {"device_map": {"": "meta"}} if later else quantize or {}
-    network, report = read_network(AutoModelForCausalLM, base, what, dtype, trust_remote_code, **options)
+    options = quantize or {}
+    network, report = read_network(AutoModelForCausalLM, base, what, dtype, trust_remote_code, later, **options)
     refuse_incomplete(base, network, report)
-    if later and not unread(network, base):
-        network, _ = read_network(AutoModelForCausalLM, base, what, dtype, trust_remote_code)
     return put_together(path, network, read, device)
 
 
@@ -138,9 +136,12 @@ def put_together(path: str, network: Any, read: LoadedTokenizer, device: torch.d
 
 
 def read_network(
-    AutoModel: Any, path: str, what: str, dtype: torch.dtype, trust_remote_code: bool, **options: Any
-) -> tuple[Any, Any]:
-    """What the model library reads of a folder, and its report of the weights."""
+    AutoModel: Any, path: str, what: str, dtype: torch.dtype, trust_remote_code: bool, later: bool = False,
+    head: str | None = None, **options: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """What the model library reads of a folder, and its report of the weights.
+    `later`: weights but those of the `head` are read when the model is sharded, where that can be."""
+    elsewhere: dict[str, Any] = {"device_map": {"": "meta"}} if later else {}
     try:
         with reading(path, f"not {what}"):
             network, report = AutoModel.from_pretrained(
@@ -151,6 +152,7 @@ def read_network(
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
                 **options,
+                **elsewhere,
             )
     except InputError as error:
         if "ignore_mismatched_sizes" not in str(error):
@@ -159,6 +161,8 @@ def read_network(
             f"{path}: the weights have other shapes than config.json describes. The two do not belong together; "
             "download both again, or give the folder of a complete model"
         ) from error
+    if later and not unread(network, path, head):
+        return read_network(AutoModel, path, what, dtype, trust_remote_code, **options)
     return network, report
 
 

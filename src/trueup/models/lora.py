@@ -19,7 +19,7 @@ from trueup.errors import InputError
 from trueup.model_hub import origin_of
 from trueup.models.head import UnsupportedHead, head_of
 from trueup.models.tokenizer import quiet_library
-from trueup.parallel import sharding
+from trueup.parallel import sharding, slices
 from trueup.words import listed
 
 POLICY = "default"
@@ -59,10 +59,26 @@ def add_lora(
         names = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
         more = f", lora.modules_to_save {listed(saved)}" if saved else ""
         raise InputError(f"lora.targets {targets!r}{more}: {error}. This model's linear layers are: {names}") from error
+    if slices.is_unread(network):
+        _read_values(adapted)
     stand_on(adapted, base)
     _refuse_unmatched(adapted, saved, {"rank_pattern": ranks or {}, "alpha_pattern": alphas or {}})
     refuse_special(adapted, f"lora.targets {targets!r}")
     return adapted
+
+
+@torch.no_grad()
+def _read_values(network: Any) -> None:
+    """Take copies of modules and DoRA's norms of weights that are read later, one after the other."""
+    for module in _saved_modules(network).values():
+        for own, copied in zip(module.original_module.parameters(), module.modules_to_save[POLICY].parameters()):
+            copied.copy_(slices.values_of(own))
+    for layer in layers(network).values():
+        if POLICY in layer.lora_magnitude_vector:
+            weight = layer.get_base_layer().weight
+            none, weight.data = weight.data, slices.values_of(weight)
+            layer.lora_variant[POLICY].init(layer, POLICY)
+            weight.data = none
 
 
 def place_head(network: Any) -> None:
@@ -127,11 +143,13 @@ def written_weights(network: Any) -> Iterable[tuple[list[str], Tensor]]:
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import revert_weight_conversion
 
-    found = sharding.gathered(network)
-    if not get_model_conversion_mapping(network, add_legacy=False):
+    found, changes = sharding.gathered(network), get_model_conversion_mapping(network, add_legacy=False)
+    if not changes:
         return found
-    state = revert_weight_conversion(network, {names[0]: value for names, value in found})
-    return (([name], value) for name, value in state.items())
+    several = ({names[0]: value} for names, value in found)
+    if any(len(one.target_patterns) > 1 for one in changes):  # what becomes one tensor has to be there together
+        several = iter([{name: value for one in several for name, value in one.items()}])
+    return (([name], value) for one in several for name, value in revert_weight_conversion(network, one).items())
 
 
 def layers(network: nn.Module) -> dict[str, Any]:

@@ -80,7 +80,6 @@ def _trainable(
     gradient_checkpointing: bool = False,
     quantize: str | None = None,
     head: str | None = None,
-    later: bool = False,
     **options: Any,
 ) -> tuple[Any, Loaded, torch.dtype | None]:
     """The network with the fresh adapter asked for, or as it is; and what its products are computed in."""
@@ -94,8 +93,6 @@ def _trainable(
     half = plain and autocast is not None and device.type == "cuda"
     dtype = autocast if half and autocast else torch.float32
     skipped = [*(adapter.modules_to_save if adapter else ()), *([head] if head else ())]
-    if later and quantize is None and (adapter is None or plain):
-        options["later"] = True
     options["quantize"] = in_4_bits(quantize, device, autocast or dtype, skipped)
     loaded = read(path, device=device, dtype=dtype, **options)
     network: Any = loaded.network

@@ -71,6 +71,7 @@ def load_reward(
     eos_token: str | None = None,
     chat_template: str | None = None,
     quantize: Mapping[str, Any] | None = None,
+    later: bool = False,
 ) -> load.Loaded:
     """Read a reward model, or a causal language model that is to become one, its head drawn from `seed`.
     The tokenizer is given the padding token that the library looks for when it reads a score (`padding`). InputError
@@ -90,7 +91,7 @@ def load_reward(
         )
     read = load_tokenizer(path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template)
     check_patterns(path, base)
-    network = _network(base, trained, dtype, trust_remote_code, quantize or {})
+    network = _network(base, trained, dtype, trust_remote_code, later, quantize or {})
     if not trained:
         draw_head(network, seed or 0)
         network.config.eos_token_id = list(read.end_ids) if len(read.end_ids) > 1 else read.end_ids[0]
@@ -128,7 +129,9 @@ def padding(network: Any, tokenizer: Any, *, trained: bool) -> None:
     tokenizer.padding_side = "right"
 
 
-def _network(path: str, trained: bool, dtype: torch.dtype, trust_remote_code: bool, quantize: Mapping[str, Any]) -> Any:
+def _network(
+    path: str, trained: bool, dtype: torch.dtype, trust_remote_code: bool, later: bool, quantize: Mapping[str, Any]
+) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     options: dict[str, Any] = {} if trained else {"num_labels": 1, "problem_type": "regression"}
@@ -136,7 +139,7 @@ def _network(path: str, trained: bool, dtype: torch.dtype, trust_remote_code: bo
     what = "a model that can be loaded as a reward model"
     try:
         network, report = load.read_network(
-            AutoModelForSequenceClassification, path, what, dtype, trust_remote_code, **options
+            AutoModelForSequenceClassification, path, what, dtype, trust_remote_code, later, HEAD, **options
         )
     except InputError as error:
         if "Unrecognized configuration class" not in str(error):

@@ -319,13 +319,13 @@ def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, loa
     options = {name: getattr(settings, name) for name in names.split()}
     options |= {"device": device, "adapter": settings.lora}
     path = model_named(settings.model)
+    # What is to be sampled from before the first step has to be whole.
+    options["later"] = processes.size() > 1 and not settings.prompts and not settings.eval_prompts
     policy: StreamModel
     if method.output == "scores":
         policy, loaded = prepare.load_reward_policy(path, seed=settings.seed, **options)
     else:
-        # What is to be sampled from before the first step has to be whole.
-        later = processes.size() > 1 and not settings.prompts and not settings.eval_prompts
-        policy, loaded = prepare.load_policy(path, later=later, **options)
+        policy, loaded = prepare.load_policy(path, **options)
         if "values" in method.parts:
             policy.add_value_head()
         if method.temperature != 1:
