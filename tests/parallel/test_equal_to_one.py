@@ -18,9 +18,15 @@ from trueup.methods import METHODS
 
 TRUST = {"reference.every": 2}
 ROUNDS: dict[str, Any] = {
-    "prompts": "world:prompts", "annotator": "world:gold", "model": "world", "data": None, "batch_size": 3,
-    "steps": 2, "sampler.max_new_tokens": 6,
-}  # fmt: skip
+    "prompts": "pairs",
+    "annotator": "letters",
+    "data": None,
+    "batch_size": 3,
+    "steps": 2,
+    "sampler.max_new_tokens": 6,
+}
+LETTERS = "def letters(prompt, response):\n    return sum(map(ord, response)) % 97 / 97\n"
+"""A reward that may be anything from 0 to 1."""
 CASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "dpo": ("dpo", {}),
     "dpo, untied": ("dpo", {"model": "untied"}),
@@ -86,6 +92,7 @@ def trained(folder: Path, count: int, names: Sequence[str]) -> None:
     save_tiny_model(folder / "untied")
     save_tiny_model(folder / "experts", family="mixtral", num_local_experts=4)
     data = write_feedback(folder)
+    (folder / "rewards.py").write_text(LETTERS)
 
     def chosen(name: str, number: int) -> tuple[str, dict[str, Any]]:
         method, more = (CASES | FURTHER)[name]
@@ -98,8 +105,10 @@ def trained(folder: Path, count: int, names: Sequence[str]) -> None:
         named |= {
             "dpo, lora": str(folder / "1/dpo, lora/model"),
             "oaif": str(folder / "1/oaif/examples.jsonl"),
+            "pairs": str(data["pairs"]),
+            "letters": f"{folder / 'rewards.py'}:letters",
         }
-        for key in ("model", "data", "prompts"):
+        for key in ("model", "data", "prompts", "annotator"):
             if isinstance(values.get(key), str):
                 values[key] = named.get(values[key], values[key])
         return method, {key: value for key, value in values.items() if value is not None}
@@ -144,7 +153,7 @@ def test_responses_of_a_server_are_of_weights_that_no_process_has(
 ) -> None:
     """All weights, and an adapter alone; the server has what several processes gathered, or what one has."""
     save_tiny_model(tmp_path / "tied", tie_word_embeddings=True)
-    (tmp_path / "rewards.py").write_text("def letters(prompt, response):\n    return sum(map(ord, response))\n")
+    (tmp_path / "rewards.py").write_text(LETTERS)
     prompts = str(write_feedback(tmp_path)["pairs"])
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
     fake = FakeVllm(tmp_path / "tied")

@@ -3,49 +3,38 @@
 import json
 import os
 import signal
-import socket
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from subprocess import PIPE, STDOUT, Popen
 from typing import Any
 
 import pytest
 from support.fake_vllm import FakeVllm
 from support.faulty_server import FaultyServer, ReceivedRequest, Reply
-from support.several_processes import SECONDS, environment, launch, run_all
-from support.small_runs import settings, write_feedback
+from support.several_processes import SECONDS, Forked, Launched, run_all
+from support.small_runs import command, options, settings, write_feedback
 from support.tiny_models import save_tiny_model
 
 from trueup.config.resolve import resolve
 from trueup.config.run_checks import check_inputs
-from trueup.errors import InputError
-from trueup.parallel.processes import inside
+from trueup.errors import InputError, LostProcess
+from trueup.parallel import processes
 
 IN_DPO, IN_KTO = (1, 4, 9), (15, 17)
 """Where memory runs out: in a pass of the reference, of the policy, and in the one back; in what KTO measures."""
 ANSWERS = 20
 """Of a server before it is gone."""
 BY_LETTERS = "def letters(prompt, response):\n    return float(sum(map(ord, response)))\n"
-IMPATIENT = "from trueup.parallel import processes\nprocesses.BEAT, processes.SILENT = 0.1, {}\n"
-TRUEUP = IMPATIENT.format(5.0) + "from trueup.cli.app import main\nmain()\n"
-WAITS = (
-    IMPATIENT.format(2.0)
-    + """
-import sys, time
-with processes.joined():
-    print("joined", flush=True)
-    processes.gather(1)
-    time.sleep(float(sys.argv[1]) if processes.rank() == int(sys.argv[2]) else 0)
-    processes.gather(2)
-    print("done", flush=True)
+TRUEUP = """
+from trueup.cli.app import main
+from trueup.parallel import processes
+processes.BEAT, processes.SILENT = 0.1, 5.0
+main()
 """
-)
-"""Programs of which the first gives up early what gives no sign of life, and the second only waits for one of them."""
-COMMAND = (
-    "--batch_size", "4", "--steps", "60", "--save_every", "5", "--learning_rate", "1e-3", "--seed", "3",
-)  # fmt: skip
+"""A program that gives up early what gives no sign of life."""
+PLAIN = {"batch_size": 4, "steps": 30, "learning_rate": 1e-3, "seed": 3}
+"""A run that is long enough to be stopped in its midst."""
 
 
 def served(server: FaultyServer, folder: Path, **more: Any) -> dict[str, Any]:
@@ -73,9 +62,9 @@ def ended(folder: Path) -> dict[str, list[dict[str, Any]]]:
     data = write_feedback(folder)
 
     def of(name: str, method: str = "dpo", **more: Any) -> dict[str, Any]:
-        made = settings(method, folder / "tiny", data, folder / name, save_every=2)
-        unused = ("data", "epochs") if method == "oaif" else ()
-        return {key: one for key, one in (made | more).items() if key not in unused and one is not None}
+        made = settings(method, folder / "tiny", data, folder / name, save_every=2, steps=8, epochs=None)
+        made |= {"data": None} if method == "oaif" else {}
+        return {key: one for key, one in (made | more).items() if one is not None}
 
     vllm = FakeVllm(folder / "tiny")
 
@@ -84,28 +73,28 @@ def ended(folder: Path) -> dict[str, list[dict[str, Any]]]:
         return Reply(close=True) if gone else vllm(asked)
 
     with FaultyServer(answers_for_a_while) as server:
-        online = {**of("server", "oaif"), **served(server, folder)}
-        drawn = {"sampler.engine": "in-process", "sampler.base_url": None, "lora.rank": 2, "steps": 8}
+        online, few = {**of("server", "oaif"), **served(server, folder)}, {"steps": 5, "save_every": 5}
+        drawn = {"sampler.engine": "in-process", "sampler.base_url": None, "lora.rank": 2, "steps": 6}
         drawn = {**served(server, folder), **drawn}
         runs: list[Sequence[Any]] = [
-            ("dpo", of("undisturbed")),
-            ("dpo", of("plain", epochs=None, steps=60, save_every=5, learning_rate=1e-3, seed=3)),
+            ("dpo", of("undisturbed", save_every=8)),
             ("dpo", of("nan"), "not a number", 1),
             ("resume", of("nan")),
             ("dpo", of("disk"), "full disk", 1),
             ("dpo", of("first disk"), "full disk", 0),
-            ("dpo", of("slow"), "slow", 1),
+            ("dpo", of("slow", save_every=8), "slow", 1),
             ("dpo", of("mean"), "mean of gradients", None),
             ("oaif", online, "impatient", None),
             ("oaif", of("online", "oaif", **drawn)),
             ("oaif", of("online nan", "oaif", **drawn), "not a number", 1),
             ("resume", of("online nan")),
             ("dpo", of("memory", micro_batch_tokens=1), "no memory 4", 1),
-            *(("dpo", of(f"dpo {place}"), f"no memory {place}", 1) for place in IN_DPO),
-            *(("kto", of(f"kto {place}", "kto"), f"no memory {place}", 0) for place in IN_KTO),
+            *(("dpo", of(f"dpo {place}", **few), f"no memory {place}", 1) for place in IN_DPO),
+            *(("kto", of(f"kto {place}", "kto", **few), f"no memory {place}", 0) for place in IN_KTO),
             ("dpo", of("elsewhere"), "no memory for the optimizer", 1),
         ]
-        _, told = run_all(folder, 2, runs, ends=False)
+        said, told = run_all(folder, 2, runs, ends=False)
+    assert len(told) == len(runs), said[-4000:]
     names = (f"{Path(one['output']).name}{', resumed' * (how == 'resume')}" for how, one, *_ in runs)
     return dict(zip(names, told, strict=True))
 
@@ -174,24 +163,11 @@ def test_a_damaged_shard_sends_all_to_the_checkpoint_before(
     assert weights(folder / name, file) == weights(folder / plain, file)
 
 
-def worker(torchrun: Popen[str], rank: int) -> int:
-    """The number of the process that has a rank."""
-    for child in Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split():
-        if f"RANK={rank}\0".encode() in Path(f"/proc/{child}/environ").read_bytes().replace(b"LOCAL_RANK", b""):
-            return int(child)
-    raise AssertionError(f"no process has rank {rank}")
-
-
 def gone(number: int) -> None:
     end = time.monotonic() + 20
     while (status := Path(f"/proc/{number}/stat")).exists() and status.read_text().split()[2] != "Z":
         assert time.monotonic() < end, "the other waits for ever"
         time.sleep(0.05)
-
-
-def said_by(process: Popen[str]) -> str:
-    said, _ = process.communicate(timeout=SECONDS)
-    return said
 
 
 def after_steps(run: Path, count: int) -> None:
@@ -204,12 +180,15 @@ def after_steps(run: Path, count: int) -> None:
     raise AssertionError("the run takes no steps")
 
 
-def begin(folder: Path, run: Path, *more: str) -> Popen[str]:
-    """Begin a run of two processes."""
-    return launch(
-        2, "-m", "trueup", "train", "dpo", "--model", str(folder / "tiny"), "--data", str(folder / "pairs.jsonl"),
-        "--output", str(run), *COMMAND, *more,
-    )  # fmt: skip
+def start(by_torchrun: bool, line: Sequence[object], *program: str) -> Any:
+    """A command in two processes, by torchrun or made of this one."""
+    return Launched(2, *program, *map(str, line)) if by_torchrun else Forked(2, lambda: command(*line))
+
+
+def begun(folder: Path, run: Path, **more: Any) -> tuple[object, ...]:
+    """The command of a run."""
+    given = {"model": folder / "tiny", "data": folder / "pairs.jsonl", "output": run, "save_every": 10, **PLAIN, **more}
+    return "train", "dpo", *options(given)
 
 
 @pytest.mark.parametrize(
@@ -222,78 +201,91 @@ def begin(folder: Path, run: Path, *more: str) -> Popen[str]:
     ],
 )
 def test_stopped_and_killed_a_run_goes_on_to_the_bit(
-    asked: int | None, stopped: signal.Signals, killed: int, how: signal.Signals,
-    ended: dict[str, list[dict[str, Any]]], folder: Path, tmp_path: Path,
-) -> None:  # fmt: skip
+    asked: int | None, stopped: signal.Signals, killed: int, how: signal.Signals, folder: Path, tmp_path: Path
+) -> None:
     """One process is asked to stop, or torchrun itself; it goes on, one is killed or frozen, and it goes on again."""
     (tmp_path / "impatient.py").write_text(TRUEUP)
-    run, resume = tmp_path / "run", ("-m", "trueup", "train", "dpo", "--resume", str(tmp_path / "run"))
-    process = begin(folder, run)
-    after_steps(run, 8)
-    os.kill(process.pid if asked is None else worker(process, asked), stopped)
-    said = said_by(process)
+    run, by_torchrun = tmp_path / "run", asked is None or how == signal.SIGSTOP
+    several = start(by_torchrun, begun(folder, run), "-m", "trueup")
+    after_steps(run, 5)
+    os.kill(several.torchrun.pid if asked is None else several.ids[asked], stopped)
+    said = several.end()
     assert said.count(f"stopped by {stopped.name}; go on with") == 1, said
     stands, step = state(run)
     assert stands == "stopped" and (run / f"checkpoints/step-{step:08d}/manifest.json").exists()
-    process = launch(2, str(tmp_path / "impatient.py"), *resume[2:])
+    several = start(by_torchrun, ("train", "dpo", "--resume", run), str(tmp_path / "impatient.py"))
     after_steps(run, step + 3)
-    lost, other = worker(process, killed), worker(process, 1 - killed)
+    lost, other = several.ids[killed], several.ids[1 - killed]
     os.kill(lost, how)
     if how == signal.SIGSTOP:
         gone(other)
         os.kill(lost, signal.SIGKILL)  # as torchrun does after half a minute
-    said = said_by(process)
+    said = several.end()
     why = f"no sign of life of process {killed}" if how == signal.SIGSTOP else "another process ended"
-    assert process.returncode != 0 and "going on after step" in said
+    assert 0 not in several.codes and "going on after step" in said
     assert "[rank" not in said and said.count(why) == said.count("\ntrueup: ") == 1, said
-    process = launch(2, *resume)
-    said = said_by(process)
-    assert process.returncode == 0, said
-    assert "error" not in ended["plain"][0] and weights(run) == weights(folder / "plain")
+    plain = settings("dpo", folder / "tiny", {"pairs": folder / "pairs.jsonl"}, tmp_path / "plain", **PLAIN)
+    del plain["epochs"], plain["save_every"]
+    run_all(tmp_path, 2, [("go on", {"output": str(run)}), ("dpo", plain)])
+    assert weights(run) == weights(tmp_path / "plain")
 
 
-def test_what_was_stopped_is_given_up_and_what_is_slow_is_not(tmp_path: Path) -> None:
+def test_what_does_not_go_on_is_given_up_and_what_is_slow_is_not(tmp_path: Path) -> None:
     """Also where the one that is stopped keeps what all share, as the first one does without torchrun."""
-    (tmp_path / "waits.py").write_text(WAITS)
+    for name in ("silent", "slow"):
+        os.mkfifo(tmp_path / name)
 
-    def begun(seconds: int, who: int) -> list[Popen[str]]:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = str(free.getsockname()[1])
-        of_all = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, str(tmp_path / "waits.py"), str(seconds), str(who)]
-        return [
-            Popen(command, env=environment(**of_all, RANK=str(number)), text=True, stdout=PIPE, stderr=STDOUT)
-            for number in range(2)
-        ]
+    def one(who: int, action: Callable[[], object], keeps: bool = False) -> Forked:
+        def body() -> int:
+            processes.BEAT, processes.SILENT = 0.1, 2.0
+            try:
+                with processes.joined():
+                    print("joined", flush=True)
+                    processes.gather(1)
+                    action() if processes.rank() == who else None
+                    processes.gather(2)
+                    print("done", flush=True)
+            except LostProcess as error:
+                print("" if error.shown_elsewhere else f"trueup: {error}")
+                return error.exit_code
+            return 0
 
-    slow, stopped = begun(5, 0), [begun(60, who) for who in range(2)]
-    for who, several in enumerate(stopped):
-        assert all(one.stdout and one.stdout.readline() == "joined\n" for one in several)
-        several[who].send_signal(signal.SIGSTOP)
-    try:
+        return Forked(2, body, keeps=keeps)
+
+    stopped = [one(who, lambda: time.sleep(60), keeps=True) for who in range(2)]
+    stuck = [one(who, (tmp_path / "silent").read_text) for who in range(2)]
+    slow = [one(0, lambda: time.sleep(4)), one(1, (tmp_path / "slow").read_text)]
+    with suppress(ProcessLookupError), (tmp_path / "slow").open("w") as written:
+        for several in (*stopped, *stuck, *slow):
+            assert [several.said.readline() for _ in range(2)] == ["joined\n"] * 2
         for who, several in enumerate(stopped):
-            said, _ = several[1 - who].communicate(timeout=20)
-            assert several[1 - who].returncode == 1 and f"trueup: no sign of life of process {who}" in said, said
-        assert [one.communicate(timeout=20)[0] for one in slow] == ["joined\ndone\n"] * 2
-    finally:
-        for one in (*stopped[0], *stopped[1], *slow):
-            one.kill()
-            one.communicate()
+            os.kill(several.ids[who], signal.SIGSTOP)
+        for _ in range(8):
+            print("a line", file=written, flush=True)
+            time.sleep(0.5)
+    for who, several in enumerate(stopped):
+        several.processes[1 - who].join(20)
+        several.processes[who].kill()
+        said = several.end()
+        assert several.codes[1 - who] == 1 and f"trueup: no sign of life of process {who}" in said, said
+    for who, several in enumerate(stuck):
+        said = several.end(20)
+        assert several.codes == [1, 1] and said.count("trueup: ") == 1, said
+        assert f"trueup: process {who} (" in said and "waits for a file, for 2 seconds: its disk" in said, said
+    assert [several.end(20) for several in slow] == ["done\ndone\n"] * 2
 
 
-@pytest.mark.many
 @pytest.mark.parametrize(
     ("more", "said_once"),
-    [(("--beta", "x"), "beta"), (("--bet", "1"), "bet is not a setting"),
-     (("--learning_rate", "1e38", "--max_grad_norm", "0"), "is not finite"),
-     (("--model", "nowhere"), "nowhere")],
+    [({"bet": 1}, "bet is not a setting"),
+     pytest.param({"beta": "x"}, "beta", marks=pytest.mark.many),
+     pytest.param({"model": "nowhere"}, "nowhere", marks=pytest.mark.many),
+     pytest.param({"learning_rate": "1e38", "max_grad_norm": 0}, "is not finite", marks=pytest.mark.many)],
 )  # fmt: skip
-def test_a_fault_that_all_meet_is_said_once(
-    more: tuple[str, ...], said_once: str, folder: Path, tmp_path: Path
-) -> None:
-    process = begin(folder, tmp_path / "run", *more)
-    said = said_by(process)
-    assert process.returncode != 0 and "[rank" not in said, said
+def test_a_fault_that_all_meet_is_said_once(more: dict[str, Any], said_once: str, folder: Path, tmp_path: Path) -> None:
+    several = start(True, begun(folder, tmp_path / "run", **more), "-m", "trueup")
+    said = several.end()
+    assert 0 not in several.codes and "[rank" not in said, said
     lines = [line for line in said.splitlines() if line.startswith("trueup: ")]
     assert len(lines) == 1 and said_once in lines[0], said
 
@@ -313,4 +305,4 @@ def test_what_several_processes_cannot_is_refused_before_anything_is_loaded(
     values = settings("dpo", folder / "tiny", write_feedback(tmp_path), tmp_path / "run", **given)
     with pytest.raises(InputError, match=why):
         found = check_inputs(resolve("dpo", overrides=values).settings)
-        inside(found.parallel.shard, found.parallel.replicate)
+        processes.inside(found.parallel.shard, found.parallel.replicate)

@@ -19,7 +19,6 @@ from trueup.models.load import load
 from trueup.models.reward import load_reward
 from trueup.parallel import slices
 
-
 CPU = torch.device("cpu")
 EXPERTS = {"family": "mixtral", "num_local_experts": 5}
 """Which the library reads from a tensor each, and puts together."""

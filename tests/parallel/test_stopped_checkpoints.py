@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import support
 from safetensors.torch import load_file
-from support.several_processes import MOMENTS, SECONDS, launch, run_all
+from support.several_processes import MOMENTS, run_all
 from support.small_runs import break_off, run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
 
@@ -36,15 +35,11 @@ def weights(run: Path) -> bytes:
 @pytest.mark.many
 def test_killed(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "tiny")
-    program, runs = str(Path(support.__file__ or "").parent / "several_processes.py"), []
+    runs = list[dict[str, Any]]()
     for place, (moment, actor, target) in enumerate(KILLED):
         runs.append(of(tmp_path, f"run {place}"))
-        (tmp_path / "killed.json").write_text(
-            json.dumps([("tr-dpo", runs[-1], f"SIGKILL to {target} when {moment}", actor)])
-        )
-        process = launch(2, program, str(tmp_path / "killed.json"))
-        said, _ = process.communicate(timeout=SECONDS)
-        assert process.returncode != 0, (moment, said)
+        one = ("tr-dpo", runs[-1], f"SIGKILL to {target} when {moment}", actor)
+        said, _ = run_all(tmp_path, 2, [one], ends=False)
         whole = sorted(one.name for one in Path(runs[-1]["output"], "checkpoints").glob("step-*"))
         renamed = moment in ("it was renamed", "others are removed", *["it is renamed"] * target)
         assert whole[-1] == f"step-{6 if renamed else 4:08d}", (moment, whole, said)

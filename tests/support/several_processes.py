@@ -1,17 +1,21 @@
-"""Runs in several processes, started as users start them; and this file as the program that they are.
-python -m torch.distributed.run --nproc-per-node 2 several_processes.py runs.json"""
+"""Runs in several processes: started as users start them, or made of this one, with what it has imported."""
 
 import json
+import multiprocessing
 import os
 import pkgutil
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,23 +24,103 @@ SECONDS = 120
 WRITER = "torch.distributed.checkpoint.HuggingFaceStorageWriter"
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Of a program that computes in one thread and finds trueup."""
-    import trueup
+class Launched:
+    """A program in several processes on this machine, started by `torchrun`, which computes in one thread."""
 
-    path = os.pathsep.join([str(Path(trueup.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
+    def __init__(self, count: int, *program: str) -> None:
+        import trueup
+
+        path = os.pathsep.join([str(Path(trueup.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        command = [
+            *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--rdzv-backend", "c10d"),
+            *("--rdzv-endpoint", "127.0.0.1:0", "--nproc-per-node", str(count), *program),
+        ]
+        given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        self.torchrun = subprocess.Popen(
+            command, env=given, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    @property
+    def ids(self) -> list[int]:
+        """By which the system knows each process."""
+        found, parent = {}, self.torchrun.pid
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            told = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            found |= {int(one[5:]): int(child) for one in told if one.startswith(b"RANK=")}
+        return [found[rank] for rank in sorted(found)]
+
+    def end(self, seconds: float = SECONDS) -> str:
+        """What they said, once all have ended."""
+        return self.torchrun.communicate(timeout=seconds)[0]
+
+    @property
+    def codes(self) -> list[int]:
+        return [self.torchrun.returncode]
 
 
-def launch(count: int, *program: str, **more: str) -> subprocess.Popen[str]:
-    """Start a program in several processes on this machine."""
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--rdzv-backend", "c10d"),
-        *("--rdzv-endpoint", "127.0.0.1:0", "--nproc-per-node", str(count), *program),
-    ]
-    return subprocess.Popen(
-        command, env=environment(**more), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+class Forked:
+    """Several processes with what this one has imported, which find each other as those of `torchrun` do.
+
+    `keeps`: the first of them keeps what all share, as without `torchrun`, and not this one, which outlives each.
+    """
+
+    def __init__(self, count: int, body: Callable[[], int | None], *, keeps: bool = False) -> None:
+        from torch.distributed import TCPStore
+
+        for name in ("fsdp", "checkpoint"):
+            import_module(f"torch.distributed.{name}")  # once for all
+        self.store: Any = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        port, reads_writes = self.store.port, os.pipe()
+        if keeps:
+            self.store = None
+        found = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GROUP_RANK": "0"}
+        found |= {} if keeps else {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+        context, given = multiprocessing.get_context("fork"), (found, reads_writes[1], body)
+        self.processes: Any = [context.Process(target=_as_rank, args=(rank, *given)) for rank in range(count)]
+        for one in self.processes:
+            one.start()
+        os.close(reads_writes[1])
+        self.said = os.fdopen(reads_writes[0], errors="replace")
+
+    def end(self, seconds: float = SECONDS) -> str:
+        """What they said, once all have ended, or were killed as they did not."""
+        timer = threading.Timer(seconds, lambda: [one.kill() for one in self.processes])
+        timer.start()
+        with self.said:
+            said = self.said.read()
+        for one in self.processes:
+            one.join()
+        timer.cancel()
+        self.store = None
+        return said
+
+    @property
+    def ids(self) -> list[int]:
+        """By which the system knows each process."""
+        return [one.pid for one in self.processes]
+
+    @property
+    def codes(self) -> list[int]:
+        return [one.exitcode for one in self.processes]
+
+
+def _as_rank(rank: int, found: Mapping[str, str], writes: int, body: Callable[[], int | None]) -> None:
+    import torch
+
+    os.dup2(writes, 1)
+    os.dup2(writes, 2)
+    sys.stdout = sys.stderr = os.fdopen(writes, "w", buffering=1)
+    os.environ |= {**found, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    warnings.resetwarnings()  # as in a program, where none is an error
+    try:
+        code = body() or 0
+    except BaseException as error:
+        code = int(error.code or 0) if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def run_all(
@@ -49,11 +133,9 @@ def run_all(
             with the process that has it.
         ends: whether the processes end well.
     """
-    file = folder / f"runs{count}.json"
-    file.write_text(json.dumps(list(runs)))
-    process = launch(count, __file__, str(file))
-    said, _ = process.communicate(timeout=SECONDS * 2)
-    assert (process.returncode == 0) == ends, said[-4000:]
+    several = Forked(count, lambda: main(folder, runs))
+    said = several.end(SECONDS * 2)
+    assert (several.codes == [0] * count) == ends, said[-4000:]
     files = sorted(folder.glob(f"ended{count}-*.jsonl"))
     told = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
     return said, [list(each) for each in zip(*told, strict=True)]
@@ -247,22 +329,18 @@ def damage(run: Path) -> None:
     processes.owned(turn)
 
 
-def main(file: Path) -> None:
+def main(folder: Path, runs: Sequence[Sequence[Any]]) -> None:
     from trueup.errors import TrueupError
     from trueup.parallel.processes import gather, joined, rank, size
 
-    with file.with_name(f"ended{size()}-{rank()}.jsonl").open("w") as told:
+    with (folder / f"ended{size()}-{rank()}.jsonl").open("w") as told:
         try:
             with joined():
                 numbers.extend(gather(os.getpid()))
-                for method, settings, *fault in json.loads(file.read_text()):
+                for method, settings, *fault in runs:
                     name, number = fault or ("slow", -1)
                     print(json.dumps(one_run(method, settings, name, number)), file=told, flush=True)
         except TrueupError as error:
             ended = {"error": type(error).__name__, "said": str(error), "shown": not error.shown_elsewhere}
             print(json.dumps(ended), file=told)
             raise SystemExit(error.exit_code) from None
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -71,7 +71,8 @@ def add_lora(
 def _read_values(network: Any) -> None:
     """Take copies of modules and DoRA's norms of weights that are read later, one after the other."""
     for module in _saved_modules(network).values():
-        for own, copied in zip(module.original_module.parameters(), module.modules_to_save[POLICY].parameters()):
+        copies = module.modules_to_save[POLICY].parameters()
+        for own, copied in zip(module.original_module.parameters(), copies, strict=True):
             copied.copy_(slices.values_of(own))
     for layer in layers(network).values():
         if POLICY in layer.lora_magnitude_vector:
@@ -146,9 +147,9 @@ def written_weights(network: Any) -> Iterable[tuple[list[str], Tensor]]:
     found, changes = sharding.gathered(network), get_model_conversion_mapping(network, add_legacy=False)
     if not changes:
         return found
-    several = ({names[0]: value} for names, value in found)
+    several: Iterable[dict[str, Tensor]] = ({names[0]: value} for names, value in found)
     if any(len(one.target_patterns) > 1 for one in changes):  # what becomes one tensor has to be there together
-        several = iter([{name: value for one in several for name, value in one.items()}])
+        several = [{name: value for one in several for name, value in one.items()}]
     return (([name], value) for one in several for name, value in revert_weight_conversion(network, one).items())
 
 

@@ -7,10 +7,12 @@ others compute. In one process every function here is its simplest case, and not
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any, TypeVar
 
@@ -25,6 +27,9 @@ ENDED, ALIVE, OVER = "trueup/ended", "trueup/alive/", b"over"
 """Under which a process that fails by itself says so to the others; and each that it lives, or needs to no longer."""
 BEAT, SILENT, LATE = 1.0, 25.0, 600.0
 """Seconds after which each says so again; after which one that does not is given up; and one that never has."""
+READS = {"x86_64": (0, 17, 19, 217, 257, 262, 332), "aarch64": (63, 67, 65, 61, 56, 79, 291)}
+"""Numbers of Linux's calls that read files: read, pread, readv, getdents64, openat, newfstatat, statx."""
+LOST, GONE = "it was stopped, or its machine is lost", "its disk, or the server of it, does not answer"
 
 _store: Any = None
 """What all processes can read and write; None where there is one, or they have not joined yet."""
@@ -103,25 +108,30 @@ def joined() -> Iterator[None]:
 def _watched(store: Any) -> Callable[[], None]:
     """Say from now on that this process lives, and end it where the next one, around a ring, no longer does.
 
-    Threads do, so that one that computes, reads or waits for long is not given up, and one that was stopped is. They
-    count turns and no time: where all were stopped and go on, so does the run. Until what is returned is called.
+    Threads do, so that one that computes, reads or waits for long is not given up, and one that was stopped is, or that
+    waits in a single call for a file. They count turns and no time: where all were stopped and go on, so does the run.
+    Until what is returned is called.
     """
-    import platform
-
     own, over, turns, other = store.clone(), Event(), [0], (rank() + 1) % size()  # `store` may be waiting
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("GROUP_RANK") == "0"
 
     def beat() -> None:
-        heard, silent, known = b"", 0, f"{ALIVE}{other}"
+        heard, silent, known, waits = b"", 0, f"{ALIVE}{other}", dict[str, int]()
+        here = f"({platform.node()}, process id {os.getpid()})"
         with suppress(RuntimeError):  # the store is gone
             while not over.is_set():
                 turns[0] += 1
-                own.set(f"{ALIVE}{rank()}", f"{turns[0]} {platform.node()}, process id {os.getpid()}")
+                own.set(f"{ALIVE}{rank()}", f"{turns[0]} {here}")
                 said = own.get(known) if own.check([known]) else b""
                 heard, silent = said, silent + 1 if said == heard != OVER else 0
                 if silent * BEAT > (SILENT if heard else LATE):
-                    where = heard.decode().partition(" ")[2]
-                    _give_up(f"process {other} ({where or 'not begun'})", silent, own.add(ENDED, 1) == 1)
+                    where = heard.decode().partition(" ")[2] or "(not begun)"
+                    _give_up(f"no sign of life of process {other} {where}", LOST, silent, own.add(ENDED, 1) == 1)
+                found = _reading()
+                waits = {call: waits.get(call, 0) + 1 for call in found}
+                for call in [call for call, count in waits.items() if count * BEAT > SILENT]:
+                    told = f"process {rank()} {here} waits for {found[call]}"
+                    _give_up(told, GONE, waits[call], own.add(ENDED, 1) == 1)
                 over.wait(BEAT)
             own.set(f"{ALIVE}{rank()}", OVER)
 
@@ -130,7 +140,7 @@ def _watched(store: Any) -> Callable[[], None]:
         while not over.wait(BEAT):
             seen, silent = turns[0], silent + 1 if turns[0] == seen else 0
             if silent * BEAT > SILENT and not hosted:  # by this machine's torchrun, which Ctrl-Z may have stopped
-                _give_up("process 0", silent, other == 0)
+                _give_up("no sign of life of process 0", LOST, silent, other == 0)
 
     def rest() -> None:
         over.set()
@@ -142,12 +152,28 @@ def _watched(store: Any) -> Callable[[], None]:
     return rest
 
 
-def _give_up(other: str, turns: int, speaks: bool) -> None:
-    """End this process, which may be waiting for another in vain."""
+def _reading() -> dict[str, str]:
+    """Files that threads of this process wait for, by the call and how often the thread ran before it; Linux tells."""
+    found = {}
+    for task in Path("/proc/self/task").glob("*"):
+        with suppress(OSError, ValueError):  # it has ended, or runs
+            call, ran, stands = (task.joinpath(name).read_text() for name in ("syscall", "schedstat", "stat"))
+            number, first, *_ = call.split()
+            opened = f"/proc/self/fd/{int(first, 16)}"
+            file = os.readlink(opened) if os.path.lexists(opened) else "/"
+            mapped = number == "-1" and stands.rpartition(") ")[2].startswith("D")  # a page of a file is read
+            read = int(number) in READS.get(platform.machine(), ()) and not file.startswith("/dev/")
+            if mapped or (read and file.startswith("/")):  # a pipe or a socket has another name
+                found[f"{task} {call} {ran}"] = "a file" if file == "/" else one_line(file)
+    return found
+
+
+def _give_up(told: str, why: str, turns: int, speaks: bool) -> None:
+    """End this process, which may be waiting in vain for another, or for a file."""
     if speaks:
         cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # which a bar has hidden
-        told = f"no sign of life of {other} for {turns * BEAT:.0f} seconds: it was stopped, or its machine is lost"
-        print(f"{cursor}trueup: {told}. All end; go on with --resume", file=sys.stderr, flush=True)
+        told = f"{told}, for {turns * BEAT:.0f} seconds: {why}. All end; go on with --resume"
+        print(f"{cursor}trueup: {told}", file=sys.stderr, flush=True)
     os._exit(LostProcess.exit_code)
 
 

@@ -101,7 +101,7 @@ def _sources(network: Any, folder: Path) -> dict[str, _Source]:
         if target not in state:
             target, pattern = rename_source_key(name, [], [], prefix, state)
         if target in state and (pattern or shapes[name] == list(state[target].shape)):
-            made = _Source(target, {}, by_pattern.get(pattern), network.config)
+            made = _Source(target, {}, by_pattern[pattern] if pattern else None, network.config)
             found.setdefault(target, made).places.setdefault(pattern, []).append((files[name], name))
     return found
 

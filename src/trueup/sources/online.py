@@ -137,9 +137,12 @@ class Collector:
         if count == 1 or sampler.served:
             return sampler.sample(prompts, self.responses, seed=seed)
         with sampler.weights.in_place(), unsharded(sampler.weights.model, *self.beside):
-            own = prompts[rank() :: count]
-            shares = together(lambda: sampler.sample(own, self.responses, seed=seed))
-        return [shares[place % count][place // count] for place in range(len(prompts))]
+            # All copies of a prompt go to one process, as a response hangs on how many were written to it before.
+            texts = [str(prompt.content) for prompt in prompts]
+            writers = {text: place % count for place, text in enumerate(dict.fromkeys(texts))}
+            own = [prompt for prompt, text in zip(prompts, texts, strict=True) if writers[text] == rank()]
+            shares = list(map(iter, together(lambda: sampler.sample(own, self.responses, seed=seed))))
+        return [next(shares[writers[text]]) for text in texts]
 
     def _examples(
         self, prompts: Sequence[Prompt], sampled: Sequence[Sequence[Sampled]], also: Sequence[Example]
