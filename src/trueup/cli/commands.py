@@ -26,7 +26,6 @@ MERGE = {"merge": ("", "Put the files that all shards wrote together: --merge PA
 def _typed(
     of: str, model: type[validation.Model], arguments: Sequence[str], short: str = "", **further: Any
 ) -> tuple[validation.Model, options.Arguments] | None:
-    """The settings of a command, and all that was given; None where something else was asked for, which is done."""
     command = options.of_settings(f"trueup {of}", model, short=short, **further)
     given = _read(command, arguments)
     if given and (name := given.more.get("show_template")):

@@ -17,7 +17,6 @@ SWITCH = "true or false"
 METAVARS = {"name": "NAME", "number": "NUMBER", "whole number": "N", "text": "TEXT", SWITCH: "true|false"}
 WORDS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 WIDEST = 16
-"""Characters of a list of choices that may stand beside an option's name in help."""
 PAIR = re.compile(r"(?!--)[^=:?/]+=")
 """How a further text of an option of pairs begins, which a file's name seldom does."""
 ADDRESS = re.compile(r"https?://")
@@ -43,7 +42,6 @@ class Command:
     more: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Options that are no settings: name -> (what stands for a value in help, help). A switch has no value."""
     unseen: frozenset[str] = frozenset()
-    """Names of another tool, which are taken as they are and are not in help."""
     unknown: Callable[[str], str] | None = None
 
     def read(self, arguments: Sequence[str]) -> Arguments:

@@ -33,7 +33,6 @@ def flatten(values: Mapping[str, Any]) -> Layer:
 
 
 def overlay(lower: Layer, upper: Layer) -> Layer:
-    """Return both layers as one: what the upper one gives takes the place of what the lower one gave."""
     kept = {name: value for name, value in lower.items() if not _replaced(name, lower, upper)}
     return kept | upper
 

@@ -22,8 +22,6 @@ KEYS = {"method": str, "method_settings": dict, "settings": dict}
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A run that can be started: every setting is known and fits the others."""
-
     info: MethodInfo
     method_settings: BaseModel
     settings: RunSettings
@@ -42,7 +40,6 @@ class Given:
 def resolve(
     method_name: str, *, config_file: str | Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Resolved:
-    """Settle every setting of a run; names nested or dotted, ours or TRL's. `overrides` go over `config_file`."""
     info = find_method(method_name)
     given = read_layers(info, config_file, overrides or {})
     resolved = settle(info, layers.overlay(layers.flatten(info.defaults), given.layer), given.origins)

@@ -49,7 +49,6 @@ class Sweep:
 
     @property
     def best(self) -> Trial:
-        """The one with the highest mean score; of equals the first."""
         return max(self.trials, key=lambda trial: trial.score.value)
 
     @property
@@ -97,7 +96,6 @@ def print_table(swept: Sweep) -> None:
 
 
 def usual_rewards(condition: Condition) -> tuple[float, ...]:
-    """The rewards worth a trial: the highest of training, 2 and 5 deviations above the mean, and the mean."""
     return (condition.highest, 2.0, 5.0, 0.0)
 
 

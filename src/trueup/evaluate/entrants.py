@@ -25,7 +25,6 @@ class Entrant:
     name: str
     read: candidates.Read | None = None
     identity: Any = None
-    """What tells the model's files from others, JSON-ready."""
     run: resolve.Resolved | None = None
     step: int | None = None
     written: Mapping[str, tuple[records.Prompt, list[records.Response]]] = field(default_factory=dict)
@@ -151,7 +150,6 @@ def tell_cost(settings: Settings, everyone: Sequence[Entrant], prompts: int, pai
 def answers_of(
     settings: Settings, everyone: Sequence[Entrant], prompts: Sequence[records.Prompt], work: resumable.Work
 ) -> list[list[records.Example]]:
-    """[E][P] the responses of each to the prompts that all of them have responses to."""
 
     def of_file(one: Entrant) -> list[tuple[records.Response, ...]]:
         return [tuple(one.written[prompt.key][1][: settings.sampler.responses]) for prompt in prompts]

@@ -42,7 +42,6 @@ class Opened:
     name: str
     rows: Iterator[json_rows.FileRow]
     sha256: Callable[[], str]
-    """Hash of the bytes of a file, or of the content of all rows; asked for when these have been read."""
     file: json_rows.LoadedFile | None = None
 
 
@@ -88,7 +87,6 @@ def is_dataset(value: Any) -> bool:
 
 
 def refuse_unreadable(name: str) -> None:
-    """Refuse, without reading it, what cannot be read: a hub's name or a folder that is not in order."""
     if name.startswith(python_objects.PREFIX):
         python_objects.held(name)
     elif tables.is_hub(name):
@@ -213,7 +211,6 @@ def _unpacked(file: json_rows.LoadedFile) -> json_rows.LoadedFile:
 
 @contextmanager
 def spill(name: str) -> Iterator[IO[bytes]]:
-    """A file without a name to write what a source unpacks to, gone with the process. A large one is told."""
     folder = cache_folder()
     try:
         with suppress(OSError):

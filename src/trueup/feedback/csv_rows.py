@@ -21,7 +21,6 @@ QUOTES = 'write a double quote inside a quoted field as ""'
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 WORDS = {"true": True, "false": False}
 TEXT = frozenset(key.lower() for layout in LAYOUTS for key in layout.text)
-"""Columns, in lower case, that hold text in some layout, even if it looks like numbers: "4" is a response."""
 
 
 def is_csv(file: json_rows.LoadedFile) -> bool:

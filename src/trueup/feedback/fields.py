@@ -63,7 +63,6 @@ class Field:
         return self.value
 
     def number(self) -> float:
-        """The value as a finite number; true and false are not numbers."""
         number = isinstance(self.value, int | float) and not isinstance(self.value, bool)
         try:
             made = float(self.value) if number else math.inf
@@ -81,7 +80,6 @@ class Field:
         return int(made)
 
     def label(self) -> float:
-        """The value as a desirability in [0, 1]; true is 1 and false is 0."""
         if not isinstance(self.value, bool | int | float) or not 0 <= self.value <= 1:
             values = meaning(*(opposite(self.value) or ("GOOD", "BAD")))
             remedy = f"write true for good and false for bad, or say what the values mean, as in {values}"
@@ -116,7 +114,6 @@ class Field:
 
 
 def described(value: object) -> str:
-    """A value as an error message shows it: `text 'yes'`, `a list of 2`, `null`."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):

@@ -159,7 +159,6 @@ def check_class_balance(examples: Examples, *, desirable_weight: float, undesira
 
 
 def check_classes(examples: Sequence[records.Example]) -> None:
-    """Warn where all labels, those of demonstrations too, are the same; for methods that can learn from such."""
     labels = labels_of(examples)
     if len(set(labels)) == 1:
         words.logger.warning(f"all {len(labels)} labels are {labels[0]:g}, which teaches little. Give both kinds")

@@ -170,7 +170,6 @@ def scores_of(examples: Iterable[Example]) -> list[float]:
 
 
 def content_key(content: Content) -> object:
-    """What can be looked up, and is equal for contents that are the same to the letter."""
     if isinstance(content, str):
         return content
     return tuple((message.role, message.content, repr(message.extra)) for message in content)
@@ -288,8 +287,6 @@ class GradedPairRelation:
 
 @dataclass(frozen=True, slots=True)
 class RankRelation:
-    """A score per response; higher is better."""
-
     scores: tuple[float, ...]
 
 
@@ -302,7 +299,6 @@ class PointRelation:
 
 
 def by_label(relation: PointRelation) -> str:
-    """A class of groups: whether the responses of one are desirable, undesirable, or some of both."""
     good = sum(label > 0.5 for label in relation.labels)
     return "desirable" if good == len(relation.labels) else "mixed" if good else "undesirable"
 

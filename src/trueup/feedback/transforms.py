@@ -30,7 +30,6 @@ class Fitted:
     """What was written into the prompts, to be kept with the model."""
 
     def log(self) -> None:
-        """Tell what was found; not wanted where a transform is fitted to one round of many."""
         for line in self.found:
             display.data_logger.info(line)
         for line in self.warnings:
@@ -43,7 +42,6 @@ class Transform(Protocol):
 
 
 def fit_all(transforms: Sequence[Transform], examples: Sequence[Example]) -> Fitted:
-    """Fit transforms one after the other, each on what those before it made of the training examples."""
     fitted: list[Fitted] = []
     for transform in transforms:
         fitted.append(transform.fit(examples))
@@ -134,7 +132,6 @@ KINDS: dict[str, Find] = {"scores": scores, "labels": records.labels, "compariso
 MANY = 0.1
 FEW = 0.1
 QUANTILE = 0.99
-"""Of the training rewards: what is asked for unless told otherwise. The highest may have been seen only once."""
 
 
 @dataclass(frozen=True, slots=True)

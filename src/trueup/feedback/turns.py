@@ -23,7 +23,6 @@ NOT_LEARNED: dict[str, bool | int] = {
     **dict.fromkeys(("loss", "train", "training"), False),
     **dict.fromkeys(("weight", "loss_weight"), 0),
 }
-"""Keys of a turn, and the value with which they leave it out of the loss."""
 MESSAGE_KEYS = ({"role", "content"}, {"role", "tool_calls"}, {"from", "value"})
 WRITTEN = "messages written as text; write them as a list"
 LONGEST = 200_000
@@ -155,7 +154,6 @@ def shared_turns(one: tuple[Message, ...], other: tuple[Message, ...]) -> int:
 
 
 def says_nothing(response: Content) -> bool:
-    """Whether a response holds nothing but white space (a call of a tool is something)."""
     if isinstance(response, str):
         return not response.strip()
     return not any(one.content.strip() or one.extra.get("tool_calls") for one in response)
@@ -242,7 +240,6 @@ def what_turns_did(before: Sequence[Example], after: Sequence[Example]) -> str:
 
 
 def every_turn(example: Example) -> Example:
-    """The example with the assistant's earlier turns, but those that open it, in its responses; else itself."""
     prompt = example.prompt.content
     if isinstance(prompt, str):
         return example

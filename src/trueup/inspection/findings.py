@@ -71,13 +71,10 @@ def in_part(problems: Iterable[Finding], part: str) -> list[Finding]:
 # Of examples, what reading them did not show.
 
 Clash = tuple[Example, Example]
-"""Two examples that do not go together, the earlier one first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Where an evaluation prompt stands, and where it is trained on."""
-
     evaluation: str
     training: tuple[str, ...]
 
@@ -119,7 +116,6 @@ def prompt_overlap(training: Examples, evaluation: Examples) -> tuple[Overlaps, 
 
 
 def duplicates(examples: Sequence[Example]) -> list[Clash]:
-    """Examples that repeat an earlier one: the same prompt, responses and feedback, in whatever order."""
     first: dict[Hashable, Example] = {}
     clashes = []
     for example in examples:

@@ -278,7 +278,6 @@ def _run(role: TokenRole, tokens: Iterable[Any], tokenizer: Any) -> TokenRun:
 
 
 def token_text(token: int, tokenizer: Any) -> str:
-    """What a token stands for, in visible characters and spaces."""
     name = str(tokenizer.convert_ids_to_tokens(token))
     text = tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
     if name.startswith("\u2581"):  # decoding a token alone would lose the space it begins with

@@ -218,7 +218,6 @@ def folded(text: str, width: int, indent: int) -> str:
 
 
 def share(part: int, total: int) -> str:
-    """A part of a whole in per cent; what is there is never said to be 0 %."""
     if not part:
         return "0 %"
     per_cent = 100 * part / total

@@ -25,7 +25,6 @@ COLUMNS = "person, pair, swapped, verdict"
 Examples = Sequence[records.Example]
 SKIP, UNDO = "skip", "undo"
 GAP = 5
-"""Pairs that a person sees between a pair and its repetition, at least."""
 A, B = "a", "b"
 """Verdicts by the response as it stands in the data, whatever side it was shown on; the others are tie and neither."""
 
@@ -81,7 +80,6 @@ def pairs_of(examples: Examples, settings: LabelSettings) -> list[Pair]:
 
 
 def gold_of(examples: Examples) -> list[Pair]:
-    """Pairs whose answer is known: by comparisons, or by scores where there are none."""
     found = []
     for example in examples:
         better = [(one.better, one.worse) for one in records.agreed(records.distinct(example))]

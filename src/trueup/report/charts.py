@@ -31,7 +31,6 @@ class Series:
     name: str
     points: Sequence[Point]
     dots: bool = False
-    """Mark each point, as of what is measured seldom."""
     spread: Sequence[Spread] = ()
     start: bool = False
 
@@ -63,7 +62,6 @@ def plot(title: str, series: Sequence[Series], *, x: str = "step", named: bool =
 
 
 def interval(value: float, low: float, high: float, middle: float, most: float) -> Markup:
-    """A small bar for a table: where a number lies, at most so far from a middle that is marked."""
     at = [round(60 + 56 * (one - middle) / (most or 1.0), 1) for one in (low, high, value)]
     words = f"{figure(value)}, between {figure(low)} and {figure(high)}"
     return Markup(
@@ -93,7 +91,6 @@ class _Axis:
 
 
 def thinned(points: Sequence[Point]) -> tuple[list[Point], list[Point], list[Point]]:
-    """At most `MOST_POINTS` means of neighbours, their least and their greatest values."""
     size = max(1, math.ceil(len(points) / MOST_POINTS))
     means, low, high = [], [], []
     for start in range(0, len(points), size):

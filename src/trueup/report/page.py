@@ -17,7 +17,6 @@ from trueup.report import charts
 GENERATOR = '<meta name="generator" content="trueup '
 """By which a page is known for one of ours, that may be replaced."""
 Z = 1.96
-"""Standard errors on each side of an interval of 95 %."""
 HEAD = 600
 CAPTION = (
     "+- standard error, (to) 95 % interval, both over prompts; kl in nats a response; p corrected for all comparisons; "
@@ -79,7 +78,6 @@ def _at(value: Any, path: str) -> Any:
 
 
 def refusals(value: Any) -> Iterator[str]:
-    """Why values are refused, wherever they stand."""
     if isinstance(value, Mapping):
         if "refused" in value:
             yield value["refused"]
@@ -150,7 +148,6 @@ def shown(results: Mapping[str, Any]) -> tuple[list[Table], list[Markup]] | None
 
 
 def _bar(value: Any, column: Sequence[Any]) -> Markup:
-    """A bar beside a number that has an interval; those of a column have one scale."""
     known = [one for one in column if isinstance(one, Mapping) and "low" in one]
     if value not in known:
         return Markup("")
@@ -160,7 +157,6 @@ def _bar(value: Any, column: Sequence[Any]) -> Markup:
 
 
 def frontier(results: Mapping[str, Any]) -> Iterator[Markup]:
-    """Reward against divergence, of the models of an evaluation in which both are known."""
     series, references = [], {model.get("reference") for model in results["models"]}
     for model in results["models"]:
         kl, reward = model.get("kl"), model.get("reward")

@@ -80,7 +80,6 @@ class RunData:
         return self.status.get("state") == "done"
 
     def points(self, name: str) -> list[Point]:
-        """What was measured, by the step whose weights it is of: a step's figures are of those before it."""
         return self._columns.get(name, [])
 
     def total(self, name: str) -> float:
@@ -89,7 +88,6 @@ class RunData:
         return sum(values) * self.last / max(1, len(values))
 
     def summed(self, prefix: str) -> dict[str, float]:
-        """Totals over the rounds of what was counted in each, by their names behind the prefix."""
         found: dict[str, float] = {}
         for one_round in self.rounds:
             for name, value in one_round.items():
@@ -168,7 +166,6 @@ def _rows(path: Path) -> list[bytes]:
 
 
 def samples_of(path: Path, row: Mapping[str, Any], example: records.Example) -> Iterator[Sample]:
-    """The responses of an example, with where they were drawn."""
     place, where = row.get("round"), "evaluation" if path.name == RESPONSES else path.stem
     number = place.get("number") if isinstance(place, Mapping) else row.get("step")
     order = number if isinstance(number, int) else 0

@@ -109,7 +109,6 @@ def _changes(run: run_data.RunData) -> page.Table:
 
 
 def _end(points: Sequence[charts.Point]) -> float:
-    """The mean of the last tenth, at most 50 points: a batch is noisy."""
     last = [value for _, value in points[-min(50, max(1, len(points) // 10)) :]]
     return sum(last) / len(last)
 
@@ -193,7 +192,6 @@ def _jury(totals: Mapping[str, float]) -> list[str]:
 
 
 def _reliability(found: Mapping[str, Any] | None) -> Markup:
-    """How sure the scores of a reward model are, and how often they are right."""
     try:
         told = found or {"bins": None}
         bins = [[float(one[name] or 0) for name in ("said", "seen", "error")] for one in told["bins"]]

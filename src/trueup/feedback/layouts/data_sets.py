@@ -32,7 +32,6 @@ def scores_of(given: list[Field]) -> list[float]:
 
 
 def ratings(completion: Field) -> dict[str, float]:
-    """Aspect -> rating, without those that do not apply (`N/A`)."""
     annotations = completion.optional("annotations", Field.object)
     if annotations is None:
         return {}
@@ -67,7 +66,6 @@ ANSWERS = {"Correct Answers": 1.0, "Incorrect Answers": 0.0}
 
 
 def truthful_qa(row: Field) -> Example | Discarded:
-    """Right and wrong answers; an answer that the table calls both stands twice."""
     prompt, found = shapes.user_turn(row["Question"]), []
     for key, label in ANSWERS.items():
         parts = dict.fromkeys(part.strip() for part in row[key].text().split(";") if part.strip())

@@ -151,7 +151,6 @@ def one_side(given: Field, prompt: Content) -> Content:
 
 
 def has_sides(row: layout.RowValue) -> bool:
-    """Whether a side is one message, or a list that begins with one of the assistant."""
     for side in (row[key] for key in layout.SIDES):
         first = side[0] if isinstance(side, list) and side else side
         if isinstance(first, dict) and (first is side or first.get("role") == "assistant"):

@@ -26,7 +26,6 @@ Ask = Callable[[Field, str], Content | Discarded]
 Read = Callable[[Field, str], Turns]
 Answer = Callable[[Field, Content], Content]
 Said = Callable[[Field], tuple[Response, ...]]
-"""Row -> what is said of each response; the contents are filled in."""
 Verdict = int | Comparison | Discarded | None
 """The position of the better one of two responses, or how sure that is; None for a tie."""
 Choose = Callable[[Field], Verdict]
@@ -66,7 +65,6 @@ def as_turn(given: Field, prompt: Content) -> Content:
 
 
 def holds(key: str, mark: str, roles: Keys = ()) -> Fits:
-    """Whether an object in the list under `key` has the key `mark`, or one of these roles."""
 
     def found(row: RowValue) -> bool:
         given = row[key]
