@@ -8,7 +8,9 @@ made again.
 Shape suffixes: S scored tokens, H hidden width, V vocabulary, C tokens of a chunk.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 LOGITS_BUDGET = 2**24
 KEPT = 2**26
 """Logits of a pass that are kept for its backward pass; of more none are."""
+CACHED = 2**18
+"""Logits that a CPU goes on with at a time once they are made, so that they stay in its cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,13 @@ class Head:
         bias_V = None if self.bias_V is None else self.bias_V.to(dtype)
         return replace(self, weight_VH=self.weight_VH.to(dtype), bias_V=bias_V)
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def products(self, hidden: Tensor) -> Tensor:
+        """[C, V] h W^T + b."""
+        return torch.nn.functional.linear(hidden, self.weight_VH, self.bias_V)
+
+    def logits(self, products: Tensor) -> Tensor:
         """[C, V] in float32 at least: a scale or cap on bfloat16 products would round every logit once more."""
-        logits = torch.nn.functional.linear(hidden, self.weight_VH, self.bias_V)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = products.to(torch.promote_types(products.dtype, torch.float32))
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
@@ -192,22 +199,27 @@ class _TokenOutputs(torch.autograd.Function):
             direction_of_entropy = torch.empty_like(hidden_) if frozen_head and wants_entropy else None
             kept: list[Tensor] = []
             for chunk in _chunks(len(target), weight.shape[0], budget):
-                logits = head.logits(hidden_[chunk])
-                normaliser[chunk] = logits.logsumexp(-1)
-                log_prob[chunk] = logits.gather(-1, target[chunk, None])[:, 0] - normaliser[chunk]
-                if collision is not None:
-                    collision[chunk] = (2 * logits).logsumexp(-1) - 2 * normaliser[chunk]
-                if entropy is not None:
-                    log_p = logits - normaliser[chunk, None]
-                    entropy[chunk] = -(log_p.exp() * log_p).sum(-1)
-                    if direction_of_entropy is not None:
-                        slope = head.slope_of_entropy(logits, normaliser[chunk], entropy[chunk])
-                        torch.mm(slope.to(dtype), head.weight_VH, out=direction_of_entropy[chunk])
+                products = head.products(hidden_[chunk])
+                of_entropy = None if direction_of_entropy is None else torch.empty_like(products)
+                for rows, part in _blocks(chunk, products):
+                    logits = head.logits(products[part])
+                    normaliser[rows] = logits.logsumexp(-1)
+                    log_prob[rows] = logits.gather(-1, target[rows, None])[:, 0] - normaliser[rows]
+                    if collision is not None:
+                        collision[rows] = (2 * logits).logsumexp(-1) - 2 * normaliser[rows]
+                    if entropy is not None:
+                        log_p = logits - normaliser[rows, None]
+                        entropy[rows] = -(log_p.exp() * log_p).sum(-1)
+                        if of_entropy is not None:
+                            of_entropy[part] = head.slope_of_entropy(logits, normaliser[rows], entropy[rows])
+                    if direction is not None:
+                        products[part] = head.slope(logits, target[rows], normaliser[rows])
+                if direction_of_entropy is not None and of_entropy is not None:
+                    torch.mm(of_entropy, head.weight_VH, out=direction_of_entropy[chunk])
                 if direction is not None:
-                    slope = head.slope(logits, target[chunk], normaliser[chunk])
-                    torch.mm(slope.to(dtype), head.weight_VH, out=direction[chunk])
+                    torch.mm(products, head.weight_VH, out=direction[chunk])
                 elif keeps:
-                    kept.append(logits)
+                    kept.append(products)
         ctx.kept = kept  # what a backward pass overwrites, so that another one makes them again
         ctx.settings = (scale, softcap, temperature, dtype, budget, frozen_head, hidden.dtype)
         if direction is not None:
@@ -239,21 +251,22 @@ class _TokenOutputs(torch.autograd.Function):
             grad_weight = torch.zeros_like(weight, dtype=high) if needs_weight else None
             grad_bias = torch.zeros_like(bias, dtype=high) if needs_bias else None
             for chunk in _chunks(len(target), weight.shape[0], budget):
-                logits = ctx.kept.pop(0) if ctx.kept else head.logits(hidden_[chunk])
-                more = None
-                if entropy is not None:
-                    more = head.slope_of_entropy(logits, normaliser[chunk], entropy[chunk])
-                    more.mul_(grad_of_entropy[chunk, None])
-                slope = head.slope(logits, target[chunk], normaliser[chunk]).mul_(grad[chunk, None])
-                if more is not None:
-                    slope.add_(more)
+                products = ctx.kept.pop(0) if ctx.kept else head.products(hidden_[chunk])
+                for rows, part in _blocks(chunk, products):
+                    logits, more = head.logits(products[part]), None
+                    if entropy is not None:
+                        more = head.slope_of_entropy(logits, normaliser[rows], entropy[rows])
+                        more.mul_(grad_of_entropy[rows, None])
+                    slope = head.slope(logits, target[rows], normaliser[rows]).mul_(grad[rows, None])
+                    products[part] = slope if more is None else slope.add_(more)
                 if grad_hidden is not None:
-                    torch.mm(slope.to(dtype), head.weight_VH, out=grad_hidden[chunk])
-                if grad_weight is not None:
-                    # Rounding every chunk's product to bfloat16 would bias the weight's gradient.
-                    grad_weight.addmm_(slope.T, hidden_[chunk].to(high))
+                    torch.mm(products, head.weight_VH, out=grad_hidden[chunk])
+                if grad_weight is not None and dtype == high:
+                    grad_weight.addmm_(products.T, hidden_[chunk])
+                elif grad_weight is not None:
+                    grad_weight.add_(products.T @ hidden_[chunk])  # rounded once a chunk, and added up in float32
                 if grad_bias is not None:
-                    grad_bias.add_(slope.sum(0))
+                    grad_bias.add_(products.sum(0, dtype=high))
         return (
             None if grad_hidden is None else grad_hidden.to(hidden_dtype),
             None if grad_weight is None else grad_weight.to(weight.dtype),
@@ -265,3 +278,12 @@ class _TokenOutputs(torch.autograd.Function):
 def _chunks(rows: int, vocabulary: int, budget: int) -> list[slice]:
     step = max(1, budget // vocabulary)
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _blocks(chunk: slice, products: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Rows of a chunk to go on with together, as places among all tokens and within the chunk."""
+    count, vocabulary = products.shape
+    step = max(2, CACHED // vocabulary) if products.device.type == "cpu" else count
+    bounds = [count * number // max(1, count // step) for number in range(max(1, count // step) + 1)]
+    for start, stop in pairwise(bounds):
+        yield slice(chunk.start + start, chunk.start + stop), slice(start, stop)

@@ -73,6 +73,13 @@ class Block:
     short: bool
     """Small enough to write softmax(QK)V out."""
     _masks: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict)
+    _rows: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def rows(self, heads: int, key_heads: int) -> tuple[Tensor, Tensor]:
+        """[B * heads * Q] and [B * key heads * K] int64: each head of each query and key, as rows of [T * heads, D]."""
+        if heads not in self._rows:
+            self._rows[heads] = (_by_head(self.query_BQ, heads), _by_head(self.key_BK, key_heads))
+        return self._rows[heads]
 
     def mask(self, window: int | None) -> Tensor:
         """[B, 1, Q, K] bool, with a sliding window of so many positions where one is given."""
@@ -97,7 +104,20 @@ class Plan:
 
     blocks: tuple[Block, ...]
     place_T: Tensor
-    """[T] int64, where in the blocks' concatenated outputs each stream token's result stands."""
+    """[T] int64, where in the blocks' concatenated queries each stream token stands."""
+    _rows: dict[int, Tensor] = field(default_factory=dict)
+
+    def rows(self, heads: int) -> Tensor:
+        """[T * heads] int64, where in the blocks' concatenated outputs, rows of D, each head of a token stands."""
+        if heads not in self._rows:
+            places, start = [], 0
+            for block in self.blocks:
+                B, Q = block.query_BQ.shape
+                place = torch.arange(B * heads * Q, device=self.place_T.device).view(B, heads, Q) + start
+                places.append(place.transpose(1, 2).reshape(B * Q, heads))
+                start += B * heads * Q
+            self._rows[heads] = torch.cat(places).index_select(0, self.place_T).flatten()
+        return self._rows[heads]
 
 
 def plan_attention(stream: Stream) -> Plan:
@@ -193,45 +213,44 @@ def grouped_attention(
     """
     plan = checked(trueup_plan, Plan, attention_mask, dropout, kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    query_THD, key_THD, value_THD = (x[0].transpose(0, 1) for x in (query, key, value))
-    outputs = [_attend(block, query_THD, key_THD, value_THD, scale, sliding_window, softcap) for block in plan.blocks]
+    # Rotary embeddings leave queries and keys in float32 where autocast is on.
+    rows = [x[0].transpose(0, 1).reshape(-1, x.shape[-1]).to(value.dtype) for x in (query, key, value)]
+    heads, key_heads = query.shape[1], key.shape[1]
+    outputs = [_attend(block, rows, heads, key_heads, scale, sliding_window, softcap) for block in plan.blocks]
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return joined.index_select(0, plan.place_T)[None], None
+    return joined.index_select(0, plan.rows(heads)).view(1, -1, heads, value.shape[-1]), None
 
 
 def _attend(
     block: Block,
-    query_THD: Tensor,
-    key_THD: Tensor,
-    value_THD: Tensor,
+    rows: Sequence[Tensor],
+    heads: int,
+    key_heads: int,
     scale: float,
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """[B * Q, heads, D] for one block."""
-    (B, Q), K = block.query_BQ.shape, block.key_BK.shape[1]
-    heads, D = query_THD.shape[1:]
-    key_heads = key_THD.shape[1]
-    repeat = heads // key_heads
+    """[B * heads * Q, D] for one block, of queries, keys and values as rows of [T * heads, D]."""
+    (B, Q), K, repeat = block.query_BQ.shape, block.key_BK.shape[1], heads // key_heads
+    query_rows, key_rows = block.rows(heads, key_heads)
     # [B, key heads, repeat * Q, D]: the queries that share a key head are rows of one product.
-    query = query_THD.index_select(0, block.query_BQ.reshape(-1)).view(B, Q, key_heads, repeat, D)
-    query = query.permute(0, 2, 3, 1, 4).reshape(B, key_heads, repeat * Q, D)
-    key, value = (
-        x.index_select(0, block.key_BK.reshape(-1)).view(B, K, key_heads, -1).transpose(1, 2)
-        for x in (key_THD, value_THD)
-    )
+    query = rows[0].index_select(0, query_rows).view(B, key_heads, repeat * Q, -1)
+    key, value = (x.index_select(0, key_rows).view(B, key_heads, K, -1) for x in rows[1:])
     if softcap is None and not (block.short and query.device.type == "cpu"):
         mask = block.mask(window).repeat(1, 1, repeat, 1)
         output = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     else:
-        scores = (query @ key.transpose(-1, -2)) * scale
+        scores = (query @ key.transpose(-1, -2)).mul_(scale)
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
-        scores = scores.view(B, key_heads, repeat, Q, K) + block.bias(window, scores.dtype)[:, :, None]
-        weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
-        output = weights.view(B, key_heads, repeat * Q, K) @ value
-    output = output.view(B, key_heads, repeat, Q, -1).permute(0, 3, 1, 2, 4)
-    return output.reshape(B * Q, heads, -1)
+        scores = scores.view(B, key_heads, repeat, Q, K).add_(block.bias(window, scores.dtype)[:, :, None])
+        output = scores.softmax(-1).view(B, key_heads, repeat * Q, K) @ value
+    return output.reshape(B * heads * Q, -1)
+
+
+def _by_head(place_BN: Tensor, heads: int) -> Tensor:
+    head_H1 = torch.arange(heads, device=place_BN.device)[:, None]
+    return (place_BN[:, None] * heads + head_H1).flatten()
 
 
 def inputs(stream: Stream) -> Inputs:
