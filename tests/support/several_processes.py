@@ -138,7 +138,7 @@ def run_all(
     assert (several.codes == [0] * count) == ends, said[-4000:]
     files = sorted(folder.glob(f"ended{count}-*.jsonl"))
     told = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
-    return said, [list(each) for each in zip(*told, strict=True)]
+    return said, [list(each) for each in zip(*told, strict=ends)]
 
 
 @contextmanager

@@ -66,7 +66,9 @@ def unread(network: Any, folder: str, head: str | None = None) -> bool:
     made = {id(value): _placeholder(value, sources[name]) for name, value in named.items() if name in sources}
     for name, value in named.items():
         if head is not None and name.startswith(f"{head}."):
-            now = sources[name].read().to(value.dtype) if name in sources else torch.empty_like(value, device="cpu")
+            # Drawn by the library where no file has it: an adapter is drawn from the random numbers that follow.
+            stored = name in sources
+            now = sources[name].read().to(value.dtype) if stored else torch.empty_like(value, device="cpu").normal_()
             made[id(value)] = nn.Parameter(now, value.requires_grad)
     if not {id(value) for value in named.values()} <= made.keys() or not kept <= sources.keys():
         return False
