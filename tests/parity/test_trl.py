@@ -34,6 +34,7 @@ from trueup.objectives.sft import sft
 from trueup.objectives.slic import slic
 
 FOLDER = Path(__file__).parent
+FREEZING = FOLDER.parents[1] / "benchmarks/parity"
 FROZEN = json.loads((FOLDER / "trl.json").read_text(encoding="utf-8"))
 Rows = Sequence[dict[str, Any]]
 
@@ -250,7 +251,7 @@ def test_the_frozen_numbers_are_those_of_trl(name: str, tmp_path: Path) -> None:
         warnings.resetwarnings()  # TRL's own
         os.environ["HF_HOME"] = str(tmp_path / "cache")
         sys.argv = [f"freeze_{name}.py", str(path)]
-        runpy.run_path(str(FOLDER / f"freeze_{name}.py"), run_name="__main__")
+        runpy.run_path(str(FREEZING / f"freeze_{name}.py"), run_name="__main__")
 
     assert in_child(body, errors) == 0, errors.read_text()
     again = json.loads(path.read_text(encoding="utf-8"))

@@ -1,5 +1,5 @@
-"""Freeze what published losses compute: `python tests/parity/freeze_published.py PRO TRL` writes published.json. PRO
-is the authors' PRO/train/utils/process_manager.py (https://github.com/AlibabaResearch/DAMO-ConvAI at 483554e), TRL
+"""Freeze what published losses compute: `python benchmarks/parity/freeze_published.py PRO TRL` writes published.json.
+PRO is the authors' PRO/train/utils/process_manager.py (https://github.com/AlibabaResearch/DAMO-ConvAI at 483554e), TRL
 the folder `trl` of its release 0.29.0, the last with BCO, XPO and Nash-MD. Of each file some functions alone are run,
 on log-probabilities that are made up, in float64."""
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 import typer
 
-FROZEN = Path(__file__).with_name("published.json")
+FROZEN = Path(__file__).parents[2] / "tests/parity/published.json"
 Rows = list[list[float]]
 
 

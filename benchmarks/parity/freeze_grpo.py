@@ -1,4 +1,4 @@
-"""Freeze what TRL's GRPO computes: `python tests/parity/freeze_grpo.py` writes grpo.json beside this file. As in
+"""Freeze what TRL's GRPO computes: `python benchmarks/parity/freeze_grpo.py` writes grpo.json into tests/parity. As in
 freeze_trl.py. Responses are made up, and TRL's own trainer tokenises and scores them, and makes advantages and a loss
 of them."""
 
@@ -17,7 +17,7 @@ from freeze_trl import SEEDS, Watched, arguments, network, number_of, of_paramet
 from support.tiny_models import char_tokenizer
 from trl.trainer.utils import add_fused_lm_head
 
-FROZEN = Path(__file__).with_name("grpo.json")
+FROZEN = Path(__file__).parents[2] / "tests/parity/grpo.json"
 CASES: tuple[dict[str, Any], ...] = (
     {"loss_type": "grpo"}, {"loss_type": "grpo", "beta": 0.04},
     {"loss_type": "grpo", "beta": 0.04, "use_bias_correction_kl": False},

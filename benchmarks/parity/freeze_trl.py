@@ -1,7 +1,8 @@
-"""Freeze what TRL computes: `python tests/parity/freeze_trl.py` writes trl.json beside this file. TRL's own trainers
-tokenise and collate made-up texts and compute their loss, in float32 on one thread, with a toy Llama for the policy
-and another one for the reference, or with one under a scalar head. The models are only watched: the log-probabilities
-or scores that TRL makes are kept and, after the backward pass, their gradients. Only the toys are the project's."""
+"""Freeze what TRL computes: `python benchmarks/parity/freeze_trl.py` writes trl.json into tests/parity. TRL's own
+trainers tokenise and collate made-up texts and compute their loss, in float32 on one thread, with a toy Llama for the
+policy and another one for the reference, or with one under a scalar head. The models are only watched: the log-
+probabilities or scores that TRL makes are kept and, after the backward pass, their gradients. Only the toys are the
+project's."""
 
 import json
 import os
@@ -16,7 +17,7 @@ os.environ |= {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "",
     "OMP_NUM_THREADS": "1",
 }  # fmt: skip
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import random
 
@@ -29,7 +30,7 @@ from support.tiny_models import char_tokenizer, toy_network
 from support.tiny_reward_models import reward_network
 from trl.experimental import cpo, orpo
 
-FROZEN = Path(__file__).with_name("trl.json")
+FROZEN = Path(__file__).parents[2] / "tests/parity/trl.json"
 BETA = 0.1
 SEEDS = (0, 1)
 """Of the two toy models. Each is once the policy, so that the estimate of a KL is once below 0 and clamped."""
@@ -287,7 +288,7 @@ def written(made: dict[str, list[dict[str, Any]]], maker: str) -> str:
     """The text of a frozen file: one case a line, so that one that changes is one line that changes."""
     versions = {
         "trl": trl.__version__, "transformers": transformers.__version__, "torch": torch.__version__.split("+")[0],
-        "made_by": f"tests/parity/{maker}",
+        "made_by": f"benchmarks/parity/{maker}",
     }  # fmt: skip
     parts = [f'"versions": {json.dumps(versions)}']
     for name, cases in made.items():
