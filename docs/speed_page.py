@@ -114,8 +114,24 @@ def left_out() -> str:
     )
 
 
+def pieces() -> str:
+    found = result("attention_and_head.json")
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for one in found["rows"]:
+        cells = rows.setdefault((one["kernel"], one["lengths"], f"{one['tokens']:,}"), [])
+        cells += [f"{one['ms']:.0f}", f"{one['error']:.0e}"] if "ms" in one else ["refused", ""]
+    heads = ["", "lengths", "tokens", "fp32, ms", "error", "bf16, ms", "error"]
+    ordered = sorted(rows.items(), key=lambda row: row[0][1])
+    return (
+        "One layer's attention over a stream, and the log-probabilities of tokens, forward and backward: `dense` and "
+        "*all logits* are\nthe plain forms, whose float32 the errors are against, relative, of results or gradients. "
+        "`varlen` and `flex` are for GPUs and run here in plain\noperations. "
+        f"{of('attention_and_head.json', found)}.\n\n{table(heads, [[*key, *cells] for key, cells in ordered])}"
+    )
+
+
 def sampling() -> str:
-    found = result("sampling/result.json")
+    found = result("generation.json")
     rows = [
         [way, f"{one['median_cpu_seconds']:.1f}", f"{one['tokens_per_cpu_second']:,}"]
         for way, one in found["ways"].items()
@@ -124,7 +140,7 @@ def sampling() -> str:
     return (
         f"{found['responses']} responses to each of {found['prompts']} prompts, a model of "
         f"{found['parameters']:,} "
-        f"weights; {ahead:.1f} times `generate`. {of('sampling/result.json', found)}.\n\n"
+        f"weights; {ahead:.1f} times `generate`. {of('generation.json', found)}.\n\n"
         f"{table(['', 'CPU s', 'tokens a CPU s'], rows)}"
     )
 
@@ -194,6 +210,10 @@ on CPUs, nothing of it on a GPU. Written by
 
 {copied_cache}
 
+## Attention and head by themselves
+
+{pieces}
+
 ## Sampling in process
 
 {sampling}
@@ -214,13 +234,13 @@ holds (`tests/training/test_plan.py`); that a step waits for its device once (`t
 
 ## Where the time goes
 
-In float32 products are most of a step, so that they bound what is left to gain: a step that did nothing else would
-take 0.6 of its time. Beside TRL the goals on CPUs are missed by more than that. Not there: what lies between products
-fused for CPUs without `--compile`, decoding with a static cache and CUDA graphs.
+In float32 products are two thirds of a step, so that they bound what is left to gain: a step that did nothing else
+would be 1.5 times as fast, and just reach the goals beside TRL. Not there: what lies between products fused for CPUs
+without `--compile`, decoding with a static cache and CUDA graphs.
 
 {left_out}
 """
 
 if __name__ == "__main__":
-    parts = [against_trl, step, shared_prompts, copied_cache, sampling, startup, gpu, left_out]
+    parts = [against_trl, step, shared_prompts, copied_cache, pieces, sampling, startup, gpu, left_out]
     print(TEXT.format(**{one.__name__: one() for one in parts}), end="")

@@ -9,7 +9,7 @@ Draws 4 responses to each of 64 prompts of one, on one thread, with a small lang
 The ways are run in turn, round after round, and the median of each is reported, in CPU seconds and in tokens written a
 CPU second: they draw with other random numbers and so do not write quite as much.
 
-    python benchmarks/sampling/run.py MODEL --output benchmarks/sampling/result.json
+    python benchmarks/generation.py MODEL --output benchmarks/generation.json
 """
 
 import json
@@ -118,7 +118,7 @@ def main(
     if output is not None:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         record = {
-            "command": f"python benchmarks/sampling/run.py {Path(model).name} --rounds {rounds}"
+            "command": f"python benchmarks/generation.py {Path(model).name} --rounds {rounds}"
             f" --max-new-tokens {max_new_tokens}",
             "commit": commit, "torch": torch.__version__, "processor": platform.processor() or platform.machine(),
             "threads": 1, "parameters": sum(p.numel() for p in causal.network.parameters()),
