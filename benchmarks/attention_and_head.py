@@ -4,7 +4,7 @@ Of each attention backend one layer over a stream, of the head the log-probabili
 backward, beside the plain form (one mask over all scores; all logits at once), in float32 and bfloat16. An error is
 relative, of the result or of a gradient, whichever is larger, against the plain form in float32.
 
-    python benchmarks/attention_and_head.py --output benchmarks/attention_and_head.json        # on a GPU where there is one
+    python benchmarks/attention_and_head.py --output benchmarks/attention_and_head.json    # on a GPU if there is one
 """
 
 import json
@@ -30,7 +30,7 @@ VOCABULARY, HIDDEN = 16_000, 512
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def drawn(device: torch.device, *shape: int) -> Tensor:
+def normal(device: torch.device, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(device)
 
 
@@ -58,7 +58,7 @@ def attention(device: torch.device, tokens: int, rounds: int) -> list[dict[str, 
     rows: list[dict[str, Any]] = []
     for kind in gpu.LENGTHS:
         stream = collate_batch(gpu.groups(kind, VOCABULARY, tokens), Pairs.collate).to(device).stream
-        given = [drawn(device, 1, heads, stream.num_tokens, WIDTH) for heads in (HEADS, KEY_HEADS, KEY_HEADS)]
+        given = [normal(device, 1, heads, stream.num_tokens, WIDTH) for heads in (HEADS, KEY_HEADS, KEY_HEADS)]
         exact: list[Tensor] = []
         for precision, dtype in PRECISIONS.items():
             for name in sorted(names(), key=lambda name: name != "dense"):
@@ -82,7 +82,7 @@ def attention(device: torch.device, tokens: int, rounds: int) -> list[dict[str, 
 def head(device: torch.device, tokens: int, rounds: int) -> list[dict[str, Any]]:
     """Rows of the head that makes logits as it needs them, and of all logits at once."""
     target = torch.randint(VOCABULARY, (tokens,), generator=torch.Generator().manual_seed(0)).to(device)
-    given = [drawn(device, tokens, HIDDEN), drawn(device, VOCABULARY, HIDDEN) / HIDDEN**0.5]
+    given = [normal(device, tokens, HIDDEN), normal(device, VOCABULARY, HIDDEN) / HIDDEN**0.5]
 
     def plain(hidden: Tensor, weight: Tensor) -> Tensor:
         return (hidden @ weight.T).float().log_softmax(-1).gather(1, target[:, None])[:, 0]
