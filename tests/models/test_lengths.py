@@ -184,10 +184,11 @@ def test_what_differs_in_training_is_found_and_kept_as_at_inference(kind: str, k
 def test_a_scale_of_bfloat16_logits_rounds_nothing_more(scale: float) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(64, 32).bfloat16(), torch.randn(512, 32).bfloat16()
-    products = linear(hidden, weight).float()
-    assert torch.equal(Head(weight, scale=scale).logits(hidden), products * scale)
-    capped = Head(weight, scale=scale, softcap=5.0).logits(hidden)
-    assert torch.equal(capped, 5.0 * torch.tanh(products * scale / 5.0))
+    products = Head(weight).products(hidden)
+    assert torch.equal(products, linear(hidden, weight))
+    assert torch.equal(Head(weight, scale=scale).logits(products), products.float() * scale)
+    capped = Head(weight, scale=scale, softcap=5.0).logits(products)
+    assert torch.equal(capped, 5.0 * torch.tanh(products.float() * scale / 5.0))
 
 
 @pytest.mark.parametrize("decode", ["sample", "greedy"])

@@ -73,13 +73,13 @@ class Block:
     short: bool
     """Small enough to write softmax(QK)V out."""
     _masks: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict)
-    _rows: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _rows: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def rows(self, heads: int, key_heads: int) -> tuple[Tensor, Tensor]:
         """[B * heads * Q] and [B * key heads * K] int64: each head of each query and key, as rows of [T * heads, D]."""
-        if heads not in self._rows:
-            self._rows[heads] = (_by_head(self.query_BQ, heads), _by_head(self.key_BK, key_heads))
-        return self._rows[heads]
+        if (heads, key_heads) not in self._rows:
+            self._rows[heads, key_heads] = (_by_head(self.query_BQ, heads), _by_head(self.key_BK, key_heads))
+        return self._rows[heads, key_heads]
 
     def mask(self, window: int | None) -> Tensor:
         """[B, 1, Q, K] bool, with a sliding window of so many positions where one is given."""
