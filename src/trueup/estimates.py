@@ -54,7 +54,8 @@ def wilson(successes: float, count: int) -> Interval:
     share, shrink = successes / count, 1 + Z**2 / count
     centre = (share + Z**2 / (2 * count)) / shrink
     half = Z / shrink * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Interval(share, low if successes else 0.0, high if successes < count else 1.0)
 
 
 def bootstrap(values: Values, *, seed: int = 0, share: bool = False) -> Interval:

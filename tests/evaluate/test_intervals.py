@@ -11,12 +11,13 @@ from trueup import estimates
 from trueup.estimates import DRAWS, bootstrap, holm, sign_flip_test, wilson
 
 
-@pytest.mark.parametrize(("successes", "count"), [(0, 1), (0, 20), (3, 7), (10, 10), (411, 805)])
+@pytest.mark.parametrize(("successes", "count"), [(0, 1), (0, 10), (0, 20), (3, 7), (10, 10), (411, 805)])
 def test_wilson_is_scipys(successes: int, count: int) -> None:
     expected = stats.binomtest(successes, count).proportion_ci(method="wilson")
     found = wilson(successes, count)
     assert found.value == successes / count
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (found.low == 0, found.high == 1) == (successes == 0, successes == count)
 
 
 def test_the_bootstrap_is_scipys() -> None:

@@ -204,7 +204,7 @@ def test_models_are_asked_and_judged_by_a_judge_of_this_process(here: Path, caps
     found = json.loads(Path("out/evaluation.json").read_text())
     assert sum(found["judged"][0][name] for name in ("won", "tied", "lost")) == 6
     assert all(0 < row["ratings"]["harmlessness"]["value"] < 1 for row in found["models"])
-    assert found["judged"][0]["length_controlled"]["refused"].startswith("6 comparisons are too few")
+    assert found["judged"][0]["length_controlled"]["refused"].endswith("too few: 6")
 
 
 @pytest.mark.parametrize("count", [4, PROMPTS])
@@ -267,6 +267,11 @@ REFUSED = {
     "gold that is not there": (
         ("dpo", "--judge", "jury", "--judge.of", "world:gold", "--judge.of", "world:proxy", "--judge.gold", "x"),
         "x: no such file",
+    ),
+    "gold that is not known": (
+        ("dpo", "--judge", "jury", "--judge.of", "world:gold", "--judge.of", "world:proxy", "--judge.gold",
+         "prompts.jsonl"),
+        "prompts.jsonl:1: no known layout",
     ),
     "rated by none": (("dpo", "--rate", "coherence"), "rate needs a judge"),
     "against another": (("dpo", "--against", "other", "--reward", "rewards.py:brevity", "--prompts", "prompts.jsonl"),

@@ -49,13 +49,14 @@ def test_its_interval_covers_the_truth_as_often_as_it_says() -> None:
 @pytest.mark.parametrize(
     ("outcome_M", "longer_M", "words"),
     [
-        ([1.0] * 5, [1.0, 2.0, 3.0, 4.0, 5.0], "5 comparisons are too few"),
+        ([1.0] * 5, [1.0, 2.0, 3.0, 4.0, 5.0], "too few: 5"),
         ([1.0, 0.0] * 20, [0.0] * 40, "all responses differ by the same length"),
         ([1.0] * 40, list(range(40)), "decided without fail"),
         ([1.0] * 20 + [0.0] * 20, [9.0] * 20 + [-9.0] * 20, "decided without fail"),
-        ([], [], "0 comparisons are too few"),
+        ([], [], "too few: 0"),
+        ([0.5] * 40, list(range(40)), "all are ties"),
     ],
-    ids=["few", "equally long", "all won", "length decides", "none"],
+    ids=["few", "equally long", "all won", "length decides", "none", "all tied"],
 )
 def test_it_is_refused_rather_than_nan(outcome_M: Any, longer_M: Any, words: str) -> None:
     found = length_controlled(np.array(outcome_M), np.array(longer_M, float), np.arange(len(outcome_M)))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,14 @@ def test_curves_are_thinned_without_losing_means_and_extremes() -> None:
     assert sum(y for _, y in means) / len(means) == pytest.approx(sum(y for _, y in points) / len(points))
     assert min(y for _, y in low) == 0 and max(y for _, y in high) == 1008
     assert thinned(points[:5]) == (points[:5], points[:5], points[:5])
+
+
+def test_no_name_in_a_chart_stands_over_another() -> None:
+    from trueup.report.charts import Series, plot
+
+    text = plot("t", [Series(name, [(0.0, y)]) for name, y in (("one", 1.0), ("two", 1.0), ("far", 9.0))], named=True)
+    heights = sorted(float(y) for y in re.findall(r'y="([\d.]+)" text-anchor="\w+">(?:one|two|far)<', text))
+    assert len(heights) == 3 and all(after - before >= 11 for before, after in pairwise(heights))
 
 
 @pytest.mark.parametrize(("chosen", "said"), [(-0.5, "have become less likely"), (0.5, "at least as likely")])
@@ -240,6 +249,7 @@ def test_in_a_browser_it_is_searched_and_sorted_and_asks_and_runs_nothing(hostil
             "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
         )
         assert driver.execute_script("return document.documentElement.scrollWidth") == 360
+        assert all(0 <= head.rect["x"] <= 360 - head.rect["width"] for head in heads)  # sorting stays in reach
         assert errors_of(driver) == []
         told = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     own = (hostile / "report.html").as_uri()

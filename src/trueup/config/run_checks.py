@@ -212,6 +212,10 @@ def check_annotator(
             python_objects.held(name)
         elif name not in named.known:
             check_file(named.path(name), named.give + words.did_you_mean(name, named.known))
+    if isinstance(choice, annotator_settings.JuryAnnotator) and choice.gold:
+        from trueup.annotators import jury  # which loads numpy
+
+        jury.gold_pairs(choice.gold)
     made: Choice = checked
     return made
 

@@ -69,7 +69,7 @@ def judged(models: Sequence[str], firsts: Mapping[Pair, Array], style_EMF: Array
 def _won(outcome_M: Array, first_M: Array, longer_M: Array, prompt_M: Any, seed: int) -> Row:
     row: Row = {name: int((outcome_M == one).sum()) for name, one in (("won", 1), ("tied", 0.5), ("lost", 0))}
     if not len(outcome_M):
-        return row | {"wins": {"refused": "no verdict could be read"}, "p": 1.0}
+        return row | {"wins": {"refused": "no verdict could be read, or judges agree on none"}, "p": 1.0}
     number_M = np.unique(prompt_M, return_inverse=True)[1]
     rate_P = np.bincount(number_M, outcome_M) / np.bincount(number_M)
     row["wins"] = wins = bootstrap(rate_P, seed=seed, share=True)
@@ -147,7 +147,9 @@ def length_controlled(outcome_M: Array, longer_M: Array, prompt_M: Numbers) -> R
     `longer_M` is by how much our response is longer, `prompt_M` its prompt's number, from 0.
     """
     if len(outcome_M) < FEWEST:
-        return {"refused": f"{len(outcome_M)} comparisons are too few: it takes {FEWEST}"}
+        return {"refused": f"it takes {FEWEST} comparisons, and there are too few: {len(outcome_M)}"}
+    if (outcome_M == 0.5).all():
+        return {"refused": "all are ties, which say nothing of what length is worth"}
     if longer_M.std() == 0:
         return {"refused": "all responses differ by the same length, whose effect cannot be told from theirs"}
     design_MP = np.column_stack([np.ones_like(outcome_M), np.tanh(longer_M / np.sqrt(np.mean(longer_M**2)))])

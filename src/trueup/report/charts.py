@@ -57,6 +57,10 @@ def plot(title: str, series: Sequence[Series], *, x: str = "step", named: bool =
         "told": " ".join(one.words(x) for one in shown),
     }
     values |= {"across": _Axis(xs, LEFT, RIGHT), "down": _Axis(ys, BOTTOM, TOP)}
+    heights, above = dict[str, float](), 0.0
+    for height, name in sorted((values["down"](one.points[-1][1]) - 6, one.name) for one in shown):
+        heights[name] = above = max(height, above + 11)  # no name over another
+    values["heights"] = heights
     every = [(one, *thinned(one.points)) for one in shown]
     return Markup(TEMPLATES.get_template("chart.html.jinja").render(values, shown=every))
 
