@@ -6,6 +6,7 @@ import os
 import pkgutil
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -61,21 +62,24 @@ class Launched:
 class Forked:
     """Several processes with what this one has imported, which find each other as those of `torchrun` do.
 
-    `keeps`: the first of them keeps what all share, as without `torchrun`, and not this one, which outlives each.
+    `keeps`: the first of them keeps what all share, as without `torchrun`, and not one more, which outlives each.
+    This one does not, as a process that is forked while another thread of its parent holds a lock waits for ever.
     """
 
     def __init__(self, count: int, body: Callable[[], int | None], *, keeps: bool = False) -> None:
-        from torch.distributed import TCPStore
-
         for name in ("fsdp", "checkpoint"):
             import_module(f"torch.distributed.{name}")  # once for all
-        self.store: Any = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        port, reads_writes = self.store.port, os.pipe()
-        if keeps:
-            self.store = None
+        context = multiprocessing.get_context("fork")
+        self.keepers: list[Any] = []
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+            if not keeps:
+                self.keepers.append(context.Process(target=_keep, args=(listening,), daemon=True))
+                self.keepers[0].start()
+        reads_writes = os.pipe()
         found = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GROUP_RANK": "0"}
         found |= {} if keeps else {"TORCHELASTIC_USE_AGENT_STORE": "True"}
-        context, given = multiprocessing.get_context("fork"), (found, reads_writes[1], body)
+        given = found, reads_writes[1], body
         self.processes: Any = [context.Process(target=_as_rank, args=(rank, *given)) for rank in range(count)]
         for one in self.processes:
             one.start()
@@ -91,7 +95,9 @@ class Forked:
         for one in self.processes:
             one.join()
         timer.cancel()
-        self.store = None
+        for one in self.keepers:
+            one.kill()
+            one.join()
         return said
 
     @property
@@ -102,6 +108,15 @@ class Forked:
     @property
     def codes(self) -> list[int]:
         return [one.exitcode for one in self.processes]
+
+
+def _keep(listening: socket.socket) -> None:
+    from torch.distributed import TCPStore
+
+    host, port = listening.getsockname()
+    kept = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.fileno())
+    while kept:
+        signal.pause()
 
 
 def _as_rank(rank: int, found: Mapping[str, str], writes: int, body: Callable[[], int | None]) -> None:
