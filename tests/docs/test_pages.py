@@ -42,7 +42,9 @@ def page(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "path", [*PAGES.parent.glob("*.md"), *PAGES.parent.glob("claims/*.md")], ids=lambda path: path.stem
+    "path",
+    [path for inner in ("", "claims/", "layouts/") for path in PAGES.parent.glob(f"{inner}*.md")],
+    ids=lambda path: path.stem,
 )
 def test_a_page_begins_with_what_it_is_for(path: Path) -> None:
     title, first = path.read_text().split("\n\n")[:2]

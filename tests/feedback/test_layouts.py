@@ -3,6 +3,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -113,11 +115,18 @@ def test_what_an_example_does_not_hold_is_said(name: str, write: Write, capsys: 
     assert "  " + line in capsys.readouterr().out.splitlines()
 
 
-def test_docs_list_every_layout() -> None:
-    page = PAGE.read_text("utf-8")
+@pytest.mark.slow
+def test_the_pages_of_layouts_are_current_and_list_every_layout(tmp_path: Path) -> None:
+    """The rows that they show are those of this file, read by the program."""
+    folder = PAGE.with_name("layouts")
+    subprocess.run([sys.executable, PAGE.with_name("layouts_page.py"), tmp_path], check=True)
+    pages = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
+    assert pages == {path.name: path.read_text("utf-8") for path in folder.iterdir()}
+    text, feedback = "".join(pages.values()), PAGE.read_text("utf-8")
     for layout in LAYOUTS:
         keys = ", ".join(f"`{key}`" for key in layout.keys)
-        assert f"| {layout.name} | {keys} | {layout.meaning} |" in page
+        assert f"| {layout.name} | {keys} | {layout.meaning} |" in text
+    assert all(f"(layouts/{name})" in feedback for name in pages)
 
 
 def test_docs_show_canonical_lines_that_are_read(write: Write) -> None:
