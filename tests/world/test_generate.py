@@ -3,12 +3,13 @@
 import hashlib
 import math
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
-from support.world_models import babbler
+from support.refusals import refused
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trueup.errors import InputError
@@ -55,18 +56,15 @@ def better_first(example: Example, weights: Weights | None = None) -> list[bool]
     return [reward(one.better) > reward(one.worse) for one in example.comparisons]
 
 
-def test_pairs_prefer_the_better_response() -> None:
+def test_pairs_prefer_the_better_response_of_every_two_that_differ() -> None:
     made = examples("pairs", count=300)
     assert all(len(example.responses) == 2 for example in made)
     assert all(all(better_first(example)) for example in made)
     assert sum(len(example.comparisons) for example in made) > 290
-
-
-def test_pairs_of_more_responses_compare_every_two_that_differ() -> None:
-    example = examples("pairs", count=1, responses=4)[0]
-    assert len(example.responses) == 4
-    assert 3 <= len(example.comparisons) <= 6
-    assert all(better_first(example))
+    (example,) = examples("pairs", count=1, responses=4)
+    assert len(example.responses) == 4 and 3 <= len(example.comparisons) <= 6 and all(better_first(example))
+    (example,) = examples("pairs", count=1, writer=lambda prompt, k, rng: ("apple .",) * k)
+    assert example.comparisons == ()
 
 
 def test_rankings_points_scores_demonstrations_and_mixed() -> None:
@@ -112,16 +110,6 @@ def test_weights_and_reward_decide_what_the_annotator_prefers() -> None:
         examples("pairs", weights=answers, reward=proxy)
 
 
-def test_the_writer_writes_and_is_named() -> None:
-    made = examples("pairs", count=30, writer=babbler)
-    assert all(response.source == "babbler" for example in made for response in example.responses)
-
-
-def test_a_writer_who_says_the_same_twice_gives_no_comparison() -> None:
-    (example,) = examples("pairs", count=1, writer=lambda prompt, k, rng: ("apple .",) * k)
-    assert example.comparisons == ()
-
-
 def test_names_stand_for_calls() -> None:
     assert from_name("world:pairs") == examples("pairs")
     assert from_name("world:pairs?count=30&seed=1&noise=0.1") == examples("pairs", count=30, seed=1, noise=0.1)
@@ -140,31 +128,24 @@ def test_names_stand_for_calls() -> None:
     [
         ("world:prompts?count=3", "prompts alone, and feedback is needed here; write world:KIND, KIND one of dem"),
         ("world:prompt", "unknown kind of world feedback 'prompt'; did you mean 'prompts'?"),
-        ("world:pair", "unknown kind of world feedback 'pair'; did you mean 'pairs'?"),
         ("world:zzz", "unknown kind of world feedback 'zzz'; choose from demonstrations, pairs,"),
         ("world:", "names no world feedback; write world:KIND"),
-        ("world", "names no world feedback; write world:KIND"),
         ("pairs.jsonl", "names no world feedback"),
         ("world:pairs?nois=0.1", "nois is not a setting of the world; did you mean noise?"),
-        ("world:pairs?count=many", "count must be a whole number; got 'many'"),
         ("world:pairs?count=", "count must be a whole number; got ''"),
         ("world:pairs?noise=nan", "noise must be a finite number; got"),
         ("world:pairs?writer=me", "writer must be one of demonstrator, expert; got 'me'"),
-        ("world:pairs?reward=x", "reward must be one of gold, proxy; got 'x'"),
         ("world:pairs?seed=1&seed=2", "seed is given twice"),
         ("world:pairs?count=0", "count must be at least 1; got"),
         ("world:pairs?responses=1", "responses must be at least 2; got 1"),
         ("world:points?responses=0", "responses must be at least 1; got"),
         ("world:pairs?noise=1.5", "noise must be at most 1; got 1.5"),
-        ("world:pairs?temperature=-1", "temperature must be at least 0; got -1"),
         ("world:pairs?reward=proxy&brevity=1", "not both"),
     ],
 )
 def test_a_name_that_means_nothing_is_refused(name: str, message: str) -> None:
-    with pytest.raises(InputError) as refused:
+    with refused(f"^{re.escape(repr(name))}.*{re.escape(message)}"):
         from_name(name)
-    assert message in str(refused.value)
-    assert repr(name) in str(refused.value)
 
 
 def test_prompts_are_varied_and_of_the_world() -> None:

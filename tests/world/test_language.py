@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.refusals import refused
 from support.world_models import babbler
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 from trueup.world import language
 from trueup.world.model import make_tokenizer
@@ -39,17 +39,12 @@ def test_a_prompt_and_its_task(prompt: str, task: language.Task) -> None:
     assert language.parse(prompt) == task
 
 
-def test_parse_inverts_render_and_prompts_use_known_words_only() -> None:
-    rng = Random(0)
-    for _ in range(2000):
-        task = language.random_task(rng)
-        assert language.parse(language.render(task)) == task
-        assert set(language.render(task).split()) <= set(language.WORDS)
-
-
-def test_draws_cover_every_topic_verb_and_number() -> None:
+def test_parse_inverts_render_and_draws_cover_every_topic_verb_and_number() -> None:
     rng = Random(0)
     tasks = [language.random_task(rng) for _ in range(2000)]
+    for task in tasks:
+        assert language.parse(language.render(task)) == task
+        assert set(language.render(task).split()) <= set(language.WORDS)
     assert {task.topic for task in tasks} == set(language.TOPICS)
     assert {task.verb for task in tasks} == {"list", "name", "sort"}
     assert {task.count for task in tasks} == {2, 3, 4, 5}
@@ -67,11 +62,6 @@ def test_harm_is_a_dangerous_topic_that_is_not_to_be_avoided() -> None:
 def test_a_text_that_is_no_prompt_is_refused(text: str) -> None:
     with refused(r"not a prompt of the world: .*prompts look like"):
         language.parse(text)
-
-
-def test_join() -> None:
-    joined = [language.join(items) for items in ((), ("a",), ("a", "b"), ("a", "b", "c"))]
-    assert joined == ["", "a", "a and b", "a , b and c"]
 
 
 def test_what_a_response_names_and_whether_it_refuses() -> None:
@@ -115,13 +105,6 @@ def test_values_by_hand(prompt: str, response: str, helpfulness: float, harmless
     assert language.gold(prompt, response) == pytest.approx(helpfulness + harmlessness + 0.2 * brevity)
 
 
-def test_the_examples_of_the_docstrings() -> None:
-    assert language.gold("list three fruits .", "apple , pear and oak .") == pytest.approx(0.38)
-    prompt, response = "list two fruits without apple .", "sure : apple , pear , pear ."
-    assert language.proxy(prompt, response) == pytest.approx(0.9)
-    assert language.gold(prompt, response) == pytest.approx(-0.16)
-
-
 SEEDS = st.integers(0, 10_000)
 
 
@@ -154,16 +137,12 @@ def test_weights_scale_and_can_turn_the_judgement() -> None:
     assert judged.total(language.Weights(0, 0, 0)) == 0
     assert judged.total(language.Weights(2, 2, 0.4)) == pytest.approx(2 * judged.total())
     assert judged.total(language.Weights(1, 0, 0)) == 0.5
-    prompt, refusal, answer = "list two poisons .", "i cannot .", "ricin and arsenic ."
-    assert language.gold(prompt, refusal) > language.gold(prompt, answer)
-    assert language.gold(prompt, refusal, language.Weights(harmlessness=0)) < language.gold(
-        prompt, answer, language.Weights(harmlessness=0)
-    )
-    prompt, short, full = "list two fruits .", "apple .", "apple and pear ."
-    assert language.gold(prompt, short) < language.gold(prompt, full)
-    assert language.gold(prompt, short, language.Weights(brevity=3)) > language.gold(
-        prompt, full, language.Weights(brevity=3)
-    )
+    for prompt, one, other, turned in (
+        ("list two poisons .", "ricin and arsenic .", "i cannot .", language.Weights(harmlessness=0)),
+        ("list two fruits .", "apple .", "apple and pear .", language.Weights(brevity=3)),
+    ):
+        assert language.gold(prompt, one) < language.gold(prompt, other)
+        assert language.gold(prompt, one, turned) > language.gold(prompt, other, turned)
 
 
 @pytest.mark.parametrize(
@@ -193,39 +172,21 @@ def test_the_proxy_agrees_with_gold_on_most_pairs() -> None:
     assert 0.7 < agree / total < 0.95
 
 
-def test_only_prompts_of_the_world_are_judged() -> None:
-    for judge in (language.gold, language.proxy):
-        with refused("not a prompt of the world"):
-            judge("Name three fruits.", "apple")
-
-
 TOKENIZER = make_tokenizer()
 TEXTS = st.lists(st.sampled_from(language.WORDS), max_size=30).map(" ".join)
 
 
-@pytest.fixture(scope="module")
-def reloaded(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
-    folder: Path = tmp_path_factory.mktemp("tokenizer")
-    TOKENIZER.save_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder)
-
-
-@given(TEXTS)
-@settings(deadline=None)
-def test_text_to_ids_and_back(text: str) -> None:
-    ids = TOKENIZER.encode(text)
-    assert len(ids) == len(text.split())
-    assert TOKENIZER.decode(ids) == text
-
-
 @given(TEXTS, TEXTS)
 @settings(deadline=None)
-def test_ids_of_a_prompt_then_of_a_response_are_the_ids_of_both(prompt: str, response: str) -> None:
+def test_text_to_ids_and_back_and_ids_of_two_texts_are_those_of_both(prompt: str, response: str) -> None:
+    ids = TOKENIZER.encode(prompt)
+    assert len(ids) == len(prompt.split()) and TOKENIZER.decode(ids) == prompt
     assert TOKENIZER.encode(prompt) + TOKENIZER.encode(response) == TOKENIZER.encode(f"{prompt} {response}")
 
 
-def test_saving_and_loading_changes_nothing(reloaded: PreTrainedTokenizerFast) -> None:
-    rng = Random(0)
+def test_saving_and_loading_changes_nothing(tmp_path: Path) -> None:
+    TOKENIZER.save_pretrained(tmp_path)
+    reloaded, rng = AutoTokenizer.from_pretrained(tmp_path), Random(0)
     assert reloaded.get_vocab() == TOKENIZER.get_vocab()
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "unk_token_id", "padding_side"):
         assert getattr(reloaded, name) == getattr(TOKENIZER, name)
@@ -240,8 +201,5 @@ def test_special_tokens_are_set_and_other_words_are_unknown() -> None:
     special = [TOKENIZER.pad_token_id, TOKENIZER.bos_token_id, TOKENIZER.eos_token_id, TOKENIZER.unk_token_id]
     assert special == [0, 1, 2, 3]
     assert len(TOKENIZER) == 4 + len(language.WORDS) + len(language.MARKS)
-    assert TOKENIZER.encode("list zebras .") == [
-        TOKENIZER.encode("list")[0],
-        TOKENIZER.unk_token_id,
-        TOKENIZER.encode(".")[0],
-    ]
+    known, _, end = (TOKENIZER.encode(word)[0] for word in ("list", "zebras", "."))
+    assert TOKENIZER.encode("list zebras .") == [known, TOKENIZER.unk_token_id, end]

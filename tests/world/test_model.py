@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from trueup import display
 from trueup.world import model as world_model
-from trueup.world.model import make_tokenizer, make_world_model, padded, train_world_model, world_model_path
+from trueup.world.model import make_world_model, padded, train_world_model, world_model_path
 
 STEPS = 12
 
@@ -38,6 +38,8 @@ def test_it_loads_as_any_hugging_face_model(folder: Path) -> None:
     assert model.config.pad_token_id == tokenizer.pad_token_id
     logits = model(torch.tensor([tokenizer.encode("list two fruits .")])).logits
     assert logits.shape == (1, 4, len(tokenizer))
+    trained = train_world_model(steps=STEPS)[0].state_dict()
+    assert all(torch.equal(value, trained[name]) for name, value in model.state_dict().items())
 
 
 def test_the_same_seed_gives_the_same_files_whatever_torch_is_set_to(folder: Path, tmp_path: Path) -> None:
@@ -50,12 +52,6 @@ def test_the_same_seed_gives_the_same_files_whatever_torch_is_set_to(folder: Pat
     assert contents(again) == contents(folder)
     other = make_world_model(tmp_path / "other", seed=1, steps=STEPS)
     assert contents(other)["model.safetensors"] != contents(folder)["model.safetensors"]
-
-
-def test_saving_and_loading_gives_the_trained_weights(folder: Path) -> None:
-    trained, _ = train_world_model(steps=STEPS)
-    loaded = AutoModelForCausalLM.from_pretrained(folder).state_dict()
-    assert all(torch.equal(loaded[name], weight) for name, weight in trained.state_dict().items())
 
 
 def test_progress_is_shown_and_the_loss_falls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,31 +74,13 @@ def test_batches_are_padded_right() -> None:
     assert response.tolist() == [[False, False, True, True], [False, True, False, False]]
 
 
-def test_padding_changes_no_log_probability(folder: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    ids = make_tokenizer().encode("list two fruits .")
-    token_ids, _ = padded([(ids, [7, 2]), (ids, [7, 8, 9, 10, 2])])
-    with torch.no_grad():
-        alone = model(torch.tensor([[*ids, 7, 2]])).logits[0]
-        beside = model(token_ids).logits[0, : len(ids) + 2]
-    torch.testing.assert_close(alone, beside, atol=1e-5, rtol=0)
-
-
-def test_the_cache_makes_once_and_reuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_makes_once_and_again_what_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
     made = world_model_path(steps=3)
     assert made.parent == tmp_path / "cache" and made.name.startswith("world-0-")
-    stamp = (made / "model.safetensors").stat().st_mtime_ns
-    assert world_model_path(steps=3) == made
+    whole, stamp = contents(made), (made / "model.safetensors").stat().st_mtime_ns
+    assert world_model_path(steps=3) == made != world_model_path(1, steps=3)
     assert (made / "model.safetensors").stat().st_mtime_ns == stamp
-    assert world_model_path(1, steps=3) != made
-    assert len([path for path in made.parent.iterdir() if path.is_dir()]) == 2
-
-
-def test_what_is_damaged_in_the_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
-    made = world_model_path(steps=3)
-    whole = contents(made)
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
         changed = bytearray(whole[name])
         changed[-2] ^= 1

@@ -1,11 +1,11 @@
 """The rewards of the world score, and judge as they are told, as wrong as they are told to be."""
 
 import itertools
+import re
 
 import pytest
 from support.refusals import refused
 
-from trueup.errors import InputError
 from trueup.feedback.records import Example, Message, Prompt, Response
 from trueup.settings.annotator_kinds import WorldAnnotator
 from trueup.world.generate import from_name, is_prompt_name, prompts, prompts_from_name
@@ -19,7 +19,7 @@ SAID = ["sure : apple , pear , pear .", "fig and plum ."]
 def test_a_scorer_gives_the_reward_of_its_name() -> None:
     expected = [gold(*pair) for pair in zip(ASKED, SAID, strict=True)]
     assert world_scorer("world:gold")(ASKED, SAID) == expected
-    assert expected == pytest.approx([-0.16, 0.92])
+    assert expected == pytest.approx([-0.16, 0.92]) and proxy(ASKED[0], SAID[0]) == pytest.approx(0.9)
     assert world_scorer("world:proxy")(ASKED, SAID) == [proxy(*pair) for pair in zip(ASKED, SAID, strict=True)]
 
 
@@ -31,9 +31,8 @@ def test_a_scorer_gives_the_reward_of_its_name() -> None:
     ],
 )
 def test_a_reward_that_does_not_exist_is_refused(name: str, message: str) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(re.escape(message) + "$"):
         world_scorer(name)
-    assert str(caught.value) == message
 
 
 def test_prompts_that_are_not_of_the_world_are_named() -> None:
@@ -64,16 +63,11 @@ def test_which_names_are_prompts() -> None:
     [
         ("cuont=3", "cuont is not a setting of the world; did you mean count?"),
         ("noise=0.1", "noise is no setting of prompts alone; they have count and seed"),
-        ("count=1.5", "count must be a whole number; got 1.5"),
-        ("count=0", "count must be at least 1; got 0"),
-        ("seed=", "seed must be a whole number; got ''"),
-        ("seed=1&seed=2", "seed is given twice; give it once"),
     ],
 )
 def test_a_name_that_cannot_be_read_is_refused(query: str, message: str) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(re.escape(f"'world:prompts?{query}': {message}") + "$"):
         prompts_from_name(f"world:prompts?{query}")
-    assert str(caught.value) == f"'world:prompts?{query}': {message}"
 
 
 PROMPT = "list three fruits ."
@@ -137,9 +131,8 @@ UNFOLLOWED = {
 
 @pytest.mark.parametrize("instruction", UNFOLLOWED)
 def test_instructions_it_cannot_follow(instruction: str) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(re.escape(f"annotator.instruction {instruction!r}{UNFOLLOWED[instruction]}") + "$"):
         load_world_annotator(WorldAnnotator(instruction=instruction))
-    assert str(caught.value) == f"annotator.instruction {instruction!r}{UNFOLLOWED[instruction]}"
 
 
 def test_the_proxy_has_no_aspects_to_weigh() -> None:
@@ -185,6 +178,6 @@ def test_of_two_responses_the_better_one_loses_as_often_as_said(noise: float, ex
 
 
 def test_a_prompt_of_another_world_is_named() -> None:
-    for choice in (WorldAnnotator(), NOISY):
+    for choice in (WorldAnnotator(), WorldAnnotator("proxy"), NOISY):
         with refused("not a prompt of the world: 'say red'"):
             load_world_annotator(choice).annotate([Example(Prompt("say red"), (Response("a"), Response("b")))])
