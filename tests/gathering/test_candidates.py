@@ -1,5 +1,4 @@
-"""Samples of several models, kept piece by piece, as one example of each prompt with what was there already. Where
-the work was interrupted cannot be told from what was written."""
+"""Samples of several models, kept piece by piece, as one example of each prompt with what was there already."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,9 +7,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.gathering_work import stop_at_check, work_at
+from support.gathering_work import work_at
 
-from trueup.errors import AnnotatorError, Stopped
+from trueup.errors import AnnotatorError
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 from trueup.gathering import candidates
 from trueup.gathering.candidates import Writer, Written, best_of, best_of_each, lengths, put_together, write_responses
@@ -77,28 +76,9 @@ def test_every_model_writes_to_every_prompt(tmp_path: Path) -> None:
     assert len(set(texts)) == len(texts) == 36  # pieces and models have seeds of their own
     sampled = found[0][0][0]
     assert (sampled.ids, sampled.log_probs, sampled.ended) == ((1, 2), None, sampled.text < "0.5")
-
-
-def test_a_seed_gives_the_same_and_another_one_others(tmp_path: Path) -> None:
-    first = written(tmp_path / "a", Models(), seed=1)
-    assert written(tmp_path / "b", Models(), seed=1) == first
-    other = written(tmp_path / "c", Models(), seed=2)
-    assert not {one.text for several in first[0] for one in several} & {
-        one.text for several in other[0] for one in several
-    }
-
-
-@pytest.mark.parametrize("stop_at", [1, 4, 6])
-def test_wherever_it_is_interrupted(tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = written(tmp_path / "a", Models())
-    models = Models()
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        stop_at_check(stop_at, patch)
-        written(tmp_path / "b", models)
-    assert len(models.log) == stop_at - 1 and not models.loaded
-    assert written(tmp_path / "b", models) == whole
-    assert len(models.log) == 8
-    assert {file.name for file in tmp_path.iterdir()} == {"a.part", "b.part"}
+    assert written(tmp_path / "b", Models()) == found
+    others = written(tmp_path / "c", Models(), seed=2)
+    assert not {*texts} & {sampled.text for one in others for several in one for sampled in several}
 
 
 def test_nothing_but_empty_responses(tmp_path: Path) -> None:

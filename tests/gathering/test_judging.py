@@ -7,25 +7,20 @@ import pytest
 from support.gathering_work import work_at
 
 from trueup.annotators.annotator import Annotated
-from trueup.errors import AnnotatorError
 from trueup.feedback.records import Comparison, Discarded, Example, Origin, Prompt, Response
 from trueup.gathering import judging
 from trueup.gathering.judging import agreement, judge, left_out, preferences, summary
 
 
 class Counter:
-    """Scores by length, drops an example that says so, and fails at the piece it is told to fail at."""
+    """Scores by length, and drops one example."""
 
     name, gives = "counter", "scores"
 
-    def __init__(self, fail_at: int = 0) -> None:
+    def __init__(self) -> None:
         self.asked: list[int] = []
-        self.fail_at = fail_at
 
     def annotate(self, examples: Sequence[Example]) -> Annotated:
-        if len(self.asked) + 1 == self.fail_at:
-            self.fail_at = 0
-            raise AnnotatorError("the endpoint is down")
         self.asked.append(len(examples))
         made: list[Example | Discarded] = []
         for example in examples:
@@ -43,32 +38,16 @@ EXAMPLES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def three_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "CHUNK", 3)
-
-
-def judged(output: Path, annotator: Counter) -> Annotated:
-    with work_at(output) as work:
-        return judge(EXAMPLES, lambda _: annotator, work)
-
-
-def test_examples_come_back_in_order(tmp_path: Path) -> None:
     counter = Counter()
-    found = judged(tmp_path / "a", counter)
+    with work_at(tmp_path / "a") as work:
+        found = judge(EXAMPLES, lambda _: counter, work)
     assert counter.asked == [3, 3, 1]
     assert [one.origin for one in found.examples] == [one.origin for one in EXAMPLES]
     assert found.dropped == (Discarded("a tie", Origin("a.jsonl", 4)),)
     assert [one.responses[0].score for one in found.kept] == [number / 3 for number in (1, 2, 3, 5, 6, 7)]
     assert found.totals == {"requests": 7.0, "cost": 0.75}
-
-
-def test_nothing_that_was_judged_is_asked_again(tmp_path: Path) -> None:
-    expected, counter = judged(tmp_path / "a", Counter()), Counter(2)
-    with pytest.raises(AnnotatorError):
-        judged(tmp_path / "b", counter)
-    assert judged(tmp_path / "b", counter) == expected
-    assert counter.asked == [3, 3, 1]
 
 
 def test_what_was_left_out_is_named() -> None:

@@ -1,9 +1,5 @@
 """Work that was done survives whatever ends a process, and goes on only as it began: by which settings and files."""
 
-import json
-import multiprocessing
-import os
-import signal
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -183,30 +179,6 @@ def test_what_was_loaded_is_let_go_of_at_once(output: Path, fails: bool) -> None
     assert held == [False]
 
 
-def test_a_process_that_is_killed_leaves_whole_parts(output: Path) -> None:
-    """By SIGKILL, in the middle of the third part."""
-
-    def body() -> None:
-        work = work_at(output).__enter__()
-
-        def make(loaded: None, name: str, items: Sequence[int]) -> list[int]:
-            if items[0] == 6:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return [item * item for item in items]
-
-        work.in_parts("square", "s", range(7), 3, nullcontext, make)
-
-    child = multiprocessing.get_context("fork").Process(target=body)
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
-    kept = [json.loads(line) for line in beside(output).read_text().splitlines()]
-    assert [line.get("part") for line in kept] == [None, "square 0", "square 1"]
-    made: list[int] = []
-    assert squares(output, made) == [[0, 1, 4], [9, 16, 25], [36]]
-    assert made == [1]
-
-
 PROMPTS = [Prompt("p"), Prompt("q")]
 ALSO = [Example(Prompt("p"), (Response("r", score=1.0),))]
 
@@ -229,23 +201,13 @@ def differing(one: dict[str, object], other: dict[str, object]) -> set[str]:
     return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
 
 
-@pytest.mark.parametrize(
-    ("given", "names"),
-    [
-        ({"seed": 1}, {"seed"}),
-        ({"keep_responses": False}, {"keep_responses"}),
-        ({"model": ["M", "N"]}, {"model", "files of the model"}),
-        ({"sampler__temperature": 0.5}, {"temperature"}),
-        ({"sampler__stop": ["x"]}, {"stop"}),
-        ({"sampler__responses": 3}, {"responses"}),
-        ({"max_prompt_length": 3}, {"max_prompt_length"}),
-        ({"eos_token": "x"}, {"eos_token"}),
-        ({"output": "other.jsonl", "overwrite": True}, set()),
-        ({"sampler__concurrency": 3, "sampler__timeout": 5, "sampler__key_variable": "K"}, set()),
-    ],
-)
-def test_sampling(given: dict[str, Any], names: set[str]) -> None:
-    assert differing(sampling(), sampling(**given)) == names
+def test_what_decides_how_it_is_sampled() -> None:
+    each = {"seed": 1, "keep_responses": False, "sampler__temperature": 0.5, "sampler__stop": ["x"]}
+    for name, value in {**each, "sampler__responses": 3, "max_prompt_length": 3, "eos_token": "x"}.items():
+        assert differing(sampling(), sampling(**{name: value})) == {name.removeprefix("sampler__")}
+    assert differing(sampling(), sampling(model=["M", "N"])) == {"model", "files of the model"}
+    free = {"output": "other.jsonl", "overwrite": True, "sampler__concurrency": 3, "sampler__timeout": 5}
+    assert sampling(**free, sampler__key_variable="K") == sampling()
 
 
 def test_annotators_beside_sampling() -> None:
@@ -256,26 +218,17 @@ def test_annotators_beside_sampling() -> None:
     assert "annotator.kind" in differing(plain, sampling())
 
 
-@pytest.mark.parametrize(
-    ("given", "names"),
-    [
-        ({"annotator__instruction": "short"}, {"annotator.instruction"}),
-        ({"annotator__read": "answer"}, {"annotator.read"}),
-        ({"annotator__base_url": "http://localhost:2/v1"}, {"annotator.base_url"}),
-        ({"annotator__model": "K"}, {"annotator.model"}),
-        ({"rewrite": True}, {"rewrite", "rewrite_tokens", "rewrite_temperature", "rewrite_template"}),
-        (
-            {
-                "annotator__concurrency": 3, "annotator__timeout": 5, "annotator__deadline": 5, "annotator__asks": 1,
-                "annotator__key_variable": "K", "annotator__max_requests": 9, "annotator__max_tokens": 9,
-                "annotator__cache": False, "annotator__max_unreadable": 0.5,
-            },
-            set(),
-        ),
-    ],
-)  # fmt: skip
-def test_annotating(given: dict[str, Any], names: set[str]) -> None:
-    assert differing(annotating(), annotating(**given)) == names
+def test_what_decides_how_it_is_annotated() -> None:
+    each = {"instruction": "short", "read": "answer", "base_url": "http://localhost:2/v1", "model": "K"}
+    for name, value in each.items():
+        assert differing(annotating(), annotating(**{f"annotator__{name}": value})) == {f"annotator.{name}"}
+    rewritten = {"rewrite", "rewrite_tokens", "rewrite_temperature", "rewrite_template"}
+    assert differing(annotating(), annotating(rewrite=True)) == rewritten
+    free = {
+        "concurrency": 3, "timeout": 5, "deadline": 5, "asks": 1, "key_variable": "K", "max_requests": 9,
+        "max_tokens": 9, "cache": False, "max_unreadable": 0.5,
+    }  # fmt: skip
+    assert annotating(**{f"annotator__{name}": value for name, value in free.items()}) == annotating()
 
 
 def test_one_address_is_what_earlier_versions_kept() -> None:
