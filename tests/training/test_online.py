@@ -117,6 +117,13 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert (paid - before).total() <= max(int(one["rows"]) for one in rounds(expected)) * 3
 
 
+def test_several_passes_move_the_policy_within_a_round(uninterrupted: Callable[[str], Path]) -> None:
+    """At the first step of four the ratio to the policy that wrote is 1; by the last it is not, and is clipped."""
+    lines = small_runs.metrics_of(uninterrupted("grpo"))
+    assert [line["policy/ratio"] == 1 for line in lines] == [True, False, False, False] * 3
+    assert all(line["policy/approxkl"] > 0 and line["policy/clipfrac"] > 0 for line in lines[3::4])
+
+
 def test_stopped_wherever_a_run_listens(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped at any look at the flag, in the middle of gathering too, it goes on to the same bits."""
     write_reward(tmp_path)

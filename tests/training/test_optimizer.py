@@ -93,62 +93,6 @@ def test_a_gradient_that_is_not_finite_moves_nothing(bad: float) -> None:
     assert all(torch.equal(value, before[key]) for key, value in after.items())
 
 
-def test_no_gradient_has_no_norm() -> None:
-    assert Optimizer(Toy()).grad_norm() is None
-
-
-@pytest.mark.parametrize("beta1, beta2", [(0.5, 0.999), (0.9, 0.5), (0.0, 0.25)])
-def test_each_decay_rate_is_that_of_its_moment(beta1: float, beta2: float) -> None:
-    """Gradients 2 and then 1: m = b1 (1 - b1) 2 + (1 - b1), v = b2 (1 - b2) 4 + (1 - b2), and the move by both."""
-    toy = Toy()
-    optimizer = Optimizer(toy, betas=(beta1, beta2), max_grad_norm=0.0, epsilon=1e-12)
-    for gradient in (2.0, 1.0):
-        toy.give(gradient, gradient)
-        before = toy.vector.item()
-        step(optimizer)
-    first = beta1 * (1 - beta1) * 2 + (1 - beta1)
-    second = beta2 * (1 - beta2) * 4 + (1 - beta2)
-    state = optimizer.state()
-    assert state["vector.exp_avg"].item() == pytest.approx(first, rel=1e-12)
-    assert state["vector.exp_avg_sq"].item() == pytest.approx(second, rel=1e-12)
-    moved = 0.1 * (first / (1 - beta1**2)) / math.sqrt(second / (1 - beta2**2))
-    assert before - toy.vector.item() == pytest.approx(moved, rel=1e-9)
-
-
-def test_a_restored_state_goes_on_bit_for_bit() -> None:
-    one, two = Toy(), Toy()
-    first, second = Optimizer(one), Optimizer(two)
-    assert first.state() == {}
-    for number in range(3):
-        one.give(0.3 + number, -0.7)
-        step(first)
-    two.load_state_dict(one.state_dict())
-    second.restore({key: value.clone() for key, value in first.state().items()})
-    assert set(first.state()) == {
-        f"{name}.{key}" for name in ("matrix", "vector") for key in ("exp_avg", "exp_avg_sq", "step")
-    }
-    for toy, optimizer in ((one, first), (two, second)):
-        toy.give(0.1, 0.2)
-        step(optimizer)
-    assert one.values() == two.values()
-    assert all(torch.equal(value, second.state()[key]) for key, value in first.state().items())
-
-
-def test_restoring_copies() -> None:
-    """What a checkpoint holds must not move with the run that was restored from it."""
-    toy = Toy()
-    saved = {
-        "matrix.step": torch.tensor(1.0),
-        "matrix.exp_avg": torch.ones(1, 1, dtype=torch.float64),
-        "matrix.exp_avg_sq": torch.ones(1, 1, dtype=torch.float64),
-    }
-    optimizer = Optimizer(toy)
-    optimizer.restore(saved)
-    toy.give(1.0, 1.0)
-    step(optimizer)
-    assert [value.item() for value in saved.values()] == [1.0, 1.0, 1.0]
-
-
 @pytest.mark.parametrize(
     "change",
     [lambda saved: saved.pop("matrix.exp_avg"), lambda saved: saved.update({"matrix.exp_avg": torch.zeros(2)})],

@@ -2,9 +2,7 @@
 
 import math
 import re
-import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,13 +15,12 @@ from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import trueup
-from trueup.errors import CheckpointError, InputError
+from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.models.tokenizer import quiet_library
 from trueup.references.build import AdapterCopy
 from trueup.references.choices import NoReference
 from trueup.training import api, setup
-from trueup.training import export as exporting
 
 LORA = {"lora.rank": 4}
 OFFLINE = [name for name, info in METHODS.items() if "offline" in info.sources]
@@ -213,35 +210,6 @@ def test_training_goes_on_from_an_adapter(tiny_model: Path, tmp_path: Path, monk
     assert sorted(model_bytes(tmp_path / "dpo")) == ["adapter_model.safetensors"]
 
 
-def touch_settings(run: Path) -> str:
-    path = run / "run.yaml"
-    path.write_text(path.read_text().replace("batch_size: 4", "batch_size: four"))
-    return r"run\.yaml is damaged.*batch_size"
-
-
-def remove_data(run: Path) -> str:
-    (run.parent / "pairs.jsonl").unlink()
-    return r"pairs\.jsonl"
-
-
-@pytest.mark.parametrize("change", [touch_settings, remove_data])
-def test_a_run_does_not_go_on_with_something_else(
-    change: Callable[[Path], str], uninterrupted: Any, broken_off: Path, tmp_path: Path
-) -> None:
-    """A run whose model and data are copies, which the test may change."""
-    written = (broken_off / "run.yaml").read_text()
-    for given, own in ((uninterrupted[0]["model"], "model"), (uninterrupted[0]["data"][0], "pairs.jsonl")):
-        assert given in written
-        written = written.replace(given, str(tmp_path / own))
-    (broken_off / "run.yaml").write_text(written)
-    shutil.copytree(uninterrupted[0]["model"], tmp_path / "model")
-    shutil.copy(uninterrupted[0]["data"][0], tmp_path)
-    checkpoints = sorted((broken_off / "checkpoints").rglob("*"))
-    with pytest.raises(InputError, match=change(broken_off)):
-        api.resume(broken_off, quiet=True)
-    assert sorted((broken_off / "checkpoints").rglob("*")) == checkpoints
-
-
 def test_a_run_that_is_done_does_not_go_on(uninterrupted: Any) -> None:
     values, output = uninterrupted
     message = r"run: this run is done after 12 steps; its model is in .*model\. To train further"
@@ -269,25 +237,6 @@ def test_what_cannot_change_the_result_may_change_on_resuming(uninterrupted: Any
     assert model_bytes(broken_off) == model_bytes(uninterrupted[1])
     with pytest.raises(InputError, match="learning_rate cannot change when a run is resumed"):
         api.resume(broken_off, {"learning_rate": 1.0}, quiet=True)
-
-
-def test_a_model_that_could_not_be_written_is_written_on_resuming_without_another_step(
-    uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = tmp_path / "run"
-
-    def fails(*_: Any, **__: Any) -> None:
-        raise CheckpointError("no room")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(exporting, "export", fails)
-        with pytest.raises(CheckpointError, match="no room"):
-            run_here("dpo", {**uninterrupted[0], "output": str(output)})
-    before = (output / "metrics.jsonl").read_bytes()
-    result = api.resume(output, quiet=True)
-    assert (output / "metrics.jsonl").read_bytes() == before
-    assert result.metrics["loss"] == metrics_of(uninterrupted[1])[-1]["loss"]
-    assert model_bytes(output) == model_bytes(uninterrupted[1]) != {}
 
 
 def test_evaluation_data_that_cannot_be_used_is_named_as_such(

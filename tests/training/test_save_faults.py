@@ -1,6 +1,7 @@
 """Killed at any call of a save, or out of room in one: the run goes on from what is whole, bit for bit."""
 
 import json
+import re
 import resource
 import shutil
 import signal
@@ -55,15 +56,14 @@ def test_killed_at_any_call_of_a_save(keep: int, damaged: bool, tmp_path: Path) 
     assert found == sorted(found)
 
 
-@pytest.mark.parametrize("name", ["policy.safetensors", "optimizer.safetensors", "random.safetensors", "facts.json"])
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
-    name: str, uninterrupted: Any, broken_off: Path, capsys: pytest.CaptureFixture[str]
+    uninterrupted: Any, broken_off: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = broken_off
-    flip(output / "checkpoints" / "step-00000006" / name)
+    flip(output / "checkpoints" / "step-00000006" / "random.safetensors")
     assert small_runs.command("train", "dpo", "--resume", output) == 0
     said = capsys.readouterr().err
-    assert f"step-00000006: damaged checkpoint, not used: {name} does not match its checksum" in said
+    assert "step-00000006: damaged checkpoint, not used: random.safetensors does not match its checksum" in said
     assert "going on from step-00000003, the newest whole checkpoint" in said
     assert "going on after step 3 of 12" in said
     assert small_runs.model_bytes(output) == small_runs.model_bytes(uninterrupted[1])
@@ -84,7 +84,8 @@ def test_when_every_checkpoint_is_damaged_the_run_is_not_begun_again(
     assert small_runs.command("train", "dpo", "--resume", broken_off) == 4
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trueup: ")]
     assert len(said) == 1
-    assert "every checkpoint is damaged" in said[0]
+    assert "every checkpoint is damaged (step-00000006, step-00000003); nothing was deleted. Restore one" in said[0]
+    assert "start again with another --output" in said[0]
     assert kept(broken_off) == before
 
 
@@ -124,13 +125,13 @@ def test_a_disk_that_fills_up_while_saving(room: int, uninterrupted: Any, tmp_pa
 
     assert small_runs.in_child(body, errors) == CheckpointError.exit_code == 4
     said = one_line(errors)
-    assert "step-00000006: the checkpoint could not be written: " in said
-    size = (
-        sum(len(tensors) for tensors in small_runs.model_bytes(uninterrupted[1]).values()) * 4 / 1e6
-    )  # and AdamW's two, and the reference
-    needed = float(said.partition("It needs ")[2].split(" MB")[0])
-    assert needed == pytest.approx(size, abs=0.1)
-    assert "go on with --resume" in said
+    size = sum(map(len, small_runs.model_bytes(uninterrupted[1]).values())) * 4 / 1e6  # AdamW's two, and the reference
+    found = re.search(
+        r"step-00000006: the checkpoint could not be written: .*\. It needs ([\d.]+) MB and [\d.]+ MB are free there; "
+        r"earlier checkpoints are intact\. Make room and go on with --resume",
+        said,
+    )
+    assert found is not None and float(found[1]) == pytest.approx(size, abs=0.1)
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-00000003"]
     state, step = ("stopped", 6) if room == LIMIT else ("running", 3)
     status = json.loads((output / "status.json").read_text())
@@ -152,55 +153,9 @@ def test_a_disk_that_fills_up_while_the_model_is_written(uninterrupted: Any, tmp
     status = json.loads((output / "status.json").read_text())
     assert (status["state"], status["step"], status["steps"]) == ("stopped", 12, 12)
     assert not names & {"model", ".model.part"}
-    goes_on(output, uninterrupted[1])
-
-
-def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(uninterrupted: Any, tmp_path: Path) -> None:
-    """run.yaml is smaller than the limit; the metrics of 12 steps are larger. There is room again for the end."""
-    output, errors, room = tmp_path / "run", tmp_path / "errors", 4500
-    assert (uninterrupted[1] / "run.yaml").stat().st_size < room < (uninterrupted[1] / "metrics.jsonl").stat().st_size
-
-    def body() -> int:
-        original = loop.save_run
-
-        def save(*arguments: Any, **more: Any) -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            original(*arguments, **more)
-
-        with full_disk(loop, "train_step", lambda *_, **__: True, room), patch.object(loop, "save_run", save):
-            return train({**uninterrupted[0], "output": str(output), "save_every": 100})
-
-    assert small_runs.in_child(body, errors) == 0
-    said = [line for line in errors.read_text().splitlines() if "metrics are not written" in line]
-    assert len(said) == 1
-    assert said[0].startswith(f"warning: {output / 'metrics.jsonl'}: ")
-    assert small_runs.model_bytes(output) == small_runs.model_bytes(uninterrupted[1])
-    lines = small_runs.metrics_of(output)
-    assert 0 < len(lines) < 12
-    assert lines == small_runs.metrics_of(uninterrupted[1])[: len(lines)]
-
-
-def test_a_file_system_that_fills_up(uninterrupted: Any, tmp_path: Path) -> None:
-    """For real, with no byte left: there is room for the first checkpoint, of 0.4 MB, and half of the second, once
-    something else has come there."""
-    small, kept, errors = tmp_path / "small", tmp_path / "kept", tmp_path / "errors"
-    small.mkdir()
-
-    def body() -> int:
-        if not mount_small(small, "2000k"):
-            return 77
-        with small_runs.at_step(5, lambda _: (small / "other").write_bytes(bytes(1_400_000))):
-            code = train({**uninterrupted[0], "output": str(small / "run")})
-        shutil.copytree(small / "run", kept)
-        return code
-
-    code = small_runs.in_child(body, errors)
-    if code == 77:
-        pytest.skip("this user may not mount a file system")
-    assert code == 4
-    assert "step-00000006: the checkpoint could not be written: " in one_line(errors)
-    assert [path.name for path in (kept / "checkpoints").iterdir()] == ["step-00000003"]
-    goes_on(kept, uninterrupted[1])
+    before = (output / "metrics.jsonl").read_bytes()
+    assert goes_on(output, uninterrupted[1]).metrics["loss"] == json.loads(before.splitlines()[-1])["loss"]
+    assert (output / "metrics.jsonl").read_bytes() == before  # without another step
 
 
 def test_a_run_with_too_little_room_does_not_begin(uninterrupted: Any, tmp_path: Path) -> None:

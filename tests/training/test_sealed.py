@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from support.broken_runs import put_back
 from support.online_runs import online, write_reward
+from support.refusals import refused
 from support.small_runs import break_off, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 
@@ -135,10 +136,21 @@ def test_a_change_is_named_and_refused(what: str, place: Path) -> None:
     assert not (place / "run" / "model").exists()
 
 
-def test_without_its_seal_a_run_does_not_go_on(place: Path) -> None:
-    (place / "run" / "sealed.json").unlink()
-    with pytest.raises(InputError, match=r"sealed\.json is missing or damaged"):
+MISSING: dict[str, tuple[Change, str]] = {
+    "the seal": (lambda folder: (folder / "run" / "sealed.json").unlink(), r"sealed\.json is missing or damaged"),
+    "the data": (lambda folder: (folder / "pairs.jsonl").unlink(), r"pairs\.jsonl"),
+    "a value": (in_file("run/run.yaml", "batch_size: 4", "batch_size: four"), r"run\.yaml is damaged.*batch_size"),
+}
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_a_run_does_not_go_on_without(what: str, place: Path) -> None:
+    change, said = MISSING[what]
+    change(place)
+    checkpoints = sorted((place / "run" / "checkpoints").rglob("*"))
+    with refused(said):
         api.resume(place / "run", quiet=True)
+    assert sorted((place / "run" / "checkpoints").rglob("*")) == checkpoints
 
 
 def test_a_seal_of_another_run_is_refused(place: Path) -> None:
