@@ -11,22 +11,20 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from support.refusals import refused
 from support.small_runs import break_off, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import CHATML, char_tokenizer
+from transformers import AutoTokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
-from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.condition import FILE, read_condition
-from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Content, Discarded, Example, Message, Prompt, Response
 from trueup.feedback.transforms import StandardizedRewards, WrittenReward
 from trueup.training import api, setup
 
 TEXT = " <rm_score>: {reward} "
 Sources = list[Any]
-
-
 SHORT: dict[str, Any] = {"epochs": None, "steps": 2}  # nothing of a condition depends on how long the model is trained
 
 
@@ -105,34 +103,15 @@ REWARDS = (-1.25, 0.0, 3.06)
 TEXTS = (TEXT, " score {reward}", "[{reward}] ", "{reward}")
 
 
-def tokenizers() -> dict[str, Callable[[Callable[[str], Path]], Any]]:
-    """Single characters, with and without a space put before whatever is encoded; two that merge characters."""
-    from transformers import AutoTokenizer
-
-    def published(name: str) -> Callable[[Callable[[str], Path]], Any]:
-        def load(shared: Callable[[str], Path]) -> Any:
-            tokenizer: Any = AutoTokenizer.from_pretrained(shared(f"models/{name}"))
-            tokenizer.chat_template = CHATML.replace("<|im_end|>", tokenizer.eos_token)
-            return tokenizer
-
-        return load
-
-    return {
-        "characters": lambda shared: char_tokenizer(chat_template=CHATML),
-        "spaces added": lambda shared: char_tokenizer(chat_template=CHATML, adds_space=True),
-        "tinystories": published("tinystories-656k-bf16"),
-        "stories260K": published("stories260K"),
-    }
-
-
-TOKENIZERS = tokenizers()
-
-
 @pytest.mark.parametrize("position", ["end", "start"])
-@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("kind", ["characters", "spaces added", "tinystories-656k-bf16", "stories260K"])
 def test_what_is_trained_on_is_what_is_asked(kind: str, position: str, shared: Callable[[str], Path]) -> None:
-    """For every reward the prompt's ids in training are those at inference; the condition is in them, unscored."""
-    tokenizer = TOKENIZERS[kind](shared)
+    """For every reward the prompt's ids in training are those at inference; the condition is in them, unscored.
+    Single characters, with and without a space put before whatever is encoded, and two that merge characters."""
+    tokenizer = char_tokenizer(chat_template=CHATML, adds_space=kind == "spaces added")
+    if "stories" in kind:
+        tokenizer = AutoTokenizer.from_pretrained(shared(f"models/{kind}"))
+        tokenizer.chat_template = CHATML.replace("<|im_end|>", tokenizer.eos_token)
     common: Any = {"end_ids": [tokenizer.eos_token_id], "limits": Limits(512)}
     plain = Encoder(tokenizer, **common)
     for text in TEXTS:
@@ -200,23 +179,12 @@ def test_an_adapter_keeps_it_too(tiny_model: Path, data: dict[str, Path], tmp_pa
     assert all(prompt.endswith("<rm_score>: 1.2 ") for prompt in prompts_of(sources[-1]))
 
 
-def test_a_resumed_run_writes_the_same_condition(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
-    more = {"epochs": None, "steps": 4, "save_every": 2, "eval_fraction": 0.25}
-    uninterrupted = conditional(tiny_model, data, tmp_path / "whole", **more)
-    values = settings("ca", tiny_model, data, tmp_path / "broken", **more)
-    break_off("ca", values | {"data": [str(data["rankings"])]}, before_step=4)
-    assert not (tmp_path / "broken/model").exists()
-    api.resume(tmp_path / "broken", quiet=True)
-    assert (tmp_path / "broken/model" / FILE).read_bytes() == (uninterrupted / FILE).read_bytes()
-    assert model_bytes(tmp_path / "broken") == model_bytes(tmp_path / "whole") != {}
-
-
 def test_a_condition_at_the_start_is_not_cut_off(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     more = {"position": "start", "max_prompt_length": 8}
-    with pytest.raises(InputError, match=r"max_prompt_length 8 cuts the beginning .* '<s>1\.2' stands"):
+    with refused(r"max_prompt_length 8 cuts the beginning .* '<s>1\.2' stands"):
         conditional(tiny_model, data, tmp_path / "run", condition="<s>{reward}", **more)
     model = conditional(tiny_model, data, tmp_path / "ca", condition="<s>{reward}", position="start")
-    with pytest.raises(InputError, match="Put the condition at the end, or leave max_prompt_length out"):
+    with refused("Put the condition at the end, or leave max_prompt_length out"):
         run_here("sft", settings("sft", model, data, tmp_path / "sft", max_prompt_length=8))
 
 
@@ -242,7 +210,7 @@ def test_words_that_the_tokenizer_does_not_know_are_refused_before_training(tmp_
     """The world's tokenizer knows no `<rm_score>:`, and no number without a point."""
     for number, more in enumerate(({}, {"condition": " score {reward}", "decimals": 0})):
         values = {"model": "world", "data": "world:rankings?count=50", "output": str(tmp_path / str(number))}
-        with pytest.raises(InputError, match="tokenizer"):
+        with refused("tokenizer"):
             run_here("ca", {**values, **more})
         assert not (tmp_path / str(number) / "model").exists()
 
@@ -260,14 +228,3 @@ def test_held_out_examples_are_written_with_the_scale_of_training(
     assert prompts_of(source) == ["<bos>p <rm_score>: -0.7 ", "<bos>p <rm_score>: 0.7 "]
     held = prompts_of(replace(source, groups=source.held_out_groups))
     assert held == ["<bos>q <rm_score>: 0.0 ", "<bos>q <rm_score>: 7.1 "]
-
-
-def test_rewards_of_pairs_are_one_and_zero(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
-    """24 chosen and 24 rejected: the standardised rewards are plus and minus 0.99."""
-    values = settings("ca", tiny_model, data, tmp_path / "run", decimals=2, **SHORT)
-    run_here("ca", values | {"data": [str(data["pairs"])]})
-    found = read_condition(tmp_path / "run/model")
-    assert found is not None and (found.words(found.lowest), found.words()) == (
-        " <rm_score>: -0.99 ", " <rm_score>: 0.99 ",
-    )  # fmt: skip
-    assert len(read_feedback([data["pairs"]]).examples) == 24

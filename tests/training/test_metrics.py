@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support.small_runs import break_off, command, in_child, metrics_of, options, run_here, settings, write_feedback
+from support.small_runs import break_off, command, in_child, metrics_of, options, settings, write_feedback
 
 from trueup import metrics as module
 from trueup.display import collected
@@ -23,12 +23,6 @@ def metrics(path: Path, keep_until: int = 0, trackers: Sequence[Tracker] = ()) -
     made = Metrics(path, keep_until=keep_until)
     made.trackers = list(trackers)
     return made
-
-
-def test_nothing_is_written_before_there_is_something_to_write(tmp_path: Path) -> None:
-    """So that a run that fails before its first step leaves no folder."""
-    metrics(tmp_path / "metrics.jsonl")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("torn", ["", '{"step": 5, "lo', "\x00\x00\n", "[5]\n"])
@@ -185,6 +179,8 @@ def test_a_resumed_run_is_the_same_run_to_the_service(
     assert (first["name"], first.get("id")) == (again["name"], again.get("id"))
     assert (first["name"], first.get("id")) != (other["name"], other.get("id"))
     assert (first.get("id") is None) is (name == "trackio")
+    steps = [more["step"] for function, _, more in calls if function == "log"]
+    assert steps == [*range(1, 8), *range(7, 13), *range(1, 13)]  # what is new, and what is taken again
 
 
 def test_a_missing_package_is_refused_before_anything_is_read(
@@ -201,11 +197,13 @@ def test_a_missing_package_is_refused_before_anything_is_read(
 
 
 def test_a_run_writes_what_tensorboard_reads(tiny_model: Path, tmp_path: Path) -> None:
+    """Of one that was killed, too, no step twice that was taken again."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     output = tmp_path / "run"
     values = settings("dpo", tiny_model, write_feedback(tmp_path), output, trackers="tensorboard")
-    run_here("dpo", {**values, "eval_fraction": 0.25, "eval_every": 3})
+    break_off("dpo", {**values, "eval_fraction": 0.25, "eval_every": 3}, before_step=9)
+    assert command("train", "dpo", "--resume", output) == 0
     events = EventAccumulator(str(output / "tensorboard"))
     events.Reload()
     lines = metrics_of(output)
@@ -215,33 +213,3 @@ def test_a_run_writes_what_tensorboard_reads(tiny_model: Path, tmp_path: Path) -
         expected = [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines if name in line]
         assert [(event.step, event.value) for event in events.Scalars(name)] == expected  # TensorBoard holds float32
         assert expected
-
-
-def test_a_resumed_run_tells_trackers_only_what_is_new(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[Fragile] = []
-
-    def open_one(*_: object) -> Fragile:
-        opened.append(Fragile(99))
-        return opened[-1]
-
-    monkeypatch.setitem(TRACKERS, "tensorboard", open_one)
-    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", trackers="tensorboard")
-    break_off("dpo", values, before_step=8)
-    assert command("train", "dpo", "--resume", tmp_path / "run") == 0
-    assert [tracker.seen for tracker in opened] == [[1, 2, 3, 4, 5, 6, 7], [7, 8, 9, 10, 11, 12]]
-
-
-def test_tensorboard_forgets_the_steps_that_a_resumed_run_takes_again(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    for first, last, value in ((1, 5, 1.0), (4, 6, 2.0)):
-        (tracker,) = open_trackers(("tensorboard",), tmp_path, "run", {}, first - 1)
-        for step in range(first, last + 1):
-            tracker.log(step, {"loss": value})
-        tracker.close()
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    read = [(event.step, event.value) for event in events.Scalars("loss")]
-    assert read == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0), (6, 2.0)]

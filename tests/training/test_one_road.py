@@ -82,18 +82,6 @@ def test_a_model_that_has_a_condition_is_taught_another_alone(
         assert not [prompt for prompt in trained if " was " in prompt or prompt.count(" score ") != 1]
 
 
-def test_a_condition_that_would_be_cut_off_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    write_reward(tmp_path)
-    data = {"points": write_feedback(tmp_path)["rankings"]}
-    at_start = {**GIVEN, "position": "start", "epochs": 1}
-    run_here("ca", settings("ca", tiny_model, data, tmp_path / "conditional", **at_start))
-    model, more = tmp_path / "conditional" / "model", {"max_prompt_length": 20}
-    values = online(model, tmp_path, tmp_path / "run", **more)
-    with refused(r"max_prompt_length 20 cuts the beginning .* the condition ' score 1\.5'"):
-        run_here("rrhf", values)
-    assert not (tmp_path / "run").exists()
-
-
 THUMBS = [{"prompt": f"say {word}:", "completion": f" {word}", "label": True} for word in ("red", "blue")]
 
 

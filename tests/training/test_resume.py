@@ -10,6 +10,7 @@ import torch
 from support import small_runs
 
 from trueup.errors import Stopped
+from trueup.feedback.condition import read_condition
 from trueup.methods import METHODS
 from trueup.objectives.loss import StepObjective
 from trueup.references.choices import NoReference
@@ -104,6 +105,7 @@ def test_killed_and_resumed_equals_uninterrupted(
         api.resume(killed, quiet=True)
     assert small_runs.model_bytes(killed) == small_runs.model_bytes(uninterrupted) != {}
     assert small_runs.metrics_of(killed) == small_runs.metrics_of(uninterrupted)
+    assert read_condition(killed / "model") == read_condition(uninterrupted / "model")
     assert len([line for line in small_runs.metrics_of(uninterrupted) if "loss" in line]) == 6
 
 

@@ -4,7 +4,6 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
@@ -17,15 +16,9 @@ from support.judged_runs import judged
 from support.online_runs import online, write_reward
 from support.small_runs import Killed, at_step, command, options, run_here, settings, write_feedback
 
-from trueup.display import collected, figure, logger
+from trueup.display import figure
 from trueup.methods import METHODS
 from trueup.training import setup
-
-
-@pytest.fixture
-def told() -> Iterator[list[str]]:
-    with collected(logger) as lines:
-        yield lines
 
 
 def killed_at(step: int, *arguments: object) -> None:

@@ -98,14 +98,3 @@ def test_the_gradient_of_a_step(beta: float, most: float, per_token: bool, sizes
     size = weights.sum() ** 2 / (weights**2).sum()
     assert metrics["weights/effective_sample_size"] == pytest.approx(size.item())
     assert metrics["weights/effective_share"] == pytest.approx(size.item() / len(weights))
-
-
-def test_held_out_examples_are_weighed_by_the_scale_of_training(tmp_path: Path) -> None:
-    """Training rewards 0 and 2: mean 1, standard deviation sqrt(2). A reward of 3 weighs exp(sqrt(2))."""
-    method = METHODS["rwr"].build()
-    for name, scores in (("train", [0, 2]), ("held", [3, 1])):
-        row = {"prompt": "p", "responses": [" a", " b"], "scores": scores}
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
-    fitted = fit_all(method.transforms, read_feedback([tmp_path / "train.jsonl"]).examples)
-    (group,) = apply(method.view, fitted.rewrite(read_feedback([tmp_path / "held.jsonl"]).examples)).groups
-    assert group.relation.weights == pytest.approx((math.exp(2**0.5), 1.0))
