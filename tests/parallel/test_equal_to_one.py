@@ -1,6 +1,5 @@
 """What several processes train equals what one trains, whatever is trained and measured."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from safetensors.torch import load_file
 from support.fake_vllm import FakeVllm
 from support.faulty_server import FaultyServer
 from support.several_processes import run_all
-from support.small_runs import run_here, settings, write_feedback
+from support.small_runs import metrics_of, run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
 
 from trueup.methods import METHODS
@@ -118,14 +117,6 @@ def trained(folder: Path, count: int, names: Sequence[str]) -> None:
     run_all(folder, count, [chosen(name, count) for name in names])
 
 
-def lines(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def relative(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one.double() - other.double()).norm() / one.double().norm())
-
-
 @pytest.mark.parametrize(
     ("count", "names"),
     [*OFTEN.items(), *(pytest.param(count, names, marks=pytest.mark.many) for count, names in SELDOM)],
@@ -134,7 +125,7 @@ def test_losses_norms_and_weights(count: int, names: Sequence[str], tmp_path: Pa
     trained(tmp_path, count, names)
     for name in names:
         alone, several = tmp_path / "1" / name, tmp_path / str(count) / name
-        expected, found = lines(alone), lines(several)
+        expected, found = metrics_of(alone), metrics_of(several)
         assert [line.keys() for line in found] == [line.keys() for line in expected], name
         for one, other in zip(expected, found, strict=True):
             for key in {"loss", "grad_norm", "eval_loss", "tokens"} & one.keys():
@@ -143,8 +134,8 @@ def test_losses_norms_and_weights(count: int, names: Sequence[str], tmp_path: Pa
         (file,) = (alone / "model").glob("*.safetensors")
         weights, made = load_file(file), load_file(several / "model" / file.name)
         assert weights.keys() == made.keys(), name
-        flat = [torch.cat([each[key].flatten() for key in sorted(weights)]) for each in (weights, made)]
-        assert relative(*flat) < 1e-5, name
+        one, other = (torch.cat([each[key].flatten() for key in sorted(weights)]).double() for each in (weights, made))
+        assert (one - other).norm() < 1e-5 * one.norm(), name
 
 
 @pytest.mark.many

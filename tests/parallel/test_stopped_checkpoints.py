@@ -1,14 +1,13 @@
 """A process of two is killed, or asked to stop, in the middle of a checkpoint: the run goes on to the same bits, and in
 another number of processes to the same numbers."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 from support.several_processes import MOMENTS, run_all
-from support.small_runs import break_off, run_here, settings, write_feedback
+from support.small_runs import break_off, metrics_of, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
 
 from trueup.training import api
@@ -28,10 +27,6 @@ def of(folder: Path, name: str) -> dict[str, Any]:
     return {key: value for key, value in made.items() if key != "epochs"}
 
 
-def weights(run: Path) -> bytes:
-    return (run / "model/model.safetensors").read_bytes()
-
-
 @pytest.mark.many
 def test_killed(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "tiny")
@@ -45,11 +40,7 @@ def test_killed(tmp_path: Path) -> None:
         assert whole[-1] == f"step-{6 if renamed else 4:08d}", (moment, whole, said)
     run_all(tmp_path, 2, [("tr-dpo", of(tmp_path, "plain")), *(("go on", one) for one in runs)])
     for one, killed in zip(runs, KILLED, strict=True):
-        assert weights(Path(one["output"])) == weights(tmp_path / "plain"), killed
-
-
-def lines(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert model_bytes(Path(one["output"])) == model_bytes(tmp_path / "plain"), killed
 
 
 @pytest.mark.parametrize(
@@ -67,7 +58,7 @@ def test_it_goes_on_in_another_number(first: int, then: int, tmp_path: Path) -> 
             break_off("tr-dpo", one, before_step=7)
     else:
         run_all(tmp_path, first, [("tr-dpo", one, "SIGTERM to 0 when it was renamed", 0) for one in runs])
-    assert [len(lines(Path(one["output"]))) for one in runs] == [6, 6]
+    assert [len(metrics_of(Path(one["output"]))) for one in runs] == [6, 6]
     if then == 1:
         for one in runs:
             api.resume(one["output"], quiet=True)
@@ -75,7 +66,7 @@ def test_it_goes_on_in_another_number(first: int, then: int, tmp_path: Path) -> 
         run_all(tmp_path, then, [("go on", one) for one in runs])
     for name, file in {"all": "model", "lora": "adapter_model"}.items():
         alone, several = tmp_path / f"plain {name}", tmp_path / name
-        for one, other in zip(lines(alone), lines(several), strict=True):
+        for one, other in zip(metrics_of(alone), metrics_of(several), strict=True):
             for key in ("loss", "grad_norm"):
                 assert other[key] == pytest.approx(one[key], rel=1e-6), (name, one["step"], key)
         whole, made = (load_file(run / f"model/{file}.safetensors") for run in (alone, several))
@@ -97,6 +88,6 @@ def test_asked_to_stop(tmp_path: Path) -> None:
         run = Path(one["output"])
         if how == "go on":
             assert all(each.keys() == {"seconds"} for each in ended), (run, ended)
-            assert weights(run) == weights(tmp_path / "plain"), run
+            assert model_bytes(run) == model_bytes(tmp_path / "plain"), run
         else:
             assert [each["error"] for each in ended] == ["Stopped"] * 2, (run, ended)

@@ -165,14 +165,6 @@ def test_a_response_scored_in_part_has_an_entry_of_what_is_scored() -> None:
         torch.testing.assert_close(table.log_probs(alone).token_S, token_log_probs(policy, [alone]), rtol=0, atol=1e-5)
 
 
-def test_what_is_known_is_not_computed() -> None:
-    policy, table = make_policy(), Table()
-    with forwards() as seen:
-        table.fill(policy, [batch_of(0, 1), batch_of(1), batch_of(1, 0), batch_of(1, 2)])
-    assert len(seen) == 2
-    assert len(table.entries) == 3
-
-
 def test_the_first_value_is_kept() -> None:
     """A batch with one known and one new group, at other weights: the known one has its value still."""
     policy, table = make_policy(), Table()

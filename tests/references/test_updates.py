@@ -8,7 +8,6 @@ from trueup.models import lora
 from trueup.references.build import AdapterCopy, ModelCopy, interpolate_
 from trueup.references.choices import TrustRegion
 from trueup.references.reference import LookAhead
-from trueup.sources.source import OfflineSource
 
 EPSILON = torch.finfo(torch.float32).eps
 
@@ -103,22 +102,16 @@ def test_a_soft_reference_of_an_adapter_computes_with_its_mixed_weights() -> Non
     )
 
 
-def both(source: OfflineSource, every: int) -> tuple[Training, Training]:
-    """A hard trust region by scalars, and by a copy of the model."""
-    region = TrustRegion(alpha=1.0, every=every)
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_scalars_equal_a_copy_of_the_model_at_every_step(every: int) -> None:
+    """Bit for bit: the same weights see the same micro-batches through the same code, only earlier. It holds as long
+    as no group comes twice within `every` steps, in other micro-batches; hence one pass. See `test_cached.py` for which
+    value a group has then."""
+    source, region = make_source(count=24, total=24), TrustRegion(alpha=1.0, every=every)
     ours, theirs = (
         Training(make_policy(), region, source=source, make=lambda choice, policy, made=made, **_: made(policy, choice))
         for made in (LookAhead, ModelCopy)
     )
-    return ours, theirs
-
-
-@pytest.mark.parametrize("every", [1, 2, 3])
-def test_scalars_equal_a_copy_of_the_model_at_every_step(every: int) -> None:
-    """Bit for bit: the same weights see the same micro-batches through the same code, only earlier. It holds as long
-    as no group comes twice within `every` steps, in other micro-batches; hence one pass."""
-    source = make_source(count=24, total=24)
-    ours, theirs = both(source, every)
     drift = []
     for step in range(1, source.num_steps + 1):
         batches = source.step(step).batches
@@ -131,18 +124,6 @@ def test_scalars_equal_a_copy_of_the_model_at_every_step(every: int) -> None:
         assert ours.reference.identity == theirs.reference.identity
     assert torch.equal(token_log_probs(ours.policy, batches), token_log_probs(theirs.policy, batches))
     assert [value == 0 for value in drift] == [step % every == 0 for step in range(len(drift))]
-
-
-def test_a_group_that_comes_twice_between_two_moves_has_one_value() -> None:
-    """Longer than a pass: what its first micro-batch gave, bit for bit there, and to rounding in the second. See
-    `test_cached.py` for which of the two it is, as on so small a model both may be the same."""
-    source = make_source(total=24)
-    ours, theirs = both(source, 6)
-    for step in range(1, 7):
-        batches = source.step(step).batches
-        got, expected = (token_log_probs(one.reference, batches) for one in (ours, theirs))
-        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)  # float32, values up to 10
-        assert step > 3 or torch.equal(got, expected)
 
 
 def test_nothing_but_the_next_period_is_kept() -> None:

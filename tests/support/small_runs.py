@@ -278,8 +278,17 @@ TIMES = ("seconds", "tokens_per_second")
 
 def metrics_of(output: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without what the clock says."""
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    lines = rows_of(output / "metrics.jsonl")
     return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def losses(output: Path, name: str = "loss") -> list[float]:
+    return [line[name] for line in metrics_of(output) if name in line]
+
+
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def model_bytes(output: Path) -> dict[str, bytes]:

@@ -12,15 +12,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.policies import disturb
-from support.tiny_models import naive_log_probs, token_group, toy_network
+from support.policies import disturb, make_policy
+from support.tiny_models import naive_log_probs, token_group
 from torch import Tensor
 
 from trueup import methods
 from trueup.batch.rows import Points
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.feedback.records import PointRelation, by_label
-from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.references.build import build
 from trueup.references.choices import AdapterOff, Cached, Frozen, TrustRegion
@@ -118,11 +117,10 @@ KINDS = {
 }  # fmt: skip
 
 
-def make_policy(adapted: bool, dropout: float = 0.0) -> CausalModel:
-    network = toy_network("llama")
-    if adapted:
-        network = lora.add_lora(network, rank=3, alpha=6.0, dropout=dropout, targets="all-linear", base="toy")
-    return CausalModel(network.double().train())
+def in_double(adapted: bool, dropout: float = 0.0) -> CausalModel:
+    policy = make_policy("lora" if adapted else "full", dropout=dropout)
+    policy.network.double()
+    return policy
 
 
 @dataclass
@@ -173,7 +171,7 @@ def test_every_step_is_that_of_the_formula(
     """z0, its error, loss, rewards and the gradient of every step; and the same of the held-out data."""
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
     choice, adapted = KINDS[kind]
-    source, policy, method = make_source(budget), make_policy(adapted), METHOD(reference=choice)
+    source, policy, method = make_source(budget), in_double(adapted), METHOD(reference=choice)
     followed = Followed(choice, policy)
     reference = build(choice, policy, starts_from_adapter=False, offline=True)
     reference.start(source)
@@ -209,7 +207,7 @@ def test_every_step_is_that_of_the_formula(
 @pytest.mark.parametrize("kind", ["frozen", "soft"])
 def test_nothing_of_dropout_is_seen_in_the_reference_point(kind: str) -> None:
     """A policy that starts from a trained adapter: its loss is one with dropout, the measurement without."""
-    policy, source, choice = make_policy(True, dropout=0.5), make_source(MANY), KINDS[kind][0]
+    policy, source, choice = in_double(True, dropout=0.5), make_source(MANY), KINDS[kind][0]
     torch.manual_seed(1)
     disturb(policy.network)
     reference = build(choice, policy, starts_from_adapter=True, offline=True)

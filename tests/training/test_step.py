@@ -151,18 +151,27 @@ def test_a_reference_that_is_not_finite_in_a_later_micro_batch_names_its_row(nam
         take_step(policy, reference, method, batches, mismatched=others)
 
 
-def test_a_gradient_that_is_not_finite_names_the_rows_of_the_whole_batch(tmp_path: Path) -> None:
+REFUSED: dict[str, Callable[[Loss], dict[str, torch.Tensor]]] = {
+    r"gradient is not finite.*:1, .*:2, .*:5 and 1 more": lambda loss: {  # 0 more, with an infinite slope
+        "per_example": loss.per_example + (loss.per_example - loss.per_example.detach()).sqrt()
+    },
+    "step 1: no weight that is trained has a gradient": lambda loss: {"per_example": loss.per_example.detach()},
+    "step 1: the batch holds nothing to learn from": lambda loss: {"weight": torch.zeros_like(loss.weight)},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_loss_of_which_nothing_can_be_learned_is_refused(message: str, tmp_path: Path) -> None:
+    """And names the rows of the whole batch where its gradient is not finite."""
     method, groups = method_groups("sft", tmp_path)
+
+    def objective(*given: Any) -> Loss:
+        loss = method.objective(*given)
+        return replace(loss, **REFUSED[message](loss))
+
     policy = text_policy()
-
-    def objective(log_probs: LogProbs, reference: None, index: Any) -> Loss:
-        loss = method.objective(log_probs, reference, index)
-        root = (loss.per_example - loss.per_example.detach()).sqrt()  # 0, with an infinite slope
-        return replace(loss, per_example=loss.per_example + root)
-
-    odd, batches = replace(method, objective=objective), cut_into(method, groups, [3, 3])
-    with refused(policy, r"gradient is not finite.*:1, .*:2, .*:5 and 1 more"):
-        take_step(policy, NullReference(), odd, batches)
+    with refused(policy, message):
+        take_step(policy, NullReference(), replace(method, objective=objective), cut_into(method, groups, [3, 3]))
 
 
 def test_what_was_given_up_leaves_nothing_to_the_next_step(tmp_path: Path) -> None:
@@ -191,18 +200,6 @@ def test_what_was_given_up_leaves_nothing_to_the_next_step(tmp_path: Path) -> No
     assert torch.equal(step_after(interrupted), expected)
 
 
-def test_a_batch_without_weight_is_refused(tmp_path: Path) -> None:
-    method, groups = method_groups("sft", tmp_path)
-
-    def nothing(policy: LogProbs, reference: None, index: Any) -> Loss:
-        loss = method.objective(policy, reference, index)
-        return replace(loss, weight=torch.zeros_like(loss.weight))
-
-    policy = text_policy()
-    with pytest.raises(NumericsError, match="step 1: the batch holds nothing to learn from"):
-        take_step(policy, NullReference(), replace(method, objective=nothing), cut_into(method, groups, [6]))
-
-
 def log_probs(*rows: float) -> LogProbs:
     return LogProbs(torch.tensor(rows), torch.ones(len(rows), dtype=torch.int64))
 
@@ -212,7 +209,7 @@ def selected(values: list[float], where: list[bool]) -> Selected:
 
 
 def test_means_by_hand() -> None:
-    """Micro-batches of two and one: means over all, each by its own count, never means of means."""
+    """Micro-batches of two and one: means over all, each by its own count, and none of nothing."""
     sums = Sums()
     first = Loss(
         torch.tensor([3.0, 1.0]), torch.tensor([2.0, 2.0]), torch.tensor([0, 1]),
@@ -220,13 +217,14 @@ def test_means_by_hand() -> None:
     )  # fmt: skip
     second = Loss(
         torch.tensor([5.0]), torch.tensor([1.0]), torch.tensor([0]),
-        {"a": torch.tensor([6.0]), "b": torch.tensor([4.0]), "c": selected([math.nan], [False])},
+        {"a": torch.tensor([6.0]), "b": torch.tensor([4.0]), "c": selected([math.nan], [False]),
+         "d": torch.tensor([]), "e": selected([1.0], [False])},
     )  # fmt: skip
     sums.add_batch(first, log_probs(-1.0, -2.0), log_probs(-1.5, -4.0))
     sums.add_batch(second, log_probs(-3.0), log_probs(-2.0))
     means, counts, more = sums.fetch(1, torch.tensor(0.25))
     assert more == [0.25]
-    assert counts == {"loss": 5, "a": 3, "b": 1, "c": 1, "kl": 3, "drift": 3}
+    assert counts == {"loss": 5, "a": 3, "b": 1, "c": 1, "d": 0, "e": 0, "kl": 3, "drift": 3}
     assert means == pytest.approx(
         {
             "loss": (3 + 1 + 5) / (2 + 2 + 1),
@@ -240,14 +238,6 @@ def test_means_by_hand() -> None:
     )
 
 
-def test_a_metric_of_nothing_is_left_out() -> None:
-    none = {"b": torch.tensor([]), "c": Selected(torch.ones(1), torch.tensor([False]))}
-    sums = Sums()
-    sums.add_batch(Loss(*(torch.ones(1),) * 3, none), log_probs(-1.0), None)
-    means, _, _ = sums.fetch(1)
-    assert means == {"loss": 1.0}
-
-
 def test_evaluation_is_the_same_means_and_moves_nothing(tmp_path: Path) -> None:
     method, groups = method_groups("dpo", tmp_path)
     policy = text_policy()
@@ -259,19 +249,6 @@ def test_evaluation_is_the_same_means_and_moves_nothing(tmp_path: Path) -> None:
     trained.pop("grad_norm")
     assert evaluated == {f"eval_{name}": value for name, value in trained.items()}
     assert {"eval_loss", "eval_kl", "eval_rewards/accuracies", "eval_logps/chosen"} <= set(evaluated)
-
-
-def test_a_loss_that_depends_on_no_weight_is_refused(tmp_path: Path) -> None:
-    method, groups = method_groups("sft", tmp_path)
-    policy = text_policy()
-
-    def constant(given: LogProbs, reference: None, index: Any) -> Loss:
-        loss = method.objective(given, reference, index)
-        return replace(loss, per_example=loss.per_example.detach())
-
-    odd, batches = replace(method, objective=constant), cut_into(method, groups, [6])
-    with refused(policy, "step 1: no weight that is trained has a gradient"):
-        take_step(policy, NullReference(), odd, batches)
 
 
 class Waits(TorchDispatchMode):

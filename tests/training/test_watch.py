@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from support import small_runs
 from support.online_runs import online, write_prompts
 from support.tiny_reward_models import save_reward
 
-from trueup.display import collected, logger
 from trueup.settings.run_settings import WatchSettings
 from trueup.training import api
 from trueup.training.watch import REMEDIES, Watch
@@ -96,15 +94,9 @@ def no_more_told(output: Path, kind: str) -> bool:
     return strictly == [one for one in strictly if one == kind or one in laxly] and kind in {*strictly} - {*laxly}
 
 
-@pytest.fixture
-def warned() -> Iterator[list[str]]:
-    with collected(logger) as lines:
-        yield lines
-
-
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_ruined_run_says_what_is_wrong(
-    name: str, tiny_model: Path, folder: Path, tmp_path: Path, warned: list[str]
+    name: str, tiny_model: Path, folder: Path, tmp_path: Path, told: list[str]
 ) -> None:
     """On the screen before the model is named, in status.json and on the card; and the run is done all the same."""
     method, more, seen = PLANTED[name]
@@ -114,23 +106,23 @@ def test_a_ruined_run_says_what_is_wrong(
     (found,) = (line for line in status["warnings"] if seen in line)
     assert found.endswith(REMEDIES[kind]) and status["state"] == "done"
     assert no_more_told(tmp_path / "run", kind)
-    (named,) = (line for line in warned if " model is in " in line)
+    (named,) = (line for line in told if " model is in " in line)
     assert named.endswith("/run/model, and what is said above is wrong with it")
-    assert warned.index(found) < warned.index(named)
+    assert told.index(found) < told.index(named)
     if kind not in ("nothing", "reward"):
-        assert [line for line in warned if line.startswith("step ") and line.endswith(REMEDIES[kind])]
+        assert [line for line in told if line.startswith("step ") and line.endswith(REMEDIES[kind])]
     assert f"## What is wrong with it\n\n- {status['warnings'][0]}" in (tmp_path / "run/model/README.md").read_text()
 
 
 @pytest.mark.parametrize("method", HEALTHY)
 def test_a_healthy_run_says_nothing(
-    method: str, tiny_model: Path, folder: Path, tmp_path: Path, warned: list[str]
+    method: str, tiny_model: Path, folder: Path, tmp_path: Path, told: list[str]
 ) -> None:
     small_runs.run_here(method, values_of(method, tiny_model, folder, tmp_path / "run"))
     assert "warnings" not in status_of(tmp_path / "run")
     kind = "reward" if method == "reward-model" else "aligned"
-    assert warned[-2] == f"the {kind} model is in {tmp_path / 'run' / 'model'}"
-    assert not [line for line in warned if line.endswith(tuple(REMEDIES.values()))]
+    assert told[-2] == f"the {kind} model is in {tmp_path / 'run' / 'model'}"
+    assert not [line for line in told if line.endswith(tuple(REMEDIES.values()))]
 
 
 def test_thresholds_are_settings(tiny_model: Path, folder: Path, tmp_path: Path) -> None:
@@ -145,22 +137,22 @@ def test_thresholds_are_settings(tiny_model: Path, folder: Path, tmp_path: Path)
         assert "warnings" not in status_of(tmp_path / method)
 
 
-def test_a_run_that_was_killed_says_the_same(tiny_model: Path, folder: Path, tmp_path: Path, warned: list[str]) -> None:
-    """What it warned of before it is not repeated, and counts at the end."""
+def test_a_run_that_was_killed_says_the_same(tiny_model: Path, folder: Path, tmp_path: Path, told: list[str]) -> None:
+    """What it told of before it is not repeated, and counts at the end."""
     for name in ("whole", "broken"):
         values = values_of("dpo", tiny_model, folder, tmp_path / name, learning_rate=10)
         if name == "whole":
             small_runs.run_here("dpo", values)
             continue
         small_runs.break_off("dpo", values, before_step=8)
-        warned.clear()
+        told.clear()
         api.resume(tmp_path / name, quiet=True)
     assert status_of(tmp_path / "broken") == status_of(tmp_path / "whole")
-    assert not [line for line in warned if line.startswith("step ")]
+    assert not [line for line in told if line.startswith("step ")]
 
 
 def test_training_with_a_reward_model_that_is_no_better_than_chance(
-    tiny_model: Path, folder: Path, tmp_path: Path, warned: list[str]
+    tiny_model: Path, folder: Path, tmp_path: Path, told: list[str]
 ) -> None:
     """It is said before anything is loaded, and with the finished model; of a good one nothing is said."""
     for right in (0.17, 0.8):
@@ -168,26 +160,26 @@ def test_training_with_a_reward_model_that_is_no_better_than_chance(
         (reward / "reward.json").write_text(json.dumps({"accuracy": right, "measured_on": "training"}))
         values = online(tiny_model, folder, output, **{"annotator.kind": "reward", "annotator.model": str(reward)})
         del values["annotator.function"]
-        warned.clear()
+        told.clear()
         small_runs.run_here("ppo", {**values, "sampler.responses": 1, "epochs": 1})
         seen = f"reward model {reward} orders 17% of its training pairs rightly, chance is 50%"
-        told = [line for line in status_of(output).get("warnings", []) if line.startswith("reward model")]
+        kept = [line for line in status_of(output).get("warnings", []) if line.startswith("reward model")]
         if right == 0.17:
-            assert warned[0].startswith(seen) and told == [f"{seen}. {REMEDIES['annotator']}"]
+            assert told[0].startswith(seen) and kept == [f"{seen}. {REMEDIES['annotator']}"]
         else:
-            assert not told and not [line for line in warned if "rightly" in line]
+            assert not kept and not [line for line in told if "rightly" in line]
 
 
 def test_rows_that_the_tokenizer_cannot_spell_are_told(
-    tiny_model: Path, folder: Path, tmp_path: Path, warned: list[str]
+    tiny_model: Path, folder: Path, tmp_path: Path, told: list[str]
 ) -> None:
     rows = (folder / "pairs.jsonl").read_text().splitlines()
     odd = tmp_path / "pairs.jsonl"
     odd.write_text("\n".join([rows[0].replace("say", "s\u00e4y"), *rows[1:]]) + "\n", encoding="utf-8")
     values = values_of("dpo", tiny_model, folder, tmp_path / "run")
     small_runs.run_here("dpo", {**values, "data": [str(odd)]})
-    (told,) = (line for line in warned if "does not know" in line)
-    assert told.startswith("training data: 1 of 24 examples hold text that the tokenizer does not know")
+    (line,) = (line for line in told if "does not know" in line)
+    assert line.startswith("training data: 1 of 24 examples hold text that the tokenizer does not know")
 
 
 def test_figures_that_are_not_finite() -> None:
