@@ -4,9 +4,9 @@
 
 First each attention backend against padded rows in float32, in value and gradient, in float32 and bfloat16, twice, for
 the same bits; then steps of DPO with the reference's log-probabilities at hand (forward, backward) on models of random
-weights, as a stream, as padded rows with the same head and as padded rows with all logits. It needs torch,
-transformers and safetensors. `--device cpu --quick` goes through all of it with a tiny model. The command ends with 1
-where something is not right.
+weights, as a stream, as padded rows with the same head and as padded rows with all logits; then responses sampled in
+this process, with steps replayed and not, beside `generate`. It needs torch, transformers and safetensors.
+`--device cpu --quick` goes through all of it with a tiny model. The command ends with 1 where something is not right.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
@@ -36,6 +37,9 @@ from trueup.models.attention import UnsupportedAttention, backend, names, padded
 from trueup.models.causal import CausalModel
 from trueup.models.selfcheck import check_attention
 from trueup.objectives.dpo import dpo
+from trueup.sampling import captured
+from trueup.sampling.decoding import Decoder, generate
+from trueup.settings.gathering_settings import SamplerSettings
 
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 """Products in bfloat16 a second, without sparsity, by a part of the GPU's name."""
@@ -222,6 +226,41 @@ def steps(size: str, device: torch.device, tokens: int, rounds: int) -> Iterator
             yield told
 
 
+def sampled(size: str, device: torch.device, tokens: int, rounds: int, new: int) -> Iterator[dict[str, Any]]:
+    """Responses that all have their full length, three ways; that two of them are the same is a check."""
+    model = CausalModel(network(size, device))
+    if device.type == "cuda" and size != "tiny":
+        model.to(torch.bfloat16)
+    prompts = [[int(one) for one in group.prompt] for group in groups("HH", SIZES[size]["vocab_size"], tokens)]
+    keys, written = [[b"%d" % place] for place in range(len(prompts))], dict[str, Any]()
+    for way in ("replayed", "launched", "generate"):
+
+        def work(way: str = way) -> None:
+            if way == "generate":
+                ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(one[::-1]) for one in prompts], True, 0).flip(1)
+                there = torch.nn.utils.rnn.pad_sequence([torch.ones(len(one)) for one in prompts], True, 0).flip(1)
+                given = {"attention_mask": there.long().to(device), "min_new_tokens": new, "max_new_tokens": new}
+                plain.generate(ids.to(device), do_sample=True, top_k=0, pad_token_id=0, **given)
+                return
+            recorders = captured.RECORDERS if way == "replayed" else {}
+            with mock.patch.object(captured, "RECORDERS", recorders):
+                written[way] = generate(
+                    Decoder(plain, []), prompts, 1, settings=SamplerSettings(), rooms=[new] * len(prompts), keys=keys
+                )
+
+        with torch.no_grad(), model.without_dropout(), model.plain() as plain:
+            took = seconds(work, device, rounds)
+        yield {
+            "size": size, "way": way, "responses": len(prompts), "seconds": took,
+            "tokens a second": len(prompts) * new / took,
+        }  # fmt: skip
+    refused = sorted(one.__name__ for one in captured.REFUSED)
+    same = written["replayed"] == written["launched"]
+    # In bfloat16 kernels of other sizes round otherwise, so that what is drawn may differ.
+    exact = next(model.parameters()).dtype == torch.float32
+    yield {"size": size, "same responses": same, "refused": refused, "right": not refused and (same or not exact)}
+
+
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
@@ -239,17 +278,22 @@ def main(arguments: list[str] | None = None) -> int:
     for one in checks:
         print(json.dumps(one), flush=True)
     table: list[dict[str, Any]] = []
+    drawn: list[dict[str, Any]] = []
     for size in sizes:
         for one in steps(size, device, tokens, rounds):
             print(json.dumps(one), flush=True)
             table.append(one)
+    for size in ["tiny", *sizes[:2]] if not given.quick else sizes:
+        for one in sampled(size, device, tokens * 2, rounds, 20 if given.quick else 256):
+            print(json.dumps(one), flush=True)
+            (checks if "right" in one else drawn).append(one)
     wrong = [one for one in checks if one.get("right") is False]
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     record = {
         "command": f"python -m benchmarks.gpu --device {given.device}{' --quick' * given.quick}",
         "commit": head.stdout.strip(), "device": device_name(device), "python": platform.python_version(),
         "torch": torch.__version__, "transformers": transformers.__version__, "seed": 0, "lengths": LENGTHS,
-        "checks": checks, "steps": table,
+        "checks": checks, "steps": table, "sampled": drawn,
     }  # fmt: skip
     if given.output:
         given.output.write_text(json.dumps(record, indent=1) + "\n")

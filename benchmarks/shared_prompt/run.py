@@ -6,7 +6,8 @@ Times one step (reference forward, policy forward and backward) of a random Llam
     padded    the same head, but a padded row for every response
     naive     a padded row for every response, all logits, log_softmax: what a first implementation does
 
-The three are run in turn, round after round, and the median of each is reported; they compute the same loss.
+The three are run in turn, round after round, and the median of each is reported; they compute the same loss. Operations in products of matrices are counted,
+by which what sharing can save is bounded.
 
     python benchmarks/shared_prompt/run.py --output benchmarks/shared_prompt/result.json
 """
@@ -23,6 +24,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trueup.batch.rows import LogProbs, Pairs
@@ -75,7 +77,7 @@ def main(
     )  # fmt: skip
     network = LlamaForCausalLM(config)
     model = CausalModel(network, autocast=torch.bfloat16 if precision == "bf16" else None)
-    results = {}
+    results, operations = {}, {}
     for number, kind in enumerate(DATA):
         batch = collate_batch(groups(kind, number), Pairs.collate)
 
@@ -107,7 +109,11 @@ def main(
             "naive": naive,
         }
         seconds: dict[str, list[float]] = {variant: [] for variant in variants}
-        losses = {variant: step(log_probs) for variant, log_probs in variants.items()}  # also warms up
+        losses, products = dict[str, float](), dict[str, int]()
+        for variant, log_probs in variants.items():  # which also warms up
+            with FlopCounterMode(display=False) as counter:
+                losses[variant] = step(log_probs)
+            products[variant] = counter.get_total_flops()
         assert max(losses.values()) - min(losses.values()) < 1e-3, losses
         for _ in range(rounds):
             for variant, log_probs in variants.items():
@@ -115,7 +121,7 @@ def main(
                 step(log_probs)
                 seconds[variant].append(time.process_time() - began)
         medians = {variant: statistics.median(times) for variant, times in seconds.items()}
-        results[kind] = medians
+        results[kind], operations[kind] = medians, products
         print(
             f"{kind:22} stream {medians['stream']:.2f} s   padded {medians['padded'] / medians['stream']:.2f}x"
             f"   naive {medians['naive'] / medians['stream']:.2f}x"
@@ -126,7 +132,7 @@ def main(
             "command": f"python benchmarks/shared_prompt/run.py --rounds {rounds} --precision {precision}",
             "commit": commit, "torch": torch.__version__, "processor": platform.processor() or platform.machine(),
             "threads": 1, "parameters": sum(p.numel() for p in network.parameters()),
-            "median_cpu_seconds": results,
+            "median_cpu_seconds": results, "operations_in_products": operations,
         }  # fmt: skip
         output.write_text(json.dumps(record, indent=1) + "\n")
 

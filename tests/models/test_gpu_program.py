@@ -25,7 +25,7 @@ def test_every_backend_is_found_right_and_every_table_is_made(program: dict[str,
     output = tmp_path / "gpu.json"
     assert program["main"](["--device", "cpu", "--quick", "--output", str(output)]) == 0
     record = json.loads(output.read_text())
-    checked = [one for one in record["checks"] if "right" in one]
+    checked = [one for one in record["checks"] if {"backend", "right"} <= set(one)]
     assert [(one["backend"], one["precision"]) for one in checked] == [
         (name, precision)
         for precision in ("fp32", "bf16")
@@ -34,7 +34,11 @@ def test_every_backend_is_found_right_and_every_table_is_made(program: dict[str,
     assert all(one["right"] and one["same bits again"] for one in checked)
     library = {one["precision"]: one for one in record["checks"] if one.get("backend") == "library"}
     assert 0 < library["fp32"]["gradient"] < 1e-5 < library["bf16"]["gradient"] < 0.1
-    assert record["checks"][-1] == {"chosen": "grouped", "message": ""}
+    assert record["checks"][-2] == {"chosen": "grouped", "message": ""}
+    assert record["checks"][-1] == {"size": "tiny", "same responses": True, "refused": [], "right": True}
+    assert [(one["way"], one["seconds"] > 0) for one in record["sampled"]] == [
+        (way, True) for way in ("replayed", "launched", "generate")
+    ]
     assert [(one["lengths"], one["way"]) for one in record["steps"]] == [
         (kind, way) for kind in program["LENGTHS"] for way in ("stream", "padded", "all logits")
     ]

@@ -2,6 +2,7 @@
 A token is where a uniform number falls in the distribution function; a response is that of its own numbers alone."""
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from support.scripted_model import Scripted, generator, library, random_prompts, script
 from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_network
+from support.waits import Waits
 
 from trueup.errors import InputError
 from trueup.models.causal import CausalModel
+from trueup.sampling import captured
 from trueup.sampling.decoding import Decoder, draw, generate, next_tokens
 from trueup.sampling.sampler import Completion, StopTexts
 from trueup.settings.gathering_settings import SamplerSettings
@@ -298,3 +301,51 @@ def test_a_stop_text_ends_a_response_and_it_is_not_the_model_that_did() -> None:
     assert [several[0] for several in found] == [
         Completion((3, 4), False), Completion((3, 5, EOS), True), Completion((5, 5, 5), False),
     ]  # fmt: skip
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, record: Callable[[captured.Work], captured.Work]) -> set[type]:
+    """Steps are recorded on a CPU, too, by this; networks whose steps could not be."""
+    refused = set[type]()
+    for name, value in {"RECORDERS": {"cpu": record}, "REFUSED": refused, "WORTH": 1}.items():
+        monkeypatch.setattr(captured, name, value)
+    return refused
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_replayed_steps_write_what_others_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In buffers of one size, while responses end and leave; nothing of it waits for the device."""
+    model, given, waits, made = CausalModel(toy_network(name)), random_prompts(1, 9, 4, 6), Waits(), list[int]()
+
+    def record(work: captured.Work) -> captured.Work:
+        def replay() -> None:
+            with waits:
+                work()
+
+        made.append(1)
+        return replay
+
+    def written() -> list[list[Completion]]:
+        with model.plain() as network, torch.no_grad():
+            decoder, keys = Decoder(network, ENDS), [keys[:COPIES] for keys in KEYS]
+            return generate(decoder, given, COPIES, settings=DRAWN, rooms=[20] * 4, keys=keys)
+
+    expected = written()
+    refused = recorded(monkeypatch, record)
+    found = written()
+    assert found == expected
+    got, wanted = ([value for own in both for one in own for value in one.log_probs] for both in (found, expected))
+    assert got == pytest.approx(wanted, abs=1e-4)
+    windows = {"mistral", "gemma2", "gemma3_text", "phi3", "qwen3_next"}  # or a state: of which no token is cached
+    assert (len(made) > 1) is (name not in windows)  # anew when responses have left
+    assert not refused and not waits.found
+
+
+def test_steps_whose_recording_says_something_else_are_not_replayed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, given = CausalModel(toy_network()), random_prompts(3, 5)
+    expected = sampled(model, given)
+    refused = recorded(monkeypatch, lambda work: lambda: None)
+    assert [sampled(model, given) for _ in range(2)] == [expected] * 2
+    assert [one.__name__ for one in refused] == ["LlamaForCausalLM"]
+    assert caplog.text.count("steps of this LlamaForCausalLM are not replayed (logits are off by") == 1

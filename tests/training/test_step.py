@@ -11,7 +11,8 @@ from unittest import mock
 import pytest
 import torch
 from support.method_batches import cut_into, method_groups, mismatched_of, policy_for, text_policy
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from support.waits import Waits
+from torch.utils._python_dispatch import _disable_current_modes
 
 from trueup.batch.rows import LogProbs
 from trueup.batch.stream import Batch, Stream
@@ -249,26 +250,6 @@ def test_evaluation_is_the_same_means_and_moves_nothing(tmp_path: Path) -> None:
     trained.pop("grad_norm")
     assert evaluated == {f"eval_{name}": value for name, value in trained.items()}
     assert {"eval_loss", "eval_kl", "eval_rewards/accuracies", "eval_logps/chosen"} <= set(evaluated)
-
-
-class Waits(TorchDispatchMode):
-    """Operations whose result, or the shape of it, the host has to know: on a device they wait for all before them."""
-
-    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "bincount", "is_nonzero")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        masked = name in ("index", "index_put", "index_put_") and any(
-            one is not None and one.dtype == torch.bool for one in args[1]
-        )
-        repeated = name == "repeat_interleave" and not (kwargs or {}).get("output_size")
-        if masked or repeated or any(name.startswith(one) for one in self.NAMES):
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -12,13 +12,15 @@ import torch
 
 from trueup import errors, stop
 from trueup.models.causal import CausalModel, evaluation_mode
+from trueup.sampling import captured
 from trueup.sampling.sampler import Completion, StopTexts, longest_response, uniforms
 from trueup.settings.gathering_settings import SamplerSettings
+from trueup.words import logger, one_line
 
 BATCH_SIZE = 256  # responses computed together, at most; of no influence on what is drawn, but for rounding
 LEAVING = 8
 """Sequences leave the batch when at least one in so many of it is done: copying the cache costs about as much as one
-step."""
+step, recording steps anew some more."""
 Watch = Callable[[Sequence[int]], None]
 _SLACK = 1e-6  # rounding of float32 probabilities, by which a sum that reaches top-p exactly may miss it
 
@@ -34,8 +36,9 @@ class CachedBatch:
         token_NL = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
         self._mask_NL = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
         position_NL = (self._mask_NL.cumsum(1) - 1).clamp(min=0)
-        self._position_N = position_NL[:, -1]
+        self._position_N, self._token_N = position_NL[:, -1], token_NL[:, -1]
         self._cache: Any = None
+        self._steps: captured.Steps | None = None
         self.logits_NV = self._computed(token_NL, position_NL)  # [N, V] float32, for the next token of each sequence
         if not hasattr(self._cache, "reorder_cache"):
             raise errors.InputError(
@@ -46,20 +49,47 @@ class CachedBatch:
     def __len__(self) -> int:
         return len(self._mask_NL)
 
+    @property
+    def leaving(self) -> int:
+        return min(2, LEAVING) if self._steps else LEAVING
+
+    def record(self, room: int) -> None:
+        """Have each further step replayed, where this device can; there will be `room` of them at most."""
+        device = self._mask_NL.device
+        pairs = captured.pairs_of(self._network, self._cache, device)
+        if pairs is None or room < captured.WORTH:
+            return
+        given = self._mask_NL, self._token_N, self._position_N, self.logits_NV
+        try:
+            self._steps = captured.Steps(self._network, pairs, *given, room)
+        except RuntimeError as error:
+            kind = type(self._network)
+            captured.REFUSED.add(kind)
+            logger.warning(f"steps of this {kind.__name__} are not replayed ({one_line(error)}): sampling is slower")
+        else:
+            self._cache = None
+
     def select(self, places: Sequence[int]) -> None:
         """Go on with these sequences in this order: one may be left out, or be there several times."""
         if list(places) == list(range(len(self))):
             return
+        steps, self._steps = self._steps, None
+        if steps:
+            self._cache = steps.cache()
         index_N = torch.tensor(list(places), device=self._mask_NL.device)
         self._cache.reorder_cache(index_N)
-        self._mask_NL = self._mask_NL.index_select(0, index_N)
-        self._position_N = self._position_N.index_select(0, index_N)
-        self.logits_NV = self.logits_NV.index_select(0, index_N)
+        for name in ("_mask_NL", "_position_N", "_token_N", "logits_NV"):
+            setattr(self, name, getattr(self, name).index_select(0, index_N))
+        if steps:
+            self.record(steps.room)
 
     def advance(self, token_N: torch.Tensor) -> None:
         self._mask_NL = torch.cat([self._mask_NL, torch.ones_like(self._mask_NL[:, :1])], 1)
-        self._position_N = self._position_N + 1
-        self.logits_NV = self._computed(token_N[:, None], self._position_N[:, None])
+        self._position_N, self._token_N = self._position_N + 1, token_N
+        if self._steps:
+            self.logits_NV = self._steps.advance(token_N)
+        else:
+            self.logits_NV = self._computed(token_N[:, None], self._position_N[:, None])
 
     def _computed(self, token_NL: torch.Tensor, position_NL: torch.Tensor) -> torch.Tensor:
         output = self._network(
@@ -138,6 +168,7 @@ def _written(
     log_probs: list[list[float]] = [[] for _ in room_N]
     here = list(range(len(room_N)))  # the response at each place of the batch
     done: set[int] = set()
+    batch.record(max(room_N))
     for step in range(max(room_N)):
         stop.check()
         uniform_N = None if numbers_NL is None else numbers_NL[here, step]
@@ -155,7 +186,7 @@ def _written(
         alive = [place for place, row in enumerate(here) if row not in done]
         if not alive:
             break
-        if LEAVING * (len(here) - len(alive)) >= len(here):
+        if batch.leaving * (len(here) - len(alive)) >= len(here):
             batch.select(alive)
             here = [here[place] for place in alive]
             token_N = token_N[alive]
