@@ -40,8 +40,11 @@ def test_bins_off_in_opposite_directions_do_not_make_up_for_each_other() -> None
 
 
 def test_scores_that_are_all_equal() -> None:
-    found = calibrate([0.0] * 3, [1.0] * 3, [0, 1, 2])
+    """Of accuracies of 0 and of 1 the error is that of Wilson's interval, 4 / (4 + 1.96^2) wide for none of four."""
+    found = calibrate([0.0] * 4, [1.0] * 4, [0, 1, 2, 3])
     assert [found.accuracy.value, found.brier.value, found.expected_calibration_error.value] == [0, 0.25, 0]
+    right = calibrate([1.0] * 4, [1.0] * 4, [0, 1, 2, 3])
+    assert [found.accuracy.error, right.accuracy.error] == pytest.approx([1.96 / (4 + 1.96**2) / 2] * 2, rel=1e-4)
 
 
 def test_a_certain_pair_is_in_the_last_bin() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trueup.estimates import Z, wilson
+
 Array = npt.NDArray[np.float64]
 
 BINS = 10
@@ -74,6 +76,9 @@ def calibrate(
     sums_GC = np.zeros((size, sums_PC.shape[1]))
     np.add.at(sums_GC, prompt_P, sums_PC)
     values, errors = _numbers(sums_GC.sum(0)), _errors(sums_GC, seed)
+    if size > 1 and values[0] in (0, 1):  # resamples are all alike, which says nothing of how sure that is
+        share = wilson(float(values[0]) * size, size)
+        errors[0] = (share.high - share.low) / (2 * Z)
     bins = tuple(
         Bin(
             0.5 + at / (2 * BINS), 0.5 + (at + 1) / (2 * BINS), int((bin_P == at).sum()),
