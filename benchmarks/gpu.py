@@ -33,11 +33,11 @@ from trueup.batch.stream import Batch, collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import is_out_of_memory
 from trueup.feedback.records import PairRelation
+from trueup.models import captured
 from trueup.models.attention import UnsupportedAttention, backend, names, padded
 from trueup.models.causal import CausalModel
 from trueup.models.selfcheck import check_attention
 from trueup.objectives.dpo import dpo
-from trueup.sampling import captured
 from trueup.sampling.decoding import Decoder, generate
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -56,7 +56,7 @@ SIZES: dict[str, dict[str, int]] = {
 LENGTHS = {
     "HH": (125, 60, 2), "TL;DR": (380, 35, 2), "UltraFeedback": (120, 290, 2), "rankings of 8": (250, 70, 8),
 }  # fmt: skip
-"""Median tokens of a prompt and of a response, and responses; lengths are drawn from half to one and a half of them."""
+"""Median tokens of a prompt and of a response, and responses; lengths are sampling from half to one and a half of them."""
 GOALS = {
     ("8B", "UltraFeedback"): {"pairs a second": 16, "MFU": 0.50}, ("1B", "HH"): {"pairs a second": 260, "MFU": 0.40},
 }  # fmt: skip
@@ -256,7 +256,7 @@ def sampled(size: str, device: torch.device, tokens: int, rounds: int, new: int)
         }  # fmt: skip
     refused = sorted(one.__name__ for one in captured.REFUSED)
     same = written["replayed"] == written["launched"]
-    # In bfloat16 kernels of other sizes round otherwise, so that what is drawn may differ.
+    # In bfloat16 kernels of other sizes round otherwise, so that what is sampling may differ.
     exact = next(model.parameters()).dtype == torch.float32
     yield {"size": size, "same responses": same, "refused": refused, "right": not refused and (same or not exact)}
 
@@ -278,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
     for one in checks:
         print(json.dumps(one), flush=True)
     table: list[dict[str, Any]] = []
-    drawn: list[dict[str, Any]] = []
+    sampling: list[dict[str, Any]] = []
     for size in sizes:
         for one in steps(size, device, tokens, rounds):
             print(json.dumps(one), flush=True)
@@ -286,14 +286,14 @@ def main(arguments: list[str] | None = None) -> int:
     for size in ["tiny", *sizes[:2]] if not given.quick else sizes:
         for one in sampled(size, device, tokens * 2, rounds, 20 if given.quick else 256):
             print(json.dumps(one), flush=True)
-            (checks if "right" in one else drawn).append(one)
+            (checks if "right" in one else sampling).append(one)
     wrong = [one for one in checks if one.get("right") is False]
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     record = {
         "command": f"python -m benchmarks.gpu --device {given.device}{' --quick' * given.quick}",
         "commit": head.stdout.strip(), "device": device_name(device), "python": platform.python_version(),
         "torch": torch.__version__, "transformers": transformers.__version__, "seed": 0, "lengths": LENGTHS,
-        "checks": checks, "steps": table, "sampled": drawn,
+        "checks": checks, "steps": table, "sampled": sampling,
     }  # fmt: skip
     if given.output:
         given.output.write_text(json.dumps(record, indent=1) + "\n")

@@ -79,12 +79,12 @@ def shared_prompts() -> str:
     rows = []
     for kind, seconds in found["median_cpu_seconds"].items():
         products = found["operations_in_products"][kind]
-        ways = [
+        beside_stream = [
             f"{seconds[way] / seconds['stream']:.2f} x of {products[way] / products['stream']:.2f}"
             for way in ("padded", "naive")
         ]
         goal = beside(seconds["padded"] / seconds["stream"], 4.0) if "K=8" in kind else ""
-        rows.append([kind, f"{seconds['stream']:.2f}", *ways, goal])
+        rows.append([kind, f"{seconds['stream']:.2f}", *beside_stream, goal])
     heads = ["data", "stream, CPU s", "padded rows", "padded rows, all logits", "goal"]
     return (
         "In time, *of* what they take of operations in products of matrices: where those are all of a step, no way to "

@@ -6,8 +6,8 @@ Times one step (reference forward, policy forward and backward) of a random Llam
     padded    the same head, but a padded row for every response
     naive     a padded row for every response, all logits, log_softmax: what a first implementation does
 
-The three are run in turn, round after round, and the median of each is reported; they compute the same loss. Operations in products of matrices are counted,
-by which what sharing can save is bounded.
+The three are run in turn, round after round, and the median of each is reported; they compute the same loss.
+Operations in products of matrices are counted: they bound what sharing can save.
 
     python benchmarks/shared_prompt/run.py --output benchmarks/shared_prompt/result.json
 """

@@ -16,8 +16,8 @@ from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_
 from support.waits import Waits
 
 from trueup.errors import InputError
+from trueup.models import captured
 from trueup.models.causal import CausalModel
-from trueup.sampling import captured
 from trueup.sampling.decoding import Decoder, draw, generate, next_tokens
 from trueup.sampling.sampler import Completion, StopTexts
 from trueup.settings.gathering_settings import SamplerSettings

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from trueup import errors, stop
+from trueup.models import captured
 from trueup.models.causal import CausalModel, evaluation_mode
-from trueup.sampling import captured
 from trueup.sampling.sampler import Completion, StopTexts, longest_response, uniforms
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import logger, one_line
