@@ -56,7 +56,7 @@ SIZES: dict[str, dict[str, int]] = {
 LENGTHS = {
     "HH": (125, 60, 2), "TL;DR": (380, 35, 2), "UltraFeedback": (120, 290, 2), "rankings of 8": (250, 70, 8),
 }  # fmt: skip
-"""Median tokens of a prompt and of a response, and responses; lengths are sampling from half to one and a half of them."""
+"""Median tokens of a prompt and of a response, and responses; lengths are drawn from half to one and a half of them."""
 GOALS = {
     ("8B", "UltraFeedback"): {"pairs a second": 16, "MFU": 0.50}, ("1B", "HH"): {"pairs a second": 260, "MFU": 0.40},
 }  # fmt: skip
@@ -256,7 +256,7 @@ def sampled(size: str, device: torch.device, tokens: int, rounds: int, new: int)
         }  # fmt: skip
     refused = sorted(one.__name__ for one in captured.REFUSED)
     same = written["replayed"] == written["launched"]
-    # In bfloat16 kernels of other sizes round otherwise, so that what is sampling may differ.
+    # In bfloat16 kernels of other sizes round otherwise, so that what is drawn may differ.
     exact = next(model.parameters()).dtype == torch.float32
     yield {"size": size, "same responses": same, "refused": refused, "right": not refused and (same or not exact)}
 
