@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support.online_runs import reward_calls, write_prompts, write_reward
-from support.small_runs import metrics_of, model_bytes, run_here, snapshot
+from support.small_runs import metrics_of, model_bytes, rows_of, run_here, snapshot
 
 from trueup.feedback.condition import read_condition
 from trueup.training import api, rounds
@@ -26,15 +26,11 @@ def values(model: Path, folder: Path, output: Path, **more: Any) -> dict[str, An
     }  # fmt: skip
 
 
-def lines_of(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_prompts_and_a_reward_are_enough(method: str, tiny_model: Path, tmp_path: Path) -> None:
     write_reward(tmp_path)
     run_here(method, values(tiny_model, tmp_path, tmp_path / "run", **METHODS[method]))
-    rows = lines_of(tmp_path / "run" / "examples.jsonl")
+    rows = rows_of(tmp_path / "run" / "examples.jsonl")
     assert len(rows) == 12
     told = [(one["content"], one["score"]) for row in rows for one in row["responses"]]
     assert told == [(text, min(1.0, len(set(text)) / 10)) for text, _ in told]
@@ -56,13 +52,13 @@ def test_it_trains_as_on_the_file_that_it_wrote(tiny_model: Path, tmp_path: Path
 def test_a_data_set_s_own_responses_join_those_sampled(tiny_model: Path, tmp_path: Path) -> None:
     """RRHF's P + DP: one ranking a prompt, all of it scored by the one reward."""
     write_reward(tmp_path)
-    prompts = [row["prompt"] for row in lines_of(write_prompts(tmp_path))]
+    prompts = [row["prompt"] for row in rows_of(write_prompts(tmp_path))]
     pairs = tmp_path / "pairs.jsonl"
     rows = [{"prompt": one, "chosen": "abc", "rejected": "aa"} for one in prompts[:5]]
     rows.append({"prompt": "another:", "chosen": "xyz", "rejected": "x"})
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     run_here("rrhf", values(tiny_model, tmp_path, tmp_path / "run", data=[str(pairs)]))
-    made = {row["prompt"]: row["responses"] for row in lines_of(tmp_path / "run" / "examples.jsonl")}
+    made = {row["prompt"]: row["responses"] for row in rows_of(tmp_path / "run" / "examples.jsonl")}
     assert set(made) == {*prompts, "another:"}
     for prompt in (*prompts[:5], "another:"):
         texts = {one["content"]: one["score"] for one in made[prompt]}
@@ -79,7 +75,7 @@ def test_killed_while_it_samples_it_asks_for_the_rest_alone(
     with snapshot(begun / "run", copy, lines=2, looks=4, file="rounds.jsonl"):
         run_here("fa", values(tiny_model, begun, begun / "run"))
     before, paid = reward_calls(begun), reward_calls(copy)
-    assert len(lines_of(copy / "run" / "rounds.jsonl")) == 2 and not (copy / "run" / "checkpoints").exists()
+    assert len(rows_of(copy / "run" / "rounds.jsonl")) == 2 and not (copy / "run" / "checkpoints").exists()
     api.resume(copy / "run", quiet=True)
     assert model_bytes(copy / "run") == model_bytes(begun / "run") != {}
     for file in ("examples.jsonl", "rounds.jsonl"):

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_runs import settings, write_feedback
+from support.small_runs import command, options, settings, write_feedback
 
 from trueup.batch import stream
 from trueup.batch.rows import LogProbs
-from trueup.cli.app import run
 from trueup.config.resolve import resolve
 from trueup.models.attention import grouped
 from trueup.references.build import ModelCopy
@@ -42,7 +41,7 @@ def test_a_file_of_settings_is_enough_and_nothing_is_left(
     config = tmp_path / "run.yaml"
     config.write_text("method: dpo\n" + "".join(f"{name}: {value}\n" for name, value in values.items()))
     before = sorted(tmp_path.iterdir())
-    assert run(["selfcheck", "--config", str(config), "--lora.rank", "3"]) == 0
+    assert command("selfcheck", "--config", config, "--lora.rank", 3) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[7:33].strip() for line in lines[:-1]] == list(CHECKS)
     assert all(line.startswith("ok ") for line in lines[:-1])
@@ -147,8 +146,7 @@ def test_a_failure_is_told_by_the_exit_code(
     values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     no_optimizer(monkeypatch)
-    options = [f"--{name}={value[0] if isinstance(value, list) else value}" for name, value in values.items()]
-    assert run(["selfcheck", "dpo", *options]) == 5
+    assert command("selfcheck", "dpo", *options(values)) == 5
     said = capsys.readouterr()
     assert "selfcheck: 1 check failed: resume; each says what to do" in said.err
     assert re.search("FAILED resume .*interrupted after 2: optimizer by up to .*, policy by .* off", said.out)

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_runs import settings, write_feedback
+from support.small_runs import command, options, settings, write_feedback
 from support.tiny_models import toy_network
 
 from trueup.batch.stream import collate_batch
-from trueup.cli.app import run
 from trueup.config.resolve import resolve
 from trueup.models import head
 from trueup.training import invariants, memory, setup
@@ -101,8 +100,7 @@ def test_the_command_says_it_all_and_leaves_nothing(
 ) -> None:
     values = settings("dpo", tiny_model, write_feedback(tmp_path, 8), tmp_path / "run")
     before = sorted(tmp_path.iterdir())
-    options = [f"--{name}={value[0] if isinstance(value, list) else value}" for name, value in values.items()]
-    assert run(["plan", "dpo", *options, "--measure", "1"]) == 0
+    assert command("plan", "dpo", *options(values), "--measure", 1) == 0
     said = capsys.readouterr().out
     assert "  optimizer        0.2 MB   two moments of each\n" in said
     assert "time         about " in said and ": 4 steps of " in said
@@ -118,8 +116,7 @@ def test_what_a_judge_is_asked_is_counted_and_nothing_is_asked(
     more = {"annotator": "openai", "annotator.base_url": "http://127.0.0.1:9/v1", "annotator.model": "judge"}
     more |= {"source": "online", "prompts": values.pop("data")[0], "sampler.responses": 3}
     more |= {"sampler.max_new_tokens": 4, "annotator.input_price": 1, "annotator.output_price": 0}
-    options = [f"--{name}={value}" for name, value in {**values, **more}.items()]
-    assert run(["plan", "oaif", *options, "--measure", "0"]) == 0
+    assert command("plan", "oaif", *options(values | more), "--measure", 0) == 0
     said = capsys.readouterr().out
     assert "responses    48 to 16 prompts" in said
     assert "judge        96 requests and " in said and " at a cost of 0." in said

@@ -12,7 +12,7 @@ import datasets
 import pytest
 from support.online_runs import write_prompts
 from support.package_copies import run_python
-from support.small_runs import KIND, at_step, command, model_bytes, write_feedback
+from support.small_runs import KIND, at_step, command, model_bytes, rows_of, write_feedback
 
 import trueup
 from trueup.errors import Stopped
@@ -20,10 +20,6 @@ from trueup.python_objects import identity_of
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"batch_size": 4, "learning_rate": 3e-3, "seed": 1, "quiet": True}
-
-
-def rows_of(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def brevity(prompt: str, response: str) -> float:

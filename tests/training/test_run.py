@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from support.small_runs import break_off, command, metrics_of, model_bytes, options, run_here, settings, write_feedback
+from support import small_runs
+from support.small_runs import command, losses, metrics_of, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -26,10 +27,6 @@ LORA = {"lora.rank": 4}
 OFFLINE = [name for name, info in METHODS.items() if "offline" in info.sources]
 ADAPTED = ("sft", "rrhf", "dpo", "tr-kto", "paired-kto", "ulma", "reward-model")
 """One of each kind of feedback, reference and output."""
-
-
-def losses(output: Path, name: str = "loss") -> list[float]:
-    return [line[name] for line in metrics_of(output) if name in line]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +93,7 @@ def test_a_run_from_python(tiny_model: Path, tmp_path: Path, capsys: pytest.Capt
         "model": tiny_model, "data": data, "output": tmp_path / "command", "batch-size": 4, "learning-rate": "1e-3",
         "seed": 5, "beta": 0.3,
     }  # fmt: skip
-    assert command("train", "dpo", *options(arguments)) == 0
+    assert command("train", "dpo", *small_runs.options(arguments)) == 0
     assert model_bytes(tmp_path / "command") == model_bytes(tmp_path / "python") != {}
     assert metrics_of(tmp_path / "command") == metrics_of(tmp_path / "python")
     said = capsys.readouterr().err
@@ -223,7 +220,7 @@ def test_a_run_broken_off_before_its_first_checkpoint_begins_again(
     uninterrupted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "run"
-    break_off("dpo", {**uninterrupted[0], "output": str(output)}, before_step=3)
+    small_runs.break_off("dpo", {**uninterrupted[0], "output": str(output)}, before_step=3)
     assert command("train", "dpo", "--resume", output) == 0
     assert "stopped before its first checkpoint; it begins again at step 1" in capsys.readouterr().err
     assert model_bytes(output) == model_bytes(uninterrupted[1]) != {}
@@ -253,5 +250,5 @@ def test_evaluation_data_that_cannot_be_used_is_named_as_such(
     ):
         more = {"eval_data": str(other), "allow_overlap": True}
         values = settings(method, tiny_model, data, tmp_path / method, **more)
-        assert command("train", method, *options(values)) == 2
+        assert command("train", method, *small_runs.options(values)) == 2
         assert re.search(f"evaluation data: {message}", capsys.readouterr().err)

@@ -10,16 +10,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from support.refusals import refused
-from support.small_runs import at_step, metrics_of, model_bytes, run_here, settings, write_feedback
+from support.small_runs import at_step, losses, metrics_of, model_bytes, run_here, settings, write_feedback
 
 
 def run(method: str, model: Path, folder: Path, name: str = "run", **more: Any) -> Path:
     run_here(method, settings(method, model, write_feedback(folder), folder / name, **more))
     return folder / name
-
-
-def losses(output: Path) -> list[float]:
-    return [line["loss"] for line in metrics_of(output) if "loss" in line]
 
 
 def test_checkpoints_are_saved_ten_times_a_run_unless_told_otherwise(tiny_model: Path, tmp_path: Path) -> None:

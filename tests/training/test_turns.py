@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support.refusals import refused
-from support.small_runs import metrics_of, run_here
+from support.small_runs import losses, rows_of, run_here
 
 from trueup.config.resolve import Resolved, resolve
 from trueup.display import collected
@@ -46,8 +46,8 @@ def test_a_run_learns_and_keeps_which_turns_it_learned(tiny_model: Path, talks: 
     written = {}
     for turns in ("last", "all"):
         run_here("sft", values(tiny_model, talks, tmp_path / turns, turns=turns))
-        lines = [line for line in metrics_of(tmp_path / turns) if "loss" in line]
-        assert lines[-1]["loss"] < lines[0]["loss"]
+        first, *_, last = losses(tmp_path / turns)
+        assert last < first
         written[turns] = (tmp_path / turns / "run.yaml").read_text()
     assert "turns: all" in written["all"]
     assert "turns: last" in written["last"]
@@ -75,8 +75,8 @@ def test_training_and_evaluation_see_the_same_turns(tiny_model: Path, talks: Pat
 def test_conversations_that_only_begin_alike_are_not_merged(tiny_model: Path, talks: Path, tmp_path: Path) -> None:
     """Merging comes first, by the whole prompt."""
     chosen = resolve("fa", overrides=values(tiny_model, talks, tmp_path / "run", turns="all"))
-    rows = [json.loads(line) for line in talks.read_text().splitlines()]
-    scored = [{"prompt": row["prompt"], "responses": ["a", "b"], "scores": [n, 0]} for n, row in enumerate(rows, 1)]
+    rows = enumerate(rows_of(talks), 1)
+    scored = [{"prompt": row["prompt"], "responses": ["a", "b"], "scores": [n, 0]} for n, row in rows]
     talks.write_text("".join(json.dumps(row) + "\n" for row in scored))
     examples = viewed(chosen)
     groups = (*examples.training, *examples.held_out)
