@@ -1,4 +1,4 @@
-"""Peak memory and time to the first step of a run on many short pairs: `python benchmarks/large_data/run.py`.
+"""Peak memory and CPU time up to the first step of a run on many short pairs: `python benchmarks/large_data/run.py`.
 
 The pairs are random words, written to a temporary folder; the model is a small one with random weights. Each run is a
 process of its own that starts with an empty cache, or with the one that the run before it left.
@@ -13,7 +13,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,14 +43,20 @@ def write_pairs(path: Path, count: int) -> None:
 
 
 def seconds(model: str, data: Path, folder: Path, lazy: str) -> float:
-    """From the start of a process to the end of its run, which has one step."""
+    """CPU time of a process from its start to the end of its run, which has one step."""
     command = [sys.executable, "-m", "trueup", "train", "dpo", "--model", model, "--data", str(data)]
     options = {"output": folder, "steps": 1, "batch_size": 16, "lazy": lazy}
-    began = time.perf_counter()
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     env = {**os.environ, "TRUEUP_CACHE": str(folder.parent / "cache")}
+    before = used()
     subprocess.run([*command, *arguments], check=True, env=env, stdout=subprocess.DEVNULL)
-    return round(time.perf_counter() - began, 1)
+    return round(used() - before, 1)
+
+
+def used() -> float:
+    """CPU seconds of all processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
@@ -68,11 +73,12 @@ def main() -> None:
         data = folder / f"pairs.{given.kind}"
         write_pairs(data, given.pairs)
         found = {
+            "command": f"python {' '.join(sys.argv)}",
             "kind": given.kind,
             "pairs": given.pairs,
             "lazy": given.lazy,
-            "first_run_seconds": seconds(given.model, data, folder / "first", given.lazy),
-            "second_run_seconds": seconds(given.model, data, folder / "second", given.lazy),
+            "first_run_cpu_seconds": seconds(given.model, data, folder / "first", given.lazy),
+            "second_run_cpu_seconds": seconds(given.model, data, folder / "second", given.lazy),
             "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
         }
     text = json.dumps(found, indent=1) + "\n"

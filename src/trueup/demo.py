@@ -58,7 +58,9 @@ PLAN: Mapping[str, Entry] = {
     "TR-DPO": Entry(lambda: methods.tr_dpo(beta=0.2, reference=REGION), ("rankings",)),
     "RRHF": Entry(lambda: methods.rrhf(), ("rankings",), {"learning_rate": 2e-3}),
     "CA": Entry(lambda: methods.ca(condition=" score {reward}"), ("rankings",), {"steps": 512}),
-    "KTO": Entry(lambda: methods.kto(beta=1.0, desirable_weight=2.2), ("points",)),
+    "KTO": Entry(
+        lambda: methods.kto(beta=3.0, desirable_weight=1.8), ("demonstrations", "points"), {"learning_rate": 3e-4}
+    ),
     "ULMA": Entry(lambda: methods.ulma(beta=0.1), ("demonstrations", "points")),
     "OAIF": Entry(lambda: methods.oaif(beta=0.5), (), {**ONLINE, "learning_rate": 3e-3}),
     "PPO": Entry(
