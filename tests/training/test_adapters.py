@@ -126,20 +126,13 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str, model:
         run_here("dpo", values)
 
 
-QUANTIZED = {
-    "gptq": {"quant_method": "gptq", "bits": 4},
-    "fp8": {"quant_method": "fp8"},
-    "bitsandbytes": {"quant_method": "bitsandbytes", "load_in_8bit": True},
-}
-
-
-@pytest.mark.parametrize("method", QUANTIZED)
+@pytest.mark.parametrize("method", ["gptq", "fp8", "bitsandbytes"])
 def test_weights_that_are_stored_quantized_are_refused_before_they_are_read(
     method: str, model: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(model, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": QUANTIZED[method]}))
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": method}}))
     with refused(f"config.json: weights quantized by {method}, which are not read; give the model that they"):
         check_model(str(folder), trust_remote_code=False)
 

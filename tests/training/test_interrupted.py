@@ -41,6 +41,12 @@ def signalled(where: Any, name: str, call: int, *numbers: int) -> Iterator[None]
         yield
 
 
+def saved_step(output: Path) -> int:
+    saved = load_newest(output / "checkpoints")
+    assert saved is not None
+    return saved.step
+
+
 PLACES: dict[str, tuple[signal.Signals, Any, str, int, int]] = {
     "forward pass of the policy or the reference": (signal.SIGTERM, CausalModel, "forward", 17, 7),
     "backward pass": (signal.SIGINT, torch.Tensor, "backward", 7, 7),
@@ -70,9 +76,7 @@ def test_a_signal_anywhere_stops_the_run_within_a_step(place: str, uninterrupted
     status = json.loads((output / "status.json").read_text())
     assert status["state"] == "stopped"
     assert abs(status["step"] - step) <= 1
-    saved = load_newest(output / "checkpoints")
-    assert saved is not None
-    assert saved.step == status["step"]  # nothing that was done is lost
+    assert saved_step(output) == status["step"]  # nothing that was done is lost
     goes_on(output, uninterrupted[1])
 
 
@@ -101,9 +105,7 @@ def test_a_second_signal_in_a_save_ends_the_run_at_once(second: int, uninterrupt
     assert in_child(body, errors) == 128 + second
     assert "Traceback" not in errors.read_text()
     assert {path.name for path in (output / "checkpoints").iterdir()} == {"step-00000003", ".step-00000006.part"}
-    saved = load_newest(output / "checkpoints")
-    assert saved is not None
-    assert saved.step == 3
+    assert saved_step(output) == 3
     goes_on(output, uninterrupted[1])
     assert {path.name for path in (output / "checkpoints").iterdir()} == {"step-00000009", "step-00000012"}
 
@@ -125,9 +127,7 @@ def test_a_run_killed_in_a_save_goes_on(number: int, uninterrupted: Any, tmp_pat
             return train({**uninterrupted[0], "output": str(output)})
 
     assert in_child(body) == -signal.SIGKILL
-    saved = load_newest(output / "checkpoints")
-    assert saved is not None
-    assert saved.step in (3, 6)
+    assert saved_step(output) in (3, 6)
     goes_on(output, uninterrupted[1])
 
 

@@ -221,6 +221,8 @@ def test_many_rows_are_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(lazy, "ALL_FIRST", 23)
     assert read(data) is not None
     assert read(data, lazy=False) is None
+    for kind in ("jsonl.gz", "parquet", "csv", "csv.gz"):
+        assert read(written([PAIR], tmp_path, kind), lazy=True) is not None
 
 
 def test_prompts_that_are_held_out_are_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -248,12 +248,9 @@ def test_online_learning_raises_the_reward_it_is_given(method: str, tiny_model: 
     assert sum(scores[-3:]) / 3 > 1.5 * sum(scores[:2]) / 2, scores
 
 
-EMPTY = "def reward(prompt, response):\n    return 1.0\n"
-
-
 def test_judgements_that_tell_nothing_stop_a_run(tiny_model: Path, tmp_path: Path) -> None:
     """Rounds of which nothing can be learned are steps that move nothing, and after eight in a row an error."""
-    (tmp_path / "same.py").write_text(EMPTY)
+    (tmp_path / "same.py").write_text("def reward(prompt, response):\n    return 1.0\n")
     more = {"annotator.function": f"{tmp_path / 'same.py'}:reward", "epochs": 2}
     method, values = case("dpo", tiny_model, tmp_path, "short", **more)
     small_runs.run_here(method, values)

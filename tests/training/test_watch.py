@@ -138,7 +138,7 @@ def test_thresholds_are_settings(tiny_model: Path, folder: Path, tmp_path: Path)
 
 
 def test_a_run_that_was_killed_says_the_same(tiny_model: Path, folder: Path, tmp_path: Path, told: list[str]) -> None:
-    """What it told of before it is not repeated, and counts at the end."""
+    """What it warned of before it is not repeated, and counts at the end."""
     for name in ("whole", "broken"):
         values = values_of("dpo", tiny_model, folder, tmp_path / name, learning_rate=10)
         if name == "whole":
