@@ -14,7 +14,8 @@ START = """\
 # Settings
 
 Every setting of every command, with its type, its default and what it does.
-Made by `python docs/settings_page.py > docs/settings.md`; a test checks that it is current.
+Made by `python docs/settings_page.py > docs/settings.md`; a test checks that it is current. What is for GPUs has
+not been run on one yet.
 
 A setting has one name everywhere: in YAML (nested or dotted), on the command line and in Python.
 

@@ -52,6 +52,15 @@ def test_a_page_begins_with_what_it_is_for(path: Path) -> None:
     assert re.match(r"`?[A-Za-z]", first) and re.search(r"[.:]$", first), first
 
 
+def test_a_page_that_speaks_of_gpus_begins_with_what_was_run_on_one() -> None:
+    root = PAGES.parents[1]
+    pages = {path.name: path.read_text() for path in (root / "README.md", *PAGES.parent.glob("*.md"))}
+    openings = {name: text.split("\n\n")[1] for name, text in pages.items() if "GPU" in text}
+    assert len(openings) > 5
+    assert [name for name, said in openings.items() if "GPU" not in said and "CPUs alone" not in said] == []
+    assert len(pages["README.md"].splitlines()) < 200
+
+
 def test_what_pages_call_beside_trueup_is_there() -> None:
     root = PAGES.parents[1]
     pages = [root / "README.md", root / "CONTRIBUTING.md", *PAGES.parent.rglob("*.md")]
