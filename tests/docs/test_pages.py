@@ -222,6 +222,26 @@ def test_each_is_an_option_of_some_command(monkeypatch: pytest.MonkeyPatch, caps
     assert {name for name in named if alike(name) not in there} == ANOTHER_PROGRAMS
 
 
+def test_commands_within_sentences_have_their_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`trueup COMMAND ...` in running text; blocks of commands are run."""
+    monkeypatch.setenv("COLUMNS", "300")
+    pages = "\n".join(path.read_text() for path in (DOCS.parent / "README.md", *DOCS.glob("*.md")))
+    wanted: dict[tuple[str, ...], set[str]] = {}
+    for command, rest in re.findall(r"`trueup ([a-z][a-z-]+)([^`]*)`", re.sub(r"\s+", " ", pages)):
+        method = re.match(r" ([a-z][a-z-]+)", rest) if command == "train" else None
+        called = (
+            ("train", method[1] if method and method[1] in METHODS else "dpo") if command == "train" else (command,)
+        )
+        wanted.setdefault(called, set()).update(map(alike, re.findall(r"--[\w.-]+", rest)))
+    assert len(wanted) > 8
+    missing = {words: names - known([*words], capsys) for words, names in wanted.items() if names}
+    assert {words: names for words, names in missing.items() if names - {"help", "help-all"}} == {}
+    for words in wanted:
+        assert run([*words, "--help"]) == 0, words
+
+
 @pytest.mark.parametrize("words", WHOLE, ids=" ".join)
 def test_a_run_takes_them(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
