@@ -161,11 +161,6 @@ def test_both_sides_speak_one_form() -> None:
         encoder().encode(Group(Prompt("ab"), ((Message("assistant", "c"),),), None))
 
 
-def test_conversations_need_a_chat_template() -> None:
-    with pytest.raises(InputError, match=r"no chat template.*--chat-template FILE"):
-        encoder().encode(Group(Prompt(ASK), ("So.",), None))
-
-
 def test_a_response_that_holds_nothing_to_learn_is_discarded() -> None:
     e = encoder(CHATML, max_length=50)
     turns = (Message("assistant", "x" * 100, {"train": False}), Message("assistant", "So."))

@@ -19,7 +19,6 @@ Rows = list[Row | bytes]
 GOOD: Row = {"prompt": "say:", "chosen": " a", "rejected": " b"}
 USER = {"role": "user", "content": "say red"}
 ASSISTANT = {"role": "assistant", "content": "red"}
-GOOD_TURNS: Row = {"prompt": [USER], "chosen": [ASSISTANT], "rejected": [ASSISTANT | {"content": "no"}]}
 
 
 def labelled(*labels: float | bool) -> Rows:
@@ -34,40 +33,17 @@ def chat(*turns: Row) -> Row:
     return {"messages": list(turns)}
 
 
-SCORED_ONCE: Row = {"prompt": "say:", "responses": [{"content": " red", "score": 1}]}
 FROM_0_TO_10 = ("--scale", "range", "--score_low", 0, "--score_high", 10)
 MISSING = {True: "undesirable", False: "desirable"}
 
 REFUSED: dict[str, tuple[str, Rows, tuple[object, ...], str]] = {
-    "a torn last line": ("dpo", [GOOD, b'{"prompt": "a", "cho'], (), r"data\.jsonl:2"),
-    "bytes that are not UTF-8": ("dpo", [GOOD, b'{"prompt": "caf\xe9"}\n'], (), r"data\.jsonl:2.*UTF-8"),
-    "an empty file": ("dpo", [], (), r"data\.jsonl.*empty"),
-    "wrong keys": (
-        "dpo", [{"prompt": "a", "choosen": "b", "rejected": "c"}], (), r"data\.jsonl:1.*did you mean 'chosen'"
-    ),
     "every bad row, not the first alone": (
         "dpo", [GOOD] * 5 + [GOOD | {"chosen": 1}, GOOD | {"rejected": 2}], (),
         r"data\.jsonl:6: chosen: .*2 bad rows in this file \(rows 6, 7\); --skip-bad leaves bad rows out",
     ),
-    "a score that is no number": (
-        "rrhf", [scored(0, 1), b'{"prompt": "p", "responses": ["a", "b"], "scores": [0, NaN]}\n'], (),
-        r"data\.jsonl:2: scores\[1\]: .*finite",
-    ),
-    "a label out of range": (
-        "ulma", [*labelled(True), b'{"prompt": "p", "completion": "a", "label": 1.5}\n'], (),
-        r"data\.jsonl:2: label: found .*number from 0 to 1",
-    ),
     "a score outside the range given": (
         "ulma", [scored(0, 10), scored(3, 11)], FROM_0_TO_10,
         r"data\.jsonl:2: the score 11 lies outside the range of scores, 0 to 10",
-    ),
-    "a role that is none": (
-        "sft", [chat(USER, ASSISTANT), chat(USER | {"role": "human"}, ASSISTANT)], (),
-        r"data\.jsonl:2: messages\[0\]\.role: found text 'human'.*mean 'user'\?",
-    ),
-    "a response that a user speaks": (
-        "dpo", [GOOD_TURNS, GOOD_TURNS | {"rejected": [ASSISTANT, USER, ASSISTANT]}], (),
-        r"data\.jsonl:2: rejected\[1\]\.role: found text 'user', .* belong to the prompt",
     ),
     "no answer anywhere": (
         "sft", [chat(USER)] * 3, (),
@@ -82,9 +58,6 @@ REFUSED: dict[str, tuple[str, Rows, tuple[object, ...], str]] = {
         for method, label in (("kto", True), ("tr-kto", False))
     },
     "rewards that are all the same": ("ca", labelled(*[True] * 5), (), "^trueup: all 5 rewards are 1"),
-    "a single response compares nothing": (
-        "paired-kto", [SCORED_ONCE] * 2, (), "2 for nothing compares two responses"
-    ),
     "equal scores everywhere": (
         "rrhf", [scored(1, 1, 1), scored(0.5, 0.5)], (),
         r"the 2 examples of \S+data\.jsonl hold 5 scored responses, and no rankings.*2 for all scores equal\)",
@@ -100,10 +73,6 @@ REFUSED: dict[str, tuple[str, Rows, tuple[object, ...], str]] = {
     "scores that make no labels": (
         "ulma", [scored(2, 2), scored(2)], ("--scale", "min-max"),
         "all 3 scores are 2; they tell no response from another",
-    ),
-    "a threshold beside the best of n": (
-        "fa", [scored(1, 0)], ("--best-of-n", "true", "--threshold", 0.5),
-        "^trueup: threshold 0.5 with best_of_n true: ",
     ),
     "a prompt longer than the limit": (
         "dpo", [GOOD | {"prompt": "a" * 50}], ("--max-length", 40), r"data\.jsonl row 1.*--max-prompt-length"
@@ -129,10 +98,6 @@ TAKEN: dict[str, tuple[str, Rows, tuple[object, ...], tuple[str, ...]]] = {
     "bad rows that are skipped": (
         "dpo", [GOOD] * 5 + [GOOD | {"chosen": 1}, GOOD | {"rejected": 2}], ("--skip_bad", 2),
         (r"skipped 2 bad rows \(rows 6, 7\); the first: ",),
-    ),
-    "keys that mean nothing": (
-        "dpo", [GOOD, GOOD | {"score_choosen": 1, "id": 3}], (),
-        (r"keys not used: score_choosen \(1 row.*'score_chosen'\?\), id \(1 row\)",),
     ),
     "a prompt that is cut": (
         "dpo", [GOOD | {"prompt": "a" * 50}], ("--max-length", 40, "--max-prompt-length", 20), ()
@@ -185,7 +150,7 @@ def test_taken_with_a_word(name: str, train: Train) -> None:
         assert any(re.search(message, line) for line in said), said
 
 
-@pytest.mark.parametrize(("shared", "own"), [(0, 4), (3, 0), (2, 3), (1, 1)])
+@pytest.mark.parametrize(("shared", "own"), [(0, 4), (2, 3)])
 def test_prompts_trained_on_and_evaluated_on(shared: int, own: int, train: Train, tmp_path: Path) -> None:
     """Refused unless it is allowed; no word where they differ."""
     rows = [{"prompt": f"say {n}:", "chosen": " a", "rejected": " b"} for n in range(12)]

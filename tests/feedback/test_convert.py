@@ -1,6 +1,5 @@
 """Conversion loses nothing that it does not name: by laws over any examples, through files."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -22,15 +21,10 @@ from trueup.feedback.records import Content, Discarded, Example, Group
 pytestmark = pytest.mark.slow
 
 OWN: dict[str, tuple[Target, tuple[Callable[[Example], Any], ...]]] = {
-    "canonical": (
-        targets.CANONICAL,
-        (views.pairs, views.pairs_with_demonstration, views.rankings, views.points_with_demonstrations,
-         views.points, views.demonstrations),
-    ),
     "pairs": (targets.PAIRS, (views.pairs,)),
     "rankings": (targets.RANKINGS, (views.rankings,)),
     "points": (targets.POINTS, (views.points, views.points_with_demonstrations)),
-}  # fmt: skip
+}
 
 
 def conversions(listed: Sequence[Example], chosen: Iterable[Target]) -> Iterator[tuple[Target, Conversion]]:
@@ -160,7 +154,7 @@ def test_trl_demonstrations_are_those_of_the_view(tmp_path: Path, listed: list[E
 
 
 def targets_for(listed: list[Example]) -> list[Target]:
-    own = [target for target, _ in OWN.values()]
+    own = [targets.CANONICAL, *(target for target, _ in OWN.values())]
     points = [targets.trl_points_target(threshold) for threshold in (None, 0.5)]
     return [*own, targets.TRL_PAIRS, *points, targets.trl_demonstrations_target(listed)]
 
@@ -231,37 +225,3 @@ def test_looking_finds_the_responses_that_a_view_took(example: Example) -> None:
         assert relation == direct.relation
         assert list(positions) == sorted(set(positions))
         assert [example.responses[at].content for at in positions] == list(direct.responses)
-
-
-HH = {"hh_rlhf/harmless-base-test.jsonl.gz": 2303, "hh_rlhf/helpful-base-test.jsonl.gz": 2341}
-IDENTICAL = 2
-
-
-@pytest.mark.parametrize("target", [targets.PAIRS, targets.TRL_PAIRS], ids=lambda target: target.name)
-def test_hh_survives_both_ways(target: Target, shared: Callable[[str], Path], tmp_path: Path) -> None:
-    paths = [shared(name) for name in HH]
-    read = read_feedback(paths).examples
-    conversion = convert(read, target)
-    assert sum(len(one.comparisons) for one in read) == sum(HH.values())
-    assert conversion.account.lost("comparison") == IDENTICAL
-    again = read_again(tmp_path, conversion)
-    assert len(again) == sum(HH.values()) - IDENTICAL
-    assert pairs_of(again) == pairs_of(read)
-    back = convert(again, targets.PAIRS)
-    assert not back.account.dropped
-    if target is targets.PAIRS:
-        assert back.rows == conversion.rows
-
-
-def test_labelled_conversations_survive_both_ways(shared: Callable[[str], Path], tmp_path: Path) -> None:
-    path = shared("formats/llamafactory/kto_en_demo.json")
-    read = read_feedback([path]).examples
-    conversion = convert(read, targets.trl_points_target(None))
-    assert not conversion.account.dropped and not conversion.account.made
-    rows = json.loads(path.read_text("utf-8"))
-    assert [row["label"] for row in conversion.rows] == [row["label"] for row in rows]
-    assert [[*row["prompt"], *row["completion"]] for row in conversion.rows] == [  # type: ignore[misc]
-        row["messages"] for row in rows
-    ]
-    again = read_again(tmp_path, conversion)
-    assert without_origin(again) == without_origin(read)

@@ -136,15 +136,6 @@ def test_every_stretch_holds_its_share_to_within_two(strata: list[str], length: 
             assert abs(stretch.count(stratum) - part * len(stretch)) <= 2
 
 
-def test_the_order_of_the_input_only_renames_places() -> None:
-    """What is drawn depends on how many there are of each kind, not on where they stand."""
-    strata = ["good"] * 30 + ["bad"] * 10
-    mixed = random.Random(0).sample(strata, len(strata))
-    for given_strata in (strata, mixed):
-        dealt = [given_strata[at] for at in stratified(order(0, 0, 40), given_strata)]
-        assert all(dealt[start : start + 4].count("bad") == 1 for start in range(0, 40, 4))
-
-
 def test_by_hand() -> None:
     """The one of another kind stands in the middle, at half of the pass, after the second of three."""
     assert stratified((0, 1, 2, 3), "aaab") == (0, 1, 3, 2)

@@ -124,10 +124,8 @@ def labels_of(example: Example) -> list[float | None]:
 @pytest.mark.parametrize(
     ("threshold", "expected", "said"),
     [
-        (0.5, [0.0, 1.0, 1.0], "labels: 2 scores of 4 from 0.5 on are desirable"),
         (0.7, [0.0, 0.0, 1.0], "labels: 1 score of 4 from 0.7 on are desirable"),
         (0.75, [0.0, 0.0, 0.0], "labels: 0 scores of 4 from 0.75 on are desirable"),
-        (-2.0, [1.0, 1.0, 1.0], "labels: 3 scores of 4 from -2 on are desirable"),
     ],
 )
 def test_from_the_threshold_on_it_is_a_thumb_up(threshold: float, expected: list[float], said: str) -> None:
@@ -219,11 +217,9 @@ class TestClassBalance:
     [
         ([labelled(1), labelled(1, 1)], "all 3 labels are 1, which teaches"),
         ([labelled(0, 0)], "all 2 labels are 0, which teaches"),
-        ([labelled(0.5), labelled(0.5)], "all 2 labels are 0.5, which teaches"),
         ([labelled(1), labelled(None, demonstration=True)], "all 2 labels are 1, which teaches"),
         ([labelled(1), UNLABELLED], "all 1 labels are 1, which teaches"),
         ([labelled(1, 0)], ""),
-        ([labelled(1), labelled(0)], ""),
         ([labelled(0.25, 0.5)], ""),
         ([labelled(0), labelled(None, demonstration=True)], ""),
         ([PAIR], ""),
