@@ -104,14 +104,6 @@ def test_every_group_once_whole_and_within_the_budget(lengths: list[int], budget
         assert sum(one.num_tokens for one in [*part, following[0]]) > budget
 
 
-@pytest.mark.parametrize(
-    ("budget", "sizes"), [(10, [[4, 5], [9], [40]]), (9, [[4, 5], [9], [40]]), (1000, [[4, 5, 9, 40]])]
-)
-def test_short_groups_go_together_and_a_long_one_alone(budget: int, sizes: list[list[int]]) -> None:
-    parts = cut([group(9), group(40), group(4), group(5)], budget)
-    assert [[one.num_tokens for one in part] for part in parts] == sizes
-
-
 def test_groups_of_one_length_keep_their_order() -> None:
     groups = [token_group([3, number], [[2]]) for number in range(5, 9)]
     assert [part[0] for part in cut(groups, 3)] == groups
@@ -135,12 +127,6 @@ def test_responses_are_cut_to_what_fits() -> None:
         other.responses[1].ids.tolist(),
     ]
     assert mismatched(one, other, max_length=3) is None
-
-
-def test_the_same_prompt_is_no_other_prompt() -> None:
-    one = token_group(3, [2], 0)
-    twin = TokenGroup(one.prompt.copy(), token_group(3, [4], 5).responses, None)
-    assert mismatched(one, twin, max_length=64) is None
 
 
 def test_a_response_without_a_scored_token_within_reach_is_left_out() -> None:

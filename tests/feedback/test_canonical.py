@@ -6,23 +6,17 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.refusals import refused
 
-from trueup.feedback import views
 from trueup.feedback.canonical import example_from_row, example_to_row, write_examples
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Origin, Prompt, Response, View
+from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
 
 PAIR = Example(Prompt("2 + 2 ="), (Response("4"), Response("5")), (Comparison(0, 1, 0.8),))
-
-VIEWS: tuple[View[Any], ...] = (
-    *(views.pairs, views.pairs_with_demonstration, views.rankings, views.points, views.demonstrations),
-)
 
 letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 json_values = st.recursive(
@@ -61,12 +55,7 @@ def examples(draw: st.DrawFn, content: st.SearchStrategy[Content] = contents) ->
 @given(example=examples())
 def test_round_trip(example: Example) -> None:
     row = json.loads(json.dumps(example_to_row(example), allow_nan=False))
-    again = example_from_row(row, Origin("x", 1))
-    assert again == example
-    for view in VIEWS:
-        made = view(again)
-        assert made == view(example)
-        assert isinstance(made, Discarded) or made.prompt == example.prompt
+    assert example_from_row(row, Origin("x", 1)) == example
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

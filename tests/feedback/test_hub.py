@@ -75,7 +75,6 @@ def hub() -> Iterator[Hub]:
     repositories = {
         "ann/pairs": {"train.jsonl": lines(PAIR, PAIR, PAIR), "test.jsonl": lines(PAIR)},
         "ann/pairs@v1": {"train.jsonl": lines(PAIR, PAIR)},
-        "ann/tests": {"test.jsonl": lines(PAIR)},
         "ann/two": {
             "README.md": b"---\nconfigs:\n- config_name: one\n  data_files: one.jsonl\n"
             b"- config_name: two\n  data_files: two.jsonl\n---\n",
@@ -121,7 +120,6 @@ REFUSED = {
     "ann/absent": "ann/absent: no such file, and the hub has no such data set, or it is private; check the id",
     "hub:ann/absent": "hub:ann/absent: the hub has no such data set, or it is private",
     "hub:ann/pairs?split=dev": "there is no split 'dev'; it has train, test: give one, as in ?split=train",
-    "ann/tests": "ann/tests: there is no split 'train'; it has test: give one, as in ?split=test",
     "ann/two": "ann/two: it has the configurations 'one', 'two'; give one of them, as in ?config=NAME",
     "ann/two?config=three": "it has the configurations 'one', 'two'; give one of them",
     "ann/pairs?revision=v9": "the data set has no revision 'v9'; give a branch, a tag or a commit",

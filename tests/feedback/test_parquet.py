@@ -157,15 +157,6 @@ def test_text_that_is_not_utf_8_spoils_its_row_alone() -> None:
     assert [row.number for row in rows_of(load("a.parquet")) if not row.error] == [1, 3]
 
 
-def test_bad_rows_may_be_skipped() -> None:
-    table = pa.table({"prompt": ["p"] * 4, "completion": ["a", "", None, "b"], "label": [1.0, 0.5, 0.5, float("nan")]})
-    Path("a.parquet").write_bytes(packed(table))
-    with refused(r"^a.parquet:3: completion: found null.*2 bad rows in this file \(rows 3, 4\)"):
-        read_feedback(["a.parquet"])
-    (report,) = read_feedback(["a.parquet"], skip_bad=2).files
-    assert (report.rows, report.examples, list(report.skipped)) == (4, 1, [3, 4])
-
-
 SOUND = packed(pa.table({"prompt": ["p"] * 3, "completion": ["a", "b", "c"]}))
 CHECKED = packed(
     pa.table({"prompt": ["a red fox"]}),

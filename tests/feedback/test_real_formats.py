@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback import views
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Counts, Example, Message
 
@@ -135,13 +134,6 @@ def flat(example: Example) -> tuple[int, object, list[object], list[float | None
     return (
         example.origin.row, plain(example.prompt.content), responses, [one.label for one in example.responses],
     )  # fmt: skip
-
-
-def test_pairs_are_for_methods_of_pairs(shared: Shared) -> None:
-    paths = [shared(f"formats/{name}") for name, read in FILES.items() if read[1].comparisons]
-    made = views.apply(views.pairs, read_feedback(paths).examples)
-    same = sum(one[1][0] == one[1][1] for path in paths for one in (expected(row) for row in loaded(path)))
-    assert made.units == {"pairs": 300 + 25 + 1 + 16 + 16 + 10 + 16 - same}
 
 
 def test_classes_are_not_feedback(shared: Shared) -> None:
