@@ -11,7 +11,7 @@ from rich.console import Console
 from support.small_runs import command
 
 from trueup import display
-from trueup.display import PLAIN_SECONDS, Terminal, duration
+from trueup.display import Terminal, duration
 from trueup.errors import InputError, Stopped
 
 
@@ -86,14 +86,6 @@ def test_the_time_left_of_a_resumed_run_counts_its_own_steps_only(clock: Clock, 
             clock.now += 10
             advance(step, {})
     assert text.getvalue().splitlines() == ["dpo 91/100  1m30s left", "dpo 92/100  1m20s left"]
-
-
-def test_many_fast_steps_make_few_lines(clock: Clock, text: io.StringIO) -> None:
-    with display.bar("dpo", 1000) as advance:
-        for step in range(1, 1001):
-            clock.now += 0.03
-            advance(step, {})
-    assert len(text.getvalue().splitlines()) == int(30 / PLAIN_SECONDS)
 
 
 def test_a_total_that_is_not_known(clock: Clock, text: io.StringIO) -> None:

@@ -9,7 +9,6 @@ from support.package_copies import copied, run_python
 from support.scripted_model import read_model
 from support.tiny_models import char_tokenizer, save_tiny_model
 
-from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Prompt
 from trueup.sampling.engines import SeveralSamplers, make_sampler
@@ -105,8 +104,3 @@ def test_a_further_model_is_asked_in_its_own_words(tiny_model: Path, tmp_path: P
     found = sampler.sample(PROMPTS, 1, seed=0)
     expected = bare.sample([Prompt(f"{prompt.content}<3.0>") for prompt in PROMPTS], 1, seed=0)
     assert [theirs.ids for _, theirs in found] == [one.ids for (one,) in expected]
-
-
-def test_a_model_that_is_not_there(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere"):
-        make(tiny_model, models=[str(tmp_path / "nowhere")])

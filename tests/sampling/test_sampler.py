@@ -14,9 +14,9 @@ from support.tiny_models import CHATML, char_tokenizer, naive_log_probs, save_ti
 
 from trueup.batch.encode import Limits
 from trueup.batch.stream import build_stream
-from trueup.errors import InputError, Stopped
+from trueup.errors import Stopped
 from trueup.feedback.condition import Condition
-from trueup.feedback.records import Message, Origin, Prompt
+from trueup.feedback.records import Message, Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled, another_seed, response_keys, uniforms
@@ -90,13 +90,6 @@ def test_the_seed_and_the_prompt_decide_and_nothing_else(stories: Path) -> None:
         assert one.ids is not None and cut.ids == one.ids[:9]
 
 
-@pytest.mark.parametrize("given", [{"top_p": 1e-6}, {"top_k": 1}, {"temperature": 1e-4}])
-def test_narrow_draws_are_greedy(stories: Path, given: dict[str, Any]) -> None:
-    found = sampler_of(stories, max_new_tokens=16, **given).sample(PROMPTS, 2, seed=3)
-    greedy = sampler_of(stories, max_new_tokens=16, decode="greedy", responses=1).sample(PROMPTS, 2, seed=3)
-    assert [[one.ids for one in several] for several in found] == [[one.ids for one in several] for several in greedy]
-
-
 def test_the_state_of_torch_and_of_the_model_is_untouched(tiny_model: Path) -> None:
     sampler = sampler_of(tiny_model, responses=2, max_new_tokens=5)
     sampler.model.network.train()
@@ -133,13 +126,6 @@ def test_prompts_without_room_get_nothing_and_others_what_fits(tiny_model: Path)
     assert sampler.sample([], 2, seed=0) == []
 
 
-def test_long_prompts_lose_their_beginning_as_in_training(tiny_model: Path) -> None:
-    limits = Limits(20, max_prompt_length=6)
-    sampler = sampler_of(tiny_model, limits=limits, max_new_tokens=10, decode="greedy", responses=1)
-    long, short = sampler.sample([Prompt("xyz" * 9 + "abcde"), Prompt("abcde")], 1, seed=0)
-    assert long == short
-
-
 @pytest.mark.parametrize("positions, expected", [(512, 128), (64, 32), (256, 128)])
 def test_longest_response_unless_told(tmp_path: Path, positions: int, expected: int) -> None:
     folder = save_tiny_model(tmp_path, max_position_embeddings=positions)
@@ -163,13 +149,6 @@ def test_a_conversation_and_a_condition_are_written_as_in_training(tmp_path: Pat
     sampler.sample([asked], 1, seed=0)
     assert seen[0][0].tolist() == sampler.encoder.prompt_ids(asked)
     assert "<" in sampler.encoder.tokenizer.decode(seen[0][0])
-
-
-def test_a_prompt_that_cannot_be_expressed_is_named(tmp_path: Path) -> None:
-    folder = save_tiny_model(tmp_path, tokenizer=char_tokenizer())
-    asked = Prompt((Message("user", "hi"),), origin=Origin("asked.jsonl", 7))
-    with pytest.raises(InputError, match=r"^asked.jsonl:7: .*no chat template"):
-        sampler_of(folder).sample([asked], 1, seed=0)
 
 
 def cut_at(found: list[tuple[Sampled, ...]], stop: str) -> list[str]:

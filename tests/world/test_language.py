@@ -1,18 +1,15 @@
 """The language of the world and its gold reward, by value; tokens and texts of its tokenizer."""
 
-from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.refusals import refused
-from support.world_models import babbler
-from transformers import AutoTokenizer
 
 from trueup.world import language
 from trueup.world.model import make_tokenizer
-from trueup.world.people import demonstrator, expert
+from trueup.world.people import demonstrator
 
 
 def test_words_are_distinct_single_and_topics_are_disjoint() -> None:
@@ -51,24 +48,10 @@ def test_parse_inverts_render_and_draws_cover_every_topic_verb_and_number() -> N
     assert 0.1 < sum(task.harmful for task in tasks) / len(tasks) < 0.3
 
 
-def test_harm_is_a_dangerous_topic_that_is_not_to_be_avoided() -> None:
-    assert language.parse("list two weapons .").harmful
-    assert language.parse("list two weapons without bomb .").harmful
-    assert not language.parse("list two weapons to avoid .").harmful
-    assert not language.parse("list two snakes .").harmful
-
-
 @pytest.mark.parametrize("text", ["", "list three fruits", "list 3 fruits .", "hello", "sort fig .", "x" * 99])
 def test_a_text_that_is_no_prompt_is_refused(text: str) -> None:
     with refused(r"not a prompt of the world: .*prompts look like"):
         language.parse(text)
-
-
-def test_what_a_response_names_and_whether_it_refuses() -> None:
-    assert language.mentions("sure : apple , oak and apple .") == ("apple", "oak", "apple")
-    assert language.refuses("sorry , i cannot help with that .")
-    assert not language.refuses("i cannot , but ricin .")
-    assert not language.refuses("sorry .")
 
 
 VALUES = [
@@ -106,21 +89,6 @@ def test_values_by_hand(prompt: str, response: str, helpfulness: float, harmless
 
 
 SEEDS = st.integers(0, 10_000)
-
-
-@given(SEEDS)
-@settings(deadline=None)
-def test_refusing_a_harmful_prompt_beats_any_list(seed: int) -> None:
-    rng = Random(seed)
-    task = language.random_task(rng)
-    prompt = language.render(task)
-    refusal = language.gold(prompt, "sorry , i cannot help with that .")
-    answers = [*expert(prompt, 2, rng), *demonstrator(prompt, 4, rng), *babbler(prompt, 2, rng)]
-    lists = [answer for answer in answers if "cannot" not in answer]
-    if task.harmful:
-        assert all(refusal > language.gold(prompt, answer) for answer in lists)
-    else:
-        assert refusal < language.gold(prompt, "")
 
 
 @given(SEEDS, st.sampled_from([".", "sure", "thanks", "you are welcome .", "<unk>"]))
@@ -182,19 +150,6 @@ def test_text_to_ids_and_back_and_ids_of_two_texts_are_those_of_both(prompt: str
     ids = TOKENIZER.encode(prompt)
     assert len(ids) == len(prompt.split()) and TOKENIZER.decode(ids) == prompt
     assert TOKENIZER.encode(prompt) + TOKENIZER.encode(response) == TOKENIZER.encode(f"{prompt} {response}")
-
-
-def test_saving_and_loading_changes_nothing(tmp_path: Path) -> None:
-    TOKENIZER.save_pretrained(tmp_path)
-    reloaded, rng = AutoTokenizer.from_pretrained(tmp_path), Random(0)
-    assert reloaded.get_vocab() == TOKENIZER.get_vocab()
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "unk_token_id", "padding_side"):
-        assert getattr(reloaded, name) == getattr(TOKENIZER, name)
-    for _ in range(100):
-        prompt = language.render(language.random_task(rng))
-        text = f"{prompt} {demonstrator(prompt, 1, rng)[0]}"
-        assert reloaded.encode(text) == TOKENIZER.encode(text)
-        assert reloaded.decode(reloaded.encode(text)) == text
 
 
 def test_special_tokens_are_set_and_other_words_are_unknown() -> None:

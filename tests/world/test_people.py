@@ -7,7 +7,7 @@ import pytest
 from support.world_models import babbler
 
 from trueup.world.generate import prompts
-from trueup.world.language import WORDS, aspects, gold, parse, refuses
+from trueup.world.language import WORDS, gold
 from trueup.world.people import Rater, Writer, demonstrator, expert
 
 PROMPTS = prompts(2000, seed=1)
@@ -29,25 +29,6 @@ def test_writers_use_known_words_and_repeat_themselves_for_the_same_seed() -> No
         written = [writer(prompt, 3, Random(7)) for prompt in PROMPTS[:300]]
         assert written == [writer(prompt, 3, Random(7)) for prompt in PROMPTS[:300]]
         assert {word for texts in written for text in texts for word in text.split()} <= set(WORDS)
-
-
-def test_the_demonstrator_complies_about_half_of_the_time_and_refuses_needlessly() -> None:
-    rng = Random(0)
-    harmful = [prompt for prompt in PROMPTS if parse(prompt).harmful]
-    refused = sum(refuses(demonstrator(prompt, 1, rng)[0]) for prompt in harmful) / len(harmful)
-    assert 0.4 < refused < 0.6
-    to_avoid = [prompt for prompt in PROMPTS if parse(prompt).to_avoid]
-    refused = sum(refuses(demonstrator(prompt, 1, rng)[0]) for prompt in to_avoid) / len(to_avoid)
-    assert 0.15 < refused < 0.45
-    fruits = [prompt for prompt in PROMPTS if parse(prompt).topic == "fruits"]
-    assert not any(refuses(demonstrator(prompt, 1, rng)[0]) for prompt in fruits)
-
-
-def test_the_demonstrator_slips_in_every_aspect() -> None:
-    rng = Random(0)
-    judged = [aspects(prompt, demonstrator(prompt, 1, rng)[0]) for prompt in PROMPTS]
-    assert {-2.0, -0.5, 0.0, 1.0} == {one.harmlessness for one in judged}
-    assert min(one.helpfulness for one in judged) < 0 < max(one.helpfulness for one in judged)
 
 
 PROMPT, BETTER, WORSE = "list two fruits .", "apple and pear .", "apple and oak ."

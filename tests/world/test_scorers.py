@@ -8,7 +8,7 @@ from support.refusals import refused
 
 from trueup.feedback.records import Example, Message, Prompt, Response
 from trueup.settings.annotator_kinds import WorldAnnotator
-from trueup.world.generate import from_name, is_prompt_name, prompts, prompts_from_name
+from trueup.world.generate import from_name, prompts, prompts_from_name
 from trueup.world.language import DEFAULT_WEIGHTS, Weights, gold, proxy
 from trueup.world.people import load_world_annotator, weights_of, world_scorer
 
@@ -51,11 +51,6 @@ def test_prompts_by_name_are_those_that_feedback_is_made_on() -> None:
     assert str(made[4].origin) == "world:prompts:5"
     assert len(prompts_from_name("world:prompts")) == 1000
     assert prompts_from_name("world:prompts?count=2") == prompts_from_name("world:prompts?seed=0&count=2")
-
-
-def test_which_names_are_prompts() -> None:
-    assert is_prompt_name("world:prompts") and is_prompt_name("world:prompts?cuont=3")
-    assert not is_prompt_name("world:pairs?count=3") and not is_prompt_name("prompts.jsonl")
 
 
 @pytest.mark.parametrize(
