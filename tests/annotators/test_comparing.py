@@ -172,13 +172,6 @@ def test_why_an_example_has_no_comparison() -> None:
     assert totals["first"] == pytest.approx(1.0 + 4 * 0.7)
 
 
-def test_one_broken_order_drops_its_pair_and_leaves_the_others() -> None:
-    judge = Scripted(lambda first, second: BROKEN if (first, second) == ("a", "b") else 0.9 if first == "a" else 0.2)
-    found = annotator(judge, max_unreadable=1).annotate([example("a", "b", "c")]).examples[0]
-    assert isinstance(found, Example)
-    assert {(one.better, one.worse) for one in found.comparisons} == {(0, 2)}
-
-
 @pytest.mark.parametrize("value", [float("nan"), 1.5, -0.1, float("inf")])
 def test_what_is_no_probability_cannot_be_read(value: float) -> None:
     found = annotator(Scripted(lambda first, second: value), max_unreadable=1).annotate([example("a", "b")])

@@ -1,7 +1,6 @@
 """Scores on every response, in place of what was said before; a number that is none is refused, and whatever is wrong
 with a function of the user's is said in one line."""
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -137,12 +136,6 @@ def test_scores_are_what_the_function_returns(file: Path) -> None:
     assert found == [1.0, 6.0]
     assert load_scorer(f"{file}:exact")(["a", "b"], ["a", "a"]) == [1.0, 0.0]
     assert list(file.parent.glob("rewards*")) == [file]
-
-
-def test_numbers_of_other_libraries_are_numbers(file: Path) -> None:
-    file.write_text("import numpy\ndef score(prompt, response):\n    return numpy.float32(0.5)\n")
-    assert load_scorer(f"{file}:score")(["p"], ["r"]) == [0.5]
-    assert importlib.util.find_spec("rewards") is None
 
 
 def test_a_conversation_is_handed_over_as_messages(file: Path) -> None:

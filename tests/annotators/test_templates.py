@@ -14,7 +14,7 @@ from support.refusals import refused
 from trueup.annotators import template as template_module
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
-from trueup.annotators.template import boundary_of, load_question, pose, revealed, template_source
+from trueup.annotators.template import boundary_of, load_question, pose, revealed
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Message, Prompt, Response
 from trueup.settings.annotator_kinds import TEMPLATES
@@ -50,15 +50,6 @@ def test_an_instruction_stands_in_place_of_what_to_prefer(name: str) -> None:
     assert len(changed) == 1
     assert changed[0][0].startswith("Decide which of the two")
     assert changed[0][1] == "Prefer the short one."
-
-
-def test_the_templates_differ_in_what_the_papers_say() -> None:
-    """Helpfulness forbids to write the human's turns; harmlessness comes before help; a summary has four axes."""
-    helpful, harmless, summary = map(template_source, TEMPLATES)
-    assert 'turns that begin with "Human:" or "Assistant:"' in helpful
-    assert "Human:" not in harmless and "harmlessness comes first" in harmless
-    assert (helpful + harmless + summary).isascii()
-    assert all(f"\n{axis}: " in summary for axis in ("Coherence", "Accuracy", "Coverage", "Overall quality"))
 
 
 def test_a_conversation_is_shown_as_lines() -> None:
@@ -133,11 +124,6 @@ def test_a_template_that_is_not_there(name: str, message: str, tmp_path: Path, m
         load_question(name)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
-
-
-def test_the_source_of_a_template_that_is_not_there() -> None:
-    with refused(r"no template 'summry'; did you mean 'summary'\?; there are helpful"):
-        template_source("summry")
 
 
 CANARIES = (

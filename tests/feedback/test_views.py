@@ -287,10 +287,6 @@ def test_apply_units(view: View[Any], units: dict[str, int]) -> None:
     assert views.apply(view, [example]).units == units
 
 
-def test_apply_names_a_view_with_settings() -> None:
-    assert views.apply(partial(views.points, mark=True), [DEMONSTRATION]).view == "points"
-
-
 def test_apply_to_nothing() -> None:
     with refused("there are no examples to make pairs of"):
         views.apply(views.pairs, [])
@@ -300,24 +296,6 @@ def test_apply_to_nothing() -> None:
     )
     with refused(re.escape(message)):
         views.apply(views.pairs, with_origin([DEMONSTRATION] * 2))
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        scored(0.5, 3.0, None, -1.0),
-        compared("C>A 0.9", "A>B 0.9"),
-        compared("B>D 0.9", "A>C 0.9", among="ABCD", A={"score": 1.0}, B={"score": 2.0}, D={"score": 4.0}),
-        compared("A>B", "B>A"),
-    ],
-)
-def test_graded_pairs_are_the_pairs_of_every_pairwise_method(given: Example) -> None:
-    made, expected = views.graded_pairs(given), views.pairs(given)
-    if isinstance(expected, Discarded):
-        assert made == expected
-    else:
-        assert isinstance(made, Group)
-        assert Group(made.prompt, made.responses, made.relation.pairs, made.tokens) == expected
 
 
 def test_what_a_view_of_pairs_makes_and_leaves_out_is_counted() -> None:
