@@ -113,7 +113,7 @@ def test_the_frontier(claims: dict[str, Any]) -> None:
     assert above([(16.0, 0.7)], others) == pytest.approx(0.3)
 
 
-NAMES = ("offline", "rrhf", "oaif", "trust_region", "real_text", "pointwise")
+NAMES = ("offline", "rrhf", "oaif", "trust_region", "trust_region_fresh", "real_text", "pointwise")
 
 
 @pytest.mark.parametrize("name", NAMES)
