@@ -56,27 +56,12 @@ def test_raw_text_takes_no_tools() -> None:
         encoder(TOOLED).encode(Group(Prompt("2 + 2?", tools=(ADD,)), ("4",), None))
 
 
-def test_a_call_is_learned_from_where_the_model_starts_to_speak() -> None:
-    e = encoder(TOOLED)
-    (row,) = encode(e, (SUM,), (call(),)).tokens.responses
-    assert decode(e, row.ids) == '<call>{"name": "add", "arguments": {"a": "2"}}</call><|im_end|>'
-    assert row.scored.all()
-
-
-def test_of_a_call_its_result_and_an_answer_the_result_alone_is_not_learned() -> None:
-    e = encoder(TOOLED)
-    (row,) = encode(e, (SUM,), (call(said="Wait."), RESULT, call("3"), RESULT, FOUR)).tokens.responses
-    first, second = (f'<call>{{"name": "add", "arguments": {{"a": "{n}"}}}}</call><|im_end|>' for n in "23")
-    between = "\n<|im_start|>tool\n4<|im_end|>\n<|im_start|>assistant\n"
-    assert decode(e, row.ids) == f"Wait.{first}{between}{second}{between}Four.<|im_end|>"
-    assert decode(e, row.ids[row.scored]) == f"Wait.{first}{second}Four.<|im_end|>"
-
-
 def test_a_repeated_name_of_a_tool_is_no_repeated_message() -> None:
     template = TOOLED.replace("</call>", " {{ c.function.name }}</call>")
     e = encoder(template)
     (row,) = encode(e, (SUM,), (call(),)).tokens.responses
     assert decode(e, row.ids) == '<call>{"name": "add", "arguments": {"a": "2"}} add</call><|im_end|>'
+    assert row.scored.all()
 
 
 def test_a_result_that_the_template_quotes_is_found() -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from trueup.batch.rows import Demonstrations, LogProbs, Pairs, PairsWithTarget, Points, Rankings
+from trueup.batch.rows import LogProbs, Pairs, PairsWithTarget, Points, Rankings
 from trueup.feedback import records
 
 
@@ -28,11 +28,6 @@ def test_points_keep_labels_and_flags_in_row_order() -> None:
     assert points.label_N.tolist() == [1.0, 0.25, 0.0]
     assert points.demonstration_N.tolist() == [True, False, False]
     assert (points.label_N.dtype, points.demonstration_N.dtype) == (torch.float32, torch.bool)
-
-
-def test_demonstrations_relate_nothing() -> None:
-    index = Demonstrations.collate([records.DemonstrationRelation()] * 2, [0, 1])
-    assert index == Demonstrations()
 
 
 def test_no_pair_at_all_keeps_the_dtypes() -> None:

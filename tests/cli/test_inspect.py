@@ -79,9 +79,10 @@ def test_the_last_line_counts(trueup: Trueup, tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(trueup: Trueup, tmp_path: Path) -> None:
     assert trueup(tmp_path / "none.jsonl") == (2, "", f"trueup: {tmp_path / 'none.jsonl'}: no such file\n")
     file = write(tmp_path / "data.jsonl", SOUND)
-    code, out, err = trueup(file, tmp_path / "none.jsonl")
-    assert (code, err) == (2, "trueup: 1 error and 0 warnings; all are listed above\n")
-    assert "none.jsonl: no such file" in out and "TRL pairs, 6 rows" in out
+    for between in ((), ("--eval-data",)):
+        code, out, err = trueup(file, *between, tmp_path / "none.jsonl")
+        assert (code, err) == (2, "trueup: 1 error and 0 warnings; all are listed above\n")
+        assert "none.jsonl: no such file" in out and "TRL pairs, 6 rows" in out
 
 
 def test_json_also_where_no_file_can_be_read(trueup: Trueup, model: str, tmp_path: Path) -> None:

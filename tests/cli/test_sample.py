@@ -241,18 +241,3 @@ def test_a_server(folder: Path, capsys: Captured) -> None:
     assert all(one.tokens is None for example in read() for one in example.responses)
     written = [one for example in read("with.jsonl") for one in example.responses]
     assert {one.content for one in written} <= {" red 0", " red 1"} and all(one.tokens for one in written)
-
-
-@pytest.mark.slow
-@pytest.mark.world
-def test_the_world(folder: Path) -> None:
-    """Best of 4 by the gold reward is better than the average of the 4."""
-    given = ("--responses", 4, "--annotator", "world:gold")
-    for output, more in (("all.jsonl", ()), ("best.jsonl", ("--best",))):
-        assert command(
-            "sample", "--model", "world", "--data", "world:prompts?count=40&seed=9", "--output", output, *given, *more
-        ) == 0  # fmt: skip
-    scores = [[one.score or 0.0 for one in example.responses] for example in read("all.jsonl")]
-    best = [one.responses[0].score for one in read("best.jsonl")]
-    assert best == [max(several) for several in scores]
-    assert len(best) == 40 and sum(map(max, scores)) / 40 > 0.3 + sum(sum(one) / len(one) for one in scores) / 40

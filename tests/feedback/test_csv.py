@@ -176,16 +176,6 @@ def test_a_long_text_is_read_and_the_limit_of_others_left_alone() -> None:
         csv.field_size_limit(before)
 
 
-def test_the_real_one(shared: Callable[[str], Path]) -> None:
-    path = shared("truthfulqa/TruthfulQA.csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        expected = list(csv.DictReader(file))
-    found = [row for row in rows_of(load(path)) if not row.error]
-    assert len(found) == len(expected) == 817
-    assert [row.value for row in found] == [{key: one for key, one in row.items() if one} for row in expected]
-    assert found[0].number == 2
-
-
 fields = st.text(st.sampled_from('ab1[]{}",;\t\n\r \0\u00e9\ufeff\u2028'), max_size=6) | st.sampled_from(
     ["1", "true", "[1]", "null", "1e999", '{"a": 1}', '[{"role": "user", "content": "x"}]', "[" * 3000, ""]
 )

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from trueup.feedback import views
 from trueup.feedback.read import FileReport, read_feedback
 from trueup.feedback.records import Content, Example
@@ -18,7 +16,6 @@ Shared = Callable[[str], Path]
 
 FINE_GRAINED = "finegrained_rlhf/qa_feedback_dev_first250.json"
 OPEN_INSTRUCT = "open_instruct_human_eval/annotations_first575.jsonl"
-TOPICAL_CHAT = "topical_chat/topical_chat.json"
 TRUTHFUL_QA = "truthfulqa/TruthfulQA.csv"
 GSM8K = "gsm8k_solutions/solutions_first400.jsonl"
 
@@ -96,29 +93,6 @@ def test_open_instruct(shared: Shared) -> None:
     assert (report.counts.comparisons, report.counts.labelled) == (376, 1150)
     points = views.apply(views.points, found.values())
     assert points.units == {"points": 1150}
-
-
-def test_topical_chat(shared: Shared) -> None:
-    """Six systems answer in each of 60 contexts, each in a row of its own."""
-    path = shared(TOPICAL_CHAT)
-    rows: list[Any] = json.loads(path.read_bytes())
-    found, report = read(path)
-    assert report.counts.scored == len(rows) == 360
-    by_prompt: dict[Content, dict[str | None, float | None]] = {}
-    for row, example in zip(rows, found.values(), strict=True):
-        (response,) = example.responses
-        assert (response.content, response.source) == (row["system_output"], row["system_id"])
-        assert isinstance(example.prompt.content, str) and example.prompt.content.endswith(row["source"])
-        assert "_nofact" not in example.prompt.content
-        assert (row["context"].strip() in example.prompt.content) == (row["context"] != "_nofact\n")
-        by_prompt.setdefault(example.prompt.content, {})[response.source] = response.score
-    assert {len(systems) for systems in by_prompt.values()} == {6} and len(by_prompt) == 60
-    totals = Counter[str]()
-    for row in rows:
-        totals[row["system_id"]] += row["scores"]["overall"]
-    for system, total in totals.items():
-        scores = [systems[system] for systems in by_prompt.values()]
-        assert sum(score for score in scores if score is not None) == pytest.approx(total)
 
 
 def test_truthful_qa(shared: Shared) -> None:

@@ -104,25 +104,19 @@ def test_every_file_is_looked_at(shared: Shared) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_report(shared: Shared, name: str) -> None:
+def test_the_report_and_every_row_by_value(shared: Shared, name: str) -> None:
     layout, counts, unusable, unused = FILES[name]
     path = shared(f"formats/{name}")
-    (report,) = read_feedback([path]).files
+    read = read_feedback([path])
+    (report,) = read.files
     assert (report.layout, report.counts, dict(report.unusable)) == (layout, counts, unusable)
     rows = loaded(path)
     assert dict(report.unused_keys) == {key: sum(key in row for row in rows) for key in unused}
     assert (report.rows, report.skipped) == (len(rows), {})
-    assert report.examples == len(rows) - sum(len(numbers) for numbers in unusable.values())
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_every_row_by_value(shared: Shared, name: str) -> None:
-    path = shared(f"formats/{name}")
-    rows = loaded(path)
-    useless = {row for rows_ in FILES[name][2].values() for row in rows_}
+    useless = {row for numbers in unusable.values() for row in numbers}
+    assert report.examples == len(rows) - len(useless)
     wanted = [(number, *expected(row)) for number, row in enumerate(rows, start=1) if number not in useless]
-    found = [flat(one) for one in read_feedback([path]).examples]
-    assert found == wanted
+    assert [flat(one) for one in read.examples] == wanted
 
 
 def flat(example: Example) -> tuple[int, object, list[object], list[float | None]]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from support.faulty_feedback import canonical, inspected, pair, point, ranked, rows_of_kinds, write
-from support.refusals import refused
 
 from trueup.display import collected
 from trueup.inspection.inspection import inspect
@@ -151,20 +150,6 @@ def test_every_malformed_row_is_there_with_its_error(tmp_path: Path) -> None:
     assert all(f"a.jsonl:{row}:" in detail for row, detail in enumerate(problem.details, 1))
 
 
-def test_files_that_cannot_be_read_do_not_hide_the_others(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", [*SOUND["pairs"], pair("say:", " same", " same")])
-    inspection = inspect([str(tmp_path / "none.jsonl"), str(file)])
-    assert [one.kind for one in inspection.problems] == ["unreadable-file", "identical-responses"]
-    assert inspection.problems[0].details[0].startswith(f"{tmp_path / 'none.jsonl'}: no such file")
-    assert inspection.unreadable
-    assert inspect([str(file)], [str(tmp_path / "none.jsonl")]).unreadable
-    alone = inspect([str(tmp_path / "none.jsonl")])
-    assert rows_of_kinds(alone) == {"unreadable-file": ()} and alone.unreadable
-    assert alone.training.examples == () and alone.lengths is None
-    with refused("no file of feedback was given"):
-        inspect([])
-
-
 def test_data_of_which_no_row_is_left(tmp_path: Path) -> None:
     inspection = inspected(tmp_path, pair(chosen=""), pair(rejected=""))
     assert rows_of_kinds(inspection) == {"no-examples": (), "unusable-row": (1, 2)}
@@ -232,11 +217,3 @@ def test_single_responses_with_a_score_alone(tmp_path: Path) -> None:
     assert inspection.views["demonstrations"].units == 4
     same = write(tmp_path / "b.jsonl", [{**row, "responses": [{**A, "score": 5}]} for row in rows])
     assert set(rows_of_kinds(inspect([str(same)]))) == {"single-response"}
-
-
-def test_problems_know_their_part(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", [*SOUND["pairs"], pair(rejected="")])
-    inspection = inspect([str(file)], [str(file)])
-    assert [(one.kind, one.part) for one in inspection.problems] == [
-        ("unusable-row", "training"), ("unusable-row", "evaluation"), ("prompt-overlap", "evaluation"),
-    ]  # fmt: skip

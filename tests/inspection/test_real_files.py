@@ -1,10 +1,8 @@
 """Real feedback, with every number counted another way."""
 
 import gzip
-import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +16,6 @@ from trueup.settings.command_settings import InspectSettings
 
 Shared = Callable[[str], Path]
 HH = ("hh_rlhf/harmless-base-test.jsonl.gz", "hh_rlhf/helpful-base-test.jsonl.gz")
-MARK = "\n\nAssistant:"
-
-
-def hh_rows(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().split("\n")[:-1]]
 
 
 def places(problem: Finding) -> list[tuple[str, int]]:
@@ -68,20 +61,6 @@ def test_hh(shared: Shared) -> None:
     assert {name: seen.units for name, seen in inspection.views.items()} == {
         "pairs": 4642, "rankings": 4642, "points": 9284, "demonstrations": 4642,
     }  # fmt: skip
-
-
-def test_hh_prompts_in_both_files(shared: Shared) -> None:
-    """A file against itself and against the other one."""
-    harmless, helpful = (shared(f"data/{name}") for name in HH)
-    inspection = inspect([str(harmless)], [str(harmless), str(helpful)])
-    (overlap,) = (one for one in inspection.problems if one.kind == "prompt-overlap")
-    assert overlap.count == len(inspection.training.examples) == 2303
-    assert {file for file, _ in places(overlap)} == {str(harmless)}
-    used = {example.origin.row for example in inspection.training.examples if example.origin}
-    prompts = Counter(
-        row["chosen"].rpartition(MARK)[0] for number, row in enumerate(hh_rows(harmless), 1) if number in used
-    )
-    assert sum(len(one.training) for one in inspection.overlap) == sum(n**2 for n in prompts.values()) == 2307
 
 
 def test_hh_as_tokens(shared: Shared, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from trueup.batch.tokenizing import tokens_of
 from trueup.display import collected
 from trueup.feedback.condition import Condition
 from trueup.inspection.encoded import Coding, EncodedFeedback, all_responses, load_coding
-from trueup.inspection.inspection import inspect, show_example, token_text
+from trueup.inspection.inspection import inspect, token_text
 from trueup.inspection.statistics import KINDS
 from trueup.models.load import load
 from trueup.settings.command_settings import InspectSettings
@@ -318,9 +318,3 @@ def test_a_folder_without_a_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
         (folder / name).unlink()
     with refused("has no tokenizer"):
         coding_of(folder)
-
-
-def test_show_gives_a_reason_where_nothing_is_left(make: Make, tmp_path: Path) -> None:
-    coding = make(max_length=10)
-    (example,) = inspected(tmp_path, pair("p" * 30), coding=coding).training.examples
-    assert show_example(example, coding).left_out == "prompt as long as max_length, 10 tokens"

@@ -12,6 +12,7 @@ import torch
 from support import formulas, pair_formulas
 from support.formula_batches import gradient, pairs, points, rankings, rewards
 from support.formulas import Answer, Batch
+from support.parity import reduced
 
 from trueup.batch.rows import (
     Demonstrations,
@@ -266,10 +267,6 @@ def both(batch: Batch) -> tuple[LogProbs, LogProbs]:
     return log_probs(batch, "policy"), log_probs(batch, "reference")
 
 
-def reduced(loss: Loss) -> torch.Tensor:
-    return loss.per_example.sum() / loss.weight.sum()
-
-
 CASES = [
     pytest.param(kind, formula, settings, id="-".join([formula.__name__, *(f"{k}={v}" for k, v in settings.items())]))
     for kind, (_, cases) in FORMULAS.items()
@@ -318,21 +315,3 @@ def test_the_batches_reach_what_is_to_be_compared() -> None:
     ranked = batches_of("rankings")
     tied = [[batch["scores"][row] for row in group] for batch in ranked for group in batch["groups"]]
     assert any(len(set(scores)) < len(scores) for scores in tied)
-
-
-def test_ulma_divides_by_all_examples() -> None:
-    """Where the authors add two group means. Weighed N / (size of its group), each of our losses gives that."""
-    differs = 0
-    for batch in batches_of("points"):
-        _, expected = formulas.ulma_of_authors(batch, beta=0.1, continuous=False, log_z=0.0)
-        policy, reference = both(batch)
-        points = one_is_shown(batch, graded=False)
-        loss = ulma(policy, reference, points, beta=0.1, per_token=True)
-        ones, others = classes(batch)
-        size_N = torch.where(points.demonstration_N, ones, others)
-        corrected = (loss.per_example / size_N).sum().item()
-        assert corrected == pytest.approx(expected, rel=1e-9)
-        differs += reduced(loss).item() != pytest.approx(expected, rel=1e-3)
-        # With one class only, there is one mean.
-        assert (min(ones, others) == 0) == (reduced(loss).item() == pytest.approx(expected, rel=1e-9))
-    assert differs > BATCHES / 2

@@ -15,23 +15,6 @@ from trueup.feedback.records import Example, Origin, Prompt, Response
 from trueup.sources.by_name import check_overlap, examples_named, split
 
 
-def test_files_of_different_kinds_are_read_in_order(tmp_path: Path) -> None:
-    files = write_feedback(tmp_path, count=3)
-    names = [str(files[kind]) for kind in ("rankings", "pairs", "demonstrations")]
-    with collected() as lines:
-        gathered = examples_named(names)
-    assert [example.origin.file for example in gathered.examples if example.origin] == [
-        name for name in names for _ in range(3)
-    ]
-    assert [len(example.responses) for example in gathered.examples] == [3] * 3 + [2] * 3 + [1] * 3
-    assert gathered.fingerprints == {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names}
-    assert len(lines) == 3
-    for line, name, layout in zip(lines, names, ("scored", "pairs", "completion"), strict=True):
-        assert line.startswith(f"{name}: ")
-        assert layout in line
-        assert "3 rows" in line
-
-
 def test_files_of_different_formats(tmp_path: Path) -> None:
     """The same pairs as CSV, Parquet and a folder of `datasets` are the same examples."""
     pairs = datasets.Dataset.from_json(str(write_feedback(tmp_path, count=3)["pairs"]), cache_dir=str(tmp_path / "c"))
@@ -69,16 +52,6 @@ def test_world_and_files_go_together(tmp_path: Path) -> None:
         False, False, True, True, True,
     ]  # fmt: skip
     assert set(gathered.fingerprints) == {name, "world:rankings?count=2"}
-
-
-def test_bad_rows_are_allowed_over_all_files_together(tmp_path: Path) -> None:
-    files = write_feedback(tmp_path, count=6)
-    names = [str(files["pairs"]), str(files["rankings"])]
-    for name in names:
-        Path(name).write_text(Path(name).read_text() + "{torn\n")
-    assert len(examples_named(names, skip_bad=2).examples) == 12
-    with refused(r"rankings.jsonl:7"):
-        examples_named(names, skip_bad=1)
 
 
 EXAMPLES = [Example(Prompt(f"prompt {number}"), (Response("x", demonstration=True),)) for number in range(20)]

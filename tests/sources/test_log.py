@@ -9,7 +9,6 @@ import pytest
 from support.malformed_rows import with_accidents
 
 from trueup.errors import CheckpointError, InputError
-from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Example, Message, Prompt, Response
 from trueup.sources.log import RoundLog, read_log
 
@@ -38,13 +37,6 @@ def test_rounds_come_back_as_they_were(tmp_path: Path) -> None:
     assert [bare(one.examples) for one in again.rounds.values()] == [bare(FIRST), [], bare(SECOND)]
     assert again.rounds[1].metrics == {"online/score": 0.25}
     assert [str(one.origin) for one in again.rounds[3].examples] == ["examples.jsonl:3"]
-
-
-def test_the_log_is_a_file_of_feedback(tmp_path: Path) -> None:
-    RoundLog(tmp_path).add(1, 1, 2, FIRST, {})
-    read = read_feedback([tmp_path / "examples.jsonl"])
-    assert bare(read.examples[:1]) == bare(FIRST[:1])
-    assert read.examples[1].comparisons == FIRST[1].comparisons
 
 
 def test_a_replay_reads_rounds_and_their_sizes(tmp_path: Path) -> None:
@@ -78,19 +70,6 @@ def test_what_is_torn_is_cut_off(tmp_path: Path, cut: int) -> None:
     assert RoundLog(tmp_path).rounds == again.rounds
 
 
-def test_examples_that_are_lost_or_damaged_are_named(tmp_path: Path) -> None:
-    RoundLog(tmp_path).add(1, 1, 8, FIRST, {})
-    file = tmp_path / "examples.jsonl"
-    lines = file.read_text(encoding="utf-8").split("\n")
-    for content, message in (
-        ([lines[0], lines[1][:-5], ""], r"examples\.jsonl:2 is damaged"),
-        ([], r"holds 0 examples; rounds\.jsonl tells of 2"),
-    ):
-        file.write_text("\n".join(content), encoding="utf-8")
-        with pytest.raises(CheckpointError, match=message):
-            RoundLog(tmp_path)
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_value_of_either_file_is_another_is_named(seed: int, tmp_path: Path) -> None:
     """Or is without effect, as a key that nothing reads; nothing is believed that was not written."""
@@ -112,16 +91,6 @@ def test_whatever_value_of_either_file_is_another_is_named(seed: int, tmp_path: 
         file.write_text(content + "\n")
         with pytest.raises(InputError, match="no round stands there"):
             read_log(str(file))
-
-
-def test_other_files_are_no_logs(tmp_path: Path) -> None:
-    file = tmp_path / "pairs.jsonl"
-    file.write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n")
-    with pytest.raises(InputError, match=r"pairs\.jsonl:1: no round stands there"):
-        read_log(str(file))
-    file.write_text("")
-    with pytest.raises(InputError, match="holds no examples"):
-        read_log(str(file))
 
 
 def test_a_full_disk_leaves_nothing_of_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
