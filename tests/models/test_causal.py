@@ -10,7 +10,6 @@ from support.tiny_models import EOS, SHARABLE, gradients, naive_log_probs, token
 from torch import Tensor
 
 from trueup.batch.stream import build_stream
-from trueup.models import lora
 from trueup.models.attention import names
 from trueup.models.attention.padded import inputs
 from trueup.models.causal import CausalModel, identity_of, model_identity, plain_attention
@@ -24,17 +23,6 @@ def test_padded_rows_repeat_the_prompt_and_point_at_the_predictor() -> None:
     assert rows.keywords["input_ids"].tolist() == [[5, 6, 7, 2], [5, 6, 8, 0], [9, 3, 4, 2]]
     assert rows.keywords["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]
     assert rows.source_S.tolist() == [1, 2, 5, 8, 9, 10]
-
-
-@every_layout
-def test_the_row_of_each_value_is_known(layout: str) -> None:
-    log_probs = CausalModel(toy_network(), attention=layout).log_probs(build_stream(GROUPS))
-    assert log_probs.length_N.tolist() == [8, 5, 3]
-    assert log_probs.prompt_N is not None
-    assert log_probs.prompt_N.tolist() == [9, 9, 1]
-    assert log_probs.token_S.shape == (16,)
-    assert log_probs.token_S.dtype == torch.float32
-    assert (log_probs.token_S < 0).all()
 
 
 @every_layout
@@ -99,15 +87,6 @@ def test_without_dropout_is_the_function_itself_and_draws_nothing() -> None:
             raise KeyError
     assert torch.equal(torch.get_rng_state(), before)
     assert network.training
-
-
-def test_the_model_under_an_adapter() -> None:
-    network = toy_network()
-    adapted = lora.add_lora(network, rank=2, alpha=4, dropout=0.0, targets="all-linear", base="base")
-    model = CausalModel(adapted)
-    assert model.inner is network
-    assert network.config._attn_implementation == "trueup_grouped"
-    assert model.device == torch.device("cpu")
 
 
 WEIGHTS = {"a": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": torch.tensor([5.0])}

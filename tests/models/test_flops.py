@@ -146,12 +146,3 @@ def test_logits_are_made_once_where_they_may_be_kept_or_the_head_is_frozen(
     with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter:
         token_outputs(hidden, Head(weight), target, budget=11 * vocabulary)[0].sum().backward()
     assert counter.get_total_flops() == products * 2 * scored * width * vocabulary
-
-
-def test_repeated_prompts_would_cost_more() -> None:
-    """The count tells layouts apart: the padded one computes every prompt for every response."""
-    stream = streamed(SHAPES["K=8"])
-    model = network()
-    shared = sum(counted(CausalModel(model), CausalModel(model), stream).values())
-    padded = CausalModel(model, attention="padded")
-    assert sum(counted(padded, padded, stream).values()) > 1.8 * shared

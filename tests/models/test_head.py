@@ -216,28 +216,6 @@ def test_a_step_saves_nothing_of_the_size_of_all_logits(layout: str, adapted: bo
     assert largest_saved(lambda: naive_log_probs(model.inner, groups)) >= scored * vocabulary
 
 
-def test_the_head_of_each_architecture() -> None:
-    llama = head_of(toy_network("llama"))
-    assert (llama.scale, llama.softcap, llama.bias) == (1.0, None, None)
-    assert llama.weight.requires_grad
-    assert head_of(toy_network("cohere")).scale == 0.25
-    assert head_of(toy_network("granite")).scale == 0.5
-    assert head_of(toy_network("gemma2")).softcap == 3.0
-    gpt2 = toy_network("gpt2")
-    assert head_of(gpt2).weight is gpt2.get_input_embeddings().weight
-    assert not head_of(toy_network("llama").requires_grad_(False)).weight.requires_grad
-
-
-def test_a_tied_embedding_gets_both_gradients() -> None:
-    groups = [token_group(9, [8, 5], 1)]
-    network = toy_network("llama", tie_word_embeddings=True)
-    embedding = network.get_input_embeddings().weight
-    (expected,) = torch.autograd.grad(naive_log_probs(network, groups).sum(), embedding)
-    (got,) = torch.autograd.grad(CausalModel(network).log_probs(build_stream(groups)).token_S.sum(), embedding)
-    assert head_of(network).weight is embedding
-    assert (got - expected).norm() <= 1e-5 * expected.norm()
-
-
 @pytest.mark.parametrize(
     ("module", "message"),
     [(nn.Sequential(nn.Linear(32, 64)), "a Sequential, not a plain linear layer"), (None, "no output head")],

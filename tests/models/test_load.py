@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.tiny_models import CHATML, EOS, char_tokenizer, save_tiny_model, token_group
+from support.tiny_models import CHATML, EOS, save_tiny_model, token_group
 
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError
@@ -57,12 +57,6 @@ def store_in_bfloat16(folder: Path) -> None:
     edit(folder / "config.json", dtype="bfloat16")
 
 
-def test_the_parameters_are_held_in_the_precision_asked_for(folder: Path) -> None:
-    store_in_bfloat16(folder)
-    assert {value.dtype for value in read(folder).network.parameters()} == {torch.float32}
-    assert {value.dtype for value in read(folder, dtype=torch.bfloat16).network.parameters()} == {torch.bfloat16}
-
-
 def test_log_probabilities_of_a_bfloat16_checkpoint_are_those_of_float64(folder: Path) -> None:
     """The weights are as coarse as they were stored; nothing after them is."""
     store_in_bfloat16(folder)
@@ -72,12 +66,6 @@ def test_log_probabilities_of_a_bfloat16_checkpoint_are_those_of_float64(folder:
     assert exact.dtype == torch.float64
     assert (found - exact).abs().max() < 1e-5
     assert (log_probs(read(folder, dtype=torch.bfloat16).network) - exact).abs().max() > 1e-3
-
-
-def test_a_tied_head_is_not_missing(tmp_path: Path) -> None:
-    folder = save_tiny_model(tmp_path / "tied", tie_word_embeddings=True)
-    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
-    assert read(folder).network.lm_head.weight.shape[0] == len(char_tokenizer())
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object], name: str = "model.safetensors") -> None:

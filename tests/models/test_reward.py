@@ -22,7 +22,6 @@ from transformers import (
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import InputError
-from trueup.feedback.condition import Condition
 from trueup.models import lora
 from trueup.models.attention import names
 from trueup.models.causal import CausalModel
@@ -224,20 +223,6 @@ def test_the_body_is_the_language_model_s_and_the_head_is_drawn_from_the_seed(ti
     assert (config.num_labels, config.problem_type) == (1, "regression")
 
 
-def test_a_reward_model_is_read_as_it_is(tmp_path: Path) -> None:
-    folder = save_reward(tmp_path / "rm")
-    weights = load_file(folder / "model.safetensors")
-    for seed in (None, 3):
-        network = loaded(folder, seed).network
-        assert torch.equal(network.score.weight, weights["score.weight"])
-
-
-def test_the_head_stays_in_float32_where_the_body_does_not(tmp_path: Path) -> None:
-    network = loaded(save_reward(tmp_path / "rm"), dtype=torch.bfloat16).network
-    assert network.score.weight.dtype == torch.float32
-    assert network.model.embed_tokens.weight.dtype == torch.bfloat16
-
-
 def test_every_end_of_a_response_is_still_known(tmp_path: Path) -> None:
     """Chat models stop at several tokens, and a classifier keeps no generation settings."""
     causal = save_causal(tmp_path / "m")
@@ -248,13 +233,6 @@ def test_every_end_of_a_response_is_still_known(tmp_path: Path) -> None:
     made.network.save_pretrained(tmp_path / "rm")
     made.tokenizer.save_pretrained(tmp_path / "rm")
     assert loaded(tmp_path / "rm").end_ids == (2, 5)
-
-
-def test_a_condition_is_none_of_its_business(tmp_path: Path) -> None:
-    folder = save_causal(tmp_path / "m")
-    Condition(" <rm_score>: {reward} ", 1, "end", reward=2.3).save(folder)
-    assert load(str(folder), device=CPU).condition is not None
-    assert loaded(folder).condition is None
 
 
 def refused(path: Path, **options: Any) -> str:

@@ -15,7 +15,7 @@ from trueup.batch.rows import LogProbs, Rollouts
 from trueup.batch.stream import build_stream
 from trueup.models import lora
 from trueup.models.attention import names
-from trueup.models.causal import CausalModel, StreamModel
+from trueup.models.causal import CausalModel
 from trueup.models.reward import RewardModel, load_reward
 from trueup.models.tokenizer import quiet_library
 from trueup.objectives.ppo import ppo
@@ -134,11 +134,6 @@ def test_the_head_is_the_librarys_own_to_the_library(tmp_path: Any) -> None:
     assert network.lm_head(torch.zeros(1, 32)).shape == (1, VOCABULARY)
 
 
-def test_a_model_without_a_forward_pass_says_so() -> None:
-    with pytest.raises(NotImplementedError):
-        StreamModel(toy_network()).outputs(STREAM)
-
-
 def valued(name: str = "llama") -> CausalModel:
     model = CausalModel(toy_network(name))
     model.add_value_head()
@@ -198,22 +193,6 @@ def test_it_is_trained_with_the_body_it_shares() -> None:
     moved = {name for name, p in model.trainable().items() if p.grad is not None and p.grad.abs().max() > 0}
     assert {"value_head.weight", "value_head.bias", "model.embed_tokens.weight"} <= moved
     assert "lm_head.weight" not in moved
-
-
-def test_it_stands_beside_an_adapter() -> None:
-    network = lora.add_lora(toy_network(), rank=2, alpha=4.0, dropout=0.0, targets="all-linear", base="toy")
-    model = CausalModel(network)
-    model.add_value_head()
-    trained = {name for name in model.trainable() if "lora" not in name}
-    assert trained == {"value_head.weight", "value_head.bias"}
-    value_S = model.outputs(STREAM, model.parts).value_S
-    assert value_S is not None and value_S.shape == (6,)
-
-
-@pytest.mark.parametrize("name", ["gpt2", "opt", "gemma2"])
-def test_its_width_is_that_of_the_hidden_states(name: str) -> None:
-    value_S = valued(name).outputs(STREAM, ("values",)).value_S
-    assert value_S is not None and value_S.shape == (6,)
 
 
 def test_products_in_bfloat16_leave_it_in_float32() -> None:

@@ -69,14 +69,6 @@ def test_the_same_ends_as_with_weights(change: Callable[[Path], object], ends: t
     assert (without.positions, without.vocabulary) == (config.max_position_embeddings, config.vocab_size)
 
 
-@pytest.mark.parametrize("model", ["stories260K", "tinystories-656k-bf16"])
-def test_real_models(model: str, shared: Callable[[str], Path]) -> None:
-    path = str(shared(f"models/{model}"))
-    with_weights, without = load(path, device=CPU), load_tokenizer(path)
-    assert without.end_ids == with_weights.end_ids
-    assert without.positions == 512
-
-
 def test_an_adapter(tiny_model: Path, tmp_path: Path) -> None:
     """Its own tokenizer where it has one; the model's limits and ends are those of the base model."""
     network = load(str(tiny_model), device=CPU).network
@@ -105,12 +97,6 @@ def test_settings_are_those_of_training(tmp_path: Path) -> None:
     template = str(tmp_path / "template.jinja")
     loaded = load_tokenizer(folder, eos_token="<|im_end|>", chat_template=template)
     assert loaded.tokenizer.chat_template == CHATML + "\u00e9"
-
-
-def test_no_configuration(folder: Path) -> None:
-    (folder / "config.json").unlink()
-    with refused("no model's configuration that can be loaded"):
-        load_tokenizer(str(folder))
 
 
 FOR_EVER = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
