@@ -220,16 +220,6 @@ def test_a_judge_that_cannot_be_read_is_not_asked_to_the_end(monkeypatch: pytest
     assert sum(map(len, judge.blocks)) == 30
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = [example(str(n), str(n + 1), str(n + 2)) for n in range(20)]
-    whole = annotator(Scripted(soft)).annotate(given)
-    monkeypatch.setattr(comparing, "BLOCK", 7)
-    pieces = annotator(Scripted(soft)).annotate(given)
-    assert pieces.examples == whole.examples
-    assert pieces.totals["cost"] > whole.totals["cost"]  # the judge's own, once a block
-    assert pieces.totals["first"] == pytest.approx(whole.totals["first"])
-
-
 def test_the_instruction_reaches_the_judge(tmp_path: Path) -> None:
     judge = Scripted(lambda first, second: 1.0)
     annotator(judge, instruction="Prefer the green one.").annotate([example("a", "b")])

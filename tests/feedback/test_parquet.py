@@ -271,11 +271,6 @@ class TestSaved:
             read_feedback(["both"])
         assert len(read_feedback(["both/test"]).examples) == 1
 
-    def test_none(self) -> None:
-        self.PAIRS.select([]).save_to_disk("none")
-        with refused(r"^none: the file holds no rows$"):
-            read_feedback(["none"])
-
     @pytest.mark.parametrize("how", ["state", "info", "torn", "absent"])
     def test_damaged(self, how: str) -> None:
         self.PAIRS.save_to_disk("pairs")

@@ -188,14 +188,6 @@ def test_the_process_that_tries_imports_nothing_that_takes_long() -> None:
     assert done.stdout.split() == []
 
 
-def test_one_template_is_tried_once() -> None:
-    check_chat_template.cache_clear()
-    with mock.patch.object(tokenizer.trial, "try_in_child") as tried:
-        for _ in range(3):
-            check_chat_template(CHATML)
-    assert tried.call_count == 1
-
-
 def test_the_names_that_patterns_are_tried_on_are_those_of_the_modules(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "m")
     names = tokenizer._modules(str(folder))

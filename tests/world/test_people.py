@@ -77,15 +77,3 @@ def test_grades_by_hand_and_with_noise() -> None:
     assert Rater().grade(PROMPT, BETTER, Random(0)) == pytest.approx(grade)
     assert Rater(noise=1).grade(PROMPT, BETTER, Random(0)) == pytest.approx(1 - grade)
     assert 0 <= Rater(temperature=9).grade(PROMPT, BETTER, Random(0)) <= 1
-
-
-def test_scores_are_the_reward_and_noise_exchanges_them() -> None:
-    responses = (BETTER, WORSE, "apple .", "")
-    exact = tuple(gold(PROMPT, response) for response in responses)
-    assert Rater().scores(PROMPT, responses, Random(0)) == exact
-    rng = Random(0)
-    noisy = [Rater(noise=0.3).scores(PROMPT, responses, rng) for _ in range(500)]
-    assert all(sorted(scores) == sorted(exact) for scores in noisy)
-    assert 0.2 < sum(scores == exact for scores in noisy) / 500 < 0.35  # about 0.7 ** 4
-    spread = [Rater(temperature=0.2).scores(PROMPT, (BETTER,), rng)[0] - exact[0] for _ in range(2000)]
-    assert math.sqrt(sum(one**2 for one in spread) / 2000) == pytest.approx(0.2, rel=0.1)

@@ -83,22 +83,6 @@ def test_rewards() -> None:
     assert load_world_annotator(WorldAnnotator(noise=0.5)).gives == "scores"
 
 
-def test_short_takes_off_filler_and_very_short_takes_off_items_too() -> None:
-    """What each instruction likes best of a full answer, one with filler, and one with a single item."""
-    favourites = {}
-    for instruction in ("helpful", "helpful and short", "helpful and very short"):
-        found = scores(WorldAnnotator(instruction=instruction), FULL, CHATTY, BRIEF)
-        favourites[instruction] = max(zip(found, (FULL, CHATTY, BRIEF), strict=True))[1]
-    assert favourites == {"helpful": FULL, "helpful and short": FULL, "helpful and very short": BRIEF}
-
-    def gap(instruction: str) -> float:
-        full, chatty = scores(WorldAnnotator(instruction=instruction), FULL, CHATTY)
-        assert full is not None and chatty is not None
-        return full - chatty
-
-    assert gap("helpful") < gap("short") < gap("very short")
-
-
 @pytest.mark.parametrize(
     ("instruction", "weights"),
     [
