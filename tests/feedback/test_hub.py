@@ -114,6 +114,12 @@ def test_what_a_hub_has(hub: Hub, tmp_path: Path) -> None:
     assert f"{off} the cache holds the configuration 'two', perhaps of several" in again[4]["error"]
     assert again[4]["error"].endswith("; give one, as in ?config=two")
     assert again[5]["error"].startswith(f"ann/absent: no such file, and {off}")
+    read("ann/pairs?revision=v1", home=tmp_path, HF_ENDPOINT=hub.address)
+    (several,) = read("ann/pairs", home=tmp_path, HF_ENDPOINT=hub.address, HF_HUB_OFFLINE="1")
+    versions = sorted([commit[:12], hub.commit("ann/pairs@v1")[:12]])
+    assert several["error"] == (
+        f"ann/pairs: {off} the cache holds it at {', '.join(versions)}; switch the hub on, or give the files themselves"
+    )
 
 
 REFUSED = {
