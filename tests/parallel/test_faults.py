@@ -287,6 +287,8 @@ def test_a_fault_that_all_meet_is_said_once(more: dict[str, Any], said_once: str
     ("given", "why"),
     [
         ({"quantize": "nf4", "lora.rank": 4}, "weights in 4 bits are not sharded; start one process"),
+        ({"optimizer": "muon"}, "optimizer muon needs whole matrices"),
+        ({"compile": True}, "compile works in one process"),
         ({"parallel.shard": 3}, "parallel.shard 3 and parallel.replicate None do not make 2"),
     ],
 )
@@ -297,5 +299,4 @@ def test_what_several_processes_cannot_is_refused_before_anything_is_loaded(
     monkeypatch.setenv("WORLD_SIZE", "2")
     values = settings("dpo", folder / "tiny", write_feedback(tmp_path), tmp_path / "run", **given)
     with pytest.raises(InputError, match=why):
-        found = check_inputs(resolve("dpo", overrides=values).settings)
-        processes.inside(found.parallel.shard, found.parallel.replicate)
+        check_inputs(resolve("dpo", overrides=values).settings)

@@ -127,6 +127,7 @@ def _refuse_unused(info: MethodInfo, settings: run_settings.RunSettings) -> None
 
 def check_inputs(settings: run_settings.RunSettings) -> run_settings.RunSettings:
     check_output(settings.output)
+    refuse_several(settings)
     parts, held_out = [[*map(data_settings.part_of, names)] for names in (settings.data, settings.eval_data)]
     if not all(part.taken_as_it_is for part in parts) and (settings.source != "offline" or settings.prompts):
         raise InputError("data: weight and limit are refused where a run samples or replays; leave them out")
@@ -142,6 +143,15 @@ def check_inputs(settings: run_settings.RunSettings) -> run_settings.RunSettings
         _check_4_bits(settings, model_folder.folder_of(found["model"]))
     changed = {name: one for name, one in found.items() if one != vars(settings)[name]}
     return settings.model_copy(update=changed)
+
+
+def refuse_several(settings: run_settings.RunSettings) -> None:
+    """Refuse what several processes cannot do; nothing where there is one."""
+    processes.inside(settings.parallel.shard, settings.parallel.replicate)
+    if processes.size() > 1 and settings.optimizer == "muon":
+        raise InputError("optimizer muon needs whole matrices, and works in one process; give optimizer adamw")
+    if processes.size() > 1 and settings.compile:
+        raise InputError("compile works in one process; leave it out")
 
 
 def _check_4_bits(settings: run_settings.RunSettings, folder: str) -> None:

@@ -10,6 +10,7 @@ In one process nothing is sharded, and nothing of `torch.distributed` is importe
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -64,6 +65,8 @@ def shard(model: Any, *, device: torch.device, inside: int, frozen: bool) -> Non
     options["ignored_params"] = ignored or None
     for module in (*model.layers, model):
         slices.fill(module.parameters(), inside)
+        if module is model and "mp_policy" in options:  # whose streams hold whole numbers, and are not to be copied
+            options["mp_policy"] = replace(options["mp_policy"], cast_forward_inputs=False)
         fsdp.fully_shard(module, **options)
     fsdp.register_fsdp_forward_method(model, "by_library")
     from trueup.parallel.collectives import Gather, Scatter

@@ -127,6 +127,7 @@ class Table:
         return {"keys": raw, "lengths": lengths, "values": values}
 
     def everywhere(self) -> Table:
+        """The entries of all processes, in each of them."""
         return Table({key: entry for entries in gather(self.entries) for key, entry in entries.items()})
 
     @classmethod
@@ -147,7 +148,7 @@ class TableReference(Reference, Protocol):
         return self.table.log_probs(batch)
 
     def state(self) -> State:
-        return State(self.table.everywhere().tensors(), {"identity": self.identity})
+        return State(self.table.tensors(), {"identity": self.identity})
 
     def restore(self, state: State) -> None:
         self.table = Table.from_tensors(state.tensors)
@@ -171,6 +172,7 @@ class CachedReference(TableReference):
         batches = source.everything()
         assert batches is not None
         self.table.fill(self.policy, self._kept(chain(batches, source.held_out())))
+        self.table = self.table.everywhere()  # in a later pass another process may have a group
 
     def _kept(self, batches: Iterable[Batch[Any]]) -> Iterator[Batch[Any]]:
         """The batches: before each is computed its known entries are read, and afterwards its new ones are kept."""
@@ -225,4 +227,4 @@ class LookAhead(TableReference):
         table = Table()
         table.fill(self.policy, upcoming)
         table.fill(self.policy, source.held_out())
-        self.table = table
+        self.table = table.everywhere()  # as a step that is made again is dealt with other idle passes

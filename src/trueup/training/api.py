@@ -14,7 +14,7 @@ from trueup.config import run_checks, trust
 from trueup.config.resolve import Resolved, dump, going_on, load_run, of_this_process, resolve
 from trueup.feedback.containers import hold_rows, is_dataset
 from trueup.metrics import read_lines
-from trueup.parallel.processes import alike, inside, joined, owned
+from trueup.parallel.processes import alike, joined, owned
 from trueup.training.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -188,8 +188,7 @@ def _refuse_done(folder: RunFolder) -> dict[str, Any]:
 def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
     with display.logged_to(folder.log), stop.on_signals():  # before the imports, which take seconds
         try:
-            parallel = resolved.settings.parallel
-            alike(lambda: inside(parallel.shard, parallel.replicate))
+            alike(lambda: run_checks.refuse_several(resolved.settings))  # also of a run that goes on
             from trueup.training.session import Session
 
             session = Session(resolved, folder)

@@ -14,7 +14,6 @@ from torch.optim.adamw import adamw
 
 from trueup.errors import CheckpointError, InputError
 from trueup.models.causal import StreamModel
-from trueup.parallel.processes import size
 from trueup.parallel.sharding import Shards, copies, fill, is_sharded, like, local, sum_
 
 MOMENTS, BUFFER = ("exp_avg", "exp_avg_sq"), "momentum_buffer"
@@ -28,9 +27,7 @@ def bytes_of(count: int, states: str) -> int:
 
 
 def by_muon(policy: StreamModel) -> list[nn.Parameter]:
-    """The matrices that Muon is for: those of decoder layers. InputError: there are none, or they are sharded."""
-    if size() > 1:
-        raise InputError("optimizer muon needs whole matrices, and works in one process; give optimizer adamw")
+    """The matrices that Muon is for: those of decoder layers. InputError: there are none."""
     layers = nn.ModuleList(policy.layers).parameters()
     if not (found := [one for one in layers if one.requires_grad and one.ndim == 2]):
         raise InputError(

@@ -106,8 +106,6 @@ def make_run(resolved: Resolved, parts: Parts, source: Source, record: dict[str,
         shard_model(parts.policy, settings)
     choose_attention(parts, source)
     if settings.compile:
-        if processes.size() > 1:
-            raise errors.InputError("compile works in one process; leave it out")
         selfcheck.compile_layers([parts.policy, *parts.reference.models()], source.first_groups())
     if processes.size() > 1:
         shard_references(references, parts.policy, settings)
