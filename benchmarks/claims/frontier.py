@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pages
-from engine import Book, Found, Row
+from engine import Book, Claim, Compared, Found, Row
 from verdicts import spread, verdict
 
 References = Mapping[str, Mapping[str, Any]]
@@ -43,6 +43,20 @@ class Sweep:
 
 
 Swept = Mapping[str, Sweep]
+
+
+def swept_claim(name: str, rows: Mapping[str, Row], compared: Sequence[Compared], swept: Swept) -> Claim:
+    """A claim with its rows, and conditions whose frontiers it shows apart."""
+    apart = rows_of(swept)
+
+    def more_shown(found: Found) -> str:
+        return f"{shown(swept, found)}Every run that was swept:\n\n{pages.row_table(claim, found, claim.apart)}\n"
+
+    claim = Claim(
+        name, {**rows, **apart}, compared, ("gold", "kl", "words", "proxy"), tuple(apart),
+        lambda found, book: frontiers(swept, book), more_shown,
+    )  # fmt: skip
+    return claim
 
 
 def rows_of(swept: Swept) -> dict[str, Row]:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pages
-from engine import Claim, Compared, Found, Row, main
-from frontier import Sweep, frontiers, references, rows_of, shown
+from engine import Compared, Row, main
+from frontier import Sweep, references, swept_claim
 from oaif import FAR, NEAR, SEARCH
 from pointwise import ROWS as POINTWISE
 
@@ -39,22 +38,15 @@ ROWS = {
 }
 
 
-def more_shown(found: Found) -> str:
-    return f"{shown(SWEPT, found)}Every run that was swept:\n\n{pages.row_table(CLAIM, found, CLAIM.apart)}\n"
-
-
-CLAIM = Claim(
+CLAIM = swept_claim(
     "trust_region",
-    {**ROWS, **rows_of(SWEPT)},
+    ROWS,
     tuple(
         Compared(f"{name}: {kind} is better than frozen", f"{name}, {reference}", f"{name}, frozen")
         for name in METHODS
         for kind, reference in zip(("soft", "hard"), list(BOTH)[1:], strict=True)
     ),
-    columns=("gold", "kl", "words", "proxy"),
-    apart=tuple(rows_of(SWEPT)),
-    more=lambda found, book: frontiers(SWEPT, book),
-    more_shown=more_shown,
+    SWEPT,
 )
 
 if __name__ == "__main__":

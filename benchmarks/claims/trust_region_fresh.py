@@ -5,9 +5,8 @@ python benchmarks/claims/trust_region_fresh.py
 
 from __future__ import annotations
 
-import pages
-from engine import Claim, Found, Row, main
-from frontier import Sweep, frontiers, references, rows_of, shown
+from engine import Row, main
+from frontier import Sweep, references, swept_claim
 from oaif import SEARCH
 from trust_region import BETAS, METHODS
 
@@ -19,19 +18,7 @@ SWEPT = {
 }
 
 
-def more_shown(found: Found) -> str:
-    return f"{shown(SWEPT, found)}Every run that was swept:\n\n{pages.row_table(CLAIM, found, CLAIM.apart)}\n"
-
-
-CLAIM = Claim(
-    "trust_region_fresh",
-    {"DPO, frozen": Row(METHODS["DPO"], SEARCH), **rows_of(SWEPT)},
-    (),
-    columns=("gold", "kl", "words", "proxy"),
-    apart=tuple(rows_of(SWEPT)),
-    more=lambda found, book: frontiers(SWEPT, book),
-    more_shown=more_shown,
-)
+CLAIM = swept_claim("trust_region_fresh", {"DPO, frozen": Row(METHODS["DPO"], SEARCH)}, (), SWEPT)
 
 if __name__ == "__main__":
     main(CLAIM)

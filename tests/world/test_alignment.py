@@ -10,18 +10,18 @@ from statistics import fmean
 import pytest
 import torch
 import torch.nn.functional as F
-from support.world_models import TOKENIZER, response_log_probs
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from trueup.feedback.records import Example
 from trueup.world.generate import examples, prompts
 from trueup.world.language import gold, proxy
-from trueup.world.model import answers, world_model_path, written_by
+from trueup.world.model import answers, make_tokenizer, padded, world_model_path, written_by
 from trueup.world.people import Reward, demonstrator, expert
 
 pytestmark = [pytest.mark.slow, pytest.mark.world]
 
 HELD_OUT = prompts(512, seed=99)
+TOKENIZER = make_tokenizer()
 BATCH = 32
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, list[Example]], torch.Tensor]
 """(log-probabilities [N], reference's [N], lengths [N], examples) -> loss; rows in the order of the responses."""
@@ -41,6 +41,20 @@ def before(start: LlamaForCausalLM) -> float:
 def quality(model: LlamaForCausalLM, reward: Reward = gold) -> float:
     said = answers(model, TOKENIZER, HELD_OUT, generator=torch.Generator().manual_seed(0))
     return fmean(map(reward, HELD_OUT, said))
+
+
+def response_log_probs(model: LlamaForCausalLM, given: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability [N] and number of tokens [N] of every response, in order."""
+    token_ids, response = padded(
+        [
+            (TOKENIZER.encode(str(one.prompt.content)), [*TOKENIZER.encode(str(said.content)), TOKENIZER.eos_token_id])
+            for one in given
+            for said in one.responses
+        ]
+    )
+    logits = model(token_ids, use_cache=False).logits[:, :-1]
+    scored = -F.cross_entropy(logits.transpose(1, 2), token_ids[:, 1:], reduction="none") * response[:, 1:]
+    return scored.sum(1), response.sum(1)
 
 
 def step(

@@ -4,13 +4,18 @@ import math
 from random import Random
 
 import pytest
-from support.world_models import babbler
 
 from trueup.world.generate import prompts
-from trueup.world.language import WORDS, gold
+from trueup.world.language import TOPIC_OF, WORDS, gold, join
 from trueup.world.people import Rater, Writer, demonstrator, expert
 
 PROMPTS = prompts(2000, seed=1)
+
+
+def babbler(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
+    """Responses of someone who does not read the prompt: one to six items at random."""
+    items = tuple(TOPIC_OF)
+    return tuple(f"{join(tuple(rng.choices(items, k=rng.randint(1, 6))))} ." for _ in range(k))
 
 
 def mean_gold(writer: Writer) -> float:

@@ -127,7 +127,7 @@ def _refuse_unused(info: MethodInfo, settings: run_settings.RunSettings) -> None
 
 def check_inputs(settings: run_settings.RunSettings) -> run_settings.RunSettings:
     check_output(settings.output)
-    refuse_several(settings)
+    check_processes(settings)
     parts, held_out = [[*map(data_settings.part_of, names)] for names in (settings.data, settings.eval_data)]
     if not all(part.taken_as_it_is for part in parts) and (settings.source != "offline" or settings.prompts):
         raise InputError("data: weight and limit are refused where a run samples or replays; leave them out")
@@ -145,7 +145,7 @@ def check_inputs(settings: run_settings.RunSettings) -> run_settings.RunSettings
     return settings.model_copy(update=changed)
 
 
-def refuse_several(settings: run_settings.RunSettings) -> None:
+def check_processes(settings: run_settings.RunSettings) -> None:
     """Refuse what several processes cannot do; nothing where there is one."""
     processes.inside(settings.parallel.shard, settings.parallel.replicate)
     if processes.size() > 1 and settings.optimizer == "muon":

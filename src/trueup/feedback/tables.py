@@ -272,14 +272,15 @@ def refuse_another(name: HubName, commit: str | None, builder: Any) -> None:
     if commit is not None and builder.hash != commit:
         there = f"there are no data at its commit {commit[:12]}; the cache holds it at {builder.hash[:12]}"
         raise errors.InputError(f"{name.given}: {there}: give one that has data, as in ?revision={builder.hash[:12]}")
-    versions = sorted(
-        one.name[:12] for one in Path(builder.cache_dir).parent.glob("*") if one.is_dir() and not one.suffix
-    )
-    if commit is None and len(versions) > 1:
+    if commit is not None:
+        return
+    folders = Path(builder.cache_dir).parent.iterdir()
+    versions = sorted(one.name[:12] for one in folders if one.is_dir() and not one.suffix)
+    if len(versions) > 1:
         several = f"the hub is switched off (HF_HUB_OFFLINE), and the cache holds it at {words.listed(versions)}"
         raise errors.InputError(f"{name.given}: {several}; switch the hub on, or give the files themselves")
     kept = builder.config.name
-    if commit is None and name.config is None and kept != "default":
+    if name.config is None and kept != "default":
         offline = f"the hub is switched off (HF_HUB_OFFLINE), and the cache holds the configuration {kept!r}"
         raise errors.InputError(f"{name.given}: {offline}, perhaps of several; give one, as in ?config={kept}")
 

@@ -65,7 +65,7 @@ class Steps:
         self, network: Any, pairs: Sequence[Pair], mask_NL: torch.Tensor, token_N: torch.Tensor,
         position_N: torch.Tensor, logits_NV: torch.Tensor, room: int,
     ) -> None:  # fmt: skip
-        self._network, self._length, self.room = network, mask_NL.shape[1], room
+        self._network, self._length = network, mask_NL.shape[1]
         dtype, device = next(network.parameters()).dtype, mask_NL.device
         self._layers: list[Any] = [StaticLayer(self._length + room) for _ in pairs]
         self._cache = Cache(layers=list(self._layers))
@@ -99,6 +99,11 @@ class Steps:
         )  # fmt: skip
         self._logits_NV.copy_(output.logits[:, -1])
 
+    @property
+    def room(self) -> int:
+        """How many more tokens there may be."""
+        return self._mask_N11R.shape[-1] - self._length
+
     def cache(self) -> Cache:
         """Of the tokens so far, as the library's own, which grows."""
         made = DynamicCache()
@@ -112,6 +117,5 @@ class Steps:
         self._position_N1 += 1
         self._mask_N11R[..., self._length] = 0.0
         self._length += 1
-        self.room -= 1
         self._replay()
         return self._logits_NV

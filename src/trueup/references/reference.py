@@ -102,7 +102,8 @@ class Table:
         self.entries: dict[str, torch.Tensor] = dict(entries or {})
 
     def fill(self, policy: CausalModel, batches: Iterable[Batch[Any]]) -> None:
-        """Run every batch that holds an unknown group through the policy, without gradients or dropout."""
+        """Run every batch that holds an unknown group through the policy, without gradients or dropout.
+        Every process has the entries of all: in a later pass, or where a step is made again, groups are dealt anew."""
         for batch in batches:
             stop.check_together()
             if every(all(group.key in self.entries for group in batch.groups)):
@@ -112,6 +113,7 @@ class Table:
             counts = [sum(int(row.scored.sum()) for row in group.responses) for group in batch.groups]
             for group, piece in zip(batch.groups, log_probs.token_S.cpu().split(counts), strict=True):
                 self.entries.setdefault(group.key, piece.clone())
+        self.entries = {key: entry for entries in gather(self.entries) for key, entry in entries.items()}
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         token_S = torch.cat([self.entries[group.key] for group in batch.groups])
@@ -125,10 +127,6 @@ class Table:
         lengths = torch.tensor([len(entry) for entry in self.entries.values()], dtype=torch.int64)
         values = torch.cat([torch.zeros(0), *self.entries.values()])
         return {"keys": raw, "lengths": lengths, "values": values}
-
-    def everywhere(self) -> Table:
-        """The entries of all processes, in each of them."""
-        return Table({key: entry for entries in gather(self.entries) for key, entry in entries.items()})
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> Table:
@@ -172,7 +170,6 @@ class CachedReference(TableReference):
         batches = source.everything()
         assert batches is not None
         self.table.fill(self.policy, self._kept(chain(batches, source.held_out())))
-        self.table = self.table.everywhere()  # in a later pass another process may have a group
 
     def _kept(self, batches: Iterable[Batch[Any]]) -> Iterator[Batch[Any]]:
         """The batches: before each is computed its known entries are read, and afterwards its new ones are kept."""
@@ -225,6 +222,5 @@ class LookAhead(TableReference):
         assert upcoming is not None
         # A new table in the order of training: the first entry of a repeated group is its next use.
         table = Table()
-        table.fill(self.policy, upcoming)
-        table.fill(self.policy, source.held_out())
-        self.table = table.everywhere()  # as a step that is made again is dealt with other idle passes
+        table.fill(self.policy, chain(upcoming, source.held_out()))
+        self.table = table

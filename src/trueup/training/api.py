@@ -169,6 +169,7 @@ def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:
     folder = RunFolder(Path(resolved.settings.output))
     with joined():
         status = owned(lambda: _refuse_done(folder))
+        alike(lambda: run_checks.check_processes(resolved.settings))
         for name in python_objects.names_in(dump(resolved)):
             python_objects.held(name)
         with folder.locked(), display.shown(quiet=quiet), folder.sitting(status):
@@ -188,7 +189,6 @@ def _refuse_done(folder: RunFolder) -> dict[str, Any]:
 def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
     with display.logged_to(folder.log), stop.on_signals():  # before the imports, which take seconds
         try:
-            alike(lambda: run_checks.refuse_several(resolved.settings))  # also of a run that goes on
             from trueup.training.session import Session
 
             session = Session(resolved, folder)
