@@ -21,7 +21,7 @@ def train(*arguments: object) -> None:
     assert run(["train", *map(str, arguments)]) == 0
 
 
-@pytest.mark.parametrize("model", ["tinystories-656k-bf16", "stories260K"])
+@pytest.mark.parametrize("model", ["tinystories-656k-bf16", pytest.param("stories260K", marks=pytest.mark.many)])
 def test_dpo_on_hh(model: str, shared: Shared, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The line of the README: the first loss is ln 2, every row is accounted for, the model loads."""
     data = shared("data/hh_rlhf/harmless-base-test.jsonl.gz")

@@ -44,15 +44,17 @@ APPLIES: dict[str, tuple[tuple[str, str], ...]] = {
 """Of each method, or variant of one, the references and weights it is killed with. What a checkpoint holds besides
 the weights is the optimizer, the place in the order, and the reference; none of it depends on a plain objective,
 which is a function of one micro-batch. So DPO goes through all of it and the other plain methods share out the rest:
-each is there, and each reference with more than one. An objective that measures the whole step reads its policy, its
-reference and the source's pairing a second time before a loss, which KTO does with every reference; the other two
-share them out likewise."""
+each is there, those of one place in `make test-many`, and each reference with more than one. An objective that
+measures the whole step reads its policy, its reference and the source's pairing a second time before a loss, which
+KTO does with every reference; the other two share them out likewise."""
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"ulma-group-means": ("ulma", {"group_means": True})}
 """Methods whose settings choose an objective of another kind."""
 DEFAULTS = {"optimizer": "adamw", "optimizer_states": "fp32"}
 LORA = {"lora.rank": 3, "lora.dropout": 0.1}
 CASES = [
-    pytest.param(name, reference, weights, id=f"{name}-{reference}-{weights}")
+    pytest.param(
+        name, reference, weights, id=f"{name}-{reference}-{weights}", marks=[pytest.mark.many] * (len(places) == 1)
+    )
     for name, places in APPLIES.items()
     for reference, weights in places
 ]

@@ -119,7 +119,11 @@ def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(start: Llam
 
 @pytest.mark.parametrize(
     ("kind", "objective", "rate", "gain"),
-    [("demonstrations", sft, 1e-3, 0.3), ("pairs", dpo, 3e-4, 0.15), ("mixed", ulma, 1e-3, 0.2)],
+    [
+        ("demonstrations", sft, 1e-3, 0.3),
+        pytest.param("pairs", dpo, 3e-4, 0.15, marks=pytest.mark.many),
+        pytest.param("mixed", ulma, 1e-3, 0.2, marks=pytest.mark.many),
+    ],
 )
 def test_fifty_steps_of_a_method_help(
     start: LlamaForCausalLM, before: float, kind: str, objective: Objective, rate: float, gain: float
