@@ -7,7 +7,8 @@ are compared, so that both are known to do the same work.
     python benchmarks/against_trl.py --data hh.jsonl.gz --output benchmarks/against_trl.json
 
 Without `--data` the rows are random tokens of such lengths. `--quick` takes fewer steps and ends with 1 where a goal is
-missed.
+missed. With `--online` it is a step of online DPO: two responses are sampled to each prompt, a function judges them,
+and the pairs are learned from; TRL's OnlineDPOTrainer without vLLM takes turns with `trueup train oaif`.
 """
 
 import contextlib
@@ -36,6 +37,9 @@ TUNED = {
 }
 """Of glibc's allocator, so that it does not give memory back between operations."""
 GOALS = {"shipped": 16.0, "tuned": 12.0, "memory": 8.0}
+ONLINE_GOAL, NEW_TOKENS = 2.0, 64
+"""And the most tokens of a sampled response; a random model hardly ever ends one before."""
+JUDGE = "def judge(prompt, response):\n    return float(sum(map(ord, response)) % 1009)\n"
 
 
 def rows(data: list[Path], count: int, seed: int) -> list[dict[str, str]]:
@@ -115,6 +119,85 @@ def turns() -> Any:
 
     with contextlib.redirect_stdout(sys.stderr):
         yield step
+
+
+@contextlib.contextmanager
+def ends() -> Any:
+    """Says at the end of each step what it took since the end of the one before, and waits for the next turn."""
+    sys.stdin.readline()
+    began = time.process_time(), time.perf_counter()
+
+    def ended(**told: float) -> None:
+        nonlocal began
+        cpu, wall = time.process_time() - began[0], time.perf_counter() - began[1]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        sys.__stdout__.write(json.dumps({"cpu": cpu, "wall": wall, "peak": peak, **told}) + "\n")  # type: ignore[union-attr]
+        sys.__stdout__.flush()  # type: ignore[union-attr]
+        sys.stdin.readline()
+        began = time.process_time(), time.perf_counter()
+
+    with contextlib.redirect_stdout(sys.stderr):
+        yield ended
+
+
+def run_trueup_online(folder: Path, steps: int, threads: int) -> None:
+    """Rounds of `trueup train oaif`, of a step each."""
+    import trueup
+    from trueup.training import loop
+
+    train_step = loop.train_step
+    with ends() as ended:
+
+        def taken(*args: Any, **kwargs: Any) -> dict[str, float]:
+            values = train_step(*args, **kwargs)
+            ended(loss=values["loss"])
+            return values
+
+        loop.train_step = taken  # type: ignore[assignment]
+        trueup.train(
+            "oaif", model=str(folder / "model"), prompts=str(folder / "rows.jsonl"), output=str(folder / "ours"),
+            annotator=f"{folder / 'reward.py'}:judge", steps=steps, batch_size=PAIRS, learning_rate=1e-6,
+            schedule="constant", threads=threads, save_every=10**6,
+            **{"sampler.responses": 2, "sampler.temperature": 1.0, "sampler.max_new_tokens": NEW_TOKENS},
+        )  # fmt: skip
+
+
+def run_trl_online(folder: Path, steps: int, threads: int) -> None:
+    """Steps of TRL's OnlineDPOTrainer."""
+    import runpy
+
+    import torch
+    from datasets import load_dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
+
+    torch.set_num_threads(threads)
+    score = runpy.run_path(str(folder / "reward.py"))["judge"]
+
+    def judge(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
+        return [score(*both) for both in zip(prompts, completions, strict=True)]
+
+    with ends() as ended:
+
+        class Callback(TrainerCallback):  # type: ignore[misc]
+            def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+                ended()
+
+        config = OnlineDPOConfig(
+            output_dir=str(folder / "trl"), max_steps=steps, per_device_train_batch_size=PAIRS, learning_rate=1e-6,
+            lr_scheduler_type="constant", beta=0.1, max_length=2048, max_new_tokens=NEW_TOKENS, temperature=1.0,
+            logging_steps=1, save_strategy="no", report_to="none", bf16=False, use_cpu=True,
+            gradient_checkpointing=False, disable_tqdm=True, seed=0,
+        )  # fmt: skip
+        OnlineDPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32),
+            ref_model=AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32),
+            reward_funcs=judge,
+            args=config,
+            train_dataset=load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train"),
+            processing_class=AutoTokenizer.from_pretrained(folder / "model"),
+            callbacks=[Callback()],
+        ).train()
 
 
 def run_trueup(folder: Path, steps: int, threads: int) -> None:
@@ -212,18 +295,24 @@ class Child:
         return found
 
 
-def compare(given: list[dict[str, str]], steps: int, threads: int, tuned: bool) -> dict[str, Any]:
+RUNS = {"trueup": run_trueup, "trl": run_trl, "trueup online": run_trueup_online, "trl online": run_trl_online}
+
+
+def compare(given: list[dict[str, str]], steps: int, threads: int, tuned: bool, online: bool = False) -> dict[str, Any]:
     """Figures of both; the first step of each is left out of times."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_model(folder / "model")
-        (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in given))
+        (folder / "reward.py").write_text(JUDGE)
+        kept = [{"prompt": one["prompt"]} for one in given] if online else given
+        (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in kept))
         environment = TUNED if tuned else {}
-        both = [Child(kind, folder, steps, threads, environment if kind == "trl" else {}) for kind in ("trueup", "trl")]
+        kinds = [f"{one} online" if online else one for one in ("trueup", "trl")]
+        both = [Child(kind, folder, steps, threads, environment if "trl" in kind else {}) for kind in kinds]
         taken = [[child.step() for child in both] for _ in range(steps)]
         for child in both:
             child.process.communicate()
-    for ours, theirs in taken:
+    for ours, theirs in [] if online else taken:
         assert abs(ours["loss"] / theirs["loss"] - 1) < 1e-5, (ours, theirs)
         assert abs(ours["grad_norm"] / theirs["grad_norm"] - 1) < 1e-4, (ours, theirs)
     timed = taken[1:]
@@ -239,7 +328,7 @@ def compare(given: list[dict[str, str]], steps: int, threads: int, tuned: bool) 
         "range": {key: [min(found), max(found)] for key, found in ratios.items()},
         "memory ratio": median["trl"]["peak"] / median["trueup"]["peak"],
         "largest difference": {
-            key: max(abs(a[key] / b[key] - 1) for a, b in taken) for key in ("loss", "grad_norm")
+            key: max(abs(a[key] / b[key] - 1) for a, b in taken) for key in ("loss", "grad_norm") if not online
         },
     }  # fmt: skip
 
@@ -249,6 +338,7 @@ def main(
     output: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of each.")] = 6,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer steps, one thread.")] = False,
+    online: Annotated[bool, typer.Option("--online", help="Online DPO: sampled, judged and learned from.")] = False,
     seed: int = 0,
     child: Annotated[str, typer.Option(hidden=True)] = "",
     folder: Annotated[Path, typer.Option(hidden=True)] = Path(),
@@ -256,12 +346,12 @@ def main(
 ) -> None:
     """Time both."""
     if child:
-        return {"trueup": run_trueup, "trl": run_trl}[child](folder, steps, threads)
+        return RUNS[child](folder, steps, threads)
     given = rows(data or [], PAIRS, seed)
     lengths = {key: [len(one[key].split()) for one in given] for key in ("prompt", "chosen", "rejected")}
     results = []
     for count, tuned in [(1, False), (1, True)] + ([] if quick else [(2, False), (2, True)]):
-        found = compare(given, 3 if quick else steps, count, tuned)
+        found = compare(given, 3 if quick else steps, count, tuned, online)
         results.append(found)
         print(
             f"{count} threads, allocator {found['allocator of trl']}: trueup {found['trueup']['cpu']:.2f} s, "
@@ -271,10 +361,14 @@ def main(
         )
     record = {
         "command": "python benchmarks/against_trl.py "
-        + " ".join([*(f"--data {path.name}" for path in data or []), "--quick" if quick else f"--steps {steps}"]),
+        + " ".join(
+            [*(f"--data {path.name}" for path in data or []), *["--online"] * online,
+             "--quick" if quick else f"--steps {steps}"]
+        ),
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
         "python": platform.python_version(), "processor": processor(), "seed": seed,
         "tokens": {key: sum(found) for key, found in lengths.items()}, "results": results,
+        **({"new tokens": NEW_TOKENS} if online else {}),
     }  # fmt: skip
     if output is not None:
         output.write_text(json.dumps(record, indent=1) + "\n")
@@ -283,7 +377,8 @@ def main(
         "shipped": one["as shipped"]["ratio"]["cpu"], "tuned": one["tuned"]["ratio"]["cpu"],
         "memory": one["tuned"]["memory ratio"],
     }  # fmt: skip
-    missed = [f"{key} {reached[key]:.1f} of {goal:.0f}" for key, goal in GOALS.items() if reached[key] < goal]
+    goals = {"shipped": ONLINE_GOAL, "tuned": ONLINE_GOAL} if online else GOALS
+    missed = [f"{key} {reached[key]:.1f} of {goal:.0f}" for key, goal in goals.items() if reached[key] < goal]
     print("goals missed: " + "; ".join(missed) if missed else "every goal is reached")
     sys.exit(bool(missed) if quick else 0)
 
