@@ -283,6 +283,36 @@ def test_a_fault_that_all_meet_is_said_once(more: dict[str, Any], said_once: str
     assert len(lines) == 1 and said_once in lines[0], said
 
 
+def test_what_one_was_given_otherwise_is_named(folder: Path, tmp_path: Path) -> None:
+    """Another setting, file, model or folder than the first process has, as on a machine of its own."""
+    changed = (folder / "pairs.jsonl").read_text().replace("say ", "ask ")
+    for number, text in enumerate(((folder / "pairs.jsonl").read_text(), changed)):
+        save_tiny_model(tmp_path / f"{number}/model", seed=number)
+        (tmp_path / f"{number}/pairs.jsonl").write_text(text)
+    cases = {
+        "learning_rate (process 0: 0.001, process 1: 0.5)": ({}, {"learning_rate": 0.5}),
+        "pairs.jsonl (process 0: ": ({"data": "pairs.jsonl"}, {}),
+        "the weights or the configuration of the model (process 0: ": ({"model": "model"}, {}),
+        "process 1: run: this is not the folder that process 0 writes to": ({"output": "run"}, {}),
+        "process 1: gone.jsonl": ({"data": "gone.jsonl"}, {}),
+    }
+    (tmp_path / "0/gone.jsonl").write_text(changed)
+
+    def body() -> int:
+        os.environ["LOCAL_RANK"] = "0"
+        os.chdir(tmp_path / str(processes.rank()))
+        with processes.joined():
+            given = [more | (one if processes.rank() else {}) for more, one in cases.values()]
+            codes = {command(*begun(folder, tmp_path / "run", **one)) for one in given}
+        return codes.pop() if len(codes) == 1 else -1
+
+    several = Forked(2, body)
+    said = several.end()
+    lines = [line for line in said.splitlines() if line.startswith("trueup: ")]
+    assert several.codes == [InputError.exit_code] * 2 and len(lines) == len(cases), said
+    assert all(why in line for why, line in zip(cases, lines, strict=True)), said
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [

@@ -54,9 +54,9 @@ def nest(layer: Layer) -> dict[str, Any]:
     return nested
 
 
-def differences(before: Layer, now: Layer) -> dict[str, str]:
+def differences(before: Layer, now: Layer, said: str = "was {}, is {}") -> dict[str, str]:
     return {
-        name: f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})"
+        name: f"{name} ({said.format(_shown(before.get(name)), _shown(now.get(name)))})"
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     }

@@ -9,7 +9,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from trueup import metrics, model_folder, python_objects, words
-from trueup.config.layers import flatten, nest
+from trueup.config.layers import differences, flatten, nest
 from trueup.errors import InputError
 from trueup.feedback import containers, tables
 from trueup.methods.method import MethodInfo, reference_of
@@ -143,6 +143,19 @@ def check_inputs(settings: run_settings.RunSettings) -> run_settings.RunSettings
         _check_4_bits(settings, model_folder.folder_of(found["model"]))
     changed = {name: one for name, one in found.items() if one != vars(settings)[name]}
     return settings.model_copy(update=changed)
+
+
+def refuse_unlike(told: dict[str, Any]) -> None:
+    """Refuse where a process was given, or read, something else than the first one: nothing else would tell of it."""
+    first, *others = processes.gather(told)
+    for number, other in enumerate(others, 1):
+        if unlike := differences(first, other, f"process 0: {{}}, process {number}: {{}}"):
+            raise processes.shared(
+                InputError(
+                    f"process {number} was started with something else than process 0: {'; '.join(unlike.values())}. "
+                    "Give all the same command, files and versions"
+                )
+            )
 
 
 def check_processes(settings: run_settings.RunSettings) -> None:

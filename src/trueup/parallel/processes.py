@@ -61,6 +61,11 @@ def owns() -> bool:
     return rank() == 0
 
 
+def first_here() -> bool:
+    """Whether this process is the first one on its machine."""
+    return size() == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the other processes while the block runs; inside another such block, nothing changes.

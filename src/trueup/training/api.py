@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trueup import display, errors, python_objects, stop, words
 from trueup.annotators.annotator import ARGUMENTS, COMPARED, unfit
 from trueup.config import run_checks, trust
+from trueup.config.layers import flatten
 from trueup.config.resolve import Resolved, dump, going_on, load_run, of_this_process, resolve
 from trueup.feedback.containers import hold_rows, is_dataset
 from trueup.metrics import read_lines
@@ -123,6 +124,7 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
     """Begin a run. Raises as `train`; after InputError, what was given being of no use, no run folder is left
     behind."""
     with joined(), display.shown(quiet=quiet):
+        run_checks.refuse_unlike(flatten(dump(resolved)))
         resolved = replace(resolved, settings=alike(lambda: run_checks.check_inputs(resolved.settings)))
         folder = RunFolder(Path(resolved.settings.output))
         with folder.locked():
@@ -168,6 +170,7 @@ def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:
     """Go on with a run whose settings were read; raises as `resume` does."""
     folder = RunFolder(Path(resolved.settings.output))
     with joined():
+        run_checks.refuse_unlike(flatten(dump(resolved)))
         status = owned(lambda: _refuse_done(folder))
         alike(lambda: run_checks.check_processes(resolved.settings))
         for name in python_objects.names_in(dump(resolved)):

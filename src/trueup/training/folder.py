@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import yaml
@@ -15,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from trueup import errors, files, metrics, words
 from trueup.config import layers, run_checks, trust
-from trueup.parallel.processes import owned, owns
+from trueup.parallel.processes import alike, owned, owns
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.log import EXAMPLES, ROUNDS
 
@@ -67,10 +68,20 @@ class RunFolder:
         """Hold the folder for the processes that train in it together; raises as `lock`."""
         with ExitStack() as held:
 
-            def take() -> None:
+            def take() -> str:
                 held.callback(self.lock().release)
+                return marked.enter_context(NamedTemporaryFile(dir=self.path, prefix=".", suffix=".tmp")).name
 
-            owned(take)
+            def see() -> None:
+                if not (self.path / Path(name).name).exists():
+                    raise errors.InputError(
+                        f"{self.path}: this is not the folder that process 0 writes to. Give an --output that all "
+                        "processes see"
+                    )
+
+            with ExitStack() as marked:
+                name = owned(take)
+                alike(see)
             yield
 
     def write_settings(self, content: Mapping[str, Any]) -> None:

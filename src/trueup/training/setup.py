@@ -11,6 +11,7 @@ import torch
 
 from trueup import errors, metrics, words
 from trueup.batch import chat_template, rows, stream
+from trueup.config import run_checks
 from trueup.config.resolve import Resolved, dump
 from trueup.methods.method import METHODS, Method, code_of
 from trueup.models import head, load, lora, prepare, selfcheck
@@ -71,16 +72,18 @@ def load_parts(
     settings = settings.model_copy(update={"template_date": day, "micro_batch_tokens": tokens})
     if resume:
         loaded = replace(loaded, condition=seal.condition_as_begun(folder.path, loaded.condition))
+    found = processes.together(lambda: model_identity(policy.network) if processes.first_here() else None)
     identities = {
         "data_fingerprints": dict(data.fingerprints),
-        "model_identity": processes.owned(lambda: model_identity(policy.network)),
+        "model_identity": found[processes.rank()] or found[0],
         "tokenizer_identity": seal.tokenizer_files(settings, loaded.base_path),
         "end_ids": list(loaded.end_ids),
         "other_files": seal.other_files(settings, loaded.base_path) | code_of(resolved.info),
     }
     record, configured = seal.record_of(identities, loaded.condition), configuration(policy.network)
+    content = seal.sealed(replace(resolved, settings=settings), record, configured)
+    run_checks.refuse_unlike(content | {name: record["versions"][name] for name in ("trueup", *seal.PACKAGES)})
     if resume:
-        content = seal.sealed(replace(resolved, settings=settings), record, configured)
         seal.refuse_changed(folder, content, settings)
         seal.warn_of_versions(folder.path, record)
     if settings.prompts:  # something is sampled, before the first batch is known
@@ -95,6 +98,7 @@ def make_run(resolved: Resolved, parts: Parts, source: Source, record: dict[str,
     settings, folder = parts.settings, parts.folder
     record["tokens_identity"] = source.identity()
     content = seal.sealed(resolved, record, parts.configuration)
+    run_checks.refuse_unlike(content)
     saved = checkpoint.load_newest(folder.checkpoints) if resume else None
     if resume:
         before = str(saved.metadata.get("sealed")) if saved else None
