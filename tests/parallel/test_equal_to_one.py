@@ -11,7 +11,7 @@ from support.fake_vllm import FakeVllm
 from support.faulty_server import FaultyServer
 from support.several_processes import run_all
 from support.small_runs import metrics_of, run_here, settings, write_feedback
-from support.tiny_models import save_tiny_model
+from support.tiny_models import CONFIGS, HYBRID, save_tiny_model
 
 from trueup.methods import METHODS
 
@@ -30,6 +30,7 @@ CASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "dpo": ("dpo", {}),
     "dpo, untied": ("dpo", {"model": "untied"}),
     "dpo, cached": ("dpo", {"reference.kind": "cached", "steps": 9, "eval_fraction": 0.25}),
+    "dpo, hybrid": ("dpo", {"model": "hybrid", "attention": "forked"}),
     "dpo, fewer groups than processes": ("dpo", {"batch_size": 1}),
     "dpo, evaluated": ("dpo", {"eval_fraction": 0.25, "eval_every": 2}),
     "dpo, lora": ("dpo", {"lora.rank": 4}),
@@ -79,13 +80,13 @@ FURTHER: dict[str, tuple[str, Mapping[str, Any]]] = {
 OF_EITHER_SIGN = ("ppo", "rloo", "reinforce", "grpo", "nash-md")
 """Methods whose loss is a mean of numbers around 1 of either sign, and may be next to nothing."""
 OFTEN = {
-    2: ("dpo, untied", "dpo, cached", "tr-dpo, soft", "tr-dpo, bf16", "tr-dpo, lora", "kto", "ppo"),
+    2: ("dpo, untied", "dpo, cached", "dpo, hybrid", "tr-dpo, soft", "tr-dpo, bf16", "tr-dpo, lora", "kto", "ppo"),
     3: ("tr-dpo, soft",),
 }
 """Cases by the number of processes; the others are for `make test-many`."""
 SELDOM = [
     (2, tuple(name for name in CASES if name not in OFTEN[2])),
-    (3, ("dpo, untied", "kto", "oaif")),
+    (3, ("dpo, untied", "dpo, hybrid", "kto", "oaif")),
     (4, ("tr-dpo, two copies",)),
     *((2, ("dpo, lora", "oaif", *list(FURTHER)[at : at + 12])) for at in range(0, len(FURTHER), 12)),
 ]
@@ -96,6 +97,7 @@ def trained(folder: Path, count: int, names: Sequence[str]) -> None:
     save_tiny_model(folder / "tied", tie_word_embeddings=True)
     save_tiny_model(folder / "untied")
     save_tiny_model(folder / "experts", family="mixtral", num_local_experts=4)
+    save_tiny_model(folder / "hybrid", family=HYBRID, **{**CONFIGS[HYBRID], "vocab_size": 103})
     data = write_feedback(folder)
     (folder / "rewards.py").write_text(LETTERS)
 
@@ -106,7 +108,7 @@ def trained(folder: Path, count: int, names: Sequence[str]) -> None:
         values |= more
         if number == 1:
             values.pop("parallel.replicate", None)
-        named = {name: str(folder / name) for name in ("untied", "experts")}
+        named = {name: str(folder / name) for name in ("untied", "experts", "hybrid")}
         named |= {
             "dpo, lora": str(folder / "1/dpo, lora/model"),
             "oaif": str(folder / "1/oaif/examples.jsonl"),

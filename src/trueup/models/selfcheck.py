@@ -27,7 +27,7 @@ from trueup.model_folder import context_length
 from trueup.models import head, reward
 from trueup.models.attention import Backend, UnsupportedAttention, automatic, backend, padded
 from trueup.models.causal import CausalModel, StreamModel, evaluation_mode
-from trueup.parallel.processes import every, size
+from trueup.parallel.processes import every
 from trueup.words import one_line
 
 Numbers = Callable[[Stream], torch.Tensor]
@@ -278,7 +278,7 @@ def _difference(
     if tried.name == "forked" and model.apart is not None:
         return "its rotary frequencies hang on the length of a whole row"
     try:
-        told = tried.foreign and size() == 1
+        told = tried.foreign
         gradient_H = _gradient(model, naive, stream) if told else torch.ones(1)
         if half and autocast is not None:
             with torch.autocast(model.device.type, dtype=autocast):
@@ -299,7 +299,7 @@ def _difference(
     gap = float((got - expected).abs().max())
     if not every(gap <= tolerance):
         return f"{what} are off by up to {gap:.2g}"
-    return None if apart <= max(own, min(tolerance, 0.1)) else f"gradients are off by {apart:.1g} of their norm"
+    return None if every(apart <= max(own, min(tolerance, 0.1))) else f"gradients are off by {apart:.1g} of their norm"
 
 
 def _apart(found_H: torch.Tensor, expected_H: torch.Tensor) -> float:

@@ -12,7 +12,6 @@ import torch
 
 from trueup.batch.stream import Stream, on_device
 from trueup.models.attention import Backend, Inputs, UnsupportedAttention
-from trueup.parallel.processes import size
 
 
 def inputs(stream: Stream) -> Inputs:
@@ -47,8 +46,6 @@ def inputs(stream: Stream) -> Inputs:
 
 def run(body: Any, given: Inputs) -> torch.Tensor:
     """[G * P + N * R, H] final hidden states of prompts, then of responses."""
-    if size() > 1:
-        raise UnsupportedAttention("it is not tried where several processes share a model")
     if any(getattr(module, "gradient_checkpointing", False) for module in body.modules()):
         raise UnsupportedAttention("a model that computes activations again keeps no cache")
     prompts = body(**given.keywords["prompts"], use_cache=True)
