@@ -55,7 +55,7 @@ campaign: $(READY)  ## try all that may go wrong, for SECONDS a part, and count 
 		$(BIN)/python benchmarks/campaign/run.py --page > docs/reliability.md && exit $$found
 
 # Every run is a line of runs/claims/journal.jsonl: what was stopped goes on, and what was made is not made again.
-CLAIMS ?= offline oaif trust_region trust_region_fresh rrhf pointwise real_text
+CLAIMS ?= offline oaif trust_region trust_region_fresh trust_region_larger rrhf pointwise real_text
 claims: $(READY)  ## put the papers' claims to the test, in hours on one core, and write docs/claims; goes on where it was stopped
 	for claim in $(CLAIMS); do $(BIN)/python benchmarks/claims/$$claim.py || exit 1; done
 

@@ -42,9 +42,10 @@ from trueup.demo import TEST_SEED, Policy
 from trueup.errors import TrueupError
 from trueup.evaluate.likelihoods import log_probs
 from trueup.feedback.records import Example, scores_of
+from trueup.models.tokenizer import quiet_library
 from trueup.world.generate import examples, prompts
 from trueup.world.language import proxy
-from trueup.world.model import world_model_path
+from trueup.world.model import make_tokenizer, world_config, world_model_path
 
 ROOT = Path(__file__).parents[2]
 TUNING = (11, 12, 13)
@@ -72,7 +73,8 @@ class Row:
 
     settings: Mapping[str, Any]
     """Of `trueup.train`, by name, over `BASE`. {seed} and {count}, by default batch_size * steps, are filled in.
-    Beside them: `best_of`, without training; `reward_from`, the settings of a reward model that is trained first."""
+    Beside them: `best_of`, without training; `reward_from`, the settings of a reward model that is trained first;
+    `start`, those of the model that runs start from, itself trained from `untrained` weights, if not the world's."""
     search: Mapping[str, float] = field(default_factory=dict)
     """The settings that are searched, and where the search begins."""
     like: str | None = None
@@ -224,8 +226,27 @@ def flops_of(work: Callable[[], object]) -> int:
 
 
 @cache
-def start_model() -> Policy:
-    return Policy(world_model_path())
+def start_model(folder: Path) -> Policy:
+    return Policy(folder)
+
+
+def untrained(shape: str, folder: Path) -> Path:
+    """Write a model of the world's words with weights as they are drawn: 128x4 has 4 layers of width 128."""
+    hidden, layers = map(int, shape.split("x"))
+    tokenizer = make_tokenizer()
+    config = world_config(tokenizer)
+    wider = hidden / config.hidden_size
+    config.update({
+        "hidden_size": hidden, "num_hidden_layers": layers, "intermediate_size": int(config.intermediate_size * wider),
+        "head_dim": hidden // config.num_attention_heads, "initializer_range": config.initializer_range / wider**0.5,
+    })  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.LlamaForCausalLM(config)
+    with quiet_library():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @cache
@@ -238,21 +259,23 @@ class World:
     """Runs `trueup.train` and measures what came of it on held-out prompts and pairs."""
 
     folder: Path
-    """Of what several runs share: reward models."""
+    """Of what several runs share: reward models, and starts that are not the world's model."""
     held_out: int = 512
 
     def perform(self, settings: dict[str, Any], seed: int) -> Found:
-        if settings["method"] == "start":
-            return self.measured(start_model())
         own = dict(settings)
-        method, best_of, before = (own.pop(one, None) for one in ("method", "best_of", "reward_from"))
+        beside = ("method", "best_of", "reward_from", "start")
+        method, best_of, before, other = (own.pop(one, None) for one in beside)
+        model = self._trained(other, 0) if other else world_model_path()
+        start = start_model(model)
+        if method == "start":
+            return self.measured(start, start)
         if best_of:
-            start = Policy(world_model_path())
             sampled = [start.judge(prompts(self.held_out, TEST_SEED), seed=100 * seed + n) for n in range(best_of)]
             golds = [max(one) for one in zip(*map(scores_of, sampled), strict=True)]
             return {"gold": fmean(golds), "golds": [round(one, 3) for one in golds]}
         if before:
-            own["annotator"] = f"reward:{self._reward_model(before, seed)}"
+            own["annotator"] = f"reward:{self._trained(before, seed)}"
         counting = own.pop("count_flops", False)
         with TemporaryDirectory() as scratch:
             began, results = time.process_time(), []
@@ -260,7 +283,7 @@ class World:
             def train() -> None:
                 results.append(
                     trueup.train(
-                        method, model="world", output=Path(scratch) / "run", seed=seed, quiet=True, threads=1,
+                        method, model=model, output=Path(scratch) / "run", seed=seed, quiet=True, threads=1,
                         save_every=10**6, **own,
                     )
                 )  # fmt: skip
@@ -275,11 +298,11 @@ class World:
             if "eval_data" in own:  # a reward model
                 return {"accuracy": results[0].evaluation["eval_rewards/accuracies"], "seconds": seconds}
             return {
-                **self.measured(Policy(results[0].model), briefly=seed in TUNING),
+                **self.measured(Policy(results[0].model), start, briefly=seed in TUNING),
                 "seconds": round(seconds, 2),
             }
 
-    def measured(self, policy: Policy, *, briefly: bool = False) -> Found:
+    def measured(self, policy: Policy, start: Policy, *, briefly: bool = False) -> Found:
         """Everything; `briefly` what settings are chosen by."""
         judged = policy.judge(prompts(self.held_out, TEST_SEED), seed=1)
         texts = [(str(one.prompt.content), one.responses[0].content) for one in judged]
@@ -295,18 +318,21 @@ class World:
             row[of.better] > row[of.worse] for row, pair in zip(likely, pairs, strict=True) for of in pair.comparisons
         ]
         return found | {
-            "kl": policy.kl_from(start_model(), judged).value,
+            "kl": policy.kl_from(start, judged).value,
             "words": fmean(len(text.split()) for _, text in texts),
             "accuracy": fmean(right),
             "golds": [round(one, 3) for one in golds],
         }
 
-    def _reward_model(self, settings: dict[str, Any], seed: int) -> Path:
+    def _trained(self, settings: dict[str, Any], seed: int) -> Path:
+        """A model that several runs need; its `model` is the shape of `untrained` weights, or left out the world's."""
         name = hashlib.sha256(json.dumps([settings, seed], sort_keys=True).encode()).hexdigest()[:16]
         folder = self.folder / "reward-models" / name
         if not (folder / "model").exists():
             own = dict(settings)
-            trueup.train(own.pop("method"), model="world", output=folder, seed=seed, quiet=True, threads=1, **own)
+            shape = own.pop("model", None)
+            model = untrained(shape, folder.with_name(f"{name}-untrained")) if shape else "world"
+            trueup.train(own.pop("method"), model=model, output=folder, seed=seed, quiet=True, threads=1, **own)
         return folder / "model"
 
 

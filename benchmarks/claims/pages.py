@@ -10,7 +10,16 @@ from engine import MEASURES, Claim, Found
 from verdicts import Spread, spread
 
 HERE = Path(__file__).parent
-NAMES = ("offline", "rrhf", "oaif", "trust_region", "trust_region_fresh", "real_text", "pointwise")
+NAMES = (
+    "offline",
+    "rrhf",
+    "oaif",
+    "trust_region",
+    "trust_region_fresh",
+    "trust_region_larger",
+    "real_text",
+    "pointwise",
+)
 HEADINGS = {"kl": "KL from the start", "accuracy": "accuracy on pairs", "seconds": "CPU seconds"}
 
 BY_FEEDBACK = {

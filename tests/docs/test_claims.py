@@ -125,7 +125,7 @@ def test_every_row_can_be_run(claims: dict[str, Any], name: str, tmp_path: Path)
         own = engine.filled(book.settings(row, book.place(row)), 3, book.small)
         assert "{" not in str(own.get("data", "")) and own["steps"] >= 2
         if own["method"] not in ("none", "start"):
-            for of in (own, own.pop("reward_from", None)):
+            for of in (own, own.pop("reward_from", None), own.pop("start", None)):
                 given = dict(of or own)
                 resolve(
                     given.pop("method"),
